@@ -1,0 +1,26 @@
+"""Fit a Python program into AWS Lambda: ship the files that its code uses, and prove that they suffice."""
+
+from layer_minimizer.errors import (
+    MinimizeError,
+    PackError,
+    PlanError,
+    RunnerError,
+    TraceError,
+    UsageError,
+    VerifyError,
+)
+from layer_minimizer.pipeline import Settings, minimize
+from layer_minimizer.report import Report
+
+__all__ = [
+    "MinimizeError",
+    "PackError",
+    "PlanError",
+    "Report",
+    "RunnerError",
+    "Settings",
+    "TraceError",
+    "UsageError",
+    "VerifyError",
+    "minimize",
+]

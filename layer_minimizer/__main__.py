@@ -1,0 +1,5 @@
+"""``python -m layer_minimizer`` is ``minimize``."""
+
+from layer_minimizer.cli import run
+
+run()

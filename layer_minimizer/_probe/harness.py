@@ -1,0 +1,228 @@
+"""Runs the user's entry as AWS Lambda would, and writes what came out of it as JSON.
+
+argv[1] is a JSON file with: ``root`` (the task root), ``module`` (the entry's file name without ``.py``), ``handler``
+(a function's name, or empty), ``events`` ([name, payload, context] rows), ``front`` (folders that stand on sys.path
+right behind the task root, as a layer's do), ``result`` (where the outcome goes), ``stdout`` (where a script's
+standard output goes). Runs in the traced interpreter: CPython 3.6 and later, the standard library alone.
+"""
+
+import sys
+
+# The first entry is the folder of this file; a module of the user's must never be found there.
+del sys.path[0]
+
+import ast
+import decimal
+import importlib
+import json
+import os
+import time
+import traceback
+import types
+
+
+class Context(object):
+    """What handlers read from Lambda's context object."""
+
+    def __init__(self, function, overrides):
+        self._deadline = time.time() + 900.0
+        self.function_name = function
+        self.function_version = "$LATEST"
+        self.invoked_function_arn = "arn:aws:lambda:us-east-1:123456789012:function:" + function
+        self.memory_limit_in_mb = "3008"
+        self.aws_request_id = "8f5a2c1e-0000-4000-8000-6c6179657273"
+        self.log_group_name = "/aws/lambda/" + function
+        self.log_stream_name = "1970/01/01/[$LATEST]6c6179657273"
+        self.identity = types.SimpleNamespace(cognito_identity_id=None, cognito_identity_pool_id=None)
+        self.client_context = None
+        self.tenant_id = None
+        for name, value in overrides.items():
+            setattr(self, name, value)
+
+    def get_remaining_time_in_millis(self):
+        """Give the milliseconds left before Lambda would end the invocation."""
+        return max(0, int((self._deadline - time.time()) * 1000))
+
+    def log(self, message):
+        """Write to the function's log."""
+        sys.stdout.write(str(message))
+
+
+class Refused(Exception):
+    """The entry can not be run as it is; the text says why."""
+
+
+def _names(targets):
+    for target in targets:
+        if isinstance(target, ast.Name):
+            yield target.id
+        elif isinstance(target, (ast.Tuple, ast.List)):
+            for name in _names(target.elts):
+                yield name
+
+
+def defined_names(statements):
+    """Give the names that a module's top level binds, inside ``if``, ``try`` and ``with`` too."""
+    found = set()
+    for node in statements:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign):
+            found.update(_names(node.targets))
+        elif isinstance(node, ast.AnnAssign):
+            found.update(_names([node.target]))
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            found.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            for part in ("body", "orelse", "finalbody"):
+                found |= defined_names(getattr(node, part, None) or [])
+            for handler in getattr(node, "handlers", ()):
+                found |= defined_names(handler.body)
+    return found
+
+
+def handler_name(path, wanted):
+    """Give the name of the handler function that the entry defines, or empty for a plain script."""
+    if wanted:
+        return wanted
+    with open(path, "rb") as source:
+        defined = defined_names(ast.parse(source.read(), path).body)
+    for name in ("handler", "lambda_handler"):
+        if name in defined:
+            return name
+    return ""
+
+
+def _encode(value):
+    if isinstance(value, decimal.Decimal):
+        return float(value)
+    raise TypeError("Object of type %s is not JSON serializable" % type(value).__name__)
+
+
+def call(function, event):
+    """Invoke the handler once and give its response as JSON text, encoded as Lambda's runtime does."""
+    name, payload, overrides = event
+    value = function(payload, Context(os.environ["AWS_LAMBDA_FUNCTION_NAME"], overrides))
+    try:
+        return json.dumps(value, default=_encode, ensure_ascii=False)
+    except (TypeError, ValueError) as exc:
+        raise Refused(
+            "the handler's response to %r can not be sent by Lambda: %s. Return plain dicts, lists, text, numbers; "
+            "for instance float(x) for a NumPy or torch number" % (name, exc)
+        )
+
+
+def run_handler(settings, name, outcome):
+    """Import the entry as Lambda does and call its handler with every event."""
+    # Child processes that import the parent's main module would run this file; Lambda's has no use for them either.
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    outcome["phase"] = "import"
+    module = importlib.import_module(settings["module"])
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise Refused("%s.py defines no function %r; name the handler with --handler" % (settings["module"], name))
+    for event in settings["events"] or [["(no event)", {}, {}]]:
+        outcome["phase"] = event[0]
+        outcome["results"].append([event[0], call(function, event)])
+        take_stock()
+
+
+def run_script(settings, path, outcome):
+    """Run the entry as ``python entry.py`` would."""
+    if settings["events"]:
+        raise Refused(
+            "%s.py has no function named handler or lambda_handler, so it is run as a script, and a script is given "
+            "no event: leave --event away, or name the function with --handler" % settings["module"]
+        )
+    outcome["phase"] = "script"
+    main = types.ModuleType("__main__")
+    main.__file__ = path
+    main.__builtins__ = __builtins__
+    sys.modules["__main__"] = main
+    sys.argv[:] = [path]
+    with open(path, "rb") as source:
+        code = compile(source.read(), path, "exec")
+    exec(code, main.__dict__)
+
+
+def take_stock():
+    """Let the probe, where one runs, note what is loaded now."""
+    probe = sys.modules.get("_layer_minimizer_probe")
+    if probe is not None:
+        probe.snapshot()
+
+
+def user_traceback(exc):
+    """Give the exception's traceback without the frames of this file and of the import machinery."""
+    seen = set()
+
+    def trim(error):
+        if error is None or id(error) in seen:
+            return
+        seen.add(id(error))
+        entry = error.__traceback__
+        while entry is not None and entry.tb_frame.f_code.co_filename in (
+            __file__,
+            importlib.__file__,
+            "<frozen importlib._bootstrap>",
+            "<frozen importlib._bootstrap_external>",
+        ):
+            entry = entry.tb_next
+        error.__traceback__ = entry
+        trim(error.__cause__)
+        trim(error.__context__)
+
+    trim(exc)
+    return "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
+
+
+def peak_memory():
+    """Give the peak resident set in KiB."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def main():
+    with open(sys.argv[1], "rb") as source:
+        settings = json.loads(source.read().decode("utf-8"))
+    front = settings["front"]
+    sys.path[:] = [settings["root"]] + front + [entry for entry in sys.path if entry not in front]
+    path = os.path.join(settings["root"], settings["module"] + ".py")
+    outcome = {"kind": "", "phase": "parse", "results": [], "error": "", "refused": ""}
+    begun = time.time()
+    try:
+        name = handler_name(path, settings["handler"])
+        outcome["kind"] = "handler" if name else "script"
+        # A script's standard output is its result; what a handler prints is not, and the tool's own has other uses.
+        sys.stdout.flush()
+        target = os.open(settings["stdout"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) if not name else os.dup(2)
+        os.dup2(target, 1)
+        os.close(target)
+        if name:
+            run_handler(settings, name, outcome)
+        else:
+            run_script(settings, path, outcome)
+    except Refused as exc:
+        outcome["refused"] = str(exc)
+    except SystemExit as exc:
+        if outcome["kind"] == "handler" or exc.code not in (None, 0):
+            outcome["error"] = user_traceback(exc)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:
+        outcome["error"] = user_traceback(exc)
+        outcome["missing"] = getattr(exc, "name", None) if isinstance(exc, ImportError) else None
+    sys.stdout.flush()
+    sys.stderr.flush()
+    outcome["seconds"] = time.time() - begun
+    outcome["peak_kib"] = peak_memory()
+    take_stock()
+    with open(settings["result"] + ".part", "w") as out:
+        json.dump(outcome, out)
+    os.rename(settings["result"] + ".part", settings["result"])
+    return 1 if outcome["error"] or outcome["refused"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""The command ``minimize``: arguments in, one result out. The only place that prints and that ends the process.
+
+Exit codes: 0 a verified layer (or the answer that was asked for), 2 a wrong argument or input file, 3 the workload
+does not run, 4 no plan, 5 no layer or one over the limit, 6 not verified, 7 the interpreter or observer cannot run,
+130 interrupted. 1 is Python's own: it means a bug of this tool.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import logging
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from rich.console import Console
+
+from layer_minimizer import pipeline
+from layer_minimizer.errors import MinimizeError, UsageError
+from layer_minimizer.explain import explain
+from layer_minimizer.observation import DEFAULT_TIMEOUT
+from layer_minimizer.packager import Layout
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_EPILOG = """\
+examples:
+  minimize --entry handler.py --model export.pkl --event event.json --output layer.zip
+  minimize --python .venv/bin/python --entry predict.py --provided torch
+  minimize --entry handler.py --event event.json --explain scipy
+"""
+
+
+def _size(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", text.strip())
+    if not found or found[2].upper() not in _UNITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write for instance 250MB, 0.9GB or 262144000")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in re.split(r"[,\s]+", text) if name]
+
+
+def _tolerance(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no tolerance; write a number from 0 to 1, for instance 1e-6")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 10**7:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="minimize",
+        description="Write the smallest AWS Lambda layer that still runs your code, and prove that it does.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=importlib.metadata.version("layer_minimizer"))
+    what = parser.add_argument_group("what must keep working")
+    what.add_argument("--entry", metavar="FILE", help="a Lambda handler, or a script")
+    what.add_argument("--handler", default="", metavar="NAME", help="default: handler, else lambda_handler")
+    what.add_argument("--model", action="append", default=[], metavar="FILE", help="lies beside the entry; repeatable")
+    what.add_argument("--event", action="append", default=[], metavar="FILE", help="JSON; repeatable; default: {}")
+    where = parser.add_argument_group("where it runs")
+    where.add_argument("--python", default="", metavar="PATH", help="whose packages are minimized; default: this one")
+    where.add_argument("--observe", choices=("auto", "probe", "strace"), default="auto", help="default: %(default)s")
+    where.add_argument("--timeout", type=_seconds, default=DEFAULT_TIMEOUT, metavar="SECONDS", help="of each run")
+    which = parser.add_argument_group("what goes into the layer")
+    which.add_argument("--include", action="append", default=[], metavar="GLOB", help="keep these too; repeatable")
+    which.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="never these; repeatable")
+    which.add_argument(
+        "--provided", type=_names, action="extend", default=[], metavar="DIST,…", help="another layer brings these"
+    )
+    which.add_argument(
+        "--closure", choices=("trace", "static"), default="trace", help="static: also what kept code could import"
+    )
+    result = parser.add_argument_group("what comes out")
+    result.add_argument("--output", metavar="FILE", help="the layer; default: layer.zip")
+    result.add_argument(
+        "--layout",
+        choices=[str(layout) for layout in Layout],
+        default="site",
+        help="python/lib/…/site-packages, or flat: python/",
+    )
+    result.add_argument("--max-size", type=_size, metavar="SIZE", help="unzipped; default: Lambda's 262,144,000 bytes")
+    result.add_argument("--tolerance", type=_tolerance, default=0.0, metavar="X", help="for numbers; default: exact")
+    result.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else")
+    result.add_argument("--report-json", metavar="FILE", help="also write it there")
+    result.add_argument("--explain", metavar="NAME", help="why a path, module or distribution is kept or dropped")
+    stages = parser.add_argument_group("single stages")
+    stages.add_argument("--save-trace", metavar="FILE")
+    stages.add_argument("--trace", action="append", default=[], metavar="FILE", help="use a saved trace; repeatable")
+    stages.add_argument("--save-plan", metavar="FILE")
+    stages.add_argument("--plan", metavar="FILE", help="with --explain: ask a saved plan")
+    talk = parser.add_mutually_exclusive_group()
+    talk.add_argument("-q", "--quiet", action="store_true", help="only errors on standard error")
+    talk.add_argument("-v", "--verbose", action="store_true", help="more on standard error")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and give its exit code."""
+    options = _parser().parse_args(arguments)
+    level = logging.ERROR if options.quiet else logging.DEBUG if options.verbose else logging.INFO
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, _interrupt)
+    try:
+        _act(options)
+    except MinimizeError as exc:
+        sys.stderr.write(f"minimize: {exc}\n")
+        return exc.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("minimize: interrupted; nothing was written\n")
+        return 130
+    return 0
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    """End on SIGTERM and SIGHUP as on Ctrl-C, so that nothing is left behind."""
+    raise KeyboardInterrupt
+
+
+def _act(options: argparse.Namespace) -> None:
+    if options.plan:
+        if not options.explain:
+            raise UsageError("--plan goes with --explain")
+        sys.stdout.write(explain(pipeline.read_plan(Path(options.plan)), options.explain) + "\n")
+        return
+    settings = pipeline.Settings(
+        python=options.python,
+        observe=options.observe,
+        include=tuple(options.include),
+        exclude=tuple(options.exclude),
+        provided=tuple(options.provided),
+        closure=options.closure,
+        layout=Layout(options.layout),
+        max_size=options.max_size,
+        tolerance=options.tolerance,
+        timeout=options.timeout,
+    )
+    workload = {"handler": options.handler, "models": options.model, "events": options.event}
+    if options.explain:
+        source = pipeline.load(options.entry, **workload)
+        answer = pipeline.explain_case(source, options.trace, settings, options.explain, options.save_plan)
+        sys.stdout.write(answer + "\n")
+    elif (options.save_trace or options.save_plan) and not options.output:
+        source = pipeline.load(options.entry, **workload)
+        pipeline.save_stages(source, options.trace, settings, options.save_trace, options.save_plan)
+    else:
+        _minimize(options, settings, workload)
+
+
+def _minimize(options: argparse.Namespace, settings: pipeline.Settings, workload: dict[str, str]) -> None:
+    report = pipeline.minimize(
+        entry=options.entry,
+        output=options.output or "layer.zip",
+        traces=options.trace,
+        save_trace=options.save_trace,
+        save_plan=options.save_plan,
+        settings=settings,
+        **workload,
+    )
+    if options.report_json:
+        pipeline.write_report(report, Path(options.report_json))
+    if options.json:
+        sys.stdout.write(json.dumps(report.to_json(), indent=2) + "\n")
+    else:
+        report.show(Console(file=sys.stdout))
+
+
+def run() -> NoReturn:
+    """Be the command: run it and end the process with its exit code."""
+    sys.exit(main())

@@ -1,0 +1,462 @@
+"""The values that flow from stage to stage, and the JSON form of those that are saved. No I/O here.
+
+Paths of installed files are *site-relative* POSIX strings (``numpy/__init__.py``), so that traces of different
+machines can be merged. Bytes that are no UTF-8 appear in them as surrogate escapes, as everywhere in Python.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from layer_minimizer.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+TRACE_FORMAT = 1
+PLAN_FORMAT = 1
+
+
+# ---- what must keep working ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One invocation of the handler: its JSON event, and what the context object should say."""
+
+    name: str
+    payload: Any
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What must keep working: the entry file, its models, and the events it is called with.
+
+    ``handler`` is the function's name, or empty for "``handler``, else ``lambda_handler``, else a plain script".
+    """
+
+    entry: Path
+    handler: str = ""
+    models: tuple[Path, ...] = ()
+    events: tuple[Event, ...] = ()
+
+
+# ---- where it runs ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """The Python whose installed distributions are minimized.
+
+    ``base_executable`` is the interpreter that a virtual environment was made from (itself when there is none);
+    ``site_dirs`` are its site-packages folders in the order of ``sys.path``; ``path_entries`` are folders that
+    ``.pth`` files put on ``sys.path`` beside them; ``hidden_dirs`` are further site-packages folders that must be
+    out of reach when a layer is verified (those of the base interpreter and of the user).
+    """
+
+    executable: str
+    base_executable: str
+    version: tuple[int, int, int]
+    soabi: str
+    machine: str
+    site_dirs: tuple[str, ...]
+    path_entries: tuple[str, ...]
+    stdlib_dirs: tuple[str, ...]
+    hidden_dirs: tuple[str, ...]
+    user_base: str
+
+    @property
+    def folder(self) -> str:
+        """Name of the version's folder in a layer, ``python3.11``."""
+        return f"python{self.version[0]}.{self.version[1]}"
+
+
+# ---- facts of one run ---------------------------------------------------------------------------------------------
+
+
+class Use(StrEnum):
+    """What a process did with a file."""
+
+    OPEN = "open"  # opened for reading
+    MAP = "map"  # mapped as a shared library
+    STAT = "stat"  # its existence, kind or size was asked for
+    LIST = "list"  # a folder whose entries were listed
+    SPEC = "spec"  # found as the file of a module, whether or not that module was then loaded
+
+
+@dataclass(frozen=True, slots=True)
+class TracedFile:
+    """An installed file or folder, and everything that was done with it."""
+
+    path: str
+    uses: frozenset[Use]
+
+
+@dataclass(frozen=True, slots=True)
+class TracedModule:
+    """A module that was looked up, where it was found, and who asked for it first.
+
+    ``path`` is empty for modules of the standard library and of the workload itself. ``startup`` says that a
+    ``.pth`` file or a site customisation had imported it before the workload began.
+    """
+
+    name: str
+    path: str
+    importer: str
+    line: int
+    startup: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TracedMetadata:
+    """A distribution that was asked for by name (``importlib.metadata.version("x")``), and the module that asked."""
+
+    distribution: str
+    asked_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one event gave: its JSON text, or a script's standard output."""
+
+    event: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignRoot:
+    """A top-level package or module that lies outside the site-packages folders, as an editable install's does.
+
+    ``name`` is its path in a layer (``foo`` or ``foo.py``), ``source`` the absolute path of the folder or file.
+    """
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The facts of one or several runs of a workload. No opinion about what follows from them."""
+
+    python: str
+    observers: tuple[str, ...]
+    kind: str
+    modules: tuple[TracedModule, ...]
+    files: tuple[TracedFile, ...]
+    metadata: tuple[TracedMetadata, ...]
+    foreign: tuple[ForeignRoot, ...]
+    unplaced: tuple[str, ...]
+    processes: int
+    results: tuple[Result, ...]
+    seconds: float
+    workload: Workload
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the form in which a trace is saved."""
+        return {
+            "format": TRACE_FORMAT,
+            "python": self.python,
+            "observers": list(self.observers),
+            "kind": self.kind,
+            "modules": [[m.name, m.path, m.importer, m.line, m.startup] for m in self.modules],
+            "files": [[f.path, sorted(f.uses)] for f in self.files],
+            "metadata": [[m.distribution, m.asked_by] for m in self.metadata],
+            "foreign": [[r.name, r.source] for r in self.foreign],
+            "unplaced": list(self.unplaced),
+            "processes": self.processes,
+            "results": [[r.event, r.value] for r in self.results],
+            "seconds": self.seconds,
+            "workload": {
+                "entry": str(self.workload.entry),
+                "handler": self.workload.handler,
+                "models": [str(m) for m in self.workload.models],
+                "events": [[e.name, e.payload, dict(e.context)] for e in self.workload.events],
+            },
+        }
+
+    @staticmethod
+    def from_json(data: Any, path_type: type[Path]) -> Trace:
+        """Read a saved trace.
+
+        Raises:
+            UsageError: ``data`` is not a trace, or one of another format.
+        """
+        if not isinstance(data, dict) or "modules" not in data:
+            raise UsageError("it is not a trace: make one with --save-trace")
+        if data.get("format") != TRACE_FORMAT:
+            raise UsageError(
+                f"it has format {data.get('format')!r}, this version reads format {TRACE_FORMAT}: trace again"
+            )
+        try:
+            saved = data["workload"]
+            return Trace(
+                python=data["python"],
+                observers=tuple(data["observers"]),
+                kind=data["kind"],
+                modules=tuple(TracedModule(*row) for row in data["modules"]),
+                files=tuple(TracedFile(path, frozenset(map(Use, uses))) for path, uses in data["files"]),
+                metadata=tuple(TracedMetadata(*row) for row in data["metadata"]),
+                foreign=tuple(ForeignRoot(*row) for row in data["foreign"]),
+                unplaced=tuple(data["unplaced"]),
+                processes=data["processes"],
+                results=tuple(Result(*row) for row in data["results"]),
+                seconds=data["seconds"],
+                workload=Workload(
+                    entry=path_type(saved["entry"]),
+                    handler=saved["handler"],
+                    models=tuple(path_type(model) for model in saved["models"]),
+                    events=tuple(Event(*row) for row in saved["events"]),
+                ),
+            )
+        except (KeyError, TypeError, ValueError) as exc:
+            raise UsageError(f"a part of the trace is damaged ({type(exc).__name__}: {exc}): trace again") from exc
+
+
+# ---- what is installed --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledFile:
+    """A file that could go into a layer.
+
+    ``source`` is its absolute path on this machine; ``link`` the target of a symbolic link that stays within the
+    site, else empty; ``distribution`` the normalised name of the owner, empty when no RECORD claims the file.
+    """
+
+    path: str
+    size: int
+    distribution: str
+    source: str
+    executable: bool = False
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """An installed distribution: ``name`` is normalised (PEP 503), ``metadata`` its dist-info or egg-info path."""
+
+    name: str
+    version: str
+    metadata: str
+    editable: bool = False
+    has_record: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PthFile:
+    """What a ``.pth`` file does: code it runs, and the site-relative folders that it puts on ``sys.path``."""
+
+    path: str
+    runs_code: bool
+    folders: tuple[str, ...]
+    leaves_site: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All there is to choose from, in the order of paths."""
+
+    files: tuple[InstalledFile, ...]
+    distributions: tuple[Distribution, ...]
+    pth: tuple[PthFile, ...]
+    folders: frozenset[str]
+    shadowed: tuple[InstalledFile, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+# ---- verdicts -----------------------------------------------------------------------------------------------------
+
+
+class Verdict(StrEnum):
+    """Whether a file goes into the layer."""
+
+    KEPT = "kept"
+    DROPPED = "dropped"
+
+
+class Reason(StrEnum):
+    """Why a file is kept or dropped. The names are part of the report's format."""
+
+    TRACED = "TRACED"  # the run used it
+    PACKAGE = "PACKAGE"  # __init__ of a package that holds a kept file
+    NEEDED = "NEEDED"  # a kept shared library loads it
+    METADATA = "METADATA"  # metadata of a distribution that the run looked up
+    PICKLED = "PICKLED"  # a model names a class or function of it
+    RULE = "RULE"  # a rule about its distribution
+    STATIC = "STATIC"  # kept code could import it
+    INCLUDED = "INCLUDED"  # --include
+    STARTUP = "STARTUP"  # a .pth file of a distribution that is used, and what it imports
+    LINKED = "LINKED"  # target of a kept symbolic link
+    REPAIRED = "REPAIRED"  # the layer's own run asked for it
+    UNUSED = "UNUSED"  # nothing asked for it
+    EXCLUDED = "EXCLUDED"  # --exclude
+    PROVIDED = "PROVIDED"  # another layer brings it
+    SCANNED = "SCANNED"  # read only because all installed distributions were listed
+    IDLE = "IDLE"  # imported at interpreter start by a distribution that is not used
+    SHADOWED = "SHADOWED"  # a folder earlier on sys.path has a file of this name
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One file's verdict. ``evidence`` is a sentence; ``cause`` the path or module that it follows from, or empty."""
+
+    path: str
+    size: int
+    distribution: str
+    verdict: Verdict
+    reason: Reason
+    evidence: str
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NotExercised:
+    """A module that kept code could import and no trace saw."""
+
+    module: str
+    importer: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeepPlan:
+    """A verdict for every installed file, and the empty folders that the run looked into."""
+
+    python: str
+    decisions: tuple[Decision, ...]
+    folders: tuple[str, ...]
+    chains: tuple[TracedModule, ...]
+
+    @property
+    def kept(self) -> tuple[Decision, ...]:
+        """The decisions for files that go into the layer."""
+        return tuple(d for d in self.decisions if d.verdict is Verdict.KEPT)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Unzipped size of the layer in bytes."""
+        return sum(d.size for d in self.decisions if d.verdict is Verdict.KEPT)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the form in which a plan is saved."""
+        return {
+            "format": PLAN_FORMAT,
+            "python": self.python,
+            "decisions": [list(dataclasses.astuple(d)) for d in self.decisions],
+            "folders": list(self.folders),
+            "chains": [[m.name, m.path, m.importer, m.line, m.startup] for m in self.chains],
+        }
+
+    @staticmethod
+    def from_json(data: Any) -> KeepPlan:
+        """Read a saved plan.
+
+        Raises:
+            UsageError: ``data`` is not a plan, or one of another format.
+        """
+        if not isinstance(data, dict) or "decisions" not in data:
+            raise UsageError("it is not a plan: make one with --save-plan")
+        if data.get("format") != PLAN_FORMAT:
+            raise UsageError(f"it has format {data.get('format')!r}, this version reads format {PLAN_FORMAT}")
+        try:
+            return KeepPlan(
+                python=data["python"],
+                decisions=tuple(
+                    Decision(path, size, owner, Verdict(verdict), Reason(reason), evidence, cause)
+                    for path, size, owner, verdict, reason, evidence, cause in data["decisions"]
+                ),
+                folders=tuple(data["folders"]),
+                chains=tuple(TracedModule(*row) for row in data["chains"]),
+            )
+        except (KeyError, TypeError, ValueError) as exc:
+            raise UsageError(f"a part of the plan is damaged ({type(exc).__name__}: {exc})") from exc
+
+
+# ---- outcome ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LayerArchive:
+    """A layer's zip that exists."""
+
+    path: Path
+    sha256: str
+    files: int
+    unzipped_bytes: int
+    zipped_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the verifying run showed. ``isolated`` says that the original environment was out of reach by a mount."""
+
+    events: int
+    mismatches: int
+    repaired: tuple[str, ...]
+    isolated: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A number of files, bytes and distributions."""
+
+    files: int
+    bytes: int
+    distributions: int
+
+
+def merge_traces(traces: Iterable[Trace]) -> Trace:
+    """Unite the facts of several runs: what one of them used, the union uses.
+
+    Raises:
+        UsageError: the runs are of different Python versions, or gave different results for the same event.
+    """
+    first, *others = traces
+    for other in others:
+        first = _merge(first, other)
+    return first
+
+
+def _merge(one: Trace, two: Trace) -> Trace:
+    if one.python.rsplit(".", 1)[0] != two.python.rsplit(".", 1)[0]:
+        raise UsageError(f"the traces are of Python {one.python} and {two.python}: a layer is for one version")
+    results = {r.event: r for r in one.results}
+    for result in two.results:
+        if results.setdefault(result.event, result) != result:
+            raise UsageError(f"the traces disagree on the result of event {result.event!r}: trace both again")
+    events = {e.name: e for e in (*two.workload.events, *one.workload.events)}
+    uses: dict[str, frozenset[Use]] = {}
+    for file in (*one.files, *two.files):
+        uses[file.path] = uses.get(file.path, frozenset()) | file.uses
+    modules: dict[str, TracedModule] = {}
+    for module in (*one.modules, *two.modules):
+        known = modules.setdefault(module.name, module)
+        # A module that one run imported for its own sake is not a mere companion of the interpreter's start.
+        if (known.startup and not module.startup) or (module.path and not known.path):
+            modules[module.name] = module
+    asked = {m.distribution: m for m in (*two.metadata, *one.metadata)}
+    return Trace(
+        python=one.python,
+        observers=tuple(sorted({*one.observers, *two.observers})),
+        kind=one.kind,
+        modules=tuple(modules.values()),
+        files=tuple(TracedFile(path, used) for path, used in sorted(uses.items())),
+        metadata=tuple(asked[name] for name in sorted(asked)),
+        foreign=tuple({r.name: r for r in (*two.foreign, *one.foreign)}.values()),
+        unplaced=tuple(sorted({*one.unplaced, *two.unplaced})),
+        processes=one.processes + two.processes,
+        results=tuple(results.values()),
+        seconds=one.seconds + two.seconds,
+        workload=Workload(
+            one.workload.entry,
+            one.workload.handler,
+            tuple(dict.fromkeys((*one.workload.models, *two.workload.models))),
+            tuple(events[name] for name in results if name in events),
+        ),
+    )

@@ -1,0 +1,40 @@
+"""Maps installed files to the modules that they are, and back. Pure: by their names alone."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_MODULE_FILE = re.compile(r"^(?P<stem>.+?)(?:\.py|\.pyc|(?:\.cpython-[^./]+|\.abi3)?\.so)$")
+
+
+def module_name(path: str) -> str:
+    """Give the dotted name under which a site-relative file can be imported, empty when it is no module."""
+    found = _MODULE_FILE.match(path)
+    if not found:
+        return ""
+    stem = found["stem"].removesuffix("/__init__")
+    parts = stem.split("/")
+    return ".".join(parts) if all(part.isidentifier() for part in parts) else ""
+
+
+def is_package(path: str) -> bool:
+    """Say whether a module's file is the ``__init__`` of a package."""
+    return path.rpartition("/")[2].split(".", 1)[0] == "__init__"
+
+
+def by_name(paths: Iterable[str]) -> dict[str, str]:
+    """Map module names to files; of several files for one name the first that Python's finders would take."""
+    found: dict[str, str] = {}
+    for path in sorted(paths, key=_precedence):
+        if name := module_name(path):
+            found.setdefault(name, path)
+    return found
+
+
+def _precedence(path: str) -> tuple[bool, int, str]:
+    kind = 0 if path.endswith(".so") else 1 if path.endswith(".py") else 2
+    return not is_package(path), kind, path

@@ -1,0 +1,206 @@
+"""Turns a plan into a layer: a staged copy of the kept files, then a reproducible zip. Checks Lambda's limits."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+import zipfile
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from layer_minimizer.errors import PackError
+from layer_minimizer.model import LayerArchive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from layer_minimizer.model import Inventory, KeepPlan
+
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+LAMBDA_UNZIPPED_BYTES = 262_144_000
+LAMBDA_DIRECT_UPLOAD_BYTES = 50 * 1024 * 1024
+# The oldest time that a zip can hold: a layer must not depend on when it was made.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_UNIX = 3
+
+
+class Layout(StrEnum):
+    """Where in a layer the packages lie; Lambda puts both on sys.path, and runs ``.pth`` files in the first only."""
+
+    SITE = "site"  # python/lib/python3.x/site-packages/
+    FLAT = "flat"  # python/
+
+    def prefix(self, python: str) -> str:
+        """Give the folder of the packages within the layer for the version ``python`` (``3.11.7``)."""
+        if self is Layout.FLAT:
+            return "python"
+        return f"python/lib/python{'.'.join(python.split('.')[:2])}/site-packages"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How large a layer may be unzipped, and whether the user has set that himself."""
+
+    limit: int = LAMBDA_UNZIPPED_BYTES
+    chosen: bool = False
+
+    def check(self, plan: KeepPlan) -> None:
+        """Refuse a plan whose files are too large together.
+
+        Raises:
+            PackError: it is; the text names the largest distributions and what to do.
+        """
+        if plan.kept_bytes <= self.limit:
+            return
+        sizes: Counter[str] = Counter()
+        for decision in plan.kept:
+            sizes[decision.distribution or "(no distribution)"] += decision.size
+        largest = "\n".join(f"  {size / 1e6:9.1f} MB  {name}" for name, size in sizes.most_common(10))
+        whose = "--max-size" if self.chosen else "AWS Lambda's limit for a function and its layers together"
+        top = next(iter(sizes.most_common(1)))[0]
+        raise PackError(
+            f"the layer would be {plan.kept_bytes:,} bytes unzipped; {whose} is {self.limit:,}.\n"
+            f"The largest distributions in it:\n{largest}\n"
+            f"What to do: put a large one into a layer of its own and name it with --provided {top}; "
+            f"leave files away that you know are not needed with --exclude; ask why one is kept with --explain {top}; "
+            "or, for a container image or another place without this limit, raise it with --max-size 1GB"
+        )
+
+
+def check_output(output: Path) -> None:
+    """Make sure, before the work begins, that ``output`` can be written at its end.
+
+    Raises:
+        PackError: it cannot.
+    """
+    if output.is_dir():
+        raise PackError(f"{output} is a folder; --output takes the name of a zip file")
+    try:
+        with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}."):
+            pass
+    except OSError as exc:
+        raise PackError(f"cannot write {output}: {exc.strerror}; name another place with --output") from exc
+
+
+def stage(plan: KeepPlan, inventory: Inventory, folder: Path, layout: Layout) -> None:
+    """Copy the kept files into ``folder`` as the layer will have them; the originals are only read.
+
+    Raises:
+        PackError: a file cannot be copied, or its name cannot stand in a zip.
+    """
+    top = folder / layout.prefix(plan.python)
+    kept = {decision.path for decision in plan.kept}
+    try:
+        top.mkdir(parents=True)
+        for path in plan.folders:
+            (top / path).mkdir(parents=True, exist_ok=True)
+        for file in inventory.files:
+            if file.path not in kept:
+                continue
+            try:
+                file.path.encode("utf-8")
+            except UnicodeEncodeError as exc:
+                raise PackError(
+                    f"{os.fsencode(file.path)!r} is kept, but its name is no UTF-8 and cannot stand in a zip: "
+                    "rename it, or leave it away with --exclude"
+                ) from exc
+            target = top / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if file.link:
+                target.symlink_to(file.link)
+            else:
+                shutil.copyfile(file.source, target)
+                target.chmod(0o755 if file.executable else 0o644)
+    except OSError as exc:
+        raise PackError(f"cannot copy {exc.filename} into {folder}: {exc.strerror}; TMPDIR sets another place") from exc
+
+
+@contextmanager
+def unfinished(output: Path) -> Iterator[Path]:
+    """Give the name under which an output is written until it is proved; it never stays behind."""
+    part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_zip(folder: Path, target: Path) -> LayerArchive:
+    """Zip a staged layer: sorted names, fixed times and permission bits, so that equal files make equal bytes.
+
+    Raises:
+        PackError: the zip cannot be written.
+    """
+    files = size = 0
+    try:
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+            for path in _sorted_paths(folder):
+                name = path.relative_to(folder).as_posix()
+                mode = path.lstat().st_mode
+                if stat.S_ISDIR(mode):
+                    if not any(path.iterdir()):
+                        archive.writestr(_entry(f"{name}/", stat.S_IFDIR | 0o755), b"")
+                    continue
+                files += 1
+                size += path.lstat().st_size
+                if stat.S_ISLNK(mode):
+                    archive.writestr(_entry(name, stat.S_IFLNK | 0o777), os.fsencode(path.readlink()))
+                else:
+                    entry = _entry(name, stat.S_IFREG | (0o755 if mode & 0o100 else 0o644))
+                    entry.file_size = path.stat().st_size
+                    with path.open("rb") as source, archive.open(entry, "w") as sink:
+                        shutil.copyfileobj(source, sink, 1 << 20)
+        zipped = target.stat().st_size
+        digest = _sha256(target)
+    except OSError as exc:
+        raise PackError(f"cannot write {target.parent}/: {exc.strerror}; make room or choose another --output") from exc
+    return LayerArchive(target, digest, files, size, zipped)
+
+
+def _sorted_paths(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _entry(name: str, mode: int) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, _EPOCH)
+    entry.create_system = _UNIX
+    entry.external_attr = mode << 16
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    return entry
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def unzip(archive: Path, folder: Path) -> None:
+    """Unpack a layer as Lambda does, with permission bits and symbolic links.
+
+    Raises:
+        PackError: there is no room for it.
+    """
+    try:
+        with zipfile.ZipFile(archive) as source:
+            for entry in source.infolist():
+                target = folder / entry.filename
+                mode = entry.external_attr >> 16
+                if entry.is_dir():
+                    target.mkdir(parents=True, exist_ok=True)
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if stat.S_ISLNK(mode):
+                    target.symlink_to(os.fsdecode(source.read(entry)))
+                    continue
+                with source.open(entry) as data, target.open("wb") as sink:
+                    shutil.copyfileobj(data, sink, 1 << 20)
+                target.chmod(stat.S_IMODE(mode))
+    except OSError as exc:
+        raise PackError(f"cannot unpack the layer into {folder}: {exc.strerror}; TMPDIR sets another place") from exc

@@ -1,0 +1,145 @@
+"""What a run of the tool has to say: text for the terminal, JSON for programs. Renders; computes nothing new."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from layer_minimizer.packager import LAMBDA_DIRECT_UPLOAD_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from layer_minimizer.model import KeepPlan, LayerArchive, NotExercised, Proof, Size, Trace
+
+REPORT_FORMAT = 1
+_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A verified layer, and how it came to be. All sizes are bytes, all times seconds."""
+
+    trace: Trace
+    plan: KeepPlan
+    before: Size
+    archive: LayerArchive
+    proof: Proof
+    not_exercised: tuple[NotExercised, ...]
+    warnings: tuple[str, ...]
+    seconds: dict[str, float]
+
+    @property
+    def kept(self) -> dict[str, int]:
+        """Bytes in the layer by the reason for which they are kept."""
+        sizes: Counter[str] = Counter()
+        for decision in self.plan.kept:
+            sizes[decision.reason.value] += decision.size
+        return dict(sorted(sizes.items()))
+
+    @property
+    def largest(self) -> tuple[tuple[str, int, str], ...]:
+        """The kept distributions by falling size: name, bytes, and the reason behind most of these bytes."""
+        sizes: Counter[str] = Counter()
+        reasons: dict[str, Counter[str]] = {}
+        for decision in self.plan.kept:
+            name = decision.distribution or "(no distribution)"
+            sizes[name] += decision.size
+            reasons.setdefault(name, Counter())[decision.reason.value] += decision.size
+        return tuple((name, size, reasons[name].most_common(1)[0][0]) for name, size in sizes.most_common())
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as JSON. The names of format 1 stay for good; new ones may join them."""
+        return {
+            "format": REPORT_FORMAT,
+            "before": {
+                "files": self.before.files,
+                "bytes": self.before.bytes,
+                "distributions": self.before.distributions,
+            },
+            "layer": {
+                "path": str(self.archive.path),
+                "sha256": self.archive.sha256,
+                "files": self.archive.files,
+                "unzipped_bytes": self.archive.unzipped_bytes,
+                "zipped_bytes": self.archive.zipped_bytes,
+                "distributions": len(self.largest),
+            },
+            "verified": True,
+            "verification": {
+                "events": self.proof.events,
+                "mismatches": self.proof.mismatches,
+                "repaired": list(self.proof.repaired),
+                "isolated": self.proof.isolated,
+            },
+            "kept": self.kept,
+            "distributions": {name: size for name, size, _ in self.largest},
+            "not_exercised": [
+                {"module": entry.module, "importer": entry.importer, "line": entry.line} for entry in self.not_exercised
+            ],
+            "observers": list(self.trace.observers),
+            "warnings": list(self.warnings),
+            "seconds": self.seconds,
+        }
+
+    def show(self, console: Console) -> None:
+        """Print the report for people."""
+        for line in self._lines():
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _lines(self) -> Iterator[str]:
+        before, after = self.before, self.archive
+        yield (
+            f"{_megabytes(before.bytes)} → {_megabytes(after.unzipped_bytes)} unzipped, "
+            f"{_megabytes(after.zipped_bytes)} zipped"
+        )
+        yield (f"{before.files:,} → {after.files:,} files, {before.distributions} → {len(self.largest)} distributions")
+        yield self._verified()
+        yield ""
+        yield "Largest in the layer:"
+        for name, size, reason in self.largest[:_SHOWN]:
+            yield f"  {_megabytes(size):>10}  {name} ({reason})"
+        yield ""
+        processes = _count(self.trace.processes, "process", "processes")
+        yield f"Seen by: {' and '.join(self.trace.observers)}, in {processes}."
+        yield from self._not_exercised()
+        for warning in self.warnings:
+            yield f"Warning: {warning}"
+        yield f"Next: {self._next_step()}"
+
+    def _verified(self) -> str:
+        what = _count(self.proof.events, "event", "events") if self.trace.kind == "handler" else "the script's output"
+        where = "the original environment hidden" if self.proof.isolated else "no file of the original environment used"
+        repaired = len(self.proof.repaired)
+        put_back = f"; {_count(repaired, 'file', 'files')} put back" if repaired else ""
+        return f"Verified: {what}, same results on the layer alone ({where}){put_back}."
+
+    def _not_exercised(self) -> Iterator[str]:
+        if not self.not_exercised:
+            return
+        packages = Counter(entry.module.split(".")[0] for entry in self.not_exercised)
+        listed = ", ".join(f"{name} ({count})" for name, count in packages.most_common(_SHOWN))
+        yield (
+            f"Not exercised: {_count(len(self.not_exercised), 'module', 'modules')} that kept code could import, "
+            f"for instance in {listed}. More events, --include or --closure static keep them."
+        )
+
+    def _next_step(self) -> str:
+        if self.archive.zipped_bytes > LAMBDA_DIRECT_UPLOAD_BYTES:
+            return (
+                f"upload {self.archive.path} to S3 and publish the layer from there: at "
+                f"{_megabytes(self.archive.zipped_bytes)} it is over the 50 MB of a direct upload."
+            )
+        path = self.archive.path
+        return f"publish {path} with: aws lambda publish-layer-version --layer-name NAME --zip-file fileb://{path}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"  # noqa: PLR2004 - as people read it
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"

@@ -1,0 +1,169 @@
+"""Where a workload runs: starts a process on this machine, ends it for sure, and can hide folders from it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layer_minimizer.errors import RunnerError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_PROBE = Path(__file__).parent / "_probe"
+_ISOLATE = Path(__file__).parent / "_isolate.py"
+# What else the interpreter reads from its environment would make the run another one than Lambda's.
+_KEPT_PYTHON_VARIABLES = {"PYTHONHASHSEED", "PYTHONIOENCODING", "PYTHONUTF8", "PYTHONWARNINGS"}
+# Exit code of _isolate.py when the namespace cannot be made.
+NOT_ISOLATED = 125
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """How a process ended. ``returncode`` is negative for a signal, as in subprocess."""
+
+    returncode: int
+    seconds: float
+    timed_out: bool = False
+
+    @property
+    def ending(self) -> str:
+        """Say in words how the process ended."""
+        if self.timed_out:
+            return f"did not end within {self.seconds:.0f} s and was stopped"
+        if self.returncode < 0:
+            return f"was killed by {signal.Signals(-self.returncode).name}"
+        return f"ended with exit code {self.returncode}"
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What a process must not see, or must not change.
+
+    ``hide`` are folders that appear empty but for the paths in ``show`` below them; ``read_only`` are folders that
+    nothing can be written to.
+    """
+
+    hide: tuple[str, ...] = ()
+    show: tuple[str, ...] = ()
+    read_only: tuple[str, ...] = ()
+
+
+def clean_environment() -> dict[str, str]:
+    """Give this process' environment without what would leak this tool's own Python into another interpreter."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PYTHON") or name in _KEPT_PYTHON_VARIABLES
+    }
+
+
+def copy_probe(folder: Path) -> Path:
+    """Put the files that run inside the traced interpreter where no hidden folder can take them away."""
+    return Path(shutil.copytree(_PROBE, folder / "probe", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+def run(  # noqa: PLR0913 - what a process is started with
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    *,
+    timeout: float,
+    output: Path | None = None,
+    isolation: Isolation | None = None,
+) -> Completed:
+    """Run ``command`` to its end in ``folder``; whatever happens, none of its processes outlives the call.
+
+    Its standard output and error go to ``output``, or to this process' standard error when there is none: standard
+    output is for results.
+
+    Raises:
+        RunnerError: the program cannot be started.
+    """
+    if isolation is not None:
+        command = [sys.executable, "-I", str(_ISOLATE), json.dumps(_as_json(isolation)), *command]
+    begun = time.monotonic()
+    target = output.open("wb") if output else None
+    try:
+        process = subprocess.Popen(  # noqa: S603 - running the user's own program is the purpose
+            command,
+            env=dict(environment),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=target or sys.stderr.fileno(),
+            stderr=target or sys.stderr.fileno(),
+            start_new_session=True,
+        )
+    except OSError as exc:
+        raise RunnerError(f"cannot start {command[0]}: {exc.strerror or exc}") from exc
+    finally:
+        if target:
+            target.close()
+    timed_out = False
+    try:
+        process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        timed_out = True
+    finally:
+        _end_session(process)
+    return Completed(process.returncode, time.monotonic() - begun, timed_out)
+
+
+def _as_json(isolation: Isolation) -> dict[str, list[str]]:
+    return {
+        "hide": list(isolation.hide),
+        "show": list(isolation.show),
+        "read_only": list(isolation.read_only),
+    }
+
+
+def _end_session(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the process' session: a daemon of the handler's, or everything after Ctrl-C."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@functools.cache
+def can_isolate() -> bool:
+    """Say whether mount namespaces can be made here: as root, or where user namespaces are allowed."""
+    with tempfile.TemporaryDirectory(prefix="layer_minimizer-") as folder:
+        inside = Path(folder) / "inside"
+        inside.mkdir()
+        (inside / "file").touch()
+        test = ["test", "!", "-e", str(inside / "file")]
+        isolation = Isolation(hide=(str(inside),), read_only=(str(inside),))
+        log = Path(folder) / "log"
+        try:
+            ended = run(test, os.environ, Path(folder), timeout=30, output=log, isolation=isolation)
+        except RunnerError:
+            return False
+    return ended.returncode == 0
+
+
+@functools.cache
+def strace_command() -> tuple[str, ...] | None:
+    """Give the start of a command line that observes system calls with strace, or None where strace cannot work."""
+    program = shutil.which("strace")
+    if program is None:
+        return None
+    # Stopping only at the calls of interest is much faster; older versions and some kernels do not know how.
+    for fast in (("--seccomp-bpf",), ()):
+        command = (program, "-f", *fast)
+        with tempfile.TemporaryDirectory(prefix="layer_minimizer-") as folder:
+            log = Path(folder) / "log"
+            tried = [*command, "-e", "trace=%file", "-o", str(log), "true"]
+            if run(tried, os.environ, Path(folder), timeout=30, output=Path(folder) / "out").returncode == 0:
+                return command
+    return None

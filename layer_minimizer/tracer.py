@@ -1,0 +1,244 @@
+"""Runs a workload once in the user's own environment, and turns what the observers saw into a `Trace`."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING
+
+from layer_minimizer.errors import TraceError
+from layer_minimizer.inventory import normalize
+from layer_minimizer.model import (
+    ForeignRoot,
+    Result,
+    Trace,
+    TracedFile,
+    TracedMetadata,
+    TracedModule,
+    Use,
+)
+from layer_minimizer.observation import Observation, Outcome, RunSettings, free_space_hint, observe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from layer_minimizer.model import Interpreter, Workload
+    from layer_minimizer.observation import Observer
+
+_BYTECODE = re.compile(r"^(?P<folder>(?:.*/)?)__pycache__/(?P<name>[^/]+?)\.[^./]+(?:\.opt-\d)?\.pyc$")
+_PROBE_USES = {"open": Use.OPEN, "list": Use.LIST, "stat": Use.STAT, "library": Use.MAP}
+
+
+def trace(
+    workload: Workload,
+    interpreter: Interpreter,
+    observers: tuple[Observer, ...],
+    scratch: Path,
+    *,
+    timeout: float,
+) -> Trace:
+    """Run ``workload`` where everything is installed, and record what it used.
+
+    Raises:
+        TraceError: the workload raises, is killed, or does not end within ``timeout`` seconds.
+        RunnerError: the interpreter or an observer cannot be started.
+    """
+    settings = RunSettings(
+        python=interpreter.executable,
+        observers=observers,
+        user_base=interpreter.user_base,
+        avoid=(*interpreter.site_dirs, *interpreter.hidden_dirs),
+        timeout=timeout,
+        shown=True,
+    )
+    observation = observe(workload, settings, scratch)
+    outcome = require_success(observation, workload)
+    facts = read_facts(observation, interpreter)
+    return Trace(
+        python=".".join(map(str, interpreter.version)),
+        observers=tuple(sorted(observers)),
+        kind=outcome.kind,
+        modules=facts.modules(),
+        files=tuple(TracedFile(path, frozenset(uses)) for path, uses in sorted(facts.uses.items())),
+        metadata=tuple(TracedMetadata(name, asker) for name, asker in sorted(facts.metadata.items())),
+        foreign=tuple(ForeignRoot(name, source) for name, source in sorted(facts.foreign.items())),
+        unplaced=tuple(sorted(facts.unplaced)),
+        processes=facts.processes,
+        results=tuple(Result(name, value) for name, value in outcome.results),
+        seconds=observation.ended.seconds,
+        workload=workload,
+    )
+
+
+def require_success(observation: Observation, workload: Workload) -> Outcome:
+    """Give the outcome of a run that went well.
+
+    Raises:
+        TraceError: it did not; the text is the user's own traceback where there is one.
+    """
+    name, outcome, ended = workload.entry.name, observation.outcome, observation.ended
+    if outcome is None or ended.timed_out:
+        hint = free_space_hint(observation.root)
+        raise TraceError(f"{name} {ended.ending} before it had given a result.{hint}{_tail(observation.said)}")
+    if outcome.refused:
+        raise TraceError(outcome.refused)
+    if outcome.error:
+        where = {"import": "while it was imported", "script": "", "parse": "while it was read"}
+        during = where.get(outcome.phase, f"on event {outcome.phase!r}")
+        raise TraceError(f"{name} raised {during}".rstrip() + f":\n{outcome.error.rstrip()}")
+    return outcome
+
+
+def _tail(said: str) -> str:
+    lines = said.strip().splitlines()[-15:]
+    return "\nIts last lines were:\n" + "\n".join(lines) if lines else ""
+
+
+@dataclass(slots=True)
+class Facts:
+    """What a run used, by site-relative paths."""
+
+    uses: dict[str, set[Use]] = field(default_factory=dict)
+    found: dict[str, TracedModule] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+    foreign: dict[str, str] = field(default_factory=dict)
+    unplaced: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
+    absolute: set[str] = field(default_factory=set)
+    processes: int = 0
+
+    def use(self, path: str, use: Use) -> None:
+        """Note that ``path`` was used."""
+        self.uses.setdefault(path, set()).add(use)
+
+    def modules(self) -> tuple[TracedModule, ...]:
+        """Give the modules in the order in which they were found."""
+        return tuple(self.found.values())
+
+
+def read_facts(observation: Observation, interpreter: Interpreter, site_dirs: Iterable[str] = ()) -> Facts:
+    """Make the observers' facts site-relative.
+
+    ``site_dirs`` are the folders that count as the site where they are not the interpreter's own: a layer's, in a
+    verifying run. `Facts.absolute` holds every path that was opened, for those who must know.
+    """
+    places = _Places(interpreter, tuple(site_dirs) or interpreter.site_dirs, str(observation.root))
+    facts = Facts()
+    for fact in observation.probe_facts():
+        _take_probe_fact(facts, fact, places)
+    for path, use, succeeded in observation.system_calls():
+        if succeeded:
+            _take_use(facts, path, use, places)
+        elif use is Use.OPEN:
+            for relative in places.in_site(path):
+                facts.missing.add(relative)
+    return facts
+
+
+def _take_probe_fact(facts: Facts, fact: tuple[str, ...], places: _Places) -> None:
+    kind = fact[0]
+    if kind in _PROBE_USES:
+        _take_use(facts, fact[1], _PROBE_USES[kind], places)
+    elif kind == "module":
+        _take_module(facts, TracedModule(fact[1], fact[2], fact[3], int(fact[4])), places)
+    elif kind in ("startup", "loaded"):
+        if fact[1] not in facts.found:
+            _take_module(facts, TracedModule(fact[1], fact[2], "", 0, startup=kind == "startup"), places)
+    elif kind == "distribution":
+        facts.metadata.setdefault(normalize(fact[1]), fact[2])
+    elif kind == "missing":
+        facts.missing.add(fact[1])
+    elif kind == "process":
+        facts.processes += 1
+
+
+def _take_use(facts: Facts, path: str, use: Use, places: _Places) -> None:
+    if use in (Use.OPEN, Use.MAP):
+        facts.absolute.add(path)
+    relatives = places.in_site(path)
+    for relative in relatives or _in_foreign(facts, path):
+        facts.use(relative, use)
+
+
+def _in_foreign(facts: Facts, path: str) -> Iterator[str]:
+    """Give the layer's name of a file below a package that lies outside of the site."""
+    for name, source in facts.foreign.items():
+        if path == source or path.startswith(f"{source}/"):
+            cached = _BYTECODE.match(path)
+            path = f"{cached['folder']}{cached['name']}.py" if cached else path
+            yield f"{name}{path.removeprefix(source)}"
+
+
+def _take_module(facts: Facts, module: TracedModule, places: _Places) -> None:
+    """Place a module's file: in the site, in a package outside of it, or nowhere that a layer could have."""
+    # Modules that a program makes up may claim any file (torch.ops says "_ops.py").
+    origin = module.path if module.path.startswith("/") else ""
+    relative = next(iter(places.in_site(origin)), "") if origin else ""
+    if relative:
+        facts.use(relative, Use.SPEC)
+    elif origin and not places.is_known(origin) and os.path.isfile(origin):
+        root = _foreign_root(module.name, origin)
+        if root is None:
+            facts.unplaced.add(origin)
+        else:
+            facts.foreign.setdefault(root.name, root.source)
+            relative = f"{root.name}{origin.removeprefix(root.source)}"
+            facts.use(relative, Use.SPEC)
+    facts.found[module.name] = TracedModule(module.name, relative, module.importer, module.line, module.startup)
+
+
+def _foreign_root(name: str, origin: str) -> ForeignRoot | None:
+    """Find the top-level package or module that ``origin`` belongs to, by walking up the module's dotted name."""
+    folder, file = origin.rsplit("/", 1)
+    parts = name.split(".")
+    if file.startswith("__init__."):
+        wanted = parts
+    elif file.split(".", 1)[0] == parts[-1]:
+        wanted = parts[:-1]
+        if not wanted:
+            return ForeignRoot(file, origin)
+    else:
+        return None
+    if folder.split("/")[-len(wanted) :] != wanted:
+        return None
+    top = folder.rsplit("/", len(wanted) - 1)[0] if len(wanted) > 1 else folder
+    return ForeignRoot(wanted[0], top)
+
+
+class _Places:
+    """Tells where an absolute path lies: the site, the standard library, the workload itself."""
+
+    def __init__(self, interpreter: Interpreter, site_dirs: tuple[str, ...], root: str) -> None:
+        self._sites = tuple(f"{folder}/" for folder in site_dirs)
+        scratch = os.path.dirname(root)
+        self._known = tuple(f"{os.path.realpath(f)}/" for f in (*interpreter.stdlib_dirs, root, scratch))
+        self._real = cache(os.path.realpath)
+
+    def _names(self, path: str) -> Iterator[str]:
+        """Give the path as it was used, and with its folder's links resolved."""
+        yield path
+        folder, _, name = path.rpartition("/")
+        real = self._real(folder)
+        if real != folder:
+            yield f"{real}/{name}"
+
+    def in_site(self, path: str) -> list[str]:
+        """Give the site-relative names of ``path``, none when it lies elsewhere. Bytecode counts as its source."""
+        found = []
+        for name in self._names(path):
+            for site in self._sites:
+                if name.startswith(site) and len(name) > len(site):
+                    relative = name[len(site) :]
+                    cached = _BYTECODE.match(relative)
+                    relative = f"{cached['folder']}{cached['name']}.py" if cached else relative
+                    if not relative.endswith("__pycache__") and relative not in found:
+                        found.append(relative)
+                    break
+        return found
+
+    def is_known(self, path: str) -> bool:
+        """Say whether ``path`` is part of the standard library or of the run's own scratch folder."""
+        return any(name.startswith(self._known) for name in self._names(path))

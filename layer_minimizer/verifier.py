@@ -1,0 +1,319 @@
+"""Runs the workload on the layer alone, and compares: same results, nothing missed, nothing from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from layer_minimizer import modules, packager, planner, runners
+from layer_minimizer.errors import VerifyError
+from layer_minimizer.model import Reason, Verdict
+from layer_minimizer.observation import Observer, RunSettings, observe
+from layer_minimizer.tracer import Facts, read_facts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from layer_minimizer.model import Decision, Interpreter, Inventory, KeepPlan, LayerArchive, Result, Trace
+    from layer_minimizer.observation import Observation
+    from layer_minimizer.packager import Layout
+
+_LIBRARY_ABSENT = re.compile(r"(?P<name>[^\s:'\"/]+\.so[.\d]*): cannot open shared object file")
+_NUMBER = re.compile(r"[-+]?(?:\d+\.\d*|\.?\d+)(?:[eE][-+]?\d+)?")
+# What was left out on the user's word is not put back against it.
+_FINAL = (Reason.EXCLUDED, Reason.PROVIDED, Reason.SHADOWED)
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """An event whose result on the layer is another than in the full environment."""
+
+    event: str
+    expected: str
+    actual: str
+
+    def __str__(self) -> str:
+        """Say which event, and both results, shortened."""
+        return f"event {self.event!r}: expected {_short(self.expected)}, the layer gave {_short(self.actual)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What one run on a layer showed. ``missed`` are files that the plan had dropped and the run asked for."""
+
+    events: int
+    error: str
+    mismatches: tuple[Mismatch, ...]
+    missed: tuple[str, ...]
+    leaked: tuple[str, ...]
+    isolated: bool
+    seconds: float
+
+    @property
+    def succeeded(self) -> bool:
+        """Say whether the layer gave the expected results, by itself."""
+        return not (self.error or self.mismatches or self.leaked)
+
+    def explain(self) -> str:
+        """Say what went wrong."""
+        if self.leaked:
+            return "the run on the layer used files of the original environment:\n  " + "\n  ".join(self.leaked[:10])
+        if self.error:
+            return f"on the layer alone the entry does not run:\n{self.error}"
+        return "on the layer alone the results differ:\n  " + "\n  ".join(map(str, self.mismatches[:10]))
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """All that a run on a layer is judged by."""
+
+    trace: Trace
+    interpreter: Interpreter
+    inventory: Inventory
+    layout: Layout
+    observers: tuple[Observer, ...]
+    timeout: float
+    tolerance: float
+
+
+def attempt(trial: Trial, plan: KeepPlan, archive: LayerArchive, scratch: Path) -> Attempt:
+    """Unpack ``archive`` below ``scratch`` and run the workload with it and the standard library alone.
+
+    Raises:
+        PackError: there is no room to unpack it.
+        RunnerError: the interpreter cannot be started.
+    """
+    scratch.mkdir(parents=True)
+    opt = scratch / "opt"
+    packager.unzip(archive.path, opt)
+    top = opt / trial.layout.prefix(plan.python)
+    provided = _provided_roots(plan)
+    _link_provided(top, provided, trial.inventory)
+    isolation = _isolation(trial, provided, opt) if runners.can_isolate() else None
+    settings = RunSettings(
+        python=str(_make_interpreter(trial, scratch / "env", top)),
+        observers=(Observer.PROBE,) if isolation else trial.observers,
+        front=(str(_site_packages(trial, scratch / "env")),) if trial.layout is packager.Layout.SITE else (str(top),),
+        path_entries=() if trial.layout is packager.Layout.SITE else (str(top),),
+        isolation=isolation,
+        avoid=(*trial.interpreter.site_dirs, *trial.interpreter.hidden_dirs),
+        timeout=trial.timeout,
+    )
+    observation = observe(trial.trace.workload, settings, scratch / "run")
+    facts = read_facts(observation, trial.interpreter, [os.path.realpath(top)])
+    error = _error(observation, trial)
+    return Attempt(
+        events=len(trial.trace.results),
+        error=error,
+        mismatches=() if error else compare(trial.trace.results, _results(observation), trial.tolerance),
+        missed=_missed(facts, plan, f"{error}\n{observation.said}"),
+        leaked=_leaked(facts, trial, plan),
+        isolated=isolation is not None,
+        seconds=observation.ended.seconds,
+    )
+
+
+def differing_again(trial: Trial, scratch: Path) -> tuple[Mismatch, ...]:
+    """Run the workload once more in the full environment: what differs there is the workload's own doing.
+
+    Raises:
+        VerifyError: this time it does not run at all.
+    """
+    settings = RunSettings(
+        python=trial.interpreter.executable,
+        observers=(Observer.PROBE,),
+        user_base=trial.interpreter.user_base,
+        avoid=(*trial.interpreter.site_dirs, *trial.interpreter.hidden_dirs),
+        timeout=trial.timeout,
+    )
+    observation = observe(trial.trace.workload, settings, scratch)
+    error = _error(observation, trial)
+    if error:
+        raise VerifyError(f"the entry ran once in the full environment, and not a second time:\n{error}")
+    return compare(trial.trace.results, _results(observation), trial.tolerance)
+
+
+# ---- the place ----------------------------------------------------------------------------------------------------
+
+
+def _site_packages(trial: Trial, prefix: Path) -> Path:
+    return prefix / "lib" / trial.interpreter.folder / "site-packages"
+
+
+def _make_interpreter(trial: Trial, prefix: Path, top: Path) -> Path:
+    """Make a virtual environment whose site-packages *is* the layer.
+
+    Child processes see the layer too, and ``.pth`` files run, as in Lambda. A flat layer is merely on PYTHONPATH, so
+    there the folder stays empty.
+    """
+    site = _site_packages(trial, prefix)
+    base = Path(trial.interpreter.base_executable)
+    (prefix / "bin").mkdir(parents=True)
+    site.parent.mkdir(parents=True)
+    (prefix / "lib64").symlink_to("lib")
+    if trial.layout is packager.Layout.SITE:
+        site.symlink_to(top)
+    else:
+        site.mkdir()
+    (prefix / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
+    python = prefix / "bin" / trial.interpreter.folder
+    python.symlink_to(base)
+    for name in ("python3", "python"):
+        (prefix / "bin" / name).symlink_to(python.name)
+    return python
+
+
+def _provided_roots(plan: KeepPlan) -> tuple[str, ...]:
+    """Give the highest folders and files that hold provided distributions and nothing else."""
+    provided = {d.path for d in plan.decisions if d.reason is Reason.PROVIDED}
+    other = {d.path for d in plan.decisions if d.path not in provided and d.reason is not Reason.SHADOWED}
+    shared = {folder for path in other for folder in _parents(path)}
+    roots = set()
+    for path in provided:
+        highest = next((folder for folder in _parents(path) if folder not in shared), path)
+        roots.add(highest)
+    return tuple(sorted(roots))
+
+
+def _parents(path: str) -> Iterator[str]:
+    """Give the folders that ``path`` lies in, from the top."""
+    at = path.find("/")
+    while at >= 0:
+        yield path[:at]
+        at = path.find("/", at + 1)
+
+
+def _link_provided(top: Path, roots: Iterable[str], inventory: Inventory) -> None:
+    """Merge what another layer brings into the unpacked layer, as Lambda merges layers in /opt."""
+    sources = _sources(roots, inventory)
+    for root, source in sources.items():
+        (top / root).parent.mkdir(parents=True, exist_ok=True)
+        (top / root).symlink_to(source)
+
+
+def _sources(roots: Iterable[str], inventory: Inventory) -> dict[str, str]:
+    wanted = set(roots)
+    found: dict[str, str] = {}
+    for file in inventory.files:
+        for candidate in (file.path, *_parents(file.path)):
+            if candidate in wanted and candidate not in found:
+                found[candidate] = file.source[: len(file.source) - len(file.path) + len(candidate)]
+    return found
+
+
+def _isolation(trial: Trial, provided: Iterable[str], opt: Path) -> runners.Isolation:
+    """Hide all that the interpreter could find packages in, but for what another layer will bring."""
+    workload = trial.trace.workload
+    own = [str(path) + "/" for path in (workload.entry, *workload.models)]
+    folders = [*trial.interpreter.site_dirs, *trial.interpreter.hidden_dirs]
+    # A package outside of the site may lie in the very project that the entry belongs to.
+    folders += [
+        root.source
+        for root in trial.trace.foreign
+        if os.path.isdir(root.source) and not any(path.startswith(f"{root.source}/") for path in own)
+    ]
+    hidden = [f for f in folders if not any(f.startswith(f"{other}/") for other in folders)]
+    shown = _sources(provided, trial.inventory).values()
+    return runners.Isolation(hide=tuple(hidden), show=tuple(sorted(shown)), read_only=(str(opt),))
+
+
+# ---- the judgement ------------------------------------------------------------------------------------------------
+
+
+def _error(observation: Observation, trial: Trial) -> str:
+    outcome, name = observation.outcome, trial.trace.workload.entry.name
+    if outcome is None or observation.ended.timed_out:
+        tail = "\n".join(observation.said.strip().splitlines()[-15:])
+        return f"{name} {observation.ended.ending}\n{tail}".strip()
+    return (outcome.error or outcome.refused).strip()
+
+
+def _results(observation: Observation) -> dict[str, str]:
+    return dict(observation.outcome.results) if observation.outcome else {}
+
+
+def compare(expected: Iterable[Result], actual: dict[str, str], tolerance: float) -> tuple[Mismatch, ...]:
+    """Give the events whose results differ by more than ``tolerance`` (relative and absolute, for numbers)."""
+    return tuple(
+        Mismatch(result.event, result.value, actual.get(result.event, "(nothing)"))
+        for result in expected
+        if result.event not in actual or not _same_text(result.value, actual[result.event], tolerance)
+    )
+
+
+def _same_text(one: str, two: str, tolerance: float) -> bool:
+    if one == two:
+        return True
+    try:
+        return _same(json.loads(one), json.loads(two), tolerance)
+    except ValueError:
+        pass
+    if not tolerance or _NUMBER.sub("#", one) != _NUMBER.sub("#", two):
+        return False
+    pairs = zip_longest(_NUMBER.findall(one), _NUMBER.findall(two), fillvalue="nan")
+    return all(math.isclose(float(a), float(b), rel_tol=tolerance, abs_tol=tolerance) for a, b in pairs)
+
+
+def _same(one: Any, two: Any, tolerance: float) -> bool:
+    """Compare JSON values: order of keys is no difference, ``1`` and ``1.0`` are one, NaN equals itself."""
+    if isinstance(one, dict) and isinstance(two, dict):
+        return one.keys() == two.keys() and all(_same(value, two[key], tolerance) for key, value in one.items())
+    if isinstance(one, list) and isinstance(two, list):
+        return len(one) == len(two) and all(_same(a, b, tolerance) for a, b in zip(one, two, strict=True))
+    if _is_number(one) and _is_number(two):
+        both_nan = one != one and two != two  # noqa: PLR0124 - the definition of NaN
+        return both_nan or one == two or math.isclose(one, two, rel_tol=tolerance, abs_tol=tolerance)
+    return type(one) is type(two) and bool(one == two)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _missed(facts: Facts, plan: KeepPlan, said: str) -> tuple[str, ...]:
+    """Give the dropped files that the run asked for: opened, imported, linked against, or by their metadata."""
+    dropped = {d.path: d for d in plan.decisions if d.verdict is Verdict.DROPPED and d.reason not in _FINAL}
+    found = {path for path in (*facts.uses, *facts.missing) if path in dropped}
+    names = modules.by_name(dropped)
+    found |= {names[name] for name in facts.missing if name in names}
+    found |= set(_missed_metadata(facts, dropped.values()))
+    absent = {match["name"] for match in _LIBRARY_ABSENT.finditer(said)}
+    found |= {path for path in dropped if path.rpartition("/")[2] in absent}
+    return tuple(sorted(found))
+
+
+def _missed_metadata(facts: Facts, dropped: Iterable[Decision]) -> Iterator[str]:
+    """Give the METADATA of dropped distributions that the run asked for by name: it could not even try to open it."""
+    for decision in dropped:
+        folder, _, name = decision.path.partition("/")
+        if not folder.endswith(planner.METADATA_FOLDERS) or name not in ("", *planner.ALWAYS_METADATA):
+            continue
+        if decision.distribution in facts.metadata:
+            yield decision.path
+
+
+def _leaked(facts: Facts, trial: Trial, plan: KeepPlan) -> tuple[str, ...]:
+    """Give the files of the original environment that were opened although another layer does not bring them."""
+    provided = {d.path for d in plan.decisions if d.reason is Reason.PROVIDED}
+    sources = {file.source for file in trial.inventory.files if file.path in provided}
+    sources |= {os.path.realpath(source) for source in sources}
+    roots = (*trial.interpreter.site_dirs, *(root.source for root in trial.trace.foreign))
+    prefixes = tuple(f"{root}/" for root in roots)
+    cached = re.compile(r"/__pycache__/([^/]+)\.cpython-[^/]*\.pyc$")
+    found = set()
+    for path in facts.absolute:
+        if path.startswith(prefixes) or path in roots:
+            source = cached.sub(r"/\1.py", path)
+            if source not in sources and os.path.realpath(source) not in sources and os.path.isfile(source):
+                found.add(source)
+    return tuple(sorted(found))
+
+
+def _short(text: str, width: int = 200) -> str:
+    return text if len(text) <= width else f"{text[:width]}… ({len(text)} characters)"
