@@ -88,7 +88,9 @@ def require_success(observation: Observation, workload: Workload) -> Outcome:
     if outcome.error:
         where = {"import": "while it was imported", "script": "", "parse": "while it was read"}
         during = where.get(outcome.phase, f"on event {outcome.phase!r}")
-        raise TraceError(f"{name} raised {during}".rstrip() + f":\n{outcome.error.rstrip()}")
+        # The run happened in a copy of the entry's folder; the user knows the original.
+        said = outcome.error.rstrip().replace(f"{observation.root}/", f"{workload.entry.parent}/")
+        raise TraceError(f"{name} raised {during}".rstrip() + f":\n{said}")
     return outcome
 
 

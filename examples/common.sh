@@ -1,0 +1,235 @@
+# shellcheck shell=bash
+# What the examples' run.sh share: finding a Python, environments in a cache, the tool itself, its run. To be sourced.
+#
+# Read from the environment:
+#   MINIMIZE               the tool's command, if it is not to be installed from this checkout
+#   LAYER_MINIMIZER_CACHE  the folder that the environments are made in
+#
+# A run's standard output is the tool's and nothing else; everything said here goes to standard error.
+
+shopt -s inherit_errexit nullglob # a failure inside $(...) counts; a pattern without a match is nothing
+
+EXAMPLES=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+CHECKOUT=$(dirname "$EXAMPLES")
+CACHE=${LAYER_MINIMIZER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/layer_minimizer}
+mkdir -p "$CACHE"
+CACHE=$(cd "$CACHE" && pwd -P)
+
+# say TEXT: tell the user what happens.
+say() {
+    printf '==> %s\n' "$1" >&2
+}
+
+# die CODE TEXT: end the run with this exit code and the reason.
+die() {
+    printf 'error: %s\n' "$2" >&2
+    exit "$1"
+}
+
+# apt_install PACKAGE: install a Debian package where that is possible (as root), or return 1.
+apt_install() {
+    if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
+        return 1
+    fi
+    say "installing the system package $1"
+    apt-get update >&2 || true # what is known already may do
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$1" >&2
+}
+
+# find_python VERSION...: print the path of the first CPython found of these versions (like 3.11), on PATH or under
+# pyenv, or return 1.
+find_python() {
+    local version candidate found candidates pyenv_versions=
+    if command -v pyenv >/dev/null; then
+        pyenv_versions=$(pyenv root)/versions
+    fi
+    for version in "$@"; do
+        candidates=("python$version" python3)
+        if [[ -n $pyenv_versions ]]; then
+            mapfile -t -O 2 candidates < <(printf '%s\n' "$pyenv_versions/$version".*/bin/python"$version" | sort -rV)
+        fi
+        for candidate in "${candidates[@]}"; do
+            # A pyenv shim lies on PATH for versions that are not chosen, too: only one that runs counts.
+            found=$("$candidate" -I -c 'import sys; print("%d.%d" % sys.version_info[:2], sys.executable)' 2>/dev/null) ||
+                continue
+            if [[ $found == "$version "* ]]; then
+                printf '%s\n' "${found#* }"
+                return 0
+            fi
+        done
+    done
+    return 1
+}
+
+# require_python: print the path of a Python that the tool and today's examples run on.
+require_python() {
+    find_python 3.11 3.12 3.13 || die 3 "no Python 3.11 or newer found, neither on PATH nor under pyenv"
+}
+
+# make_venv PYTHON FOLDER: make a virtual environment; Debian keeps what that takes in a package of its own.
+make_venv() {
+    local version
+    if ! "$1" -I -c 'import ensurepip, venv' 2>/dev/null; then
+        version=$("$1" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+        apt_install "python$version-venv" || apt_install python3-venv ||
+            die 3 "$1 cannot make virtual environments; install the package python$version-venv (or python3-venv)"
+    fi
+    "$1" -I -m venv "$2"
+}
+
+# ensure_env NAME PYTHON CONTENT FILL...: print the path of the Python of a cached environment. It is made if it is not
+# there: a virtual environment of PYTHON, then the command FILL... with the path of the environment's Python added.
+# CONTENT is text that stands for what gets installed; another text or another PYTHON is another environment. One that
+# was not finished lacks its marker and is made anew. To be called in $(...), which also ends the lock.
+ensure_env() {
+    local name=$1 python=$2 content=$3 identity digest env lock
+    shift 3
+    identity=$("$python" -I -c 'import sys; print(sys.version, sys.base_prefix)')
+    digest=$(printf '%s\n' "$identity" "$content" | sha256sum)
+    env=$CACHE/$name-${digest:0:12}
+    exec {lock}>"$env.lock"
+    flock "$lock"
+    if [[ -e $env/complete ]] && "$env/bin/python" -I -c '' 2>/dev/null; then
+        say "using the environment $env"
+    else
+        say "making the environment $env"
+        rm -rf "$env"
+        make_venv "$python" "$env"
+        "$@" "$env/bin/python"
+        touch "$env/complete"
+    fi
+    printf '%s\n' "$env/bin/python"
+}
+
+# quiet_pip PYTHON ARGUMENT...: run an environment's pip, shielded from the caller's Python settings.
+quiet_pip() {
+    local python=$1
+    shift
+    "$python" -I -m pip --quiet --disable-pip-version-check "$@" >&2
+}
+
+# fill_from_requirements FILE PIP_VERSION PYTHON: install the requirements; an empty PIP_VERSION keeps pip as it is.
+fill_from_requirements() {
+    if [[ -n $2 ]]; then
+        quiet_pip "$3" install "pip==$2"
+    fi
+    quiet_pip "$3" install --requirement "$1"
+}
+
+# requirements_env NAME PYTHON FILE [PIP_VERSION]: print the path of the Python of a cached environment with these
+# requirements.
+requirements_env() {
+    ensure_env "$1" "$2" "pip ${4:-} $(<"$3")" fill_from_requirements "$3" "${4:-}"
+}
+
+# pack_tool: write a tar of the files of this checkout that make the tool, the same bytes for the same files.
+pack_tool() (
+    cd "$CHECKOUT" || exit
+    tar --create --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=go-w --exclude=__pycache__ \
+        pyproject.toml README* LICENSE* MANIFEST.in* layer_minimizer
+)
+
+# fill_with_tool PYTHON: install the tool from a copy of the checkout; pip would leave its litter in the original.
+fill_with_tool() (
+    copy=$(mktemp -d)
+    trap 'rm -rf "$copy"' EXIT
+    pack_tool | tar --extract --directory "$copy"
+    quiet_pip "$1" install "$copy"
+)
+
+# find_tool: set the array TOOL to the tool's command, after installing it from this checkout unless MINIMIZE is set.
+find_tool() {
+    local python sources
+    if [[ -n ${MINIMIZE:-} ]]; then
+        if command -v -- "$MINIMIZE" >/dev/null; then
+            TOOL=("$MINIMIZE")
+        else
+            read -r -a TOOL <<<"$MINIMIZE" # a command with arguments
+        fi
+    else
+        python=$(require_python)
+        sources=$(pack_tool | sha256sum)
+        python=$(ensure_env tool "$python" "$sources" fill_with_tool)
+        TOOL=("$(dirname "$python")/minimize")
+    fi
+    # strace lets the tool see files that are opened behind Python's back.
+    if ! command -v strace >/dev/null && ! apt_install strace; then
+        say "no strace here and no right to install it: going on without"
+    fi
+}
+
+# train_once WORK PYTHON TRAIN_FILE [FILE...]: run TRAIN_FILE on the work folder unless the model in it was made by the
+# same environment and the same files.
+train_once() {
+    local work=$1 python=$2 stamp
+    shift 2
+    stamp=$({ echo "$python" && cat "$@"; } | sha256sum)
+    if [[ -e $work/export.pkl && -e $work/trained && $(<"$work/trained") == "$stamp" ]]; then
+        say "using the trained model $work/export.pkl"
+        return
+    fi
+    say "training the model"
+    rm -f "$work/trained"
+    env -u PYTHONHOME -u PYTHONPATH PYTHONDONTWRITEBYTECODE=1 "$python" "$1" "$work" >&2
+    printf '%s\n' "$stamp" >"$work/trained"
+}
+
+# stage FOLDER FILE...: make the folder anew with copies of these files. The tool runs the entry in a copy of the
+# entry's folder, so that folder should hold what belongs to the task and nothing else.
+stage() {
+    local folder=$1
+    shift
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp "$@" "$folder/"
+}
+
+# has_option OPTION ARGUMENT...: tell whether the option is among the arguments, as "--a b" or "--a=b".
+has_option() {
+    local option=$1 argument
+    shift
+    for argument in "$@"; do
+        if [[ $argument == "$option" || $argument == "$option="* ]]; then
+            return 0
+        fi
+    done
+    return 1
+}
+
+# last_value OPTION ARGUMENT...: print the value that the option has in the end: the last one given.
+last_value() {
+    local option=$1 value=
+    shift
+    while (($#)); do
+        case $1 in
+            "$option") value=${2:-} ;;
+            "$option="*) value=${1#*=} ;;
+        esac
+        shift
+    done
+    printf '%s\n' "$value"
+}
+
+# run_tool WORK ARGUMENT...: run the tool for a layer and a JSON report in the work folder (later arguments may name
+# others), say what it wrote and return its exit code.
+run_tool() {
+    local work=$1 status=0 file written
+    shift
+    set -- --output "$work/layer.zip" --report-json "$work/report.json" "$@"
+    written=("$(last_value --output "$@")" "$(last_value --report-json "$@")")
+    for file in "${written[@]}"; do
+        if [[ $file == "$work/"* ]]; then
+            rm -f "$file" # what is there afterwards is from this run
+        fi
+    done
+    "${TOOL[@]}" "$@" || status=$?
+    for file in "${written[@]}"; do
+        if [[ -e $file ]]; then
+            say "wrote $file ($(stat --format=%s "$file") bytes)"
+        fi
+    done
+    if ((status)); then
+        say "the tool ended with exit code $status"
+    fi
+    return "$status"
+}

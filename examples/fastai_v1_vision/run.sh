@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Everything from nothing: environment, trained model, minimized layer. Arguments are passed on to the tool.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+# shellcheck source=../common.sh
+source "$here/../common.sh"
+
+work=$here/work
+mkdir -p "$work"
+
+base=$(find_python 3.6) || die 3 "CPython 3.6 is missing: fastai v1 and torch 1.1 do not install on a newer Python.
+Put a python3.6 on PATH or install one with pyenv (pyenv install 3.6.15), then run this again."
+python=$(requirements_env fastai_v1_vision "$base" "$here/requirements.txt" 21.3.1)
+find_tool
+
+train_once "$work" "$python" "$here/train.py"
+stage "$work/task" "$here/predict.py" "$work/shape.png"
+
+# torch alone does not fit beside the rest: by default it comes from another layer.
+provided=(--provided torch)
+if has_option --provided "$@" || has_option --max-size "$@"; then
+    provided=()
+fi
+run_tool "$work" --entry "$work/task/predict.py" --model "$work/export.pkl" --python "$python" "${provided[@]}" "$@"

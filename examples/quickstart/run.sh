@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Everything from nothing: environment, events, minimized layer. Arguments are passed on to the tool.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+# shellcheck source=../common.sh
+source "$here/../common.sh"
+
+work=$here/work
+mkdir -p "$work"
+
+base=$(require_python)
+python=$(requirements_env quickstart "$base" "$here/requirements.txt")
+find_tool
+
+"$python" -I "$here/make_events.py" "$work/events.json"
+stage "$work/task" "$here/handler.py"
+
+run_tool "$work" --entry "$work/task/handler.py" --event "$work/events.json" --python "$python" "$@"

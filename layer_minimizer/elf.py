@@ -1,0 +1,173 @@
+"""Which shared libraries a shared library loads, and from where, read from its ELF headers without executing it.
+
+The rules are those of the dynamic loader of glibc (ld.so(8)): DT_RPATH counts only without DT_RUNPATH and holds for the
+libraries that are loaded in turn, DT_RUNPATH holds for the library alone, `$ORIGIN` is the library's own folder.
+"""
+
+import posixpath
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elftools.elf.dynamic import DynamicSegment
+from elftools.elf.elffile import ELFFile
+
+from layer_minimizer.errors import PlanError
+
+_MAGIC = b"\x7fELF"
+_NAME = re.compile(r"\.so(\.[0-9][0-9A-Za-z_]*)*$")
+_ORIGIN = re.compile(r"\$(?:\{ORIGIN\}|ORIGIN(?![0-9A-Za-z_]))")
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamic:
+    """What a library tells the dynamic loader, to find the files that it needs."""
+
+    needed: tuple[str, ...]
+    rpath: tuple[str, ...]
+    runpath: tuple[str, ...]
+    soname: str
+    machine: str
+
+
+def is_elf_name(path: str) -> bool:
+    """Tell from its name whether a file is a shared library: `.so`, or `.so` and a version."""
+    return _NAME.search(posixpath.basename(path)) is not None
+
+
+def read_dynamic(source: Path) -> Dynamic | None:
+    """Read what a library needs from its dynamic segment, however large the library is.
+
+    Returns:
+        None for a file that the loader does not load: a linker script, an object file, a static program.
+
+    Raises:
+        PlanError: The file cannot be read, is cut short or is corrupt.
+    """
+    try:
+        with source.open("rb") as stream:
+            if stream.read(len(_MAGIC)) != _MAGIC:
+                return None
+            try:
+                return _dynamic(ELFFile(stream), source.stat().st_size)
+            except Exception as error:  # on corrupt headers pyelftools raises whatever its reading runs into
+                raise PlanError(
+                    f"The library {source} is cut short or corrupt ({str(error) or type(error).__name__}): "
+                    "reinstall the distribution that brought it."
+                ) from error
+    except OSError as error:
+        raise PlanError(f"The library {source} cannot be read ({error.strerror}): make it readable.") from error
+
+
+def _dynamic(elf: Any, size: int) -> Dynamic | None:
+    size_of_table = elf["e_shnum"] * elf["e_shentsize"]
+    section = elf.get_section_by_name(".dynamic") if elf["e_shoff"] + size_of_table <= size else None
+    if section is not None and section["sh_type"] == "SHT_NOBITS":
+        return None  # debug information that was split off keeps the headers, without their content
+    segments = list(elf.iter_segments())
+    ends = [segment.header["p_offset"] + segment.header["p_filesz"] for segment in segments]
+    ends.append(elf["e_shoff"] + size_of_table)
+    if max(ends) > size:
+        raise ValueError(f"it has {size} bytes, its headers tell of {max(ends)}")
+    found: dict[str, list[str]] = {"DT_NEEDED": [], "DT_RPATH": [], "DT_RUNPATH": [], "DT_SONAME": []}
+    dynamic = [segment for segment in segments if isinstance(segment, DynamicSegment)]
+    for segment in dynamic:
+        for tag in segment.iter_tags():
+            if tag.entry.d_tag in found:
+                # pyelftools names the value after its tag: needed, rpath, runpath, soname.
+                found[tag.entry.d_tag].append(getattr(tag, tag.entry.d_tag.removeprefix("DT_").lower()))
+    if not dynamic:
+        return None
+    return Dynamic(
+        needed=tuple(found["DT_NEEDED"]),
+        rpath=_folders(found["DT_RPATH"]),
+        runpath=_folders(found["DT_RUNPATH"]),
+        soname="".join(found["DT_SONAME"][:1]),
+        machine=str(elf["e_machine"]).removeprefix("EM_").lower(),
+    )
+
+
+def _folders(values: Iterable[str]) -> tuple[str, ...]:
+    # Empty ones stay: an empty DT_RUNPATH names no folder, but it takes the effect from DT_RPATH.
+    return tuple(folder for value in values for folder in value.split(":"))
+
+
+def _expanded(owner: str, folders: Iterable[str]) -> Iterator[str]:
+    """Make folders relative to the site, leaving out those that are elsewhere or only known when the library runs."""
+    origin = posixpath.dirname(owner)
+    for folder in folders:
+        relative, origins = _ORIGIN.subn(lambda _: f"./{origin}", folder, count=1)
+        # Without the origin a folder is absolute or belongs to the working directory; `$LIB` is the machine's choice.
+        if origins and folder.startswith("$") and "$" not in relative:
+            normal = posixpath.normpath(relative)
+            if normal != ".." and not normal.startswith("../"):
+                yield "" if normal == "." else normal
+
+
+def rpath_folders(owner: str, dynamic: Dynamic) -> tuple[str, ...]:
+    """Tell in which folders of the site the libraries that `owner` loads are looked for as well, by its DT_RPATH."""
+    return () if dynamic.runpath else tuple(_expanded(owner, dynamic.rpath))
+
+
+def needed_files(
+    owner: str, dynamic: Dynamic, present: Callable[[str], bool], inherited: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """Find the installed files that a library loads, in the order in which it names them.
+
+    Args:
+        owner: Path of the library in the site.
+        dynamic: What `read_dynamic` says of it.
+        present: Says whether a path in the site is an installed file.
+        inherited: Folders by the DT_RPATH of the libraries that led to this one, the nearest first.
+
+    Returns:
+        Paths in the site. A name that is found nowhere in it belongs to the system and is left out.
+    """
+    if dynamic.runpath:
+        folders = tuple(_expanded(owner, dynamic.runpath))
+    else:
+        folders = (*rpath_folders(owner, dynamic), *inherited)
+    found = []
+    for name in dynamic.needed:
+        if "/" not in name:  # with a slash it is a path from the working directory, and no folder is looked into
+            paths = (posixpath.join(folder, name) for folder in folders)
+            found += [path for path in paths if present(path)][:1]
+    return tuple(dict.fromkeys(found))
+
+
+def library_closure(
+    roots: Iterable[str], read: Callable[[str], Dynamic | None], present: Callable[[str], bool]
+) -> tuple[tuple[str, str], ...]:
+    """Follow what libraries load to all installed files that they need, each with one library that needs it.
+
+    Args:
+        roots: Paths in the site of the libraries to start from.
+        read: Gives what `read_dynamic` says of a path in the site.
+        present: Says whether a path in the site is an installed file.
+
+    Returns:
+        Pairs of a needed path and the path of a library that needs it, nearest to the roots first. A root is among
+        the needed ones only if another library needs it.
+    """
+    needed_by: dict[str, str] = {}
+    known: dict[str, Dynamic | None] = {}
+    waiting: deque[tuple[str, tuple[str, ...]]] = deque((root, ()) for root in sorted(set(roots)))
+    visited = set(waiting)
+    while waiting:
+        owner, inherited = waiting.popleft()
+        if owner not in known:
+            known[owner] = read(owner)
+        if (dynamic := known[owner]) is None:
+            continue
+        # Who loads a library first depends on the program: with other inherited folders it may find other files.
+        handed_on = tuple(dict.fromkeys((*rpath_folders(owner, dynamic), *inherited)))
+        for path in needed_files(owner, dynamic, present, inherited):
+            if path != owner:
+                needed_by.setdefault(path, owner)
+            if (path, handed_on) not in visited:
+                visited.add((path, handed_on))
+                waiting.append((path, handed_on))
+    return tuple(needed_by.items())

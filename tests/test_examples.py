@@ -1,0 +1,99 @@
+"""The examples for real: each run.sh from nothing, and what its expected.toml says of the layer.
+
+An example's environment, model and layer take minutes and gigabytes; ``-m "not example"`` leaves them away.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+NO_SUCH_PYTHON = 3
+pytestmark = pytest.mark.example
+
+
+def run_example(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "MINIMIZE": f"{sys.executable} -m layer_minimizer"}
+    done = subprocess.run(
+        [EXAMPLES / name / "run.sh", *arguments], env=environment, text=True, capture_output=True, check=False
+    )
+    if done.returncode == NO_SUCH_PYTHON and "CPython 3.6 is missing" in done.stderr:
+        pytest.skip("there is no CPython 3.6 here")
+    return done
+
+
+def environment_of(done: subprocess.CompletedProcess[str]) -> Path:
+    line = next(line for line in done.stderr.splitlines() if " the environment " in line)
+    return Path(line.split(" the environment ")[1])
+
+
+def tree_hash(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        digest.update(f"{path.relative_to(folder)} {status.st_mode} {status.st_mtime_ns} {status.st_size}\n".encode())
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as source:
+                digest.update(hashlib.file_digest(source, "sha256").digest())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("name", ["quickstart", "fastai_vision", "fastai_v1_vision"])
+def test_example_gives_the_expected_layer(name: str) -> None:
+    expected = tomllib.loads((EXAMPLES / name / "expected.toml").read_text())
+    done = run_example(name)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((EXAMPLES / name / "work/report.json").read_text())
+    assert report["verified"] is True
+    assert report["verification"]["mismatches"] == 0
+    assert report["layer"]["unzipped_bytes"] <= expected["max_mb"] * 1e6
+    with zipfile.ZipFile(EXAMPLES / name / "work/layer.zip") as archive:
+        names = {entry.split("/site-packages/", 1)[1] for entry in archive.namelist()}
+    assert set(expected["must_keep"]) <= names
+    tops = {entry.split("/", 1)[0] for entry in names}
+    assert not set(expected["must_drop"]) & tops
+
+    # Once more: the same bytes come out, and the environment is as it was.
+    environment = environment_of(done)
+    before = tree_hash(environment)
+    again = run_example(name)
+    assert again.returncode == 0, again.stderr
+    second = json.loads((EXAMPLES / name / "work/report.json").read_text())
+    assert second["layer"]["sha256"] == report["layer"]["sha256"]
+    assert tree_hash(environment) == before
+
+
+def test_all_of_fastai_and_torch_is_refused_by_lambdas_limit_and_fits_a_larger_one() -> None:
+    layer = EXAMPLES / "fastai_vision/work/layer.zip"
+    refused = run_example("fastai_vision", "--max-size", "262144000")
+    assert refused.returncode == 5, refused.stderr
+    assert "torch" in refused.stderr
+    assert "--provided" in refused.stderr
+    assert not layer.exists()
+    done = run_example("fastai_vision", "--max-size", "1GB")
+    assert done.returncode == 0, done.stderr
+    assert "Verified" in done.stdout
+
+
+def test_examples_say_what_is_missing_where_there_is_no_old_python(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for program in ("bash", "dirname", "mkdir", "sort", "env", "sha256sum"):
+        (programs / program).symlink_to(shutil.which(program) or program)
+    done = subprocess.run(
+        [EXAMPLES / "fastai_v1_vision/run.sh"],
+        env={"PATH": str(programs), "HOME": str(tmp_path)},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == NO_SUCH_PYTHON
+    assert "CPython 3.6 is missing" in done.stderr

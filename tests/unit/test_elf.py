@@ -1,0 +1,290 @@
+"""What the ELF reader says about libraries that the real linker made, checked against what the real loader loads."""
+
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from layer_minimizer.elf import (
+    Dynamic,
+    is_elf_name,
+    library_closure,
+    needed_files,
+    read_dynamic,
+    rpath_folders,
+)
+from layer_minimizer.errors import PlanError
+
+OWNER = "pkg/sub/ext.so"
+RPATH = "-Wl,--disable-new-dtags,-rpath,"
+RUNPATH = "-Wl,--enable-new-dtags,-rpath,"
+Build = Callable[..., Path]
+
+
+def gcc(*arguments: str | Path) -> None:
+    subprocess.run(["gcc", *map(str, arguments)], check=True, capture_output=True)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def build(site: Path, tmp_path: Path) -> Build:
+    """Give a compiler of libraries whose DT_NEEDED names are those of the libraries they are linked with."""
+    source = tmp_path / "empty.c"
+    source.write_text("")
+
+    def compile_library(path: str, *flags: str, needs: tuple[str, ...] = ()) -> Path:
+        target = site / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        libraries = [site / name for name in needs]
+        # The linker shall not look for what the libraries need in turn: that is what is tested.
+        linking = ["-Wl,--no-as-needed", "-Wl,--unresolved-symbols=ignore-all", f"-Wl,-soname,{target.name}"]
+        gcc("-shared", "-nostdlib", "-fPIC", source, "-o", target, *linking, *flags, *libraries)
+        return target
+
+    return compile_library
+
+
+def dynamic(*needed: str, rpath: tuple[str, ...] = (), runpath: tuple[str, ...] = ()) -> Dynamic:
+    return Dynamic(needed=needed, rpath=rpath, runpath=runpath, soname="", machine="x86_64")
+
+
+def closure_of(site: Path, *roots: str) -> tuple[tuple[str, str], ...]:
+    return library_closure(roots, lambda path: read_dynamic(site / path), lambda path: (site / path).is_file())
+
+
+def loaded(site: Path, root: str) -> set[str]:
+    code = "import ctypes, sys; ctypes.CDLL(sys.argv[1]); print(open('/proc/self/maps').read())"
+    command = [sys.executable, "-c", code, str(site / root)]
+    ran = subprocess.run(command, capture_output=True, check=True, text=True)
+    paths = {Path(line.split(maxsplit=5)[5]) for line in ran.stdout.splitlines() if line.count("/")}
+    return {path.relative_to(site).as_posix() for path in paths if path.is_relative_to(site)}
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("a/lib.so", True),
+        ("a/lib.so.1", True),
+        ("libcrypto.so.1.0.2k", True),
+        ("libopenblas-r0-0cf96a72.3.23.dev.so", True),
+        ("_C.cpython-311-x86_64-linux-gnu.so", True),
+        ("a.so/data.txt", False),
+        ("a.so.py", False),
+        ("libso", False),
+        ("a.so.1.debug", False),
+        ("also", False),
+    ],
+)
+def test_libraries_are_known_by_their_names(path: str, *, expected: bool) -> None:
+    assert is_elf_name(path) is expected
+
+
+def test_everything_that_the_loader_is_told_is_read(build: Build) -> None:
+    build("liba.so.1")
+    build("libb.so")
+    needs = ("liba.so.1", "libb.so")
+    found = read_dynamic(build("pkg/old.so", RPATH + "$ORIGIN/../x:/abs:$ORIGIN", needs=needs))
+    expected = Dynamic(
+        needed=("liba.so.1", "libb.so"),
+        rpath=("$ORIGIN/../x", "/abs", "$ORIGIN"),
+        runpath=(),
+        soname="old.so",
+        machine=platform.machine(),
+    )
+    assert found == expected
+    found = read_dynamic(build("pkg/new.so", RUNPATH + "${ORIGIN}/é", needs=("libb.so",)))
+    assert found is not None
+    assert (found.needed, found.rpath, found.runpath) == (("libb.so",), (), ("${ORIGIN}/é",))
+
+
+def test_a_library_without_section_headers_is_read(build: Build) -> None:
+    build("libb.so")
+    library = build("a.so", RUNPATH + "$ORIGIN", needs=("libb.so",))
+    whole = read_dynamic(library)
+    content = bytearray(library.read_bytes())
+    content[0x28:0x30] = bytes(8)  # e_shoff
+    content[0x3C:0x40] = bytes(4)  # e_shnum, e_shstrndx
+    library.write_bytes(content)
+    assert read_dynamic(library) == whole
+    assert whole is not None
+    assert whole.needed == ("libb.so",)
+
+
+def test_what_the_loader_does_not_load_is_none(build: Build, tmp_path: Path) -> None:
+    script = tmp_path / "libncurses.so"
+    script.write_text("INPUT(libncurses.so.6 -ltinfo)\n")
+    assert read_dynamic(script) is None
+    script.write_text("")
+    assert read_dynamic(script) is None
+    source = tmp_path / "start.c"
+    source.write_text("void _start(void) {}\n")
+    gcc("-c", source, "-o", tmp_path / "start.o")
+    assert read_dynamic(tmp_path / "start.o") is None
+    gcc("-static", "-nostdlib", source, "-o", tmp_path / "static")
+    assert read_dynamic(tmp_path / "static") is None
+    library = build("a.so", "-g")
+    subprocess.run(["objcopy", "--only-keep-debug", library, tmp_path / "a.so.debug"], check=True)
+    assert read_dynamic(tmp_path / "a.so.debug") is None
+
+
+@pytest.mark.parametrize("kept", [4, 16, 63, 64, 200, 0.5, -1])
+def test_a_library_that_is_cut_short_is_an_error(build: Build, kept: float) -> None:
+    library = build("a.so", RUNPATH + "$ORIGIN")
+    content = library.read_bytes()
+    library.write_bytes(content[: int(kept * len(content)) if kept == 0.5 else int(kept)])
+    with pytest.raises(PlanError, match=r"a\.so is cut short or corrupt .*: reinstall the distribution"):
+        read_dynamic(library)
+
+
+def test_a_library_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=r"gone\.so cannot be read \(No such file"):
+        read_dynamic(tmp_path / "gone.so")
+
+
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("intact")
+    (folder / "empty.c").write_text("")
+    gcc("-shared", "-nostdlib", folder / "empty.c", "-o", folder / "a.so", RUNPATH + "$ORIGIN")
+    return (folder / "a.so").read_bytes()
+
+
+@settings(deadline=None, max_examples=300)
+@given(data=st.data())
+def test_corrupt_bytes_raise_nothing_else(intact: bytes, data: st.DataObject) -> None:
+    content = bytearray(intact)
+    for _ in range(data.draw(st.integers(1, 4))):
+        # The headers stand at the start, the dynamic segment and the section headers further behind.
+        place = data.draw(st.integers(4, 400) | st.integers(4, len(content) - 1))
+        content[place] = data.draw(st.integers(0, 255))
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder, "a.so")
+        library.write_bytes(content)
+        try:
+            found = read_dynamic(library)
+        except PlanError as error:
+            assert "reinstall" in str(error)  # noqa: PT017 - either of two outcomes is right
+        else:
+            assert found is None or isinstance(found, Dynamic)
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [
+        ("$ORIGIN", "pkg/sub/lib.so"),
+        ("${ORIGIN}", "pkg/sub/lib.so"),
+        ("$ORIGIN/", "pkg/sub/lib.so"),
+        ("$ORIGIN/../../pkg.libs", "pkg.libs/lib.so"),
+        ("$ORIGIN/./x//../lib", "pkg/sub/lib/lib.so"),
+        ("$ORIGIN/../..", "lib.so"),
+        ("$ORIGIN/../../..", None),
+        ("$ORIGIN/../../../site/pkg", None),
+        ("$ORIGINAL", None),
+        ("$ORIGIN/$LIB", None),
+        ("/pkg/sub", None),
+        ("/x/$ORIGIN", None),
+        ("pkg/sub", None),
+        ("", None),
+    ],
+)
+def test_folders_are_those_inside_the_site(folder: str, expected: str | None) -> None:
+    found = () if expected is None else (expected,)
+    everywhere = dynamic("lib.so", runpath=(folder,))
+    inside = {"pkg/sub/lib.so", "pkg.libs/lib.so", "pkg/sub/lib/lib.so", "lib.so"}
+    assert needed_files(OWNER, everywhere, inside.__contains__) == found
+    assert needed_files(OWNER, dynamic("lib.so", rpath=(folder,)), inside.__contains__) == found
+
+
+@pytest.mark.parametrize(
+    ("of_library", "inherited", "expected"),
+    [
+        (dynamic("a.so", "libc.so.6", "b.so", rpath=("$ORIGIN",)), (), ("pkg/sub/a.so", "pkg/sub/b.so")),
+        (dynamic("a.so", rpath=("$ORIGIN/..", "$ORIGIN")), (), ("pkg/a.so",)),
+        (dynamic("a.so", rpath=("$ORIGIN",), runpath=("$ORIGIN/..",)), (), ("pkg/a.so",)),
+        (dynamic("b.so", rpath=("$ORIGIN",), runpath=("$ORIGIN/..",)), (), ()),
+        (dynamic("b.so", rpath=("$ORIGIN",), runpath=("",)), (), ()),
+        (dynamic("a.so"), ("libs", "pkg"), ("libs/a.so",)),
+        (dynamic("a.so", rpath=("$ORIGIN",)), ("libs",), ("pkg/sub/a.so",)),
+        (dynamic("a.so", runpath=("$ORIGIN/absent",)), ("libs",), ()),
+        (dynamic("./a.so", "/pkg/a.so", "pkg/a.so", rpath=("$ORIGIN",)), ("",), ()),
+        (dynamic("a.so"), ("",), ("a.so",)),
+    ],
+)
+def test_files_are_found_in_the_order_of_the_loader(
+    of_library: Dynamic, inherited: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    present = {"a.so", "pkg/a.so", "pkg/sub/a.so", "pkg/sub/b.so", "libs/a.so"}
+    assert needed_files(OWNER, of_library, present.__contains__, inherited) == expected
+
+
+def test_only_rpath_is_handed_on() -> None:
+    assert rpath_folders(OWNER, dynamic(rpath=("$ORIGIN/..", "/abs"))) == ("pkg",)
+    assert rpath_folders(OWNER, dynamic(rpath=("$ORIGIN",), runpath=("$ORIGIN",))) == ()
+
+
+def test_an_rpath_reaches_further_than_a_runpath_does(build: Build, site: Path) -> None:
+    build("libs/libb.so")
+    build("libs/liba.so", needs=("libs/libb.so",))
+    build("pkg/old.so", RPATH + "$ORIGIN/../libs", needs=("libs/liba.so",))
+    build("pkg/new.so", RUNPATH + "$ORIGIN/../libs", needs=("libs/liba.so",))
+    expected = (("libs/liba.so", "pkg/old.so"), ("libs/libb.so", "libs/liba.so"))
+    assert closure_of(site, "pkg/old.so") == expected
+    assert loaded(site, "pkg/old.so") == {"pkg/old.so", "libs/liba.so", "libs/libb.so"}
+    assert closure_of(site, "pkg/new.so") == (("libs/liba.so", "pkg/new.so"),)
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        loaded(site, "pkg/new.so")
+    assert "libb.so: cannot open shared object file" in failed.value.stderr
+
+
+def test_an_rpath_reaches_past_a_library_that_has_a_runpath(build: Build, site: Path) -> None:
+    build("libs/far.so")
+    build("libs/inner/middle.so", needs=("libs/far.so",))
+    build("libs/first.so", RUNPATH + "$ORIGIN/inner", needs=("libs/inner/middle.so",))
+    build("root.so", RPATH + "$ORIGIN/libs", needs=("libs/first.so",))
+    found = closure_of(site, "root.so")
+    assert found == (
+        ("libs/first.so", "root.so"),
+        ("libs/inner/middle.so", "libs/first.so"),
+        ("libs/far.so", "libs/inner/middle.so"),
+    )
+    assert loaded(site, "root.so") == {"root.so", *dict(found)}
+
+
+def test_libraries_that_need_each_other_are_followed_once(build: Build, site: Path) -> None:
+    build("libb.so")
+    build("liba.so", RUNPATH + "$ORIGIN", needs=("libb.so",))
+    build("libb.so", RUNPATH + "$ORIGIN", needs=("liba.so",))
+    build("root.so", RUNPATH + "$ORIGIN", needs=("liba.so", "libb.so"))
+    assert closure_of(site, "root.so") == (("liba.so", "root.so"), ("libb.so", "root.so"))
+    assert closure_of(site, "libb.so", "liba.so") == (("libb.so", "liba.so"), ("liba.so", "libb.so"))
+    assert loaded(site, "root.so") == {"root.so", "liba.so", "libb.so"}
+
+
+def test_a_library_is_looked_for_by_every_way_that_leads_to_it(build: Build, site: Path) -> None:
+    for folder in ("one", "two"):
+        build(f"{folder}/deep.so")
+    build("shared.so", needs=("one/deep.so",))
+    for folder in ("one", "two"):
+        build(f"{folder}/root.so", f"{RPATH}$ORIGIN:$ORIGIN/..", needs=("shared.so",))
+    found = dict(closure_of(site, "two/root.so", "one/root.so"))
+    assert found == {"shared.so": "one/root.so", "one/deep.so": "shared.so", "two/deep.so": "shared.so"}
+    assert loaded(site, "one/root.so") | loaded(site, "two/root.so") == {"one/root.so", "two/root.so", *found}
+
+
+def test_a_linker_script_leads_nowhere(build: Build, site: Path) -> None:
+    build("libb.so")
+    build("root.so", RUNPATH + "$ORIGIN", needs=("libb.so",))
+    (site / "libb.so").write_text("INPUT(libc.so.6)\n")
+    assert closure_of(site, "root.so", "libb.so") == (("libb.so", "root.so"),)
