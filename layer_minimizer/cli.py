@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--include", action="append", default=[], metavar="GLOB", help="keep these too; repeatable")
     which.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="never these; repeatable")
     which.add_argument(
-        "--provided", type=_names, action="extend", default=[], metavar="DIST,…", help="another layer brings these"
+        "--provided", type=_names, nargs="+", action="extend", default=[], metavar="DIST", help="another layer has it"
     )
     which.add_argument(
         "--closure", choices=("trace", "static"), default="trace", help="static: also what kept code could import"
@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     result.add_argument("--explain", metavar="NAME", help="why a path, module or distribution is kept or dropped")
     stages = parser.add_argument_group("single stages")
     stages.add_argument("--save-trace", metavar="FILE")
-    stages.add_argument("--trace", action="append", default=[], metavar="FILE", help="use a saved trace; repeatable")
+    stages.add_argument("--trace", nargs="+", action="extend", default=[], metavar="FILE", help="use saved traces")
     stages.add_argument("--save-plan", metavar="FILE")
     stages.add_argument("--plan", metavar="FILE", help="with --explain: ask a saved plan")
     talk = parser.add_mutually_exclusive_group()
@@ -152,7 +152,7 @@ def _act(options: argparse.Namespace) -> None:
         observe=options.observe,
         include=tuple(options.include),
         exclude=tuple(options.exclude),
-        provided=tuple(options.provided),
+        provided=tuple(name for names in options.provided for name in names),
         closure=options.closure,
         layout=Layout(options.layout),
         max_size=options.max_size,

@@ -7,7 +7,7 @@ machines can be merged. Bytes that are no UTF-8 appear in them as surrogate esca
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -426,11 +426,9 @@ def merge_traces(traces: Iterable[Trace]) -> Trace:
 def _merge(one: Trace, two: Trace) -> Trace:
     if one.python.rsplit(".", 1)[0] != two.python.rsplit(".", 1)[0]:
         raise UsageError(f"the traces are of Python {one.python} and {two.python}: a layer is for one version")
-    results = {r.event: r for r in one.results}
-    for result in two.results:
-        if results.setdefault(result.event, result) != result:
-            raise UsageError(f"the traces disagree on the result of event {result.event!r}: trace both again")
-    events = {e.name: e for e in (*two.workload.events, *one.workload.events)}
+    if one.kind != two.kind:
+        raise UsageError(f"one trace is of a {one.kind}, another of a {two.kind}: they have no common entry")
+    events, results = _merge_events(one, two)
     uses: dict[str, frozenset[Use]] = {}
     for file in (*one.files, *two.files):
         uses[file.path] = uses.get(file.path, frozenset()) | file.uses
@@ -451,12 +449,28 @@ def _merge(one: Trace, two: Trace) -> Trace:
         foreign=tuple({r.name: r for r in (*two.foreign, *one.foreign)}.values()),
         unplaced=tuple(sorted({*one.unplaced, *two.unplaced})),
         processes=one.processes + two.processes,
-        results=tuple(results.values()),
+        results=results,
         seconds=one.seconds + two.seconds,
         workload=Workload(
             one.workload.entry,
             one.workload.handler,
             tuple(dict.fromkeys((*one.workload.models, *two.workload.models))),
-            tuple(events[name] for name in results if name in events),
+            events,
         ),
     )
+
+
+def _merge_events(one: Trace, two: Trace) -> tuple[tuple[Event, ...], tuple[Result, ...]]:
+    """Unite events and their results; of two different events with one name the second is renamed."""
+    events = {event.name: event for event in one.workload.events}
+    results = {result.event: result.value for result in one.results}
+    others = {event.name: event for event in two.workload.events}
+    for result in two.results:
+        name, event = result.event, others.get(result.event)
+        while name in results and events.get(name) != (event and replace(event, name=name)):
+            name += "'"
+        if results.setdefault(name, result.value) != result.value:
+            raise UsageError(f"the traces disagree on the result of {name!r}: has the entry changed? Trace both again")
+        if event is not None:
+            events[name] = replace(event, name=name)
+    return tuple(events.values()), tuple(Result(name, value) for name, value in results.items())

@@ -164,6 +164,14 @@ def write_zip(folder: Path, target: Path) -> LayerArchive:
     return LayerArchive(target, digest, files, size, zipped)
 
 
+def upload_warnings(archive: LayerArchive) -> tuple[str, ...]:
+    """Say what stands in the way of a direct upload."""
+    if archive.zipped_bytes <= LAMBDA_DIRECT_UPLOAD_BYTES:
+        return ()
+    size = f"{archive.zipped_bytes:,} bytes zipped are over the {LAMBDA_DIRECT_UPLOAD_BYTES:,} of a direct upload"
+    return (f"{size}: put the layer into S3 and publish it from there",)
+
+
 def _sorted_paths(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix())
 

@@ -127,8 +127,9 @@ def _settings(settings: Settings | None, options: dict[str, object]) -> Settings
     if "layout" in options:
         options["layout"] = Layout(str(options["layout"]))
     for name in ("include", "exclude", "provided"):
-        if isinstance(given := options.get(name), list | tuple):
-            options[name] = tuple(given)
+        given = options.get(name)
+        if isinstance(given, str | list):
+            options[name] = (given,) if isinstance(given, str) else tuple(given)
     return replace(settings or Settings(), **options)  # type: ignore[arg-type]
 
 
@@ -256,7 +257,8 @@ def prepare(
     observers = choose_observers(settings.observe)
     if source is not None:
         with clock.stage("trace", f"tracing {source.entry.name} with {' and '.join(observers)}"):
-            saved.append(tracer.trace(source, interpreter, observers, scratch / "trace", timeout=settings.timeout))
+            fresh = tracer.trace(source, interpreter, observers, scratch / "trace", timeout=settings.timeout)
+        saved.insert(0, fresh)
     if not saved:
         raise UsageError("there is nothing to trace: name the handler or script with --entry, or a saved --trace")
     trace = merge_traces(saved)
@@ -394,7 +396,7 @@ def _minimize(case: Case, target: Path, scratch: Path, save_plan: StrPath | None
         archive=replace(archive, path=target),
         proof=proof,
         not_exercised=unseen,
-        warnings=case.warnings,
+        warnings=(*case.warnings, *packager.upload_warnings(archive)),
         seconds=case.clock.seconds,
     )
 

@@ -25,6 +25,8 @@ _PROBE = Path(__file__).parent / "_probe"
 _ISOLATE = Path(__file__).parent / "_isolate.py"
 # What else the interpreter reads from its environment would make the run another one than Lambda's.
 _KEPT_PYTHON_VARIABLES = {"PYTHONHASHSEED", "PYTHONIOENCODING", "PYTHONUTF8", "PYTHONWARNINGS"}
+# sys.stderr may be replaced by something without a file descriptor, as in a notebook.
+_STANDARD_ERROR = 2
 # Exit code of _isolate.py when the namespace cannot be made.
 NOT_ISOLATED = 125
 
@@ -101,8 +103,8 @@ def run(  # noqa: PLR0913 - what a process is started with
             env=dict(environment),
             cwd=folder,
             stdin=subprocess.DEVNULL,
-            stdout=target or sys.stderr.fileno(),
-            stderr=target or sys.stderr.fileno(),
+            stdout=target or _STANDARD_ERROR,
+            stderr=target or _STANDARD_ERROR,
             start_new_session=True,
         )
     except OSError as exc:

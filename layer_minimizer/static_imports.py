@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from layer_minimizer.errors import PlanError
+from layer_minimizer.model import NotExercised
 
 with warnings.catch_warnings():
     # On Python 3.11 modulegraph imports `imp`, which is deprecated; on later ones it brings its own copy.
@@ -67,15 +68,6 @@ class ImportStatement:
     conditional: bool
     function: bool
     tryexcept: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NotExercised:
-    """A module to warn about: kept code could import it, it is installed, and no trace saw it."""
-
-    module: str
-    importer: str
-    line: int
 
 
 class _Reader(_Visitor):  # type: ignore[misc]  # modulegraph has no types

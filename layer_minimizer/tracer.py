@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 from layer_minimizer.errors import TraceError
 from layer_minimizer.inventory import normalize
 from layer_minimizer.model import (
+    Event,
     ForeignRoot,
     Result,
     Trace,
@@ -57,6 +58,9 @@ def trace(
     observation = observe(workload, settings, scratch)
     outcome = require_success(observation, workload)
     facts = read_facts(observation, interpreter)
+    if outcome.kind == "handler" and not workload.events:
+        # Said outright, so that this trace can be united with others that have events.
+        workload = replace(workload, events=tuple(Event(name, {}) for name, _ in outcome.results))
     return Trace(
         python=".".join(map(str, interpreter.version)),
         observers=tuple(sorted(observers)),
