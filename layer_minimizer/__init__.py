@@ -1,5 +1,6 @@
 """Fit a Python program into AWS Lambda: ship the files that its code uses, and prove that they suffice."""
 
+from layer_minimizer.case import Settings
 from layer_minimizer.errors import (
     MinimizeError,
     PackError,
@@ -9,7 +10,7 @@ from layer_minimizer.errors import (
     UsageError,
     VerifyError,
 )
-from layer_minimizer.pipeline import Settings, minimize
+from layer_minimizer.pipeline import minimize
 from layer_minimizer.report import Report
 
 __all__ = [

@@ -29,7 +29,7 @@ def _check(status: int, what: str) -> None:
 
 def _mount(source: str, target: str, kind: str | None, flags: int, data: str = "") -> None:
     arguments = (os.fsencode(source), os.fsencode(target), kind.encode() if kind else None)
-    _check(_libc.mount(*arguments, ctypes.c_ulong(flags), data.encode() or None), f"mount on {target}")
+    _check(_libc.mount(*arguments, ctypes.c_ulong(flags), data.encode() or None), f"mount {source} on {target}")
 
 
 def enter_namespace() -> None:

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 
-from layer_minimizer import pipeline
+from layer_minimizer import packager, pipeline
+from layer_minimizer.case import Settings
 from layer_minimizer.errors import MinimizeError, UsageError
 from layer_minimizer.explain import explain
+from layer_minimizer.native.shrink import Cold
 from layer_minimizer.observation import DEFAULT_TIMEOUT
 from layer_minimizer.packager import Layout
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _EPILOG = """\
 examples:
   minimize --entry handler.py --model export.pkl --event event.json --output layer.zip
@@ -94,6 +97,14 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument(
         "--closure", choices=("trace", "static"), default="trace", help="static: also what kept code could import"
     )
+    native = parser.add_argument_group("shared libraries")
+    native.add_argument(
+        "--native", choices=("on", "off"), default="off", help="on: ship the pages that are used; default: %(default)s"
+    )
+    native.add_argument(
+        "--cold", choices=[str(cold) for cold in Cold], default="keep", help="what becomes of the other pages"
+    )
+    native.add_argument("--runtime-library", default="", metavar="FILE", help="the runtime for another architecture")
     result = parser.add_argument_group("what comes out")
     result.add_argument("--output", metavar="FILE", help="the layer; default: layer.zip")
     result.add_argument(
@@ -123,8 +134,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     level = logging.ERROR if options.quiet else logging.DEBUG if options.verbose else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, _interrupt)
+    for name in _ENDING:
+        if signal.getsignal(name) is not signal.SIG_IGN:  # nohup, and a shell's background jobs
+            signal.signal(name, _interrupt)
     try:
         _act(options)
     except MinimizeError as exc:
@@ -137,7 +149,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    """End on SIGTERM and SIGHUP as on Ctrl-C, so that nothing is left behind."""
+    """End on SIGTERM and SIGHUP as on Ctrl-C, so that nothing is left behind, not even by an impatient user."""
+    for name in _ENDING:
+        signal.signal(name, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -147,7 +161,7 @@ def _act(options: argparse.Namespace) -> None:
             raise UsageError("--plan goes with --explain")
         sys.stdout.write(explain(pipeline.read_plan(Path(options.plan)), options.explain) + "\n")
         return
-    settings = pipeline.Settings(
+    settings = Settings(
         python=options.python,
         observe=options.observe,
         include=tuple(options.include),
@@ -158,6 +172,9 @@ def _act(options: argparse.Namespace) -> None:
         max_size=options.max_size,
         tolerance=options.tolerance,
         timeout=options.timeout,
+        native=options.native,
+        cold=Cold(options.cold),
+        runtime_library=options.runtime_library,
     )
     workload = {"handler": options.handler, "models": options.model, "events": options.event}
     if options.explain:
@@ -171,7 +188,9 @@ def _act(options: argparse.Namespace) -> None:
         _minimize(options, settings, workload)
 
 
-def _minimize(options: argparse.Namespace, settings: pipeline.Settings, workload: dict[str, str]) -> None:
+def _minimize(options: argparse.Namespace, settings: Settings, workload: dict[str, str]) -> None:
+    if options.report_json:
+        packager.check_output(Path(options.report_json).absolute(), "--report-json")
     report = pipeline.minimize(
         entry=options.entry,
         output=options.output or "layer.zip",

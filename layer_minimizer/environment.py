@@ -64,7 +64,11 @@ def _ask(python: str) -> dict[str, Any]:
         said = log.read_text(errors="replace").strip()
         if ended.returncode != 0 or not answer.exists():
             raise RunnerError(f"{python} {ended.ending} when asked for its version. It said:\n{said or '(nothing)'}")
-        found: dict[str, Any] = json.loads(answer.read_text())
+        try:
+            found: dict[str, Any] = json.loads(answer.read_bytes())
+            found["version"]
+        except (ValueError, TypeError, KeyError) as exc:
+            raise RunnerError(f"{python} is no Python: it did not run the program that asks for its version") from exc
         return found
 
 

@@ -22,7 +22,10 @@ def explain(plan: KeepPlan, subject: str) -> str:
     Raises:
         PlanError: nothing installed has that name.
     """
-    by_path = {d.path: d for d in plan.decisions}
+    by_path: dict[str, Decision] = {}
+    for decision in plan.decisions:
+        # A path that is there twice stands for the file that Python finds; the shadowed ones come last.
+        by_path.setdefault(decision.path, decision)
     wanted = subject.strip("/")
     if wanted in by_path:
         return "\n".join(_one(plan, by_path[wanted], by_path))
@@ -33,7 +36,9 @@ def explain(plan: KeepPlan, subject: str) -> str:
     lines = []
     if wanted in names:
         lines += list(_one(plan, by_path[names[wanted]], by_path))
-    if len(group) > 1:
+    if len(group) == 1 and not lines:
+        lines += list(_one(plan, group[0], by_path))
+    elif len(group) > 1:
         lines += ["", *_summary(group)] if lines else list(_summary(group))
         first = next((d for d in group if d.verdict is Verdict.KEPT), None)
         if first is not None and wanted not in names:

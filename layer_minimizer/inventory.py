@@ -129,6 +129,8 @@ def _walk(root: Path, prefix: str, folders: set[str]) -> Iterator[InstalledFile]
             raise PlanError(f"cannot list {root / folder}: {exc.strerror}") from exc
         for entry in listed:
             path = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_symlink() and not os.path.exists(entry.path):
+                continue  # it leads nowhere, or in a circle
             link = _link_inside(root, entry.path) if entry.is_symlink() else ""
             if entry.is_dir() and not link:
                 if entry.name != "__pycache__" and not _loops(root, entry):
@@ -157,7 +159,13 @@ def _link_inside(root: Path, path: str) -> str:
 
 def _loops(root: Path, entry: os.DirEntry[str]) -> bool:
     """Say whether a linked folder leads to one of its own parents."""
-    return entry.is_symlink() and f"{root}/".startswith(os.path.realpath(entry.path) + "/")
+    if not entry.is_symlink():
+        return False
+    target = os.path.realpath(entry.path) + "/"
+    parents = [entry.path]
+    while len(parents[-1]) > len(str(root)):
+        parents.append(os.path.dirname(parents[-1]))
+    return any(f"{os.path.realpath(parent)}/".startswith(target) for parent in parents[1:])
 
 
 def _read_distribution(root: Path, name: str) -> Distribution | None:
@@ -216,6 +224,8 @@ def _read_pth(root: Path, name: str) -> PthFile:
         if line.startswith(("import ", "import\t")):
             runs_code = True
         elif line.strip() and not line.startswith("#"):
+            if "\0" in line:
+                continue  # no path at all: the file is another program's (macOS leaves binary "._x.pth" behind)
             target = os.path.realpath(root / line.rstrip())
             if target.startswith(f"{top}/"):
                 folders.append(os.path.relpath(target, top))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 TRACE_FORMAT = 1
 PLAN_FORMAT = 1
+# What the harness calls the one invocation of a handler for which there is no event.
+_NO_EVENT = "(no event)"
 
 
 # ---- what must keep working ---------------------------------------------------------------------------------------
@@ -129,6 +131,33 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class LibraryPages:
+    """The pages of a shared library that a run touched, of those that could be left out of its file.
+
+    ``size`` is the file's, by which another build of the library is told; ``runs`` are (first page, number) pairs.
+    """
+
+    path: str
+    size: int
+    runs: tuple[tuple[int, int], ...]
+
+    @staticmethod
+    def of(path: str, size: int, pages: Iterable[int]) -> LibraryPages:
+        """Put page numbers into runs."""
+        runs: list[tuple[int, int]] = []
+        for page in sorted(pages):
+            if runs and page == sum(runs[-1]):
+                runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+            else:
+                runs.append((page, 1))
+        return LibraryPages(path, size, tuple(runs))
+
+    def pages(self) -> frozenset[int]:
+        """Give the numbers of the pages."""
+        return frozenset(page for first, count in self.runs for page in range(first, first + count))
+
+
+@dataclass(frozen=True, slots=True)
 class ForeignRoot:
     """A top-level package or module that lies outside the site-packages folders, as an editable install's does.
 
@@ -155,6 +184,7 @@ class Trace:
     results: tuple[Result, ...]
     seconds: float
     workload: Workload
+    libraries: tuple[LibraryPages, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Give the form in which a trace is saved."""
@@ -171,6 +201,7 @@ class Trace:
             "processes": self.processes,
             "results": [[r.event, r.value] for r in self.results],
             "seconds": self.seconds,
+            "libraries": [[library.path, library.size, library.runs] for library in self.libraries],
             "workload": {
                 "entry": str(self.workload.entry),
                 "handler": self.workload.handler,
@@ -211,6 +242,10 @@ class Trace:
                     handler=saved["handler"],
                     models=tuple(path_type(model) for model in saved["models"]),
                     events=tuple(Event(*row) for row in saved["events"]),
+                ),
+                libraries=tuple(
+                    LibraryPages(path, size, tuple((first, count) for first, count in runs))
+                    for path, size, runs in data.get("libraries", ())
                 ),
             )
         except (KeyError, TypeError, ValueError) as exc:
@@ -392,6 +427,23 @@ class LayerArchive:
 
 
 @dataclass(frozen=True, slots=True)
+class Library:
+    """What became of a shared library; all sizes in bytes.
+
+    ``file`` is its original size, ``mapped`` what the loader maps of it, ``hot`` how much of that stays, ``shipped``
+    the size in the layer, ``cold`` that of its compressed store, ``problem`` why it is shipped whole.
+    """
+
+    path: str
+    file: int
+    mapped: int
+    hot: int
+    shipped: int
+    cold: int
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """What the verifying run showed. ``isolated`` says that the original environment was out of reach by a mount."""
 
@@ -400,6 +452,8 @@ class Proof:
     repaired: tuple[str, ...]
     isolated: bool
     seconds: float
+    cold_faults: int = 0
+    libraries: tuple[Library, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,6 +511,19 @@ def _merge(one: Trace, two: Trace) -> Trace:
             tuple(dict.fromkeys((*one.workload.models, *two.workload.models))),
             events,
         ),
+        libraries=_merge_libraries((*one.libraries, *two.libraries)),
+    )
+
+
+def _merge_libraries(libraries: Iterable[LibraryPages]) -> tuple[LibraryPages, ...]:
+    """Unite touched pages by library; of one that was there in two builds the pages mean nothing together."""
+    pages: dict[str, set[int]] = {}
+    sizes: dict[str, set[int]] = {}
+    for library in libraries:
+        pages.setdefault(library.path, set()).update(library.pages())
+        sizes.setdefault(library.path, set()).add(library.size)
+    return tuple(
+        LibraryPages.of(path, max(sizes[path]), pages[path]) for path in sorted(pages) if len(sizes[path]) == 1
     )
 
 
@@ -473,4 +540,7 @@ def _merge_events(one: Trace, two: Trace) -> tuple[tuple[Event, ...], tuple[Resu
             raise UsageError(f"the traces disagree on the result of {name!r}: has the entry changed? Trace both again")
         if event is not None:
             events[name] = replace(event, name=name)
+    if events and _NO_EVENT in results:
+        # One of the runs was given no event, which the runner makes up only where there is no other.
+        events.setdefault(_NO_EVENT, Event(_NO_EVENT, {}))
     return tuple(events.values()), tuple(Result(name, value) for name, value in results.items())

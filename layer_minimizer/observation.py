@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layer_minimizer import runners, strace
-from layer_minimizer.errors import RunnerError
+from layer_minimizer.errors import RunnerError, TraceError
 from layer_minimizer.workload import make_task_root
 
 if TYPE_CHECKING:
@@ -75,12 +75,24 @@ class Observation:
         with self.facts.open(encoding="ascii") as lines:
             for line in lines:
                 if line.endswith("\n"):  # else the disk was full, or the process was killed while it wrote
-                    yield ast.literal_eval(line)
+                    yield from _parse_fact(line)
 
     def system_calls(self) -> Iterator[tuple[str, Use, bool]]:
         """Give (absolute path, use, success) for every file system call, nothing without that observer."""
         if self.calls is not None:
             yield from strace.read(self.calls, str(self.root))
+
+
+def _parse_fact(line: str) -> Iterator[tuple[Any, ...]]:
+    """Read one line. A process that was killed while it wrote leaves half a fact, with another one's behind it."""
+    at = 0
+    while at >= 0:
+        try:
+            yield ast.literal_eval(line[at:])
+        except (SyntaxError, ValueError):
+            at = line.find("('", at + 1)
+        else:
+            return
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +113,16 @@ class RunSettings:
     avoid: tuple[str, ...] = ()
     timeout: float = DEFAULT_TIMEOUT
     shown: bool = False
+    page_tracer: PageTracer | None = None
+    cold_log: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageTracer:
+    """Records which pages of shared libraries are touched: the auditing library, and the table that it marks."""
+
+    library: Path
+    table: Path
 
 
 def observe(workload: Workload, settings: RunSettings, scratch: Path) -> Observation:
@@ -110,27 +132,27 @@ def observe(workload: Workload, settings: RunSettings, scratch: Path) -> Observa
         RunnerError: the interpreter or an observer cannot be started.
         TraceError: the scratch folder cannot be written.
     """
-    scratch.mkdir(parents=True)
     root = scratch / "task"
+    facts, result, stdout = scratch / "facts", scratch / "result.json", scratch / "stdout"
+    said_to_harness = {
+        "root": str(root),
+        "module": workload.entry.stem,
+        "handler": workload.handler,
+        "events": [[e.name, e.payload, dict(e.context)] for e in workload.events],
+        "front": list(settings.front),
+        "result": str(result),
+        "stdout": str(stdout),
+    }
+    try:
+        scratch.mkdir(parents=True)
+        for folder in ("home", "tmp"):
+            (scratch / folder).mkdir()
+        facts.touch()
+        (scratch / "settings.json").write_text(json.dumps(said_to_harness))
+    except OSError as exc:
+        raise TraceError(f"cannot write into {scratch}: {exc.strerror}; TMPDIR sets another place") from exc
     make_task_root(workload, root, settings.avoid)
     probe = runners.copy_probe(scratch)
-    for folder in ("home", "tmp"):
-        (scratch / folder).mkdir()
-    facts, result, stdout = scratch / "facts", scratch / "result.json", scratch / "stdout"
-    facts.touch()
-    (scratch / "settings.json").write_text(
-        json.dumps(
-            {
-                "root": str(root),
-                "module": workload.entry.stem,
-                "handler": workload.handler,
-                "events": [[e.name, e.payload, dict(e.context)] for e in workload.events],
-                "front": list(settings.front),
-                "result": str(result),
-                "stdout": str(stdout),
-            }
-        )
-    )
     command = [settings.python, "-B", str(probe / "harness.py"), str(scratch / "settings.json")]
     calls = scratch / "calls" if Observer.STRACE in settings.observers else None
     if calls is not None:
@@ -179,8 +201,15 @@ def _environment(workload: Workload, settings: RunSettings, scratch: Path, facts
         "_HANDLER": f"{workload.entry.stem}.{workload.handler or 'handler'}",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": os.pathsep.join([str(scratch / "probe" / "startup"), *settings.path_entries]),
-        "LAYER_MINIMIZER_PROBE": f"{facts}:{0 if Observer.STRACE in settings.observers else 1}",
+        runners.PROBE_VARIABLE: f"{facts}:{0 if Observer.STRACE in settings.observers else 1}",
     }
+    if settings.page_tracer:
+        environment |= {
+            "LD_AUDIT": str(settings.page_tracer.library),
+            "LAYER_MINIMIZER_PAGES": str(settings.page_tracer.table),
+        }
+    if settings.cold_log:
+        environment["LAYER_MINIMIZER_COLD_LOG"] = str(settings.cold_log)
     if settings.user_base:
         environment["PYTHONUSERBASE"] = settings.user_base
     if workload.models:

@@ -12,20 +12,24 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer.errors import PackError
 from layer_minimizer.model import LayerArchive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from layer_minimizer.model import Inventory, KeepPlan
+
+    # Writes the library of a site-relative path and source below a folder, gives the bytes written, 0 for "not I".
+    PlaceLibrary = Callable[[str, Path, Path], int]
 
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 LAMBDA_UNZIPPED_BYTES = 262_144_000
 LAMBDA_DIRECT_UPLOAD_BYTES = 50 * 1024 * 1024
+NO_DISTRIBUTION = "(no distribution)"
 # The oldest time that a zip can hold: a layer must not depend on when it was made.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
@@ -57,16 +61,25 @@ class Budget:
         Raises:
             PackError: it is; the text names the largest distributions and what to do.
         """
-        if plan.kept_bytes <= self.limit:
-            return
         sizes: Counter[str] = Counter()
         for decision in plan.kept:
-            sizes[decision.distribution or "(no distribution)"] += decision.size
+            sizes[decision.distribution or NO_DISTRIBUTION] += decision.size
+        self.check_sizes(sizes)
+
+    def check_sizes(self, sizes: Counter[str]) -> None:
+        """Refuse a layer of these bytes by distribution, as `check` does.
+
+        Raises:
+            PackError: it is too large.
+        """
+        total = sizes.total()
+        if total <= self.limit:
+            return
         largest = "\n".join(f"  {size / 1e6:9.1f} MB  {name}" for name, size in sizes.most_common(10))
         whose = "--max-size" if self.chosen else "AWS Lambda's limit for a function and its layers together"
         top = next(iter(sizes.most_common(1)))[0]
         raise PackError(
-            f"the layer would be {plan.kept_bytes:,} bytes unzipped; {whose} is {self.limit:,}.\n"
+            f"the layer would be {total:,} bytes unzipped; {whose} is {self.limit:,}.\n"
             f"The largest distributions in it:\n{largest}\n"
             f"What to do: put a large one into a layer of its own and name it with --provided {top}; "
             f"leave files away that you know are not needed with --exclude; ask why one is kept with --explain {top}; "
@@ -74,52 +87,70 @@ class Budget:
         )
 
 
-def check_output(output: Path) -> None:
+def check_output(output: Path, option: str = "--output") -> None:
     """Make sure, before the work begins, that ``output`` can be written at its end.
 
     Raises:
         PackError: it cannot.
     """
     if output.is_dir():
-        raise PackError(f"{output} is a folder; --output takes the name of a zip file")
+        raise PackError(f"{output} is a folder; {option} takes the name of a file")
     try:
         with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}."):
             pass
     except OSError as exc:
-        raise PackError(f"cannot write {output}: {exc.strerror}; name another place with --output") from exc
+        raise PackError(f"{option}: cannot write {output}: {exc.strerror}; name another place") from exc
 
 
-def stage(plan: KeepPlan, inventory: Inventory, folder: Path, layout: Layout) -> None:
+def stage(
+    plan: KeepPlan, inventory: Inventory, folder: Path, layout: Layout, place: PlaceLibrary | None = None
+) -> Counter[str]:
     """Copy the kept files into ``folder`` as the layer will have them; the originals are only read.
+
+    ``place`` may write a shared library in another form; what it adds beside it counts as that distribution's. Gives
+    the staged bytes by distribution.
 
     Raises:
         PackError: a file cannot be copied, or its name cannot stand in a zip.
     """
     top = folder / layout.prefix(plan.python)
     kept = {decision.path for decision in plan.kept}
+    sizes: Counter[str] = Counter()
     try:
         top.mkdir(parents=True)
         for path in plan.folders:
+            _refuse_name(path)
             (top / path).mkdir(parents=True, exist_ok=True)
         for file in inventory.files:
             if file.path not in kept:
                 continue
-            try:
-                file.path.encode("utf-8")
-            except UnicodeEncodeError as exc:
-                raise PackError(
-                    f"{os.fsencode(file.path)!r} is kept, but its name is no UTF-8 and cannot stand in a zip: "
-                    "rename it, or leave it away with --exclude"
-                ) from exc
+            _refuse_name(file.path)
             target = top / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
+            owner = file.distribution or NO_DISTRIBUTION
             if file.link:
                 target.symlink_to(file.link)
+            elif place is not None and ".so" in file.path and (shipped := place(file.path, Path(file.source), top)):
+                sizes[owner] += shipped
+                target.chmod(0o755 if file.executable else 0o644)
+                continue
             else:
                 shutil.copyfile(file.source, target)
                 target.chmod(0o755 if file.executable else 0o644)
+            sizes[owner] += file.size
     except OSError as exc:
         raise PackError(f"cannot copy {exc.filename} into {folder}: {exc.strerror}; TMPDIR sets another place") from exc
+    return sizes
+
+
+def _refuse_name(path: str) -> None:
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise PackError(
+            f"{os.fsencode(path)!r} is kept, but its name is no UTF-8 and cannot stand in a zip: "
+            "rename it, or leave it away with --exclude"
+        ) from exc
 
 
 @contextmanager

@@ -24,9 +24,14 @@ if TYPE_CHECKING:
 _PROBE = Path(__file__).parent / "_probe"
 _ISOLATE = Path(__file__).parent / "_isolate.py"
 # What else the interpreter reads from its environment would make the run another one than Lambda's.
-_KEPT_PYTHON_VARIABLES = {"PYTHONHASHSEED", "PYTHONIOENCODING", "PYTHONUTF8", "PYTHONWARNINGS"}
+# The user's site is where packages lie: the interpreter must find them.
+_KEPT_PYTHON_VARIABLES = {"PYTHONHASHSEED", "PYTHONIOENCODING", "PYTHONUSERBASE", "PYTHONUTF8", "PYTHONWARNINGS"}
 # sys.stderr may be replaced by something without a file descriptor, as in a notebook.
 _STANDARD_ERROR = 2
+# Tells the probe in every process of a run where to write; no two runs have the same value.
+PROBE_VARIABLE = "LAYER_MINIMIZER_PROBE"
+# A process can start another one while it is being killed; one in an uninterruptible system call is not waited for.
+_KILLS = 100
 # Exit code of _isolate.py when the namespace cannot be made.
 NOT_ISOLATED = 125
 
@@ -72,8 +77,21 @@ def clean_environment() -> dict[str, str]:
 
 
 def copy_probe(folder: Path) -> Path:
-    """Put the files that run inside the traced interpreter where no hidden folder can take them away."""
-    return Path(shutil.copytree(_PROBE, folder / "probe", ignore=shutil.ignore_patterns("__pycache__")))
+    """Put the files that run inside the traced interpreter where no hidden folder can take them away.
+
+    Raises:
+        RunnerError: the folder cannot be written.
+    """
+    try:
+        return Path(shutil.copytree(_PROBE, folder / "probe", ignore=shutil.ignore_patterns("__pycache__")))
+    except OSError as exc:
+        raise RunnerError(f"cannot copy the probe into {folder}: {_why(exc)}; TMPDIR sets another place") from exc
+
+
+def _why(error: OSError) -> str:
+    """Say what the system said; shutil puts the errors of single files into a list."""
+    listed = error.args[0] if isinstance(error, shutil.Error) else None
+    return str(listed[0][2]).partition(": ")[0] if listed else error.strerror or str(error)
 
 
 def run(  # noqa: PLR0913 - what a process is started with
@@ -118,7 +136,7 @@ def run(  # noqa: PLR0913 - what a process is started with
     except subprocess.TimeoutExpired:
         timed_out = True
     finally:
-        _end_session(process)
+        _end_session(process, environment.get(PROBE_VARIABLE, ""))
     return Completed(process.returncode, time.monotonic() - begun, timed_out)
 
 
@@ -130,11 +148,32 @@ def _as_json(isolation: Isolation) -> dict[str, list[str]]:
     }
 
 
-def _end_session(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the process' session: a daemon of the handler's, or everything after Ctrl-C."""
+def _end_session(process: subprocess.Popen[bytes], mark: str) -> None:
+    """Kill what is left of the process' session: a daemon of the handler's, or everything after Ctrl-C.
+
+    A daemon with a session of its own is told by ``mark``, which is in the environment of this run alone.
+    """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    for _ in range(_KILLS):
+        if not mark or not (left := _marked(f"{PROBE_VARIABLE}={mark}".encode())):
+            break
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.005)
+
+
+def _marked(variable: bytes) -> list[int]:
+    """Give the living processes that have ``variable`` in their environment; a zombie's cannot be read any more."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as environ:
+                if variable in environ.read().split(b"\0"):
+                    found.append(int(name))
+    return found
 
 
 @functools.cache
@@ -160,12 +199,14 @@ def strace_command() -> tuple[str, ...] | None:
     program = shutil.which("strace")
     if program is None:
         return None
-    # Stopping only at the calls of interest is much faster; older versions and some kernels do not know how.
-    for fast in (("--seccomp-bpf",), ()):
-        command = (program, "-f", *fast)
+    # As the parent of the traced process (without -D) strace stays until the last child that the process left behind
+    # has ended. Stopping only at the calls of interest is much faster; older versions and some kernels do not know how.
+    for options in (("-D", "--seccomp-bpf"), ("-D",), ("--seccomp-bpf",), ()):
+        command = (program, "-f", *options)
         with tempfile.TemporaryDirectory(prefix="layer_minimizer-") as folder:
             log = Path(folder) / "log"
             tried = [*command, "-e", "trace=%file", "-o", str(log), "true"]
-            if run(tried, os.environ, Path(folder), timeout=30, output=Path(folder) / "out").returncode == 0:
+            ended = run(tried, os.environ, Path(folder), timeout=10, output=Path(folder) / "out")
+            if ended.returncode == 0 and log.exists() and log.stat().st_size:
                 return command
     return None

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _CALL = re.compile(
     rb"^(?:\d+ +)?(?:<\.\.\. )?(?P<call>\w+)(?: resumed>)?\(?"
     rb"(?:(?:AT_FDCWD|-?\d+)(?:<(?P<folder>(?:[^>\\]|\\.)*)>)?, )?"
-    rb'"(?P<path>(?:[^"\\]|\\.)*)"(?P<rest>.*) = (?P<value>-?\d+)(?P<error>[^"]*)$'
+    # The value of an open is followed by the file's name, in which anything may stand.
+    rb'"(?P<path>(?:[^"\\]|\\.)*)"(?P<rest>.*?\)) += (?P<value>-?\d+)'
 )
 _PAUSED = re.compile(rb"^(?P<pid>\d+) +(?P<start>.*) <unfinished \.\.\.>$")
 _RESUMED = re.compile(rb"^(?P<pid>\d+) +<\.\.\. \w+ resumed>(?P<end>.*)$")

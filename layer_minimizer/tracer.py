@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import shutil
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from layer_minimizer.errors import TraceError
+from layer_minimizer.errors import RunnerError, TraceError
 from layer_minimizer.inventory import normalize
 from layer_minimizer.model import (
     Event,
     ForeignRoot,
+    LibraryPages,
     Result,
     Trace,
     TracedFile,
@@ -20,26 +23,29 @@ from layer_minimizer.model import (
     TracedModule,
     Use,
 )
-from layer_minimizer.observation import Observation, Outcome, RunSettings, free_space_hint, observe
+from layer_minimizer.native import pagetrace, parts
+from layer_minimizer.observation import Observation, Outcome, PageTracer, RunSettings, free_space_hint, observe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from layer_minimizer.model import Interpreter, Workload
-    from layer_minimizer.observation import Observer
+from layer_minimizer.observation import Observer
 
+log = logging.getLogger(__name__)
 _BYTECODE = re.compile(r"^(?P<folder>(?:.*/)?)__pycache__/(?P<name>[^/]+?)\.[^./]+(?:\.opt-\d)?\.pyc$")
 _PROBE_USES = {"open": Use.OPEN, "list": Use.LIST, "stat": Use.STAT, "library": Use.MAP}
 
 
-def trace(
+def trace(  # noqa: PLR0913 - what a run takes, and how it is watched
     workload: Workload,
     interpreter: Interpreter,
     observers: tuple[Observer, ...],
     scratch: Path,
     *,
     timeout: float,
+    libraries: Iterable[tuple[str, Path]] = (),
 ) -> Trace:
     """Run ``workload`` where everything is installed, and record what it used.
 
@@ -47,6 +53,7 @@ def trace(
         TraceError: the workload raises, is killed, or does not end within ``timeout`` seconds.
         RunnerError: the interpreter or an observer cannot be started.
     """
+    watched = tuple(libraries)
     settings = RunSettings(
         python=interpreter.executable,
         observers=observers,
@@ -54,6 +61,7 @@ def trace(
         avoid=(*interpreter.site_dirs, *interpreter.hidden_dirs),
         timeout=timeout,
         shown=True,
+        page_tracer=_page_tracer(watched, scratch) if watched else None,
     )
     observation = observe(workload, settings, scratch)
     outcome = require_success(observation, workload)
@@ -74,7 +82,29 @@ def trace(
         results=tuple(Result(name, value) for name, value in outcome.results),
         seconds=observation.ended.seconds,
         workload=workload,
+        libraries=_touched(watched, settings.page_tracer),
     )
+
+
+def _page_tracer(libraries: Iterable[tuple[str, Path]], scratch: Path) -> PageTracer:
+    """Prepare the watching of pages. The tracer is copied: the loader splits the variable that names it at colons."""
+    source = parts.page_tracer()
+    if source is None:
+        raise RunnerError(parts.missing())
+    scratch.parent.mkdir(parents=True, exist_ok=True)
+    tracer = PageTracer(scratch.with_name("pagetrace.so"), scratch.with_name("pages"))
+    shutil.copyfile(source, tracer.library)
+    for path, problem in pagetrace.make_table(libraries, tracer.table).items():
+        log.debug("pages of %s are not watched: %s", path, problem)
+    return tracer
+
+
+def _touched(libraries: Iterable[tuple[str, Path]], tracer: PageTracer | None) -> tuple[LibraryPages, ...]:
+    if tracer is None:
+        return ()
+    sizes = {path: file.stat().st_size for path, file in libraries}
+    touched = pagetrace.read_table(tracer.table, libraries)
+    return tuple(LibraryPages.of(path, sizes[path], touched[path]) for path in sorted(touched))
 
 
 def require_success(observation: Observation, workload: Workload) -> Outcome:
@@ -85,7 +115,7 @@ def require_success(observation: Observation, workload: Workload) -> Outcome:
     """
     name, outcome, ended = workload.entry.name, observation.outcome, observation.ended
     if outcome is None or ended.timed_out:
-        hint = free_space_hint(observation.root)
+        hint = " Give it longer with --timeout." if ended.timed_out else free_space_hint(observation.root)
         raise TraceError(f"{name} {ended.ending} before it had given a result.{hint}{_tail(observation.said)}")
     if outcome.refused:
         raise TraceError(outcome.refused)

@@ -53,6 +53,7 @@ class Attempt:
     missed: tuple[str, ...]
     leaked: tuple[str, ...]
     isolated: bool
+    cold_faults: int
     seconds: float
 
     @property
@@ -104,6 +105,7 @@ def attempt(trial: Trial, plan: KeepPlan, archive: LayerArchive, scratch: Path) 
         isolation=isolation,
         avoid=(*trial.interpreter.site_dirs, *trial.interpreter.hidden_dirs),
         timeout=trial.timeout,
+        cold_log=scratch / "cold",
     )
     observation = observe(trial.trace.workload, settings, scratch / "run")
     facts = read_facts(observation, trial.interpreter, [os.path.realpath(top)])
@@ -113,10 +115,15 @@ def attempt(trial: Trial, plan: KeepPlan, archive: LayerArchive, scratch: Path) 
         error=error,
         mismatches=() if error else compare(trial.trace.results, _results(observation), trial.tolerance),
         missed=_missed(facts, plan, f"{error}\n{observation.said}"),
-        leaked=_leaked(facts, trial, plan),
+        leaked=_leaked(facts, trial, plan, isolation.hide if isolation else ()),
         isolated=isolation is not None,
+        cold_faults=_lines(scratch / "cold"),
         seconds=observation.ended.seconds,
     )
+
+
+def _lines(file: Path) -> int:
+    return len(file.read_bytes().splitlines()) if file.exists() else 0
 
 
 def differing_again(trial: Trial, scratch: Path) -> tuple[Mismatch, ...]:
@@ -231,7 +238,9 @@ def _error(observation: Observation, trial: Trial) -> str:
     if outcome is None or observation.ended.timed_out:
         tail = "\n".join(observation.said.strip().splitlines()[-15:])
         return f"{name} {observation.ended.ending}\n{tail}".strip()
-    return (outcome.error or outcome.refused).strip()
+    # The run happened in a copy of the entry's folder; the user knows the original.
+    said = (outcome.error or outcome.refused).strip()
+    return said.replace(f"{observation.root}/", f"{trial.trace.workload.entry.parent}/")
 
 
 def _results(observation: Observation) -> dict[str, str]:
@@ -268,7 +277,12 @@ def _same(one: Any, two: Any, tolerance: float) -> bool:
         return len(one) == len(two) and all(_same(a, b, tolerance) for a, b in zip(one, two, strict=True))
     if _is_number(one) and _is_number(two):
         both_nan = one != one and two != two  # noqa: PLR0124 - the definition of NaN
-        return both_nan or one == two or math.isclose(one, two, rel_tol=tolerance, abs_tol=tolerance)
+        if both_nan or one == two:
+            return True
+        try:
+            return math.isclose(one, two, rel_tol=tolerance, abs_tol=tolerance)
+        except OverflowError:
+            return False  # integers beyond the range of floating-point numbers are equal or not
     return type(one) is type(two) and bool(one == two)
 
 
@@ -298,8 +312,12 @@ def _missed_metadata(facts: Facts, dropped: Iterable[Decision]) -> Iterator[str]
             yield decision.path
 
 
-def _leaked(facts: Facts, trial: Trial, plan: KeepPlan) -> tuple[str, ...]:
-    """Give the files of the original environment that were opened although another layer does not bring them."""
+def _leaked(facts: Facts, trial: Trial, plan: KeepPlan, hidden: Iterable[str]) -> tuple[str, ...]:
+    """Give the files of the original environment that were opened although another layer does not bring them.
+
+    Of what lay in a ``hidden`` folder the run has seen nothing: there an open is an attempt that failed.
+    """
+    out_of_reach = tuple(f"{folder}/" for folder in hidden)
     provided = {d.path for d in plan.decisions if d.reason is Reason.PROVIDED}
     sources = {file.source for file in trial.inventory.files if file.path in provided}
     sources |= {os.path.realpath(source) for source in sources}
@@ -308,7 +326,7 @@ def _leaked(facts: Facts, trial: Trial, plan: KeepPlan) -> tuple[str, ...]:
     cached = re.compile(r"/__pycache__/([^/]+)\.cpython-[^/]*\.pyc$")
     found = set()
     for path in facts.absolute:
-        if path.startswith(prefixes) or path in roots:
+        if (path.startswith(prefixes) or path in roots) and not path.startswith(out_of_reach):
             source = cached.sub(r"/\1.py", path)
             if source not in sources and os.path.realpath(source) not in sources and os.path.isfile(source):
                 found.add(source)

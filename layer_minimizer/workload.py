@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Never part of a function: histories, caches, other programs' environments.
 _NOT_LINKED = {".git", ".hg", ".svn", "__pycache__", "node_modules", ".tox", ".nox", ".mypy_cache", ".pytest_cache"}
 # Up to this size a file is copied, so that a handler that writes to it changes the copy; models are linked.
-_COPIED_BYTES = 1 << 20
+_COPIED_BYTES = 64 << 20
 
 
 def load_workload(
@@ -90,9 +90,12 @@ def _uniquely_named(events: list[Event]) -> list[Event]:
     seen: dict[str, int] = {}
     named = []
     for event in events:
-        seen[event.name] = seen.get(event.name, 0) + 1
-        count = seen[event.name]
-        named.append(event if count == 1 else Event(f"{event.name} #{count}", event.payload, event.context))
+        name = event.name
+        while name in seen:
+            seen[event.name] += 1
+            name = f"{event.name} #{seen[event.name]}"
+        seen[name] = 1
+        named.append(Event(name, event.payload, event.context))
     return named
 
 
@@ -113,7 +116,9 @@ def make_task_root(workload: Workload, root: Path, avoid: Iterable[str]) -> None
             target.unlink(missing_ok=True)
             _place(model, target)
     except OSError as exc:
-        raise TraceError(f"cannot lay out the task root {root}: {exc.strerror} ({exc.filename})") from exc
+        raise TraceError(
+            f"cannot lay out the task root {root}: {exc.strerror} ({exc.filename}); TMPDIR sets another place"
+        ) from exc
 
 
 def _place_folder(source: Path, target: Path, avoid: set[str]) -> None:
@@ -123,7 +128,7 @@ def _place_folder(source: Path, target: Path, avoid: set[str]) -> None:
         path = Path(entry.path)
         if entry.name in _NOT_LINKED or os.path.realpath(path) in avoid:
             continue
-        if entry.is_symlink():
+        if entry.is_symlink() and not path.is_file():
             (target / entry.name).symlink_to(os.path.realpath(path))
         elif entry.is_dir():
             if not (path / "pyvenv.cfg").exists():

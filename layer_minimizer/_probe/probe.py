@@ -185,7 +185,8 @@ class _Watched(object):
         self.__wrapped__ = function
         self.__name__ = function.__name__
         self.__qualname__ = function.__name__
-        self.__module__ = function.__module__
+        # pickle looks for the name where this object lies, which is not the module that os takes its functions from.
+        self.__module__ = "os" if function.__module__ == "posix" else function.__module__
         self.__doc__ = function.__doc__
 
     def __call__(self, *args, **kwargs):
@@ -213,11 +214,19 @@ def _audit(log):
         if filename:
             log.path_fact("library", filename)
 
+    def started(program):
+        # What is looked for on PATH belongs to the machine.
+        if program and "/" in os.fsdecode(program):
+            log.path_fact("open", program)
+
     handlers = {
         "open": opened,
         "import": imported,
         "os.listdir": lambda path: log.path_fact("list", path if path is not None else "."),
         "os.scandir": lambda path: log.path_fact("list", path if path is not None else "."),
+        "subprocess.Popen": lambda path, *_rest: started(path),
+        "os.exec": lambda path, *_rest: started(path),
+        "os.posix_spawn": lambda path, *_rest: started(path),
         "ctypes.dlopen": lambda path: log.path_fact("library", path) if path and "/" in path else None,
     }
 
@@ -238,9 +247,9 @@ def _wrap_open(log):
     import io
     from importlib import machinery
 
-    def opened(path, mode="r", *_args, **_kwargs):
+    def opened(file, mode="r", *_args, **_kwargs):
         if not set(mode) & set("wax"):
-            log.path_fact("open", path)
+            log.path_fact("open", file)
 
     def opened_low(path, flags=0, *_args, **_kwargs):
         if not flags & _WRITING:

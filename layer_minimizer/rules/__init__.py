@@ -49,10 +49,23 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         if token in known:
             parts.append(known[token])
         elif len(token) > 1:
-            parts.append(f"[{token[1:-1].replace('!', '^', 1) if token[1] == '!' else token[1:-1]}]")
+            parts.append(_set(token[1:-1]))
         else:
             parts.append(re.escape(token))
     return re.compile("".join(parts), re.DOTALL)
+
+
+def _set(listed: str) -> str:
+    """Translate the inside of ``[...]``: characters and ranges like ``a-z``, or all others after a ``!``."""
+    negated = listed[0] in "!^" and len(listed) > 1
+    inside = ""
+    for part in re.findall(".-.|.", listed[negated:], flags=re.DOTALL):
+        first, last = part[0], part[-1]
+        if first <= last:
+            inside += f"{re.escape(first)}-{re.escape(last)}"
+    if negated:
+        return f"[^/{inside}]"
+    return f"(?!/)[{inside}]" if inside else "(?!)"
 
 
 def matching(pattern: str, paths: Iterable[str]) -> list[str]:

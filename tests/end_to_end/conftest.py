@@ -58,7 +58,7 @@ def listing(*roots: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
-def install(
+def install(  # noqa: PLR0913 - what a distribution is made of
     site: Path,
     name: str,
     files: Mapping[str, str | bytes],
@@ -156,7 +156,7 @@ class Desk:
             given += ["--output", str(self.output)]
         return given
 
-    def minimize(
+    def minimize(  # noqa: PLR0913 - how a command is run
         self,
         env: Environment | None,
         *args: object,
@@ -310,9 +310,15 @@ def handler(desk: Desk) -> Path:
     return desk.write("handler.py", HANDLER)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def make_lasting_env(tmp_path_factory: pytest.TempPathFactory, find: Callable[[str], str]) -> Callable[[], Environment]:
+    """Make virtual environments that several tests share."""
+    return lambda: _make_env(tmp_path_factory.mktemp("env"), find)
+
+
+@pytest.fixture(scope="session")
 def new_desk(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Desk]:
-    """Give further desks, for what is done twice."""
+    """Give further desks, for what several tests share."""
     return lambda: Desk(tmp_path_factory.mktemp("desk") / "desk")
 
 
@@ -352,13 +358,18 @@ def version(request: pytest.FixtureRequest, find: Callable[[str], str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def in_mounts() -> Callable[[str], tuple[str, ...]]:
-    """Give the start of a command line that first runs a shell script in a mount namespace, or skip."""
+def in_mounts() -> Callable[..., tuple[str, ...]]:
+    """Give the start of a command line that runs shell code in a mount namespace before and after it, or skip."""
     unshare = shutil.which("unshare")
     options = ("-m",) if os.geteuid() == 0 else ("-r", "-m")
-    works = unshare and (
-        subprocess.run([unshare, *options, "mount", "-t", "tmpfs", "none", "/mnt"], check=False, capture_output=True)
-    )
-    if not works or works.returncode != 0:
+    if unshare is None:
+        pytest.skip("there is no program unshare here")
+    tried = [unshare, *options, "mount", "-t", "tmpfs", "none", tempfile.gettempdir()]
+    if subprocess.run(tried, check=False, capture_output=True).returncode != 0:
         pytest.skip("mount namespaces cannot be made here")
-    return lambda script: (str(unshare), *options, "sh", "-ec", f'{script}\nexec "$@"', "sh")
+
+    def start(before: str, after: str = "") -> tuple[str, ...]:
+        script = f'set -e\n{before}\nset +e\n"$@"\ncode=$?\n{after}\nexit $code'
+        return (unshare, *options, "sh", "-c", script, "sh")
+
+    return start

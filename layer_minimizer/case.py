@@ -1,0 +1,273 @@
+"""A traced workload beside what is installed: all that a layer is decided from, and the decisions."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layer_minimizer import elf, environment, inventory, modules, pickles, planner, rules, static_imports, tracer
+from layer_minimizer.errors import UsageError
+from layer_minimizer.model import KeepPlan, Reason, Size, Trace, Use, Verdict, merge_traces
+from layer_minimizer.native import parts
+from layer_minimizer.native.shrink import Cold
+from layer_minimizer.observation import DEFAULT_TIMEOUT, choose_observers
+from layer_minimizer.packager import Budget, Layout
+from layer_minimizer.planner import Wishes
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator
+
+    from layer_minimizer.model import Interpreter, Inventory, NotExercised, Workload
+    from layer_minimizer.observation import Observer
+
+    StrPath = str | os.PathLike[str]
+
+log = logging.getLogger(__name__)
+_NOT_COUNTED = {"pip", "setuptools", "wheel"}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "layout": tuple(Layout),
+    "observe": ("auto", "probe", "strace"),
+    "closure": ("trace", "static"),
+    "native": ("on", "off"),
+    "cold": tuple(Cold),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a layer is made, beside the workload. Paths in ``include`` and ``exclude`` are site-relative globs."""
+
+    python: str = ""
+    observe: str = "auto"
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    provided: tuple[str, ...] = ()
+    closure: str = "trace"
+    layout: Layout = Layout.SITE
+    max_size: int | None = None
+    tolerance: float = 0.0
+    timeout: float = DEFAULT_TIMEOUT
+    native: str = "off"
+    cold: Cold = Cold.KEEP
+    runtime_library: str = ""
+
+    @property
+    def budget(self) -> Budget:
+        """How large the layer may be."""
+        return Budget() if self.max_size is None else Budget(self.max_size, chosen=True)
+
+
+@dataclass(slots=True)
+class Clock:
+    """Says what is being done, and measures how long each of the four stages takes."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("trace", "plan", "pack", "verify"), 0.0))
+
+    @contextmanager
+    def stage(self, name: str, what: str) -> Iterator[None]:
+        """Announce a piece of work, and count its seconds as the stage's ``name``."""
+        log.info("%s", what)
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds[name] + time.monotonic() - begun, 3)
+
+
+def choose(settings: Settings | None, options: dict[str, object]) -> Settings:
+    """Give ``settings`` with single fields replaced.
+
+    Raises:
+        UsageError: a field has a value that does not exist.
+    """
+    for name, choices in _CHOICES.items():
+        if options.get(name, choices[0]) not in choices:
+            raise UsageError(f"{name}={options[name]!r}: choose one of {', '.join(choices)}")
+    if "layout" in options:
+        options["layout"] = Layout(str(options["layout"]))
+    if "cold" in options:
+        options["cold"] = Cold(str(options["cold"]))
+    for name in ("include", "exclude", "provided"):
+        given = options.get(name)
+        if isinstance(given, str | list):
+            options[name] = (given,) if isinstance(given, str) else tuple(given)
+    return replace(settings or Settings(), **options)  # type: ignore[arg-type]
+
+
+@dataclass(slots=True)
+class Case:
+    """A traced workload, and what is installed beside it: all that a plan is made from."""
+
+    trace: Trace
+    interpreter: Interpreter
+    inventory: Inventory
+    pickled: tuple[tuple[str, str, str], ...]
+    settings: Settings
+    observers: tuple[Observer, ...]
+    warnings: tuple[str, ...]
+    clock: Clock
+
+    def plan(self, repaired: frozenset[str] = frozenset()) -> KeepPlan:
+        """Decide about every installed file; ``repaired`` are files that an attempt to verify has missed.
+
+        Raises:
+            PlanError: no sound decision is possible.
+        """
+        wishes = Wishes(self.settings.include, self.settings.exclude, self.settings.provided, repaired=repaired)
+        plan = self._plan(wishes)
+        if self.settings.closure == "static":
+            reached = static_imports.closure(sorted(self._modules(plan, kept=True)), self._modules(plan))
+            plan = self._plan(replace(wishes, static_modules=reached))
+        return plan
+
+    def _plan(self, wishes: Wishes) -> KeepPlan:
+        return planner.plan(
+            self.trace,
+            self.inventory,
+            rules.load_rules(),
+            wishes,
+            pickled=self.pickled,
+            library_needs=self._library_needs(),
+        )
+
+    def _library_needs(self) -> Callable[[Iterable[str]], Iterable[tuple[str, str]]]:
+        sources = {file.path: Path(file.source) for file in self.inventory.files}
+
+        def read(path: str) -> elf.Dynamic | None:
+            return elf.read_dynamic(sources[path])
+
+        return lambda paths: elf.library_closure(paths, read, sources.__contains__)
+
+    def _modules(self, plan: KeepPlan, *, kept: bool = False) -> dict[str, tuple[Path, bool]]:
+        """Give the installed modules, or the kept ones, by name: their file, and whether they are packages."""
+        sources = {file.path: Path(file.source) for file in self.inventory.files}
+        gone = (Reason.EXCLUDED, Reason.PROVIDED, Reason.SHADOWED)
+        paths = [d.path for d in plan.decisions if (d.verdict is Verdict.KEPT if kept else d.reason not in gone)]
+        return {name: (sources[path], modules.is_package(path)) for name, path in modules.by_name(paths).items()}
+
+    def not_exercised(self, plan: KeepPlan) -> tuple[NotExercised, ...]:
+        """Give the modules that kept code could import and that are not in the layer."""
+        kept = self._modules(plan, kept=True)
+        source = {name: file for name, file in kept.items() if file[0].suffix == ".py"}
+        return static_imports.not_exercised(static_imports.scan(source), self._modules(plan), kept)
+
+    def widen(self, missed: Iterable[str], plan: KeepPlan, earlier: frozenset[str]) -> frozenset[str]:
+        """Give what to put back when ``missed`` were missed, after ``earlier`` had been put back already.
+
+        A missed module brings what it imports; a second miss in the same distribution brings all of it.
+        """
+        owner = {d.path: d.distribution for d in plan.decisions}
+        again = {owner[path] for path in earlier} & {owner[path] for path in missed} - {""}
+        available = self._modules(plan)
+        names = [name for path in missed if (name := modules.module_name(path)) in available]
+        files = {str(file): path for path, file in self._sources().items()}
+        reached = {files[str(available[name][0])] for name in static_imports.closure(names, available)}
+        whole = {path for path, name in owner.items() if name in again}
+        return earlier | set(missed) | reached | whole
+
+    def _sources(self) -> dict[str, str]:
+        return {file.path: file.source for file in self.inventory.files}
+
+    def touched_but_dropped(self, plan: KeepPlan) -> set[str]:
+        """Give the files that the trace saw used in some way and that the plan judged to be of no use."""
+        used = {f.path for f in self.trace.files if f.uses - {Use.LIST}}
+        final = (Reason.EXCLUDED, Reason.PROVIDED)
+        return {
+            d.path for d in plan.decisions
+            if d.verdict is Verdict.DROPPED and d.path in used and d.reason not in final
+        }  # fmt: skip
+
+    @property
+    def before(self) -> Size:
+        """The size of the environment without what only installs packages."""
+        files = [f for f in self.inventory.files if f.distribution not in _NOT_COUNTED]
+        names = {d.name for d in self.inventory.distributions} - _NOT_COUNTED
+        return Size(len(files), sum(f.size for f in files), len(names))
+
+
+def prepare(
+    source: Workload | None,
+    traces: Iterable[StrPath],
+    settings: Settings,
+    scratch: Path,
+) -> Case:
+    """Trace ``source``, unite the trace with the saved ``traces``, and take stock of what is installed.
+
+    Raises:
+        MinimizeError: the workload does not run, or one of the inputs cannot be used.
+    """
+    clock = Clock()
+    saved = [_read_trace(Path(file)) for file in traces]
+    named = [_model_names(model) for model in (source.models if source else ())]
+    interpreter = environment.describe(settings.python or sys.executable)
+    observers = choose_observers(settings.observe)
+    warnings: list[str] = []
+    if source is not None:
+        watched = _watched_libraries(interpreter, settings, warnings)
+        with clock.stage("trace", f"tracing {source.entry.name} with {' and '.join(observers)}"):
+            fresh = tracer.trace(
+                source, interpreter, observers, scratch / "trace", timeout=settings.timeout, libraries=watched
+            )
+        saved.insert(0, fresh)
+    if not saved:
+        raise UsageError("there is nothing to trace: name the handler or script with --entry, or a saved --trace")
+    trace = merge_traces(saved)
+    if source is None:
+        named = [_model_names(model) for model in trace.workload.models]
+        if not trace.workload.entry.is_file():
+            raise UsageError(f"{trace.workload.entry}, the traced entry, is gone; name it with --entry")
+    installed = _same_version(trace, interpreter)
+    with clock.stage("plan", "taking stock of what is installed"):
+        stock = inventory.take_inventory(installed, trace.foreign)
+    problems = [names.problem for _, names in named if names.problem]
+    outside = [f"{path} was imported from outside of the site and cannot go into a layer" for path in trace.unplaced]
+    return Case(
+        trace=trace,
+        interpreter=interpreter,
+        inventory=stock,
+        pickled=tuple((model, *pair) for model, names in named for pair in names.globals),
+        settings=settings,
+        observers=observers,
+        warnings=(*stock.warnings, *problems, *outside, *warnings),
+        clock=clock,
+    )
+
+
+def _watched_libraries(interpreter: Interpreter, settings: Settings, warnings: list[str]) -> list[tuple[str, Path]]:
+    """Give the libraries whose pages are to be traced: all that are installed, none where they are shipped whole."""
+    if settings.native == "off":
+        return []
+    if problem := parts.missing():
+        warnings.append(problem)
+        return []
+    stock = inventory.take_inventory(interpreter)
+    return [(f.path, Path(f.source)) for f in stock.files if elf.is_elf_name(f.path) and not f.link]
+
+
+def _model_names(model: Path) -> tuple[str, pickles.PickledNames]:
+    return model.name, pickles.named_globals(model)
+
+
+def _same_version(trace: Trace, interpreter: Interpreter) -> Interpreter:
+    if trace.python.split(".")[:2] != [str(part) for part in interpreter.version[:2]]:
+        version = ".".join(map(str, interpreter.version))
+        raise UsageError(f"the trace is of Python {trace.python}, and --python is {version}: name the same interpreter")
+    return interpreter
+
+
+def _read_trace(file: Path) -> Trace:
+    try:
+        return Trace.from_json(json.loads(file.read_bytes()), Path)
+    except OSError as exc:
+        raise UsageError(f"--trace {file}: {exc.strerror}") from exc
+    except ValueError as exc:
+        raise UsageError(f"--trace {file} is no JSON: {exc}") from exc
+    except UsageError as exc:
+        raise UsageError(f"--trace {file}: {exc}") from exc

@@ -1,0 +1,304 @@
+"""Writes a smaller library whose file holds hot pages alone, every address unchanged. Pure: bytes in, bytes out.
+
+Hot runs of pages become PT_LOAD entries with their bytes, the cold ranges between them PT_LOAD entries without bytes
+and without rights, so that the unwinder still finds a PT_LOAD for every address. Symbols, debug sections and the
+section table go. A new first DT_NEEDED entry names the runtime that puts cold pages back; a dynamic tag points to the
+index of what was left out (src/coldindex.h).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from layer_minimizer.native import hotness
+from layer_minimizer.native.elf_image import (
+    DYNAMIC_BYTES,
+    HEADER_BYTES,
+    SEGMENT_BYTES,
+    ElfImage,
+    Right,
+    Segment,
+    SegmentType,
+    Tag,
+    pack_dynamic,
+    pack_header,
+    read_image,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+CHUNK_BYTES = 128 * 1024
+# Every PT_LOAD costs the loader a system call and room on its stack; few threads have stacks of under a megabyte.
+_MOST_RUNS = 1024
+_SMALLEST_GAP = 4
+_INDEX = struct.Struct("<QIIIIIIIIQQQQQ")
+_RUN = struct.Struct("<IIIII")
+_CHUNK = struct.Struct("<QIIIIII")
+_MAGIC = int.from_bytes(b"LAYCOLD1", "little")
+_STATE_BYTES = 16
+_UNCHECKED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive pages of one right."""
+
+    page: int
+    pages: int
+    executable: bool
+
+    @property
+    def stop(self) -> int:
+        """Page behind the last."""
+        return self.page + self.pages
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Cold runs that are compressed together, by rising address."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def pages(self) -> int:
+        """Number of pages."""
+        return sum(run.pages for run in self.runs)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedChunk:
+    """A chunk's bytes in the store, and the CRC-32 of its pages."""
+
+    data: bytes
+    checksum: int
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A library's pages, told apart: what stays in its file, and what goes to the store."""
+
+    image: ElfImage
+    cold: tuple[Run, ...]
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def cold_bytes(self) -> int:
+        """Bytes that are left out of the file."""
+        return sum(run.pages for run in self.cold) * self.image.page_size
+
+    def raw(self, chunk: Chunk) -> bytes:
+        """Give the bytes of a chunk's pages as the loader would map them; behind a segment's end stand zeros."""
+        return b"".join(_page_bytes(self.image, run.page, run.pages) for run in chunk.runs)
+
+
+def split(data: bytes | memoryview, hot: Collection[int]) -> Split:
+    """Tell hot from cold pages; ``hot`` are the numbers of the pages that a trace saw touched.
+
+    Raises:
+        NotUnderstoodError: the library has a form that is not handled.
+    """
+    image = read_image(data)
+    stay = hotness.always_hot(image)
+    cold: list[Run] = []
+    for first, stop, executable in hotness.coldable_ranges(image):
+        start = None
+        for page in range(first, stop + 1):
+            if page < stop and page not in hot and page not in stay:
+                start = page if start is None else start
+            elif start is not None:
+                cold.append(Run(start, page - start, executable))
+                start = None
+    gap = _SMALLEST_GAP
+    while len([run for run in cold if run.pages >= gap]) > _MOST_RUNS:
+        gap += 1
+    kept = tuple(run for run in cold if run.pages >= gap)
+    return Split(image, kept, _chunks(kept, CHUNK_BYTES // image.page_size))
+
+
+def _chunks(runs: Iterable[Run], most: int) -> tuple[Chunk, ...]:
+    chunks: list[Chunk] = []
+    open_runs: list[Run] = []
+    room = most
+    for run in runs:
+        page = run.page
+        while page < run.stop:
+            taken = min(room, run.stop - page)
+            open_runs.append(Run(page, taken, run.executable))
+            page += taken
+            room -= taken
+            if not room:
+                chunks.append(Chunk(tuple(open_runs)))
+                open_runs, room = [], most
+    if open_runs:
+        chunks.append(Chunk(tuple(open_runs)))
+    return tuple(chunks)
+
+
+def _page_bytes(image: ElfImage, page: int, pages: int) -> bytes:
+    start, stop = page * image.page_size, (page + pages) * image.page_size
+    segment = next(s for s in image.loads if s.address < stop and start < s.end)
+    lead = start - segment.address
+    found = bytes(image.data[segment.offset + lead : segment.offset + min(lead + stop - start, segment.file_size)])
+    return found + bytes(stop - start - len(found))
+
+
+def rewrite(parts: Split, *, name: str, runtime: str, store: str, packed: Sequence[PackedChunk]) -> bytes:
+    """Give the compacted library.
+
+    Args:
+        parts: the library's pages, split.
+        name: the library's name for messages.
+        runtime: the DT_NEEDED entry for the runtime, for instance ``$ORIGIN/../layer_minimizer.libs/liblayercold.so``.
+        store: path of the store relative to the library's folder; empty when the cold pages are dropped.
+        packed: the chunks of ``parts`` as they lie in the store, one after the other.
+    """
+    image, page = parts.image, parts.image.page_size
+    out = bytearray()
+    offsets: list[tuple[Segment, int]] = []  # where a range of addresses lies in the new file
+
+    def append(blob: bytes | memoryview, lead: int = 0) -> int:
+        out.extend(bytes(-len(out) % page + lead))
+        at = len(out)
+        out.extend(blob)
+        return at
+
+    moved = _moved_strings(image)
+    loads = []
+    for segment in sorted(image.loads, key=lambda s: (s.offset != 0, s.address)):
+        loads += list(_pieces(parts, segment, moved, append, offsets))
+    loads.sort(key=lambda s: s.address)
+    top = -(-max(s.end for s in image.loads) // page) * page + page
+    others = [s for s in image.segments if s.type not in (SegmentType.LOAD, SegmentType.PHDR, SegmentType.DYNAMIC)]
+    table_bytes = SEGMENT_BYTES * (len(loads) + len(others) + 4)
+
+    strings = bytes(image.read(image.value(Tag.STRTAB) or 0, image.value(Tag.STRSZ) or 0)) + runtime.encode() + b"\0"
+    strings_at = table_bytes
+    index_at = -(-(strings_at + len(strings)) // 8) * 8
+    index_size = _index_size(parts, name, store)
+    closed_bytes = index_at + index_size
+    dynamic_at = -(-(top + closed_bytes) // page) * page
+    dynamic_bytes = DYNAMIC_BYTES * (len(image.dynamic) + 3)
+    state_at = dynamic_at + dynamic_bytes
+    index = _index(parts, name, store, packed, state_at, headers_at=top)
+
+    entries = [(Tag.NEEDED, len(strings) - len(runtime) - 1), *_without_moved(image, top + strings_at, len(strings))]
+    dynamic = pack_dynamic([*entries, (Tag.COLD_INDEX, top + index_at)])
+    closed = bytearray(closed_bytes)
+    closed[strings_at : strings_at + len(strings)] = strings
+    closed[index_at:] = index
+    table_offset = append(bytes(closed))
+    dynamic_offset = append(dynamic)
+    open_bytes = dynamic_bytes + _STATE_BYTES + len(parts.chunks)
+    loads.append(Segment(SegmentType.LOAD, Right.READ, table_offset, top, closed_bytes, closed_bytes, page))
+    loads.append(
+        Segment(SegmentType.LOAD, Right.READ | Right.WRITE, dynamic_offset, dynamic_at, len(dynamic), open_bytes, page)
+    )
+    table = [
+        Segment(SegmentType.PHDR, Right.READ, table_offset, top, table_bytes, table_bytes, 8),
+        *loads,
+        Segment(SegmentType.DYNAMIC, 6, dynamic_offset, dynamic_at, len(dynamic), len(dynamic), 8),
+        *(_elsewhere(segment, offsets) for segment in others),
+    ]
+    packed_table = b"".join(segment.pack() for segment in table)
+    out[table_offset : table_offset + len(packed_table)] = packed_table
+    out[:HEADER_BYTES] = pack_header(image, table_offset, len(table))
+    return bytes(out)
+
+
+def _moved_strings(image: ElfImage) -> Run:
+    """Give the whole pages of the dynamic strings: they are moved, so that nothing points to the old place."""
+    start, size = image.value(Tag.STRTAB) or 0, image.value(Tag.STRSZ) or 0
+    first, stop = -(-start // image.page_size), (start + size) // image.page_size
+    return Run(first, max(0, stop - first), executable=False)
+
+
+def _without_moved(image: ElfImage, strings_at: int, strings_size: int) -> list[tuple[int, int]]:
+    moved = {int(Tag.STRTAB): strings_at, int(Tag.STRSZ): strings_size}
+    return [(tag, moved.get(tag, value)) for tag, value in image.dynamic]
+
+
+def _pieces(
+    parts: Split,
+    segment: Segment,
+    moved: Run,
+    append: Callable[[bytes | memoryview, int], int],
+    offsets: list[tuple[Segment, int]],
+) -> Iterable[Segment]:
+    """Cut one PT_LOAD into hot pieces with bytes and cold ones without."""
+    page = parts.image.page_size
+    floor = segment.address // page
+    ceiling = -(-segment.end // page)
+    gone = [run for run in parts.cold if floor <= run.page < ceiling]
+    if not segment.flags & Right.WRITE and moved.pages and floor <= moved.page < ceiling:
+        gone = sorted([*gone, moved], key=lambda run: run.page)
+    at = segment.address
+    for run in [*gone, Run(ceiling, 0, executable=False)]:
+        stop = min(run.page * page, segment.end)
+        if stop > at:
+            in_file = max(0, min(stop, segment.address + segment.file_size) - at)
+            start = segment.offset + at - segment.address
+            offset = append(parts.image.data[start : start + in_file], at % page)
+            piece = Segment(SegmentType.LOAD, segment.flags, offset, at, in_file, stop - at, page)
+            offsets.append((piece, offset))
+            yield piece
+        if run.pages:
+            end = min(run.stop * page, segment.end)
+            yield Segment(SegmentType.LOAD, 0, 0, run.page * page, 0, end - run.page * page, page)
+            at = end
+
+
+def _elsewhere(segment: Segment, offsets: list[tuple[Segment, int]]) -> Segment:
+    """Point a program header to where its bytes now lie; 0 when they are not in the file."""
+    for piece, offset in offsets:
+        if piece.address <= segment.address < piece.end:
+            return replace(segment, offset=offset + segment.address - piece.address)
+    return replace(segment, offset=0)
+
+
+def _texts(name: str, store: str) -> tuple[bytes, bytes]:
+    return name.encode("utf-8", "surrogateescape") + b"\0", store.encode("utf-8", "surrogateescape") + b"\0"
+
+
+def _index_size(parts: Split, name: str, store: str) -> int:
+    tables = _CHUNK.size * len(parts.chunks) + _RUN.size * sum(len(chunk.runs) for chunk in parts.chunks)
+    return _INDEX.size + tables + sum(map(len, _texts(name, store)))
+
+
+def _index(  # noqa: PLR0913 - the fields of a record
+    parts: Split, name: str, store: str, packed: Sequence[PackedChunk], state_at: int, *, headers_at: int
+) -> bytes:
+    chunks, runs = bytearray(), bytearray()
+    number = offset = 0
+    for which, (chunk, stored) in enumerate(zip(parts.chunks, packed, strict=True)):
+        length = len(stored.data)
+        chunks += _CHUNK.pack(offset, length, chunk.pages, stored.checksum, number, len(chunk.runs), 0)
+        offset += length
+        within = 0
+        for run in chunk.runs:
+            runs += _RUN.pack(run.page, run.pages, which, within, run.executable)
+            within += run.pages
+        number += len(chunk.runs)
+    name_text, store_text = _texts(name, store)
+    name_at = _INDEX.size + len(chunks) + len(runs)
+    page = parts.image.page_size
+    size = name_at + len(name_text) + len(store_text)
+    fields = (
+        page,
+        len(parts.chunks),
+        number,
+        name_at,
+        name_at + len(name_text) if store else 0,
+        0,
+        parts.cold[0].page * page if parts.cold else 0,
+        parts.cold[-1].stop * page if parts.cold else 0,
+        state_at,
+        offset,
+        headers_at,
+    )
+    rest = bytes(chunks) + bytes(runs) + name_text + store_text
+    draft = _INDEX.pack(_MAGIC, size, 0, *fields) + rest
+    return _INDEX.pack(_MAGIC, size, zlib.crc32(draft[_UNCHECKED:]), *fields) + rest

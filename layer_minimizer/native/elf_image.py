@@ -1,0 +1,256 @@
+"""Reads a shared library as far as rewriting it takes: its header, segments, sections and dynamic entries."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+
+_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+_SEGMENT = struct.Struct("<IIQQQQQQ")
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+_DYNAMIC = struct.Struct("<qQ")
+HEADER_BYTES, SEGMENT_BYTES, DYNAMIC_BYTES = _HEADER.size, _SEGMENT.size, _DYNAMIC.size
+MACHINES = {62: "x86_64", 183: "aarch64"}
+_SHARED_OBJECT = 3
+_NO_BITS = 8
+
+
+class NotUnderstoodError(Exception):
+    """A library has a form that the rewriting was not made for; it is shipped as it is."""
+
+
+class SegmentType(IntEnum):
+    """Kinds of program header that rewriting cares about (elf(5), and the GNU ABI's additions)."""
+
+    LOAD = 1
+    DYNAMIC = 2
+    INTERP = 3
+    PHDR = 6
+    GNU_EH_FRAME = 0x6474E550
+
+
+class Right(IntFlag):
+    """A segment's p_flags."""
+
+    EXECUTE = 1
+    WRITE = 2
+    READ = 4
+
+
+class Tag(IntEnum):
+    """Dynamic tags that rewriting cares about."""
+
+    NULL = 0
+    NEEDED = 1
+    STRTAB = 5
+    SYMTAB = 6
+    RELA = 7
+    RELASZ = 8
+    STRSZ = 10
+    TEXTREL = 22
+    JMPREL = 23
+    PLTRELSZ = 2
+    FLAGS = 30
+    # Of this project: address of the index of what was left out. See src/coldindex.h.
+    COLD_INDEX = 0x6C61796C
+
+
+_DF_TEXTREL = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A program header. Sizes and addresses in bytes."""
+
+    type: int
+    flags: int
+    offset: int
+    address: int
+    file_size: int
+    memory_size: int
+    align: int
+
+    @property
+    def end(self) -> int:
+        """Address behind the segment."""
+        return self.address + self.memory_size
+
+    def pack(self) -> bytes:
+        """Give the header's bytes."""
+        return _SEGMENT.pack(
+            self.type, self.flags, self.offset, self.address, self.address, self.file_size, self.memory_size, self.align
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section header of a section that is loaded."""
+
+    name: str
+    type: int
+    flags: int
+    address: int
+    size: int
+
+    @property
+    def executable(self) -> bool:
+        """Say whether it holds instructions (SHF_EXECINSTR)."""
+        return bool(self.flags & 4)
+
+    @property
+    def writable(self) -> bool:
+        """Say whether it is written to (SHF_WRITE)."""
+        return bool(self.flags & 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ElfImage:
+    """A shared library, read."""
+
+    data: memoryview
+    header: tuple[bytes, int, int, int, int, int, int, int, int, int, int, int, int, int]
+    segments: tuple[Segment, ...]
+    sections: tuple[Section, ...]
+    dynamic: tuple[tuple[int, int], ...]
+    page_size: int
+
+    @property
+    def machine(self) -> str:
+        """Name of the processor's architecture."""
+        return MACHINES[self.header[2]]
+
+    @property
+    def loads(self) -> tuple[Segment, ...]:
+        """The segments that are mapped, by rising address."""
+        return tuple(s for s in self.segments if s.type == SegmentType.LOAD)
+
+    def value(self, tag: Tag) -> int | None:
+        """Give the value of the first dynamic entry with this tag."""
+        return next((value for found, value in self.dynamic if found == tag), None)
+
+    def read(self, address: int, size: int) -> memoryview:
+        """Give the bytes that the file holds for an address.
+
+        Raises:
+            NotUnderstoodError: they are in no segment's file part.
+        """
+        for segment in self.loads:
+            if segment.address <= address and address + size <= segment.address + segment.file_size:
+                start = segment.offset + address - segment.address
+                return self.data[start : start + size]
+        raise NotUnderstoodError(f"its tables point to address {address:#x}, which the file does not hold")
+
+
+def read_image(data: bytes | memoryview) -> ElfImage:
+    """Read a shared library.
+
+    Raises:
+        NotUnderstoodError: it is none, or of a form that is not handled.
+    """
+    view = memoryview(data)
+    if bytes(view[:4]) != b"\x7fELF" or len(view) < HEADER_BYTES:
+        raise NotUnderstoodError("it is no ELF file")
+    if bytes(view[4:6]) != b"\x02\x01":
+        raise NotUnderstoodError("it is not 64-bit little-endian")
+    try:
+        return _read(view)
+    except (struct.error, IndexError, UnicodeDecodeError) as exc:
+        raise NotUnderstoodError(f"its tables are damaged ({exc})") from exc
+
+
+def _read(view: memoryview) -> ElfImage:
+    header = _HEADER.unpack_from(view, 0)
+    if header[1] != _SHARED_OBJECT or header[2] not in MACHINES:
+        raise NotUnderstoodError("it is no shared library for x86_64 or aarch64")
+    segments = tuple(
+        Segment(kind, flags, offset, address, file_size, memory_size, align)
+        for kind, flags, offset, address, _, file_size, memory_size, align in (
+            _SEGMENT.unpack_from(view, header[5] + SEGMENT_BYTES * i) for i in range(header[10])
+        )
+    )
+    place = next((s for s in segments if s.type == SegmentType.DYNAMIC), None)
+    if place is None:
+        raise NotUnderstoodError("it has no dynamic section")
+    dynamic = []
+    for at in range(place.offset, place.offset + place.file_size, DYNAMIC_BYTES):
+        tag, value = _DYNAMIC.unpack_from(view, at)
+        if tag == Tag.NULL:
+            break
+        dynamic.append((tag, value))
+    image = ElfImage(view, header, segments, _sections(view, header), tuple(dynamic), _page_size(header, segments))
+    _refuse(image)
+    return image
+
+
+def _sections(
+    view: memoryview, header: tuple[bytes, int, int, int, int, int, int, int, int, int, int, int, int, int]
+) -> tuple[Section, ...]:
+    offset, count, names_at = header[6], header[12], header[13]
+    if not offset or not count:
+        raise NotUnderstoodError("it has no section headers, so that code and data cannot be told apart")
+    rows = [_SECTION.unpack_from(view, offset + _SECTION.size * i) for i in range(count)]
+    end = max([offset + _SECTION.size * count, *(row[4] + row[5] for row in rows if row[1] != _NO_BITS)])
+    if len(view) > -(-end // 4096) * 4096:
+        raise NotUnderstoodError("something is appended to it that no section describes")
+    if len(view) < end:
+        raise NotUnderstoodError("it is cut short")
+    names = bytes(view[rows[names_at][4] : rows[names_at][4] + rows[names_at][5]])
+    loaded = 2
+    return tuple(
+        Section(names[row[0] : names.index(b"\0", row[0])].decode(), row[1], row[2], row[3], row[5])
+        for row in rows
+        if row[2] & loaded
+    )
+
+
+def _page_size(header: tuple[int | bytes, ...], segments: tuple[Segment, ...]) -> int:
+    """Give the unit in which rights can change: x86_64 has one page size; elsewhere the linker's largest is safe."""
+    if MACHINES[int(header[2])] == "x86_64":
+        return 4096
+    return max(4096, *(s.align for s in segments if s.type == SegmentType.LOAD))
+
+
+def _refuse(image: ElfImage) -> None:
+    """Refuse what the rewriting would get wrong.
+
+    Raises:
+        NotUnderstoodError: with the reason.
+    """
+    if any(s.type == SegmentType.INTERP for s in image.segments):
+        raise NotUnderstoodError("it is a program")
+    if image.value(Tag.COLD_INDEX) is not None:
+        raise NotUnderstoodError("it is compacted already")
+    if image.value(Tag.TEXTREL) is not None or (image.value(Tag.FLAGS) or 0) & _DF_TEXTREL:
+        raise NotUnderstoodError("the loader writes relocations into its code (DT_TEXTREL)")
+    if image.value(Tag.STRTAB) is None or image.value(Tag.STRSZ) is None:
+        raise NotUnderstoodError("it has no dynamic strings")
+    _refuse_segments(image)
+
+
+def _refuse_segments(image: ElfImage) -> None:
+    loads = image.loads
+    if all(s.offset != 0 for s in loads):
+        raise NotUnderstoodError("no segment holds its header")
+    for one, two in itertools.pairwise(loads):
+        if one.end > two.address // image.page_size * image.page_size:
+            raise NotUnderstoodError("its segments share a page")
+    for segment in loads:
+        if not segment.flags & Right.WRITE and segment.file_size != segment.memory_size:
+            raise NotUnderstoodError("a segment that is not writable has memory without file contents")
+        if (segment.address - segment.offset) % image.page_size:
+            raise NotUnderstoodError("a segment lies askew in its pages")
+
+
+def pack_header(image: ElfImage, table_offset: int, table_entries: int) -> bytes:
+    """Give the ELF header of a rewritten file: another table of program headers, no sections."""
+    fields = list(image.header)
+    fields[5], fields[10] = table_offset, table_entries
+    fields[6] = fields[12] = fields[13] = 0
+    return _HEADER.pack(*fields)
+
+
+def pack_dynamic(entries: list[tuple[int, int]]) -> bytes:
+    """Give the bytes of a dynamic section, with its end."""
+    return b"".join(_DYNAMIC.pack(tag, value) for tag, value in [*entries, (Tag.NULL, 0)])

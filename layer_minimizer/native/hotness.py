@@ -1,0 +1,95 @@
+"""Says which pages of a library may be left out of its file, and which must stay whatever a trace says.
+
+Only what is *executed or read by the library's own user code* may go: the kernel does not raise a signal for a system
+call that is handed a missing page, it fails with EFAULT. The table below is the one place where that is decided.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from layer_minimizer.native.elf_image import ElfImage, Right, Tag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from layer_minimizer.native.elf_image import Section
+
+# Sections that may go beside code, each with the reason why no system call and no loader reads them.
+_COLD_DATA = {
+    ".eh_frame": "unwind tables: read by the unwinder, in user code, when an exception is thrown",
+    ".eh_frame_hdr": "the index of the unwind tables: read by the unwinder alone",
+    ".gcc_except_table": "handler tables: read by the language's personality function, in user code",
+    ".nv_fatbin": "programs for a GPU: read by the CUDA runtime, which unpacks them in user code",
+}
+# All else stays: the header and program headers (dl_iterate_phdr), the dynamic section, symbols, strings, hashes,
+# versions and relocations (the loader reads them before this library's dependencies are initialised), notes,
+# .rodata (its texts are handed to system calls), and every writable page (relocations, TLS images, GOT, data).
+_IRELATIVE = {"x86_64": 37, "aarch64": 1032}
+_IFUNC = 10
+_RELA = struct.Struct("<QQq")
+_SYMBOL = struct.Struct("<IBBHQQ")
+# An IFUNC resolver runs while the loader relocates, before any dependency of the library is initialised. Its size is
+# not told by a relocation; compilers make resolvers of some hundred bytes.
+_RESOLVER_BYTES = 4096
+
+
+def may_go_cold(section: Section) -> bool:
+    """Say whether a section's pages may be left out of the file."""
+    return not section.writable and section.size > 0 and (section.executable or section.name in _COLD_DATA)
+
+
+def coldable_ranges(image: ElfImage) -> tuple[tuple[int, int, bool], ...]:
+    """Give (first page, page behind the last, executable) of whole pages that hold only what may go cold.
+
+    Adjacent sections count as one, so that a page which two of them share may go, too.
+    """
+    ranges: list[tuple[int, int, bool]] = []
+    for segment in image.loads:
+        if segment.flags & Right.WRITE:
+            continue
+        merged: list[list[int]] = []
+        for section in sorted(image.sections, key=lambda s: s.address):
+            if not may_go_cold(section) or not segment.address <= section.address < segment.end:
+                continue
+            padding = 64
+            if merged and section.address - merged[-1][1] <= padding:
+                merged[-1][1] = section.address + section.size
+            else:
+                merged.append([section.address, section.address + section.size])
+        for start, end in merged:
+            # What lies behind the last byte of a segment in its last page belongs to nobody.
+            stop = -(-end // image.page_size) if end == segment.end else end // image.page_size
+            first = -(-start // image.page_size)
+            if stop > first:
+                ranges.append((first, stop, bool(segment.flags & Right.EXECUTE)))
+    return tuple(ranges)
+
+
+def always_hot(image: ElfImage) -> frozenset[int]:
+    """Give the pages within coldable ranges that must stay: those of IFUNC resolvers."""
+    pages: set[int] = set()
+    for address in _resolvers(image):
+        pages.update(range(address // image.page_size, (address + _RESOLVER_BYTES) // image.page_size + 1))
+    return frozenset(pages)
+
+
+def _resolvers(image: ElfImage) -> Iterator[int]:
+    wanted = _IRELATIVE[image.machine]
+    for table, size in ((Tag.RELA, Tag.RELASZ), (Tag.JMPREL, Tag.PLTRELSZ)):
+        start, length = image.value(table), image.value(size)
+        if start is None or not length:
+            continue
+        for _, info, addend in _RELA.iter_unpack(image.read(start, length // _RELA.size * _RELA.size)):
+            if info & 0xFFFFFFFF == wanted:
+                yield addend
+    symbols, strings = image.value(Tag.SYMTAB), image.value(Tag.STRTAB)
+    # The table's length is told nowhere; linkers put the strings behind the symbols. Elsewhere the section tells it.
+    end = next((s.address + s.size for s in image.sections if s.name == ".dynsym"), strings)
+    if symbols is None or end is None or end <= symbols:
+        return
+    count = (end - symbols) // _SYMBOL.size
+    for _, kind, _, _, address, _ in _SYMBOL.iter_unpack(image.read(symbols, count * _SYMBOL.size)):
+        if kind & 15 == _IFUNC and address:
+            yield address

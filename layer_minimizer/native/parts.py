@@ -1,0 +1,31 @@
+"""Finds the compiled C parts: the runtime that ships in layers, and the page tracer.
+
+They are built when the package is installed, where there is a C compiler; without one the package installs all the
+same, and `missing` says what it cannot do.
+"""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+
+
+def runtime_library() -> Path | None:
+    """Give the library that puts cold pages back, built for this machine."""
+    return next(iter(sorted(_HERE.glob("_coldpages*.so"))), None)
+
+
+def page_tracer() -> Path | None:
+    """Give the library that records touched pages (LD_AUDIT)."""
+    return next(iter(sorted(_HERE.glob("_pagetrace*.so"))), None)
+
+
+def missing() -> str:
+    """Say why shared libraries cannot be compacted on this machine; empty where they can."""
+    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
+        return "shared libraries are shipped whole: compacting them needs Linux with glibc"
+    if runtime_library() is None or page_tracer() is None:
+        return "shared libraries are shipped whole: install a C compiler (gcc), then this package again"
+    return ""

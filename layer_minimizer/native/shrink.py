@@ -1,0 +1,101 @@
+"""Ships libraries compacted: decides for each one, writes it with its cold store, and says what became of it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from layer_minimizer.model import Library
+from layer_minimizer.native import coldstore, compact
+from layer_minimizer.native.elf_image import NotUnderstoodError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+# Beside the packages, as auditwheel's folders are.
+FOLDER = "layer_minimizer.libs"
+RUNTIME = "liblayercold.so"
+# Less than this is not worth a table, a store file and a runtime.
+_WORTH_BYTES = 64 * 1024
+
+
+class Cold(StrEnum):
+    """What becomes of the pages that no trace touched."""
+
+    KEEP = "keep"  # compressed beside the library, put back on first touch
+    DROP = "drop"  # left out; touching one ends the process with a message
+
+
+@dataclass(slots=True)
+class Shrinker:
+    """Compacts the libraries of a layer. ``hot`` are the touched pages of those that the trace watched.
+
+    What was made once is kept in ``scratch``, since a layer may be staged several times.
+    """
+
+    hot: Mapping[str, frozenset[int]]
+    runtime: Path
+    cold: Cold
+    scratch: Path
+    reports: dict[str, Library] = field(default_factory=dict)
+
+    def place(self, path: str, source: Path, top: Path) -> int:
+        """Write the library ``path`` compacted below ``top``; give its bytes, 0 when it must be shipped as it is.
+
+        Raises:
+            OSError: there is no room.
+        """
+        if path not in self.hot or (self.cold is Cold.DROP and not self.hot[path]):
+            return 0  # kept for other inputs: without a way back nothing of it may be left out
+        made = self.scratch / path
+        if path not in self.reports:
+            self.reports[path] = self._make(path, source, made)
+        report = self.reports[path]
+        if report.problem:
+            return 0
+        (top / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(made, top / path)
+        (top / FOLDER).mkdir(exist_ok=True)
+        if self.cold is Cold.KEEP:
+            shutil.copyfile(_store_of(made), top / FOLDER / _store_name(path))
+        shutil.copyfile(self.runtime, top / FOLDER / RUNTIME)
+        return report.shipped + report.cold
+
+    def _make(self, path: str, source: Path, made: Path) -> Library:
+        data = source.read_bytes()
+        try:
+            parts = compact.split(data, self.hot[path])
+        except NotUnderstoodError as exc:
+            return Library(path, len(data), 0, 0, len(data), 0, f"shipped whole: {exc}")
+        mapped = sum(s.memory_size for s in parts.image.loads)
+        if len(data) - sum(s.file_size for s in parts.image.loads) + parts.cold_bytes < _WORTH_BYTES:
+            return Library(path, len(data), mapped, mapped, len(data), 0, "shipped whole: there is little to leave out")
+        up = "../" * path.count("/")
+        keep = self.cold is Cold.KEEP
+        packed = coldstore.pack_chunks(parts) if keep else coldstore.without_data(parts)
+        small = compact.rewrite(
+            parts,
+            name=path,
+            runtime=f"$ORIGIN/{up}{FOLDER}/{RUNTIME}",
+            store=f"{up}{FOLDER}/{_store_name(path)}" if keep else "",
+            packed=packed,
+        )
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.write_bytes(small)
+        store = 0
+        if keep:
+            with _store_of(made).open("wb") as out:
+                store = sum(out.write(chunk.data) for chunk in packed)
+        return Library(path, len(data), mapped, mapped - parts.cold_bytes, len(small), store, "")
+
+
+def _store_of(made: Path) -> Path:
+    return made.with_name(made.name + ".cold")
+
+
+def _store_name(path: str) -> str:
+    """Give a file name that no other library's store has."""
+    return path.replace("%", "%25").replace("/", "%2F") + ".cold"

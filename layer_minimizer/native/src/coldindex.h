@@ -1,0 +1,54 @@
+/* What a compacted library says about the pages that it was shipped without. Little-endian, as the library itself.
+ *
+ * ../compact.py writes it; both must agree. Addresses are those of the ELF file, before the loader adds its base. */
+#ifndef LAYER_COLDINDEX_H
+#define LAYER_COLDINDEX_H
+
+#include <stdint.h>
+
+#define DT_COLD_INDEX 0x6c61796cLL             /* in the range that is left to operating systems; loaders skip it */
+#define COLD_INDEX_MAGIC 0x31444c4f4359414cULL /* "LAYCOLD1" */
+
+struct ColdIndex {
+    uint64_t magic;
+    uint32_t size;      /* of the whole index, in bytes */
+    uint32_t checksum;  /* CRC-32 of what follows this field */
+    uint32_t page_size; /* unit of all page numbers and counts */
+    uint32_t chunks;    /* entries of the table behind this header */
+    uint32_t runs;      /* entries of the table behind that one, by rising page */
+    uint32_t name;      /* of the library: offset of its text from the start of the index */
+    uint32_t store;     /* path of the store from the library's folder: offset of its text; 0: dropped */
+    uint32_t unused;
+    uint64_t first, last; /* addresses that bound all runs */
+    uint64_t state;       /* address of a struct ColdState */
+    uint64_t store_size;  /* of the store file, in bytes */
+    uint64_t headers;     /* address of the program headers */
+};
+
+#define COLD_INDEX_UNCHECKED 16 /* bytes before the part that the checksum covers */
+
+struct ColdRun {
+    uint32_t page, pages;
+    uint32_t chunk;
+    uint32_t at; /* first page within the chunk */
+    uint32_t executable;
+};
+
+struct ColdChunk {
+    uint64_t offset; /* in the store */
+    uint32_t packed; /* bytes; as many as the pages have: stored as they are */
+    uint32_t pages;
+    uint32_t checksum; /* CRC-32 of the pages */
+    uint32_t first_run, runs;
+    uint32_t unused;
+};
+
+/* Zero when the library is loaded. */
+struct ColdState {
+    const uint8_t *store;
+    uint32_t checked;
+    uint32_t unused;
+    uint8_t restored[]; /* one a chunk */
+};
+
+#endif

@@ -1,0 +1,280 @@
+/* Puts the pages back that a compacted library was shipped without.
+ *
+ * A compacted library names this one as its first DT_NEEDED entry, and describes what it lacks in an index of its own,
+ * to which a dynamic tag points. Pages that were left out are mapped without any right. Touching one raises SIGSEGV;
+ * the handler here finds the library and the chunk, decodes it from the store file into fresh memory, compares its
+ * checksum, and moves the pages into place at once, so that no other thread ever sees half of it.
+ *
+ * Nothing is kept in tables here: every fault looks the library up among the loaded objects, so that unloading one and
+ * loading another at its address is no special case. What must be remembered lies in the library's own writable memory
+ * (struct State), which dies with it and is copied by fork.
+ *
+ * Needs the C library for sigaction and dl* alone; see kernel.h. */
+#define _GNU_SOURCE
+#define DIVERT_DLOPEN /* objects that come later are found when they come */
+#include "coldindex.h"
+#include "faults.h"
+#include "lzma.h"
+
+static char log_path[1024]; /* LAYER_MINIMIZER_COLD_LOG: a line for every chunk that is put back */
+
+/* ---- which library, which page ---- */
+
+typedef struct {
+    const struct link_map *object;
+    const struct ColdIndex *index;
+    const struct ColdRun *runs;
+    const struct ColdChunk *chunks;
+    struct ColdState *state;
+} Library;
+
+static int open_library(const struct link_map *object, Library *library) {
+    const ElfW(Dyn) *tag = dynamic_entry(object, DT_COLD_INDEX);
+    if (!tag) return 0;
+    /* The loader does not know the tag, so its value is still the address within the file. */
+    const struct ColdIndex *index = (const struct ColdIndex *)(object->l_addr + tag->d_un.d_ptr);
+    if (index->magic != COLD_INDEX_MAGIC) return 0;
+    library->object = object;
+    library->index = index;
+    library->chunks = (const struct ColdChunk *)(index + 1);
+    library->runs = (const struct ColdRun *)(library->chunks + index->chunks);
+    library->state = (struct ColdState *)(object->l_addr + index->state);
+    return 1;
+}
+
+static int find_library(uintptr_t address, Library *library) {
+    for (const struct link_map *object = first_object(); object; object = object->l_next)
+        if (open_library(object, library) && address - object->l_addr >= library->index->first &&
+            address - object->l_addr < library->index->last)
+            return 1;
+    return 0;
+}
+
+static const struct ColdRun *find_run(const Library *library, uint64_t page) {
+    size_t low = 0, high = library->index->runs;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        const struct ColdRun *run = library->runs + middle;
+        if (page < run->page)
+            high = middle;
+        else if (page >= (uint64_t)run->page + run->pages)
+            low = middle + 1;
+        else
+            return run;
+    }
+    return NULL;
+}
+
+static const char *library_name(const Library *library) {
+    return (const char *)library->index + library->index->name;
+}
+
+/* ---- when it can not be done ---- */
+
+static void give_up(const Library *library, uintptr_t address, const char *why) {
+    char line[1024];
+    char *at = line, *end = line + sizeof line - 2;
+    at = append_text(at, end, "layer_minimizer: cannot restore page ");
+    at = append_hex(at, end, address - library->object->l_addr);
+    at = append_text(at, end, " of ");
+    at = append_text(at, end, library_name(library));
+    at = append_text(at, end, ": ");
+    at = append_text(at, end, why);
+    *at++ = '\n';
+    kernel_call(SYS_write, 2, (long)line, at - line, 0, 0, 0);
+    struct sigaction standard = {.sa_handler = SIG_DFL};
+    sigaction(SIGABRT, &standard, NULL);
+    uint64_t none = 0;
+    kernel_call(SYS_rt_sigprocmask, SIG_SETMASK, (long)&none, 0, 8, 0, 0);
+    long process = kernel_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+    kernel_call(SYS_tgkill, process, kernel_call(SYS_gettid, 0, 0, 0, 0, 0, 0), SIGABRT, 0, 0, 0);
+    kernel_call(SYS_exit_group, 134, 0, 0, 0, 0, 0);
+}
+
+/* ---- the store ---- */
+
+static uint32_t checksum(const uint8_t *data, size_t size) {
+    static const uint32_t nibbles[16] = {0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4,
+                                         0x4DB26158, 0x5005713C, 0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C,
+                                         0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C};
+    uint32_t crc = ~0u;
+    for (size_t i = 0; i < size; i++) {
+        crc = nibbles[(crc ^ data[i]) & 15] ^ (crc >> 4);
+        crc = nibbles[(crc ^ (data[i] >> 4)) & 15] ^ (crc >> 4);
+    }
+    return ~crc;
+}
+
+/* The index lies in the library's file: compare it once a mapping before anything in it is believed. */
+static int index_is_whole(const Library *library) {
+    if (__atomic_load_n(&library->state->checked, __ATOMIC_ACQUIRE)) return 1;
+    const uint8_t *from = (const uint8_t *)library->index + COLD_INDEX_UNCHECKED;
+    if (checksum(from, library->index->size - COLD_INDEX_UNCHECKED) != library->index->checksum) return 0;
+    __atomic_store_n(&library->state->checked, 1, __ATOMIC_RELEASE);
+    return 1;
+}
+
+/* Find the file of an object that was loaded by a relative name: the mapping that holds its dynamic section. */
+static int path_from_maps(uintptr_t address, char *path, size_t room) {
+    int file = open_file("/proc/self/maps", O_RDONLY, 0);
+    if (file < 0) return 0;
+    char *line = path; /* lines are read into the caller's room; the path is moved to its front */
+    size_t length = 0;
+    int found = 0;
+    char byte;
+    while (!found && kernel_call(SYS_read, file, (long)&byte, 1, 0, 0, 0) == 1) {
+        if (byte != '\n') {
+            if (length < room - 1) line[length++] = byte;
+            continue;
+        }
+        line[length] = 0;
+        uintptr_t bounds[2] = {0, 0};
+        size_t at = 0;
+        for (int side = 0; side < 2; side++, at++)
+            for (; at < length && line[at] != (side ? ' ' : '-'); at++)
+                bounds[side] = bounds[side] * 16 + (uintptr_t)(line[at] <= '9' ? line[at] - '0' : line[at] - 'a' + 10);
+        while (at < length && line[at] != '/') at++;
+        if (address >= bounds[0] && address < bounds[1] && at < length) {
+            size_t to = 0;
+            while (line[at]) path[to++] = line[at++];
+            path[to] = 0;
+            found = 1;
+        }
+        length = 0;
+    }
+    close_file(file);
+    return found;
+}
+
+/* Map the store of a library, or give a reason why that is impossible. `room` is for the path. */
+static const char *open_store(const Library *library, char *room, size_t size) {
+    const struct ColdIndex *index = library->index;
+    if (__atomic_load_n(&library->state->store, __ATOMIC_ACQUIRE)) return NULL;
+    if (!index->store) return "its cold pages were dropped; build the layer with --cold keep, or trace this use";
+    if (library->object->l_name[0] == '/')
+        append_text(room, room + size - 1, library->object->l_name);
+    else if (!path_from_maps((uintptr_t)library->object->l_ld, room, size))
+        return "its own file cannot be found";
+    char *slash = room;
+    for (char *at = room; *at; at++)
+        if (*at == '/') slash = at;
+    append_text(slash + 1, room + size - 1, (const char *)index + index->store);
+    int file = open_file(room, O_RDONLY, 0);
+    if (file < 0) return "its cold store is missing";
+    long end = kernel_call(SYS_lseek, file, 0, SEEK_END, 0, 0, 0);
+    if (failed(end) || (uint64_t)end != index->store_size) {
+        close_file(file);
+        return "its cold store has been cut or replaced";
+    }
+    long at = kernel_call(SYS_mmap, 0, end, PROT_READ, MAP_PRIVATE, file, 0);
+    close_file(file);
+    if (failed(at)) return "its cold store cannot be mapped";
+    const uint8_t *nothing = NULL;
+    if (!__atomic_compare_exchange_n(&library->state->store, &nothing, (const uint8_t *)at, 0, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_ACQUIRE))
+        unmap_memory((void *)at, (size_t)end); /* another thread was faster */
+    return NULL;
+}
+
+/* ---- putting pages back ---- */
+
+static void write_log(const Library *library, const struct ColdRun *run) {
+    char line[512];
+    char *at = line, *end = line + sizeof line - 2;
+    if (!log_path[0]) return;
+    at = append_text(at, end, library_name(library));
+    at = append_text(at, end, " ");
+    at = append_hex(at, end, (uint64_t)run->page * library->index->page_size);
+    *at++ = '\n';
+    int file = open_file(log_path, O_WRONLY | O_APPEND | O_CREAT, 0600);
+    if (file < 0) return;
+    kernel_call(SYS_write, file, (long)line, at - line, 0, 0, 0);
+    close_file(file);
+}
+
+/* Decode one chunk and move its pages into place; NULL, or the reason why that is impossible. */
+static const char *restore(const Library *library, uint32_t number) {
+    const struct ColdIndex *index = library->index;
+    const struct ColdChunk *chunk = library->chunks + number;
+    size_t size = chunk->pages * (size_t)index->page_size;
+    size_t work = (sizeof(uint16_t) * LZMA_PROBS + 8192 + index->page_size - 1) / index->page_size * index->page_size;
+    uint8_t *fresh = map_memory(size + work);
+    if (!fresh) return "there is no memory left";
+    const char *problem = open_store(library, (char *)fresh + size, 8192);
+    if (!problem) {
+        const uint8_t *packed = __atomic_load_n(&library->state->store, __ATOMIC_ACQUIRE) + chunk->offset;
+        uint16_t *probabilities = (uint16_t *)(fresh + size + 8192);
+        if (chunk->packed == size)
+            __builtin_memcpy(fresh, packed, size);
+        else if (lzma_decode(packed, chunk->packed, fresh, size, probabilities))
+            problem = "its cold store is damaged";
+        if (!problem && checksum(fresh, size) != chunk->checksum) problem = "its cold store is damaged";
+    }
+    if (problem) {
+        unmap_memory(fresh, size + work);
+        return problem;
+    }
+    for (uint32_t i = chunk->first_run; i < chunk->first_run + chunk->runs; i++) {
+        const struct ColdRun *run = library->runs + i;
+        uint8_t *from = fresh + run->at * (size_t)index->page_size;
+        uintptr_t to = library->object->l_addr + run->page * (uintptr_t)index->page_size;
+        size_t bytes = run->pages * (size_t)index->page_size;
+        int rights = PROT_READ | (run->executable ? PROT_EXEC : 0);
+        if (run->executable) __builtin___clear_cache((char *)from, (char *)from + bytes);
+        if (failed(kernel_call(SYS_mprotect, (long)from, (long)bytes, rights, 0, 0, 0)))
+            return "the system does not allow memory to be made executable";
+        if (failed(kernel_call(SYS_mremap, (long)from, (long)bytes, (long)bytes, MREMAP_MAYMOVE | MREMAP_FIXED, (long)to,
+                               0)))
+            return "the system allows no further mapping";
+    }
+    unmap_memory(fresh + size, work);
+    __atomic_store_n(&library->state->restored[number], 1, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+static int mend(uintptr_t address, enum Access access) {
+    Library library;
+    if (!find_library(address, &library)) return 0;
+    const struct ColdRun *run = find_run(&library, (address - library.object->l_addr) / library.index->page_size);
+    /* Pages that are left out can be read, some executed, none written: any other access is the program's own fault,
+     * and would be one with the original library too. */
+    if (!run || access == ACCESS_WRITE || (access == ACCESS_EXECUTE && !run->executable)) return 0;
+    if (__atomic_load_n(&library.state->restored[run->chunk], __ATOMIC_ACQUIRE)) return 1; /* by another thread */
+    const char *problem = index_is_whole(&library) ? restore(&library, run->chunk) : "its index is damaged";
+    if (problem) give_up(&library, address, problem);
+    write_log(&library, run);
+    return 1;
+}
+
+/* ---- the beginning ---- */
+
+extern void *dlopen(const char *, int) __attribute__((weak));
+#if defined(__x86_64__)
+__asm__(".symver dlopen, dlopen@GLIBC_2.2.5");
+#else
+__asm__(".symver dlopen, dlopen@GLIBC_2.17");
+#endif
+
+/* Divert what is new, and map the stores early: later there may be no file descriptor left to open one with. */
+static void after_load(void) {
+    Library library;
+    divert_all();
+    for (const struct link_map *object = first_object(); object; object = object->l_next) {
+        char room[4096];
+        if (open_library(object, &library) && library.index->store && !library.state->store)
+            open_store(&library, room, sizeof room); /* a problem is told when a page is needed */
+    }
+}
+
+__attribute__((constructor)) static void begin(int count, char **arguments, char **environment) {
+    static const char variable[] = "LAYER_MINIMIZER_COLD_LOG=";
+    (void)count, (void)arguments;
+    for (char **at = environment; at && *at; at++) {
+        size_t i = 0;
+        while (variable[i] && (*at)[i] == variable[i]) i++;
+        if (!variable[i]) append_text(log_path, log_path + sizeof log_path - 1, *at + i);
+    }
+    find_loaded_objects();
+    real_dlopen = dlopen;
+    after_load();
+}

@@ -1,0 +1,268 @@
+/* Shares SIGSEGV with the program: our handler stays first, and the program's own gets what is not ours.
+ *
+ * A program may install its handler before or after us, ask for the one that is installed, or block the signal. Blocked
+ * or replaced, a fault that we should mend would kill the process. A library that comes late cannot interpose symbols,
+ * so the calls are diverted where they are made: in the global offset tables of the loaded objects.
+ *
+ * Whoever includes this defines `mend(fault, context)`, which gives 1 when the access may be tried again. */
+#ifndef LAYER_FAULTS_H
+#define LAYER_FAULTS_H
+
+#include <errno.h>
+#include <ucontext.h>
+
+#include "objects.h"
+
+enum Access { ACCESS_READ, ACCESS_WRITE, ACCESS_EXECUTE };
+
+static int mend(uintptr_t address, enum Access access);
+
+static struct sigaction next_actions[2];  /* what the program wants; [next_action] is valid, the other being written */
+static int next_action;
+
+static struct sigaction *program_action(void) {
+    return &next_actions[__atomic_load_n(&next_action, __ATOMIC_ACQUIRE)];
+}
+
+static void set_program_action(const struct sigaction *action) {
+    int other = !__atomic_load_n(&next_action, __ATOMIC_ACQUIRE);
+    next_actions[other] = *action;
+    __atomic_store_n(&next_action, other, __ATOMIC_RELEASE);
+}
+
+/* Say what kind of access a fault was, from what the processor reports. */
+static enum Access access_of(const ucontext_t *context, uintptr_t address) {
+#if defined(__x86_64__)
+    long error = context->uc_mcontext.gregs[REG_ERR];
+    (void)address;
+    return error & 2 ? ACCESS_WRITE : error & 16 ? ACCESS_EXECUTE : ACCESS_READ;
+#else
+    const struct _aarch64_ctx *record = (const struct _aarch64_ctx *)context->uc_mcontext.__reserved;
+    for (; record->magic; record = (const struct _aarch64_ctx *)((const char *)record + record->size)) {
+        if (record->magic != ESR_MAGIC) continue;
+        uint64_t syndrome = ((const struct esr_context *)record)->esr, kind = syndrome >> 26;
+        if (kind == 0x20 || kind == 0x21) return ACCESS_EXECUTE;
+        return syndrome & (1 << 6) ? ACCESS_WRITE : ACCESS_READ;
+    }
+    return context->uc_mcontext.pc == address ? ACCESS_EXECUTE : ACCESS_READ;
+#endif
+}
+
+static void real_action(int number, const struct sigaction *action) { sigaction(number, action, NULL); }
+
+/* Hand a fault to the program as the kernel would have done. */
+static void pass_on(int number, siginfo_t *fault, void *context) {
+    struct sigaction action = *program_action();
+    int sent = fault->si_code <= 0; /* by kill(2) and the like: no instruction will fault again */
+    if (!(action.sa_flags & SA_SIGINFO) && (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)) {
+        if (sent && action.sa_handler == SIG_IGN) return;
+        struct sigaction standard = {.sa_handler = SIG_DFL};
+        real_action(number, &standard);
+        if (sent) {
+            long process = kernel_call(SYS_getpid, 0, 0, 0, 0, 0, 0), thread = kernel_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+            kernel_call(SYS_tgkill, process, thread, number, 0, 0, 0);
+        }
+        return; /* the instruction faults again, now with the kernel's own ending and the right address */
+    }
+    if (action.sa_flags & SA_RESETHAND) {
+        struct sigaction standard = {.sa_handler = SIG_DFL};
+        set_program_action(&standard);
+    }
+    uint64_t blocked = 0, before = 0;
+    for (int i = 1; i <= 64; i++)
+        if (sigismember(&action.sa_mask, i) == 1) blocked |= 1ULL << (i - 1);
+    blocked &= ~(1ULL << (SIGSEGV - 1)); /* its code may be cold, too */
+    kernel_call(SYS_rt_sigprocmask, SIG_BLOCK, (long)&blocked, (long)&before, 8, 0, 0);
+    if (action.sa_flags & SA_SIGINFO)
+        action.sa_sigaction(number, fault, context);
+    else
+        action.sa_handler(number);
+    kernel_call(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, 8, 0, 0);
+}
+
+static void on_fault(int number, siginfo_t *fault, void *context) {
+    uintptr_t address = (uintptr_t)fault->si_addr;
+    if (fault->si_code > 0 && mend(address, access_of(context, address))) return;
+    pass_on(number, fault, context);
+}
+
+/* Put our handler in front, wherever it was not. */
+static void take_faults(void) {
+    struct sigaction before, ours = {.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK | SA_RESTART};
+    ours.sa_sigaction = on_fault;
+    sigaction(SIGSEGV, NULL, &before);
+    if ((before.sa_flags & SA_SIGINFO) && before.sa_sigaction == on_fault) return;
+    set_program_action(&before);
+    sigaction(SIGSEGV, &ours, NULL);
+}
+
+/* ---- what the program's calls are diverted to ---- */
+
+static int our_sigaction(int number, const struct sigaction *action, struct sigaction *before) {
+    struct sigaction open_minded;
+    if (number == SIGSEGV) {
+        struct sigaction current = *program_action();
+        if (action) set_program_action(action);
+        if (before) *before = current;
+        return 0;
+    }
+    if (action) {
+        open_minded = *action;
+        sigdelset(&open_minded.sa_mask, SIGSEGV);
+        action = &open_minded;
+    }
+    return sigaction(number, action, before);
+}
+
+static sighandler_t our_signal(int number, sighandler_t handler) {
+    struct sigaction action = {.sa_flags = SA_RESTART}, before;
+    if (number != SIGSEGV) return signal(number, handler);
+    action.sa_handler = handler;
+    our_sigaction(number, &action, &before);
+    return before.sa_handler;
+}
+
+static int change_mask(int how, const sigset_t *set, sigset_t *before) {
+    uint64_t wanted = 0, old = 0;
+    if (set) {
+        wanted = *(const uint64_t *)set;
+        /* The C library's own two signals can not be blocked either. */
+        if (how != SIG_UNBLOCK) wanted &= ~((1ULL << (SIGSEGV - 1)) | (3ULL << 31));
+    }
+    long result = kernel_call(SYS_rt_sigprocmask, how, set ? (long)&wanted : 0, (long)&old, 8, 0, 0);
+    if (result == 0 && before) {
+        sigemptyset(before);
+        *(uint64_t *)before = old;
+    }
+    return (int)-result;
+}
+
+static int our_pthread_sigmask(int how, const sigset_t *set, sigset_t *before) { return change_mask(how, set, before); }
+
+static int our_sigprocmask(int how, const sigset_t *set, sigset_t *before) {
+    int error = change_mask(how, set, before);
+    if (error) errno = error;
+    return error ? -1 : 0;
+}
+
+#ifdef DIVERT_DLOPEN
+static void *(*real_dlopen)(const char *, int);
+static void after_load(void);
+
+static void *our_dlopen(const char *name, int flags) {
+    int marked = 0, slash = 0;
+    for (const char *at = name; at && *at; at++) {
+        marked |= *at == '$';
+        slash |= *at == '/';
+    }
+    /* The loader looks at its caller for the search path of a plain name, so such a call must seem to come from the
+     * program: a jump, not a call. What it loads is looked at with the next one. */
+    after_load();
+    if (!slash || marked) return real_dlopen(name, flags);
+    void *handle = real_dlopen(name, flags);
+    after_load();
+    return handle;
+}
+#endif
+
+/* ---- diverting them ---- */
+
+static const struct {
+    const char *name;
+    void *ours;
+} diverted[] = {
+    {"sigaction", (void *)our_sigaction},     {"__sigaction", (void *)our_sigaction},
+    {"signal", (void *)our_signal},           {"bsd_signal", (void *)our_signal},
+    {"ssignal", (void *)our_signal},          {"sigprocmask", (void *)our_sigprocmask},
+    {"pthread_sigmask", (void *)our_pthread_sigmask},
+#ifdef DIVERT_DLOPEN
+    {"dlopen", (void *)our_dlopen},
+#endif
+};
+
+/* Give what a call by this name is diverted to, NULL when it is not. */
+static void *our_function(const char *name) {
+    if (*name != 's' && *name != 'p' && *name != 'd' && *name != '_' && *name != 'b') return NULL;
+    for (size_t k = 0; k < sizeof diverted / sizeof *diverted; k++)
+        if (same_text(name, diverted[k].name)) return diverted[k].ours;
+    return NULL;
+}
+
+#if defined(__x86_64__)
+enum { SLOT = R_X86_64_JUMP_SLOT, DATA = R_X86_64_GLOB_DAT };
+#else
+enum { SLOT = R_AARCH64_JUMP_SLOT, DATA = R_AARCH64_GLOB_DAT };
+#endif
+
+/* Say whether the loader has made an address read-only after relocation: 1, 0, or -1 where that cannot be known. */
+static int in_relro(const struct link_map *object, uintptr_t address) {
+    size_t count = 0;
+    const ElfW(Phdr) *headers = object_headers(object, &count);
+    for (size_t i = 0; headers && i < count; i++)
+        if (headers[i].p_type == PT_GNU_RELRO && address - object->l_addr - headers[i].p_vaddr < headers[i].p_memsz)
+            return 1;
+    return headers ? 0 : -1;
+}
+
+static void write_slot(const struct link_map *object, uintptr_t slot, void *value) {
+    if (*(void **)slot == value) return;
+    uintptr_t page_size = getauxval(AT_PAGESZ), page = slot & ~(page_size - 1);
+    int closed = in_relro(object, slot);
+    if (closed && failed(kernel_call(SYS_mprotect, (long)page, (long)page_size, PROT_READ | PROT_WRITE, 0, 0, 0)))
+        return;
+    __atomic_store_n((void **)slot, value, __ATOMIC_RELEASE);
+    if (closed == 1) kernel_call(SYS_mprotect, (long)page, (long)page_size, PROT_READ, 0, 0, 0);
+}
+
+static void divert_in_table(const struct link_map *object, const ElfW(Rela) *table, size_t size) {
+    const ElfW(Dyn) *symbols = dynamic_entry(object, DT_SYMTAB), *strings = dynamic_entry(object, DT_STRTAB);
+    if (!symbols || !strings) return;
+    const ElfW(Sym) *symbol = (const ElfW(Sym) *)dynamic_address(object, symbols->d_un.d_ptr);
+    const char *text = (const char *)dynamic_address(object, strings->d_un.d_ptr);
+    for (size_t i = 0; i < size / sizeof *table; i++) {
+        unsigned type = ELF64_R_TYPE(table[i].r_info);
+        if (type != SLOT && type != DATA) continue;
+        const ElfW(Sym) *named = symbol + ELF64_R_SYM(table[i].r_info);
+        if (named->st_shndx != SHN_UNDEF) continue;
+        void *ours = our_function(text + named->st_name);
+        if (ours) write_slot(object, object->l_addr + table[i].r_offset, ours);
+    }
+}
+
+/* Divert the calls of one object. The C library's own calls are its business. */
+static void divert(const struct link_map *object) {
+    const ElfW(Dyn) *table = dynamic_entry(object, DT_RELA), *size = dynamic_entry(object, DT_RELASZ);
+    if (table && size)
+        divert_in_table(object, (const ElfW(Rela) *)dynamic_address(object, table->d_un.d_ptr), size->d_un.d_val);
+    table = dynamic_entry(object, DT_JMPREL), size = dynamic_entry(object, DT_PLTRELSZ);
+    if (table && size)
+        divert_in_table(object, (const ElfW(Rela) *)dynamic_address(object, table->d_un.d_ptr), size->d_un.d_val);
+}
+
+
+/* Objects whose calls have been diverted, so that each is read once. */
+static struct {
+    const struct link_map *object;
+    ElfW(Addr) base;
+    const ElfW(Dyn) *dynamic;
+} seen_objects[4096];
+
+static int is_new_object(const struct link_map *object, size_t position) {
+    if (position >= sizeof seen_objects / sizeof *seen_objects) return 1;
+    int known = seen_objects[position].object == object && seen_objects[position].base == object->l_addr &&
+                seen_objects[position].dynamic == object->l_ld;
+    seen_objects[position].object = object;
+    seen_objects[position].base = object->l_addr;
+    seen_objects[position].dynamic = object->l_ld;
+    return !known;
+}
+
+/* Divert the calls of all objects that are new since the last time, and put our handler in front again. */
+static void divert_all(void) {
+    size_t position = 0;
+    for (const struct link_map *object = first_object(); object; object = object->l_next, position++)
+        if (is_new_object(object, position) && object->l_ld != _DYNAMIC) divert(object);
+    take_faults();
+}
+
+#endif

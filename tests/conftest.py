@@ -1,0 +1,305 @@
+"""What the tests share: invented distributions, environments that hold them, and short forms of the values."""
+
+import csv
+import functools
+import io
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from layer_minimizer import environment, runners, tracer
+from layer_minimizer.inventory import normalize, take_inventory
+from layer_minimizer.model import (
+    Distribution,
+    ForeignRoot,
+    InstalledFile,
+    Interpreter,
+    Inventory,
+    PthFile,
+    Result,
+    Trace,
+    TracedFile,
+    TracedMetadata,
+    TracedModule,
+    Use,
+    Workload,
+)
+from layer_minimizer.observation import Observer
+from layer_minimizer.workload import load_workload
+
+VERSIONS = tuple(f"3.{minor}" for minor in range(6, 15))
+Content = str | bytes
+
+
+# ---- CPythons -----------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def find_python(version: str) -> str:
+    """Give the path of a CPython of this version, from PATH or from pyenv, or an empty text."""
+    candidates = [shutil.which(f"python{version}") or ""]
+    if pyenv := shutil.which("pyenv"):
+        root = subprocess.run([pyenv, "root"], check=True, capture_output=True, text=True).stdout.strip()
+        candidates += sorted(str(path) for path in Path(root, "versions").glob(f"{version}.*/bin/python{version}"))
+    ask = "import os, sys; print('%d.%d %s' % (sys.version_info[:2] + (os.path.realpath(sys.executable),)))"
+    for candidate in filter(None, candidates):
+        # A shim of pyenv's lies on PATH for versions that are not chosen, too: only one that answers counts.
+        asked = subprocess.run([candidate, "-E", "-c", ask], check=False, capture_output=True, text=True)
+        if asked.returncode == 0 and asked.stdout.startswith(f"{version} "):
+            return asked.stdout.strip().partition(" ")[2]
+    return ""
+
+
+def need_python(version: str) -> str:
+    found = find_python(version)
+    if not found:
+        pytest.skip(f"there is no CPython {version} on PATH or under pyenv")
+    return found
+
+
+@pytest.fixture(scope="session", params=VERSIONS)
+def cpython(request: pytest.FixtureRequest) -> str:
+    """Every CPython that can be minimized, one after the other."""
+    return need_python(request.param)
+
+
+@pytest.fixture(scope="session")
+def python_of() -> Callable[[str], str]:
+    """Give the path of one version, or skip the test."""
+    return need_python
+
+
+@pytest.fixture(scope="session")
+def base_python() -> str:
+    """The interpreter that the environment of these tests was made from."""
+    return environment.describe(sys.executable).base_executable
+
+
+@pytest.fixture
+def strace() -> None:
+    """Skip where system calls cannot be observed."""
+    if runners.strace_command() is None:
+        pytest.skip("strace is not installed, or may not trace here")
+
+
+@pytest.fixture
+def namespaces() -> None:
+    """Skip where folders cannot be hidden from a process."""
+    if not runners.can_isolate():
+        pytest.skip("mount namespaces cannot be made here")
+
+
+# ---- installed distributions --------------------------------------------------------------------------------------
+
+
+def write_files(folder: Path, files: Mapping[str, Content]) -> Path:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def install(  # noqa: PLR0913 - what tells one distribution from another
+    site: Path,
+    name: str,
+    files: Mapping[str, Content],
+    version: str = "1.0",
+    *,
+    metadata: Mapping[str, Content] | None = None,
+    record: bool = True,
+) -> Path:
+    """Put a distribution into ``site`` as pip does, and give its dist-info folder."""
+    info = f"{name.replace('-', '_')}-{version}.dist-info"
+    header = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    extra = {f"{info}/{key}": content for key, content in (metadata or {}).items()}
+    everything = {**files, f"{info}/METADATA": header, **extra}
+    write_files(site, everything)
+    if record:
+        out = io.StringIO(newline="")
+        csv.writer(out).writerows([[path, "", ""] for path in (*everything, f"{info}/RECORD")])
+        (site / info / "RECORD").write_bytes(out.getvalue().encode("utf-8", "surrogateescape"))
+    return site / info
+
+
+@pytest.fixture
+def write() -> Callable[[Path, Mapping[str, Content]], Path]:
+    """Write files given by their names into a folder, and give the folder."""
+    return write_files
+
+
+@pytest.fixture
+def make_site(tmp_path: Path) -> Callable[..., Path]:
+    """Invent installed distributions: ``make_site(name, {path: content}, version)``. All lie in the same folder."""
+
+    def make(
+        name: str, files: Mapping[str, Content], version: str = "1.0", *, site: str = "site", **more: object
+    ) -> Path:
+        install(tmp_path / site, name, files, version, **more)  # type: ignore[arg-type]
+        return tmp_path / site
+
+    return make
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment made by hand: what ``python -m venv --without-pip`` makes, in no time."""
+
+    prefix: Path
+    python: str
+    site: Path
+
+    def install(self, name: str, files: Mapping[str, Content], version: str = "1.0", **more: object) -> Path:
+        return install(self.site, name, files, version, **more)  # type: ignore[arg-type]
+
+    def describe(self) -> Interpreter:
+        return environment.describe(self.python)
+
+    def take_inventory(self, foreign: Iterable[ForeignRoot] = ()) -> Inventory:
+        return take_inventory(self.describe(), foreign)
+
+
+@functools.cache
+def _version(python: str) -> str:
+    ask = "import sys; print('%d.%d' % sys.version_info[:2])"
+    return subprocess.run([python, "-I", "-c", ask], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def make_environment(tmp_path: Path) -> Callable[..., Environment]:
+    def make(python: str, name: str = "env") -> Environment:
+        prefix = tmp_path / name
+        version = _version(python)
+        site = prefix / "lib" / f"python{version}" / "site-packages"
+        site.mkdir(parents=True)
+        (prefix / "bin").mkdir()
+        (prefix / "lib64").symlink_to("lib")
+        for link in (f"python{version}", "python3", "python"):
+            (prefix / "bin" / link).symlink_to(python)
+        home = Path(python).resolve().parent
+        (prefix / "pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = false\n")
+        return Environment(prefix, str(prefix / "bin" / "python"), site)
+
+    return make
+
+
+@pytest.fixture
+def env(make_environment: Callable[..., Environment], base_python: str) -> Environment:
+    """An empty environment of the Python that runs the tests."""
+    return make_environment(base_python)
+
+
+@pytest.fixture
+def each_env(make_environment: Callable[..., Environment], cpython: str) -> Environment:
+    """An empty environment of every CPython that can be minimized."""
+    return make_environment(cpython)
+
+
+# ---- runs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trace_run(tmp_path: Path) -> Callable[..., Trace]:
+    """Trace a workload in an environment: the files of its folder, of which ``handler.py`` is the entry."""
+    runs: list[int] = []
+
+    def run(where: Environment, files: Mapping[str, Content], observer: str = "probe", **options: object) -> Trace:
+        runs.append(0)
+        folder = write_files(tmp_path / f"function{len(runs)}", files)
+        workload = load_workload(folder / next(iter(files)), **options)  # type: ignore[arg-type]
+        observers = (Observer.PROBE, Observer.STRACE) if observer == "strace" else (Observer.PROBE,)
+        return tracer.trace(workload, where.describe(), observers, tmp_path / f"scratch{len(runs)}", timeout=60)
+
+    return run
+
+
+# ---- values -------------------------------------------------------------------------------------------------------
+
+
+class Build:
+    """Short forms of the values that stages hand to each other."""
+
+    @staticmethod
+    def interpreter(site: Path, *more: Path, version: tuple[int, int, int] = (3, 11, 7)) -> Interpreter:
+        return Interpreter(
+            executable=sys.executable,
+            base_executable=sys.executable,
+            version=version,
+            soabi="cpython-311-x86_64-linux-gnu",
+            machine="x86_64",
+            site_dirs=tuple(os.path.realpath(folder) for folder in (site, *more)),
+            path_entries=(),
+            stdlib_dirs=(),
+            hidden_dirs=(),
+            user_base="",
+        )
+
+    @staticmethod
+    def inventory(  # noqa: PLR0913 - each is one part of an inventory
+        files: Mapping[str, str | tuple[str, int]],
+        *,
+        links: Mapping[str, str] | None = None,
+        pth: Iterable[PthFile] = (),
+        folders: Iterable[str] = (),
+        shadowed: Iterable[InstalledFile] = (),
+        editable: Iterable[str] = (),
+        sources: Path = Path("/site"),
+    ) -> Inventory:
+        """Make an inventory of {path: owner} or {path: (owner, size)}; every owner is a distribution of version 1.0."""
+        listed = []
+        for path, said in files.items():
+            owner, size = (said, 1) if isinstance(said, str) else said
+            listed.append(InstalledFile(path, size, owner, str(sources / path), link=(links or {}).get(path, "")))
+        owners = sorted({file.distribution for file in listed} - {""})
+        parents = {str(parent) for path in files for parent in Path(path).parents} - {"."}
+        return Inventory(
+            files=tuple(listed),
+            distributions=tuple(
+                Distribution(name, "1.0", f"{name.replace('-', '_')}-1.0.dist-info", editable=name in editable)
+                for name in owners
+            ),
+            pth=tuple(pth),
+            folders=frozenset({*parents, *folders}),
+            shadowed=tuple(shadowed),
+        )
+
+    @staticmethod
+    def trace(  # noqa: PLR0913 - each is one kind of fact
+        files: Mapping[str, str] | Iterable[str] = (),
+        modules: Iterable[tuple[object, ...]] = (),
+        *,
+        metadata: Mapping[str, str] | None = None,
+        results: Mapping[str, str] | None = None,
+        python: str = "3.11.7",
+        kind: str = "handler",
+        foreign: Iterable[ForeignRoot] = (),
+        workload: Workload | None = None,
+        observers: tuple[str, ...] = ("probe",),
+    ) -> Trace:
+        """Make a trace of {path: "open stat"} (or of paths that were opened) and of modules' fields."""
+        uses = files if isinstance(files, Mapping) else dict.fromkeys(files, "open")
+        return Trace(
+            python=python,
+            observers=observers,
+            kind=kind,
+            modules=tuple(TracedModule(*row) for row in modules),  # type: ignore[arg-type]
+            files=tuple(TracedFile(path, frozenset(map(Use, said.split()))) for path, said in uses.items()),
+            metadata=tuple(TracedMetadata(normalize(name), asker) for name, asker in (metadata or {}).items()),
+            foreign=tuple(foreign),
+            unplaced=(),
+            processes=1,
+            results=tuple(Result(name, value) for name, value in (results or {}).items()),
+            seconds=1.5,
+            workload=workload or Workload(Path("/function/handler.py")),
+        )
+
+
+@pytest.fixture(scope="session")
+def build() -> type[Build]:
+    return Build

@@ -1,0 +1,106 @@
+"""What people and programs are told of a layer."""
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from layer_minimizer.model import Decision, KeepPlan, LayerArchive, NotExercised, Proof, Reason, Size, Verdict
+from layer_minimizer.report import Report
+
+
+@pytest.fixture
+def report(build: Any) -> Report:
+    rows = [
+        ("big/a.so", 3_000_000, "big", Verdict.KEPT, Reason.NEEDED),
+        ("big/b.py", 500, "big", Verdict.KEPT, Reason.TRACED),
+        ("small/c.py", 1_000, "small", Verdict.KEPT, Reason.TRACED),
+        ("loose.py", 200, "", Verdict.KEPT, Reason.INCLUDED),
+        ("big/dropped.py", 9_000_000, "big", Verdict.DROPPED, Reason.UNUSED),
+    ]
+    return Report(
+        trace=build.trace(results={"e": "1"}, observers=("probe", "strace")),
+        plan=KeepPlan("3.11.7", tuple(Decision(*row, "said") for row in rows), (), ()),
+        before=Size(files=1234, bytes=50_000_000, distributions=7),
+        archive=LayerArchive(Path("/out/layer [x].zip"), "0" * 64, 4, 3_001_700, 900_000),
+        proof=Proof(events=2, mismatches=0, repaired=("small/c.py",), isolated=True, seconds=1.0),
+        not_exercised=(NotExercised("big.late", "big", 5), NotExercised("big.later", "big", 6)),
+        warnings=("a [warning] of the inventory",),
+        seconds={"trace": 1.5, "plan": 0.1, "pack": 0.2, "verify": 1.0},
+    )
+
+
+def text(report: Report) -> str:
+    out = io.StringIO()
+    report.show(Console(file=out, width=40))
+    return out.getvalue()
+
+
+def test_the_json_has_the_names_of_format_1(report: Report) -> None:
+    assert json.loads(json.dumps(report.to_json())) == {
+        "format": 1,
+        "before": {"files": 1234, "bytes": 50_000_000, "distributions": 7},
+        "layer": {
+            "path": "/out/layer [x].zip",
+            "sha256": "0" * 64,
+            "files": 4,
+            "unzipped_bytes": 3_001_700,
+            "zipped_bytes": 900_000,
+            "distributions": 3,
+        },
+        "verified": True,
+        "verification": {"events": 2, "mismatches": 0, "repaired": ["small/c.py"], "isolated": True},
+        "kept": {"INCLUDED": 200, "NEEDED": 3_000_000, "TRACED": 1_500},
+        "distributions": {"big": 3_000_500, "small": 1_000, "(no distribution)": 200},
+        "not_exercised": [
+            {"module": "big.late", "importer": "big", "line": 5},
+            {"module": "big.later", "importer": "big", "line": 6},
+        ],
+        "observers": ["probe", "strace"],
+        "warnings": ["a [warning] of the inventory"],
+        "seconds": {"trace": 1.5, "plan": 0.1, "pack": 0.2, "verify": 1.0},
+    }
+
+
+def test_the_largest_come_first_with_their_main_reason(report: Report) -> None:
+    assert report.largest == (
+        ("big", 3_000_500, "NEEDED"), ("small", 1_000, "TRACED"), ("(no distribution)", 200, "INCLUDED")
+    )  # fmt: skip
+    assert list(report.to_json()["distributions"]) == ["big", "small", "(no distribution)"]
+    assert sum(report.kept.values()) == report.plan.kept_bytes
+
+
+def test_the_text_mentions_what_matters(report: Report) -> None:
+    said = text(report)
+    assert "50.0 MB \u2192 3.0 MB unzipped, 900.0 kB zipped" in said or "0.9 MB zipped" in said
+    assert "1,234 \u2192 4 files, 7 \u2192 3 distributions" in said
+    assert "Verified: 2 events, same results on the layer alone (the original environment hidden)" in said
+    assert "1 file put back" in said
+    assert said.index("big (NEEDED)") < said.index("small (TRACED)")
+    assert "probe and strace, in 1 process" in said
+    assert "Not exercised: 2 modules" in said
+    assert "big (2)" in said
+    # Square brackets are no markup, and long lines are not broken: both would damage what people copy.
+    assert "Warning: a [warning] of the inventory\n" in said
+    assert "--zip-file fileb:///out/layer [x].zip" in said
+    assert "dropped.py" not in said
+
+
+def test_a_script_and_an_open_environment_are_told_as_such(report: Report, build: Any) -> None:
+    proof = dataclasses.replace(report.proof, isolated=False, repaired=(), events=1)
+    said = text(dataclasses.replace(report, proof=proof, trace=build.trace(kind="script"), not_exercised=()))
+    assert "Verified: the script's output, same results on the layer alone (no file of the original" in said
+    assert "put back" not in said
+    assert "Not exercised" not in said
+
+
+def test_a_zip_too_large_for_a_direct_upload_goes_by_s3(report: Report) -> None:
+    limit = 50 * 1024 * 1024
+    direct = dataclasses.replace(report.archive, zipped_bytes=limit)
+    assert "S3" not in text(dataclasses.replace(report, archive=direct))
+    larger = dataclasses.replace(report.archive, zipped_bytes=limit + 1)
+    assert "S3" in text(dataclasses.replace(report, archive=larger))
