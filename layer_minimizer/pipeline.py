@@ -18,7 +18,7 @@ from layer_minimizer.errors import PackError, UsageError, VerifyError
 from layer_minimizer.explain import explain
 from layer_minimizer.model import KeepPlan, Proof
 from layer_minimizer.native import parts
-from layer_minimizer.native.shrink import Shrinker
+from layer_minimizer.native.shrink import Cold, Shrinker
 from layer_minimizer.report import Report
 
 if TYPE_CHECKING:
@@ -233,6 +233,10 @@ def _shrinker(case: Case, scratch: Path) -> Shrinker | None:
     sizes = {file.path: file.size for file in case.inventory.files}
     # Pages of another build of a library mean nothing for this one.
     hot = {lib.path: lib.pages() for lib in case.trace.libraries if sizes.get(lib.path) == lib.size}
+    if case.settings.cold is Cold.DROP:
+        # A library that is kept for other inputs is whole or useless: without a way back nothing of it may go.
+        used = {file.path for file in case.trace.files}
+        hot = {path: pages for path, pages in hot.items() if path in used}
     runtime = Path(case.settings.runtime_library) if case.settings.runtime_library else parts.runtime_library()
     if case.settings.native == "off" or not hot or runtime is None:
         return None

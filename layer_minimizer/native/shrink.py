@@ -48,8 +48,8 @@ class Shrinker:
         Raises:
             OSError: there is no room.
         """
-        if path not in self.hot or (self.cold is Cold.DROP and not self.hot[path]):
-            return 0  # kept for other inputs: without a way back nothing of it may be left out
+        if path not in self.hot:
+            return 0
         made = self.scratch / path
         if path not in self.reports:
             self.reports[path] = self._make(path, source, made)

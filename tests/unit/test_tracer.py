@@ -297,6 +297,35 @@ def test_libraries_that_another_one_loads_are_mapped(env: Any, trace_run: Run) -
     assert Use.MAP in uses(found)["pkg/lib/libinner.so"]
 
 
+@pytest.mark.parametrize(
+    ("child", "leave"), [("fork", "os._exit(0)"), ("program", "os._exit(0)"), ("program", "sys.exit(0)")]
+)
+def test_libraries_that_only_a_child_loads_are_mapped(env: Any, trace_run: Run, child: str, leave: str) -> None:
+    folder = env.site / "pkg" / "lib"
+    compile_library(folder / "libinner.so")
+    linked = ["-L", str(folder), "-linner", "-Wl,-rpath,$ORIGIN"]
+    compile_library(folder / "libouter.so", "int answer(void); int outer(void) { return answer(); }", *linked)
+    load = "import ctypes, os\nctypes.CDLL(os.path.join(os.path.dirname(__file__), 'lib', 'libouter.so'))\n"
+    env.install("pkg", {"pkg/__init__.py": load})
+    body = {
+        "fork": f"""
+            import os
+            pid = os.fork()
+            if not pid:
+                import pkg
+                {leave}
+            return os.waitpid(pid, 0)[1]
+        """,
+        "program": f"""
+            import subprocess, sys
+            return subprocess.run([sys.executable, "-c", "import os, pkg, sys; {leave}"]).returncode
+        """,
+    }[child]
+    found = trace_run(env, handler(body))
+    assert found.results[0].value == "0"
+    assert Use.MAP in uses(found)["pkg/lib/libinner.so"]
+
+
 def test_an_extension_module_is_mapped(env: Any, trace_run: Run) -> None:
     include = subprocess.run(
         [env.python, "-c", "import sysconfig; print(sysconfig.get_paths()['include'])"],
