@@ -270,7 +270,12 @@ def _pack(case: Case, plan: KeepPlan, part: Path, folder: Path, shrinker: Shrink
     size = sum(d.size for d in plan.kept)
     with case.clock.stage("pack", f"packing {len(plan.kept):,} files, {size / 1e6:,.1f} MB"):
         place = shrinker.place if shrinker else None
-        case.settings.budget.check_sizes(packager.stage(plan, case.inventory, folder, case.settings.layout, place))
+        sizes = packager.stage(plan, case.inventory, folder, case.settings.layout, place)
+        excess = sizes.total() - case.settings.budget.limit
+        if shrinker and case.settings.cold is Cold.AUTO and excess > 0 and shrinker.give_up(excess):
+            shutil.rmtree(folder)
+            sizes = packager.stage(plan, case.inventory, folder, case.settings.layout, place)
+        case.settings.budget.check_sizes(sizes)
         archive = packager.write_zip(folder, part)
         shutil.rmtree(folder, ignore_errors=True)
         return archive

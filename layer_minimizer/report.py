@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,12 +33,18 @@ class Report:
     warnings: tuple[str, ...]
     seconds: dict[str, float]
 
+    def _shipped(self) -> dict[str, int]:
+        """Give the kept files' bytes in the layer: a compacted library's are fewer than those installed."""
+        sizes = {decision.path: decision.size for decision in self.plan.kept}
+        return sizes | {library.path: library.shipped + library.cold for library in self.proof.libraries}
+
     @property
     def kept(self) -> dict[str, int]:
         """Bytes in the layer by the reason for which they are kept."""
         sizes: Counter[str] = Counter()
+        shipped = self._shipped()
         for decision in self.plan.kept:
-            sizes[decision.reason.value] += decision.size
+            sizes[decision.reason.value] += shipped[decision.path]
         return dict(sorted(sizes.items()))
 
     @property
@@ -45,10 +52,12 @@ class Report:
         """The kept distributions by falling size: name, bytes, and the reason behind most of these bytes."""
         sizes: Counter[str] = Counter()
         reasons: dict[str, Counter[str]] = {}
+        shipped = self._shipped()
         for decision in self.plan.kept:
             name = decision.distribution or "(no distribution)"
-            sizes[name] += decision.size
-            reasons.setdefault(name, Counter())[decision.reason.value] += decision.size
+            size = shipped[decision.path]
+            sizes[name] += size
+            reasons.setdefault(name, Counter())[decision.reason.value] += size
         return tuple((name, size, reasons[name].most_common(1)[0][0]) for name, size in sizes.most_common())
 
     def to_json(self) -> dict[str, Any]:
@@ -74,9 +83,11 @@ class Report:
                 "mismatches": self.proof.mismatches,
                 "repaired": list(self.proof.repaired),
                 "isolated": self.proof.isolated,
+                "cold_faults": self.proof.cold_faults,
             },
             "kept": self.kept,
             "distributions": {name: size for name, size, _ in self.largest},
+            "libraries": [dataclasses.asdict(library) for library in self.proof.libraries],
             "not_exercised": [
                 {"module": entry.module, "importer": entry.importer, "line": entry.line} for entry in self.not_exercised
             ],
@@ -102,6 +113,7 @@ class Report:
         yield "Largest in the layer:"
         for name, size, reason in self.largest[:_SHOWN]:
             yield f"  {_megabytes(size):>10}  {name} ({reason})"
+        yield from self._compacted()
         yield ""
         processes = _count(self.trace.processes, "process", "processes")
         yield f"Seen by: {' and '.join(self.trace.observers)}, in {processes}."
@@ -116,6 +128,28 @@ class Report:
         repaired = len(self.proof.repaired)
         put_back = f"; {_count(repaired, 'file', 'files')} put back" if repaired else ""
         return f"Verified: {what}, same results on the layer alone ({where}){put_back}."
+
+    def _compacted(self) -> Iterator[str]:
+        done = [library for library in self.proof.libraries if not library.problem]
+        if not done:
+            return
+        yield ""
+        yield (
+            f"Shared libraries: {len(done)} compacted, {_megabytes(sum(lib.file for lib in done))} → "
+            f"{_megabytes(sum(lib.shipped for lib in done))} and {_megabytes(sum(lib.cold for lib in done))} of cold "
+            f"pages; the verifying run put {self.proof.cold_faults} back."
+        )
+        for library in sorted(done, key=lambda lib: -lib.file)[:3]:
+            sizes = ", ".join(
+                f"{_megabytes(size)} {name}"
+                for name, size in (
+                    ("mapped", library.mapped),
+                    ("hot", library.hot),
+                    ("shipped", library.shipped),
+                    ("cold", library.cold),
+                )
+            )
+            yield f"  {library.path}: {_megabytes(library.file)}; {sizes}"
 
     def _not_exercised(self) -> Iterator[str]:
         if not self.not_exercised:

@@ -27,6 +27,7 @@ class Cold(StrEnum):
 
     KEEP = "keep"  # compressed beside the library, put back on first touch
     DROP = "drop"  # left out; touching one ends the process with a message
+    AUTO = "auto"  # kept as far as the size allows, those first that are likely to be needed for their bytes
 
 
 @dataclass(slots=True)
@@ -41,6 +42,7 @@ class Shrinker:
     cold: Cold
     scratch: Path
     reports: dict[str, Library] = field(default_factory=dict)
+    sources: dict[str, Path] = field(default_factory=dict)
 
     def place(self, path: str, source: Path, top: Path) -> int:
         """Write the library ``path`` compacted below ``top``; give its bytes, 0 when it must be shipped as it is.
@@ -50,22 +52,40 @@ class Shrinker:
         """
         if path not in self.hot:
             return 0
-        made = self.scratch / path
         if path not in self.reports:
-            self.reports[path] = self._make(path, source, made)
+            self.sources[path] = source
+            self.reports[path] = self._make(path, keep=self.cold is not Cold.DROP)
         report = self.reports[path]
         if report.problem:
             return 0
         (top / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(made, top / path)
+        shutil.copyfile(self.scratch / path, top / path)
         (top / FOLDER).mkdir(exist_ok=True)
-        if self.cold is Cold.KEEP:
-            shutil.copyfile(_store_of(made), top / FOLDER / _store_name(path))
-        shutil.copyfile(self.runtime, top / FOLDER / RUNTIME)
-        return report.shipped + report.cold
+        if report.cold:
+            shutil.copyfile(_store_of(self.scratch / path), top / FOLDER / _store_name(path))
+        written = report.shipped + report.cold
+        if not (top / FOLDER / RUNTIME).exists():
+            shutil.copyfile(self.runtime, top / FOLDER / RUNTIME)
+            written += self.runtime.stat().st_size
+        return written
 
-    def _make(self, path: str, source: Path, made: Path) -> Library:
-        data = source.read_bytes()
+    def give_up(self, excess: int) -> bool:
+        """Drop cold stores of at least ``excess`` bytes; False when all of them together are less.
+
+        Those of libraries that the run did not touch at all go first, then the largest: so most libraries stay whole.
+        """
+        stored = sorted((r for r in self.reports.values() if r.cold), key=lambda r: (bool(self.hot[r.path]), -r.cold))
+        if sum(report.cold for report in stored) < excess:
+            return False
+        for report in stored:
+            if excess > 0:
+                excess -= report.cold
+                self.reports[report.path] = self._make(report.path, keep=False)
+        return True
+
+    def _make(self, path: str, *, keep: bool) -> Library:
+        made = self.scratch / path
+        data = self.sources[path].read_bytes()
         try:
             parts = compact.split(data, self.hot[path])
         except NotUnderstoodError as exc:
@@ -74,7 +94,6 @@ class Shrinker:
         if len(data) - sum(s.file_size for s in parts.image.loads) + parts.cold_bytes < _WORTH_BYTES:
             return Library(path, len(data), mapped, mapped, len(data), 0, "shipped whole: there is little to leave out")
         up = "../" * path.count("/")
-        keep = self.cold is Cold.KEEP
         packed = coldstore.pack_chunks(parts) if keep else coldstore.without_data(parts)
         small = compact.rewrite(
             parts,
@@ -85,11 +104,10 @@ class Shrinker:
         )
         made.parent.mkdir(parents=True, exist_ok=True)
         made.write_bytes(small)
-        store = 0
+        store = b"".join(chunk.data for chunk in packed)
         if keep:
-            with _store_of(made).open("wb") as out:
-                store = sum(out.write(chunk.data) for chunk in packed)
-        return Library(path, len(data), mapped, mapped - parts.cold_bytes, len(small), store, "")
+            _store_of(made).write_bytes(store)
+        return Library(path, len(data), mapped, mapped - parts.cold_bytes, len(small), len(store), "")
 
 
 def _store_of(made: Path) -> Path:
