@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from layer_minimizer import environment, runners, tracer
 from layer_minimizer.inventory import normalize, take_inventory
@@ -35,6 +36,10 @@ from layer_minimizer.workload import load_workload
 
 VERSIONS = tuple(f"3.{minor}" for minor in range(6, 15))
 Content = str | bytes
+
+# How long an example takes says something about the machine, and nothing about the code.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 # ---- CPythons -----------------------------------------------------------------------------------------------------

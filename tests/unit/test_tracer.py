@@ -195,8 +195,6 @@ def check_asked(found: Trace) -> None:
 
 
 def test_files_whose_existence_is_asked_for(each_env: Any, trace_run: Run) -> None:
-    if each_env.describe().version >= (3, 12):
-        pytest.skip("from 3.12 on posixpath's tests for existence ask the kernel without os.stat")
     each_env.install("pkg", DATA)
     check_asked(trace_run(each_env, handler(STATS)))
 
