@@ -204,7 +204,7 @@ def prepare(
         MinimizeError: the workload does not run, or one of the inputs cannot be used.
     """
     clock = Clock()
-    saved = [_read_trace(Path(file)) for file in traces]
+    saved = [read_trace(Path(file)) for file in traces]
     named = [_model_names(model) for model in (source.models if source else ())]
     interpreter = environment.describe(settings.python or sys.executable)
     observers = choose_observers(settings.observe)
@@ -262,7 +262,12 @@ def _same_version(trace: Trace, interpreter: Interpreter) -> Interpreter:
     return interpreter
 
 
-def _read_trace(file: Path) -> Trace:
+def read_trace(file: Path) -> Trace:
+    """Read a trace that was saved with ``--save-trace``.
+
+    Raises:
+        UsageError: it cannot be read, or is no trace.
+    """
     try:
         return Trace.from_json(json.loads(file.read_bytes()), Path)
     except OSError as exc:
