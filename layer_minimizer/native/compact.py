@@ -35,7 +35,7 @@ CHUNK_BYTES = 128 * 1024
 # Every PT_LOAD costs the loader a system call and room on its stack; few threads have stacks of under a megabyte.
 _MOST_RUNS = 1024
 _SMALLEST_GAP = 4
-_INDEX = struct.Struct("<QIIIIIIIIQQQQQ")
+_INDEX = struct.Struct("<QIIIIIIIIQQQ")
 _RUN = struct.Struct("<IIIII")
 _CHUNK = struct.Struct("<QIIIIII")
 _MAGIC = int.from_bytes(b"LAYCOLD1", "little")
@@ -171,29 +171,28 @@ def rewrite(parts: Split, *, name: str, runtime: str, store: str, packed: Sequen
     for segment in sorted(image.loads, key=lambda s: (s.offset != 0, s.address)):
         loads += list(_pieces(parts, segment, moved, append, offsets))
     loads.sort(key=lambda s: s.address)
-    top = -(-max(s.end for s in image.loads) // page) * page + page
     others = [s for s in image.segments if s.type not in (SegmentType.LOAD, SegmentType.PHDR, SegmentType.DYNAMIC)]
     table_bytes = SEGMENT_BYTES * (len(loads) + len(others) + 4)
 
     strings = bytes(image.read(image.value(Tag.STRTAB) or 0, image.value(Tag.STRSZ) or 0)) + runtime.encode() + b"\0"
     strings_at = table_bytes
     index_at = -(-(strings_at + len(strings)) // 8) * 8
-    index_size = _index_size(parts, name, store)
-    closed_bytes = index_at + index_size
-    dynamic_at = -(-(top + closed_bytes) // page) * page
+    index = _index(parts, name, store, packed)
+    closed_bytes = -(-(index_at + len(index)) // page) * page
+    top = _free_address(image, len(out))
+    dynamic_at = top + closed_bytes
     dynamic_bytes = DYNAMIC_BYTES * (len(image.dynamic) + 3)
-    state_at = dynamic_at + dynamic_bytes
-    index = _index(parts, name, store, packed, state_at, headers_at=top)
 
     entries = [(Tag.NEEDED, len(strings) - len(runtime) - 1), *_without_moved(image, top + strings_at, len(strings))]
     dynamic = pack_dynamic([*entries, (Tag.COLD_INDEX, top + index_at)])
     closed = bytearray(closed_bytes)
     closed[strings_at : strings_at + len(strings)] = strings
-    closed[index_at:] = index
+    closed[index_at : index_at + len(index)] = index
     table_offset = append(bytes(closed))
     dynamic_offset = append(dynamic)
     open_bytes = dynamic_bytes + _STATE_BYTES + len(parts.chunks)
-    loads.append(Segment(SegmentType.LOAD, Right.READ, table_offset, top, closed_bytes, closed_bytes, page))
+    align = max(s.align for s in image.loads)
+    loads.append(Segment(SegmentType.LOAD, Right.READ, table_offset, top, closed_bytes, closed_bytes, align))
     loads.append(
         Segment(SegmentType.LOAD, Right.READ | Right.WRITE, dynamic_offset, dynamic_at, len(dynamic), open_bytes, page)
     )
@@ -207,6 +206,17 @@ def rewrite(parts: Split, *, name: str, runtime: str, store: str, packed: Sequen
     out[table_offset : table_offset + len(packed_table)] = packed_table
     out[:HEADER_BYTES] = pack_header(image, table_offset, len(table))
     return bytes(out)
+
+
+def _free_address(image: ElfImage, offset: int) -> int:
+    """Give an address above all segments for what is appended at ``offset`` of the new file.
+
+    The loader takes the library's alignment from its segments. The pieces that those are cut into lie anywhere in the
+    file, so that the new segment must be the one to say it: its address and offset agree that far.
+    """
+    page, align = image.page_size, max(s.align for s in image.loads)
+    lowest = -(-max(s.end for s in image.loads) // page) * page + page
+    return lowest + (-(-offset // page) * page - lowest) % max(align, page)
 
 
 def _moved_strings(image: ElfImage) -> Run:
@@ -263,14 +273,7 @@ def _texts(name: str, store: str) -> tuple[bytes, bytes]:
     return name.encode("utf-8", "surrogateescape") + b"\0", store.encode("utf-8", "surrogateescape") + b"\0"
 
 
-def _index_size(parts: Split, name: str, store: str) -> int:
-    tables = _CHUNK.size * len(parts.chunks) + _RUN.size * sum(len(chunk.runs) for chunk in parts.chunks)
-    return _INDEX.size + tables + sum(map(len, _texts(name, store)))
-
-
-def _index(  # noqa: PLR0913 - the fields of a record
-    parts: Split, name: str, store: str, packed: Sequence[PackedChunk], state_at: int, *, headers_at: int
-) -> bytes:
+def _index(parts: Split, name: str, store: str, packed: Sequence[PackedChunk]) -> bytes:
     chunks, runs = bytearray(), bytearray()
     number = offset = 0
     for which, (chunk, stored) in enumerate(zip(parts.chunks, packed, strict=True)):
@@ -295,9 +298,7 @@ def _index(  # noqa: PLR0913 - the fields of a record
         0,
         parts.cold[0].page * page if parts.cold else 0,
         parts.cold[-1].stop * page if parts.cold else 0,
-        state_at,
         offset,
-        headers_at,
     )
     rest = bytes(chunks) + bytes(runs) + name_text + store_text
     draft = _INDEX.pack(_MAGIC, size, 0, *fields) + rest

@@ -50,14 +50,19 @@ def coldable_ranges(image: ElfImage) -> tuple[tuple[int, int, bool], ...]:
         if segment.flags & Right.WRITE:
             continue
         merged: list[list[int]] = []
+        adjacent = False  # nothing that must stay lies behind the last of them
+        padding = 64
         for section in sorted(image.sections, key=lambda s: s.address):
-            if not may_go_cold(section) or not segment.address <= section.address < segment.end:
+            if not section.size or not segment.address <= section.address < segment.end:
                 continue
-            padding = 64
-            if merged and section.address - merged[-1][1] <= padding:
+            if not may_go_cold(section):
+                adjacent = False
+                continue
+            if adjacent and section.address - merged[-1][1] <= padding:
                 merged[-1][1] = section.address + section.size
             else:
                 merged.append([section.address, section.address + section.size])
+            adjacent = True
         for start, end in merged:
             # What lies behind the last byte of a segment in its last page belongs to nobody.
             stop = -(-end // image.page_size) if end == segment.end else end // image.page_size

@@ -20,10 +20,12 @@ struct ColdIndex {
     uint32_t store;     /* path of the store from the library's folder: offset of its text; 0: dropped */
     uint32_t unused;
     uint64_t first, last; /* addresses that bound all runs */
-    uint64_t state;       /* address of a struct ColdState */
     uint64_t store_size;  /* of the store file, in bytes */
-    uint64_t headers;     /* address of the program headers */
 };
+
+/* What must be found even when the index is damaged is told by its place instead: the dynamic section lies above all
+ * else but the struct ColdState, which follows its DT_NULL; below it, in a mapping without holes, lie the index, below
+ * that the dynamic strings, and right below those the program headers. */
 
 #define COLD_INDEX_UNCHECKED 16 /* bytes before the part that the checksum covers */
 
@@ -43,7 +45,7 @@ struct ColdChunk {
     uint32_t unused;
 };
 
-/* Zero when the library is loaded. */
+/* Zero when the library is loaded. Its alignment is that of the dynamic section. */
 struct ColdState {
     const uint8_t *store;
     uint32_t checked;

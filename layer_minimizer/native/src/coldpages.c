@@ -7,7 +7,7 @@
  *
  * Nothing is kept in tables here: every fault looks the library up among the loaded objects, so that unloading one and
  * loading another at its address is no special case. What must be remembered lies in the library's own writable memory
- * (struct State), which dies with it and is copied by fork.
+ * (struct ColdState), which dies with it and is copied by fork.
  *
  * Needs the C library for sigaction and dl* alone; see kernel.h. */
 #define _GNU_SOURCE
@@ -33,20 +33,47 @@ static int open_library(const struct link_map *object, Library *library) {
     if (!tag) return 0;
     /* The loader does not know the tag, so its value is still the address within the file. */
     const struct ColdIndex *index = (const struct ColdIndex *)(object->l_addr + tag->d_un.d_ptr);
-    if (index->magic != COLD_INDEX_MAGIC) return 0;
+    while (tag->d_tag != DT_NULL) tag++;
     library->object = object;
     library->index = index;
     library->chunks = (const struct ColdChunk *)(index + 1);
     library->runs = (const struct ColdRun *)(library->chunks + index->chunks);
-    library->state = (struct ColdState *)(object->l_addr + index->state);
+    library->state = (struct ColdState *)(tag + 1);
     return 1;
 }
 
+static uint32_t checksum(const uint8_t *data, size_t size) {
+    static const uint32_t nibbles[16] = {0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4,
+                                         0x4DB26158, 0x5005713C, 0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C,
+                                         0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C};
+    uint32_t crc = ~0u;
+    for (size_t i = 0; i < size; i++) {
+        crc = nibbles[(crc ^ data[i]) & 15] ^ (crc >> 4);
+        crc = nibbles[(crc ^ (data[i] >> 4)) & 15] ^ (crc >> 4);
+    }
+    return ~crc;
+}
+
+/* The index lies in the library's file: compare it once a mapping before anything in it is believed. */
+static int index_is_whole(const Library *library) {
+    const struct ColdIndex *index = library->index;
+    if (__atomic_load_n(&library->state->checked, __ATOMIC_ACQUIRE)) return 1;
+    size_t room = (uintptr_t)library->object->l_ld - (uintptr_t)index; /* all of it is mapped */
+    if (index->magic != COLD_INDEX_MAGIC || index->size < sizeof *index || index->size > room) return 0;
+    const uint8_t *from = (const uint8_t *)index + COLD_INDEX_UNCHECKED;
+    if (checksum(from, index->size - COLD_INDEX_UNCHECKED) != index->checksum) return 0;
+    __atomic_store_n(&library->state->checked, 1, __ATOMIC_RELEASE);
+    return 1;
+}
+
+/* Find the library that holds an address, and whose index, unless it is damaged, says that pages around it went. */
 static int find_library(uintptr_t address, Library *library) {
-    for (const struct link_map *object = first_object(); object; object = object->l_next)
-        if (open_library(object, library) && address - object->l_addr >= library->index->first &&
-            address - object->l_addr < library->index->last)
-            return 1;
+    for (const struct link_map *object = first_object(); object; object = object->l_next) {
+        if (address - object->l_addr >= (uintptr_t)object->l_ld - object->l_addr || !open_library(object, library))
+            continue;
+        uint64_t within = address - object->l_addr;
+        if (!index_is_whole(library) || (within >= library->index->first && within < library->index->last)) return 1;
+    }
     return 0;
 }
 
@@ -66,6 +93,7 @@ static const struct ColdRun *find_run(const Library *library, uint64_t page) {
 }
 
 static const char *library_name(const Library *library) {
+    if (!index_is_whole(library)) return library->object->l_name;
     return (const char *)library->index + library->index->name;
 }
 
@@ -92,27 +120,6 @@ static void give_up(const Library *library, uintptr_t address, const char *why) 
 }
 
 /* ---- the store ---- */
-
-static uint32_t checksum(const uint8_t *data, size_t size) {
-    static const uint32_t nibbles[16] = {0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4,
-                                         0x4DB26158, 0x5005713C, 0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C,
-                                         0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C};
-    uint32_t crc = ~0u;
-    for (size_t i = 0; i < size; i++) {
-        crc = nibbles[(crc ^ data[i]) & 15] ^ (crc >> 4);
-        crc = nibbles[(crc ^ (data[i] >> 4)) & 15] ^ (crc >> 4);
-    }
-    return ~crc;
-}
-
-/* The index lies in the library's file: compare it once a mapping before anything in it is believed. */
-static int index_is_whole(const Library *library) {
-    if (__atomic_load_n(&library->state->checked, __ATOMIC_ACQUIRE)) return 1;
-    const uint8_t *from = (const uint8_t *)library->index + COLD_INDEX_UNCHECKED;
-    if (checksum(from, library->index->size - COLD_INDEX_UNCHECKED) != library->index->checksum) return 0;
-    __atomic_store_n(&library->state->checked, 1, __ATOMIC_RELEASE);
-    return 1;
-}
 
 /* Find the file of an object that was loaded by a relative name: the mapping that holds its dynamic section. */
 static int path_from_maps(uintptr_t address, char *path, size_t room) {
@@ -235,12 +242,16 @@ static const char *restore(const Library *library, uint32_t number) {
 static int mend(uintptr_t address, enum Access access) {
     Library library;
     if (!find_library(address, &library)) return 0;
+    if (!index_is_whole(&library)) {
+        if (access == ACCESS_WRITE) return 0;
+        give_up(&library, address, "its index is damaged");
+    }
     const struct ColdRun *run = find_run(&library, (address - library.object->l_addr) / library.index->page_size);
     /* Pages that are left out can be read, some executed, none written: any other access is the program's own fault,
      * and would be one with the original library too. */
     if (!run || access == ACCESS_WRITE || (access == ACCESS_EXECUTE && !run->executable)) return 0;
     if (__atomic_load_n(&library.state->restored[run->chunk], __ATOMIC_ACQUIRE)) return 1; /* by another thread */
-    const char *problem = index_is_whole(&library) ? restore(&library, run->chunk) : "its index is damaged";
+    const char *problem = restore(&library, run->chunk);
     if (problem) give_up(&library, address, problem);
     write_log(&library, run);
     return 1;
@@ -255,13 +266,23 @@ __asm__(".symver dlopen, dlopen@GLIBC_2.2.5");
 __asm__(".symver dlopen, dlopen@GLIBC_2.17");
 #endif
 
+/* Say whether another copy of this library is at work: two layers may bring one each. It finds our libraries, too. */
+static int another_runtime_serves(void) {
+    struct sigaction action;
+    sigaction(SIGSEGV, NULL, &action);
+    uintptr_t handler = (uintptr_t)action.sa_handler;
+    for (const struct link_map *object = first_object(); object; object = object->l_next)
+        if (handler - object->l_addr < (uintptr_t)object->l_ld - object->l_addr && is_runtime(object)) return 1;
+    return 0;
+}
+
 /* Divert what is new, and map the stores early: later there may be no file descriptor left to open one with. */
 static void after_load(void) {
     Library library;
     divert_all();
     for (const struct link_map *object = first_object(); object; object = object->l_next) {
         char room[4096];
-        if (open_library(object, &library) && library.index->store && !library.state->store)
+        if (open_library(object, &library) && index_is_whole(&library) && library.index->store && !library.state->store)
             open_store(&library, room, sizeof room); /* a problem is told when a page is needed */
     }
 }
@@ -275,6 +296,7 @@ __attribute__((constructor)) static void begin(int count, char **arguments, char
         if (!variable[i]) append_text(log_path, log_path + sizeof log_path - 1, *at + i);
     }
     find_loaded_objects();
+    if (another_runtime_serves()) return;
     real_dlopen = dlopen;
     after_load();
 }

@@ -4,7 +4,7 @@
  * or replaced, a fault that we should mend would kill the process. A library that comes late cannot interpose symbols,
  * so the calls are diverted where they are made: in the global offset tables of the loaded objects.
  *
- * Whoever includes this defines `mend(fault, context)`, which gives 1 when the access may be tried again. */
+ * Whoever includes this defines `mend(address, access)`, which gives 1 when the access may be tried again. */
 #ifndef LAYER_FAULTS_H
 #define LAYER_FAULTS_H
 
@@ -12,6 +12,8 @@
 #include <ucontext.h>
 
 #include "objects.h"
+
+#define RUNTIME_NAME "liblayercold.so"
 
 enum Access { ACCESS_READ, ACCESS_WRITE, ACCESS_EXECUTE };
 
@@ -194,29 +196,41 @@ enum { SLOT = R_X86_64_JUMP_SLOT, DATA = R_X86_64_GLOB_DAT };
 enum { SLOT = R_AARCH64_JUMP_SLOT, DATA = R_AARCH64_GLOB_DAT };
 #endif
 
-/* Say whether the loader has made an address read-only after relocation: 1, 0, or -1 where that cannot be known. */
-static int in_relro(const struct link_map *object, uintptr_t address) {
+/* Say whether the loader has made a page read-only after relocation: 1, 0, or -1 where that cannot be known. */
+static int in_relro(const struct link_map *object, uintptr_t page) {
     size_t count = 0;
     const ElfW(Phdr) *headers = object_headers(object, &count);
-    for (size_t i = 0; headers && i < count; i++)
-        if (headers[i].p_type == PT_GNU_RELRO && address - object->l_addr - headers[i].p_vaddr < headers[i].p_memsz)
-            return 1;
+    uintptr_t page_mask = ~(getauxval(AT_PAGESZ) - 1);
+    for (size_t i = 0; headers && i < count; i++) {
+        if (headers[i].p_type != PT_GNU_RELRO) continue;
+        uintptr_t start = object->l_addr + headers[i].p_vaddr, end = start + headers[i].p_memsz;
+        /* The loader leaves a last page writable that is not wholly part of it: other data lies there. */
+        if (page >= (start & page_mask) && page < (end & page_mask)) return 1;
+    }
     return headers ? 0 : -1;
 }
 
 static void write_slot(const struct link_map *object, uintptr_t slot, void *value) {
     if (*(void **)slot == value) return;
     uintptr_t page_size = getauxval(AT_PAGESZ), page = slot & ~(page_size - 1);
-    int closed = in_relro(object, slot);
+    int closed = in_relro(object, page);
     if (closed && failed(kernel_call(SYS_mprotect, (long)page, (long)page_size, PROT_READ | PROT_WRITE, 0, 0, 0)))
         return;
     __atomic_store_n((void **)slot, value, __ATOMIC_RELEASE);
     if (closed == 1) kernel_call(SYS_mprotect, (long)page, (long)page_size, PROT_READ, 0, 0, 0);
 }
 
-static void divert_in_table(const struct link_map *object, const ElfW(Rela) *table, size_t size) {
+/* Say whether the loader has filled in a slot. The list of objects may hold one that is just being loaded: what is
+ * written into it now the loader would overwrite, and could not where the page has been made read-only. Until then a
+ * slot holds nothing, or an address without the base. */
+static int is_relocated(const struct link_map *object, uintptr_t slot) {
+    return *(uintptr_t *)slot != 0 && (*(uintptr_t *)slot >= object->l_addr || object->l_addr < (1UL << 32));
+}
+
+/* Give 0 when the object is not relocated yet. */
+static int divert_in_table(const struct link_map *object, const ElfW(Rela) *table, size_t size) {
     const ElfW(Dyn) *symbols = dynamic_entry(object, DT_SYMTAB), *strings = dynamic_entry(object, DT_STRTAB);
-    if (!symbols || !strings) return;
+    if (!symbols || !strings) return 1;
     const ElfW(Sym) *symbol = (const ElfW(Sym) *)dynamic_address(object, symbols->d_un.d_ptr);
     const char *text = (const char *)dynamic_address(object, strings->d_un.d_ptr);
     for (size_t i = 0; i < size / sizeof *table; i++) {
@@ -225,20 +239,33 @@ static void divert_in_table(const struct link_map *object, const ElfW(Rela) *tab
         const ElfW(Sym) *named = symbol + ELF64_R_SYM(table[i].r_info);
         if (named->st_shndx != SHN_UNDEF) continue;
         void *ours = our_function(text + named->st_name);
-        if (ours) write_slot(object, object->l_addr + table[i].r_offset, ours);
+        if (!ours) continue;
+        if (!is_relocated(object, object->l_addr + table[i].r_offset)) return 0;
+        write_slot(object, object->l_addr + table[i].r_offset, ours);
     }
+    return 1;
 }
 
-/* Divert the calls of one object. The C library's own calls are its business. */
-static void divert(const struct link_map *object) {
-    const ElfW(Dyn) *table = dynamic_entry(object, DT_RELA), *size = dynamic_entry(object, DT_RELASZ);
-    if (table && size)
-        divert_in_table(object, (const ElfW(Rela) *)dynamic_address(object, table->d_un.d_ptr), size->d_un.d_val);
-    table = dynamic_entry(object, DT_JMPREL), size = dynamic_entry(object, DT_PLTRELSZ);
-    if (table && size)
-        divert_in_table(object, (const ElfW(Rela) *)dynamic_address(object, table->d_un.d_ptr), size->d_un.d_val);
+/* Divert the calls of one object; give 0 when it is not relocated yet. */
+static int divert(const struct link_map *object) {
+    const ElfW(Dyn) *tables[][2] = {
+        {dynamic_entry(object, DT_RELA), dynamic_entry(object, DT_RELASZ)},
+        {dynamic_entry(object, DT_JMPREL), dynamic_entry(object, DT_PLTRELSZ)},
+    };
+    for (int i = 0; i < 2; i++) {
+        if (!tables[i][0] || !tables[i][1]) continue;
+        const ElfW(Rela) *table = (const ElfW(Rela) *)dynamic_address(object, tables[i][0]->d_un.d_ptr);
+        if (!divert_in_table(object, table, tables[i][1]->d_un.d_val)) return 0;
+    }
+    return 1;
 }
 
+/* Say whether an object is this one or another copy of it: two that divert each other's calls never come to an end. */
+static int is_runtime(const struct link_map *object) {
+    const ElfW(Dyn) *name = dynamic_entry(object, DT_SONAME), *strings = dynamic_entry(object, DT_STRTAB);
+    if (!name || !strings) return object->l_ld == _DYNAMIC;
+    return same_text((const char *)dynamic_address(object, strings->d_un.d_ptr) + name->d_un.d_val, RUNTIME_NAME);
+}
 
 /* Objects whose calls have been diverted, so that each is read once. */
 static struct {
@@ -261,7 +288,11 @@ static int is_new_object(const struct link_map *object, size_t position) {
 static void divert_all(void) {
     size_t position = 0;
     for (const struct link_map *object = first_object(); object; object = object->l_next, position++)
-        if (is_new_object(object, position) && object->l_ld != _DYNAMIC) divert(object);
+        if (is_new_object(object, position) && !is_runtime(object) && !divert(object))
+            seen_objects[position].dynamic = NULL; /* again the next time */
+    /* What lay behind was unloaded, and may be loaded again at the same place. */
+    for (; position < sizeof seen_objects / sizeof *seen_objects && seen_objects[position].object; position++)
+        seen_objects[position].object = NULL;
     take_faults();
 }
 

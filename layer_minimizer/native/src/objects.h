@@ -53,7 +53,8 @@ static inline const ElfW(Phdr) *object_headers(const struct link_map *object, si
     const ElfW(Ehdr) *head = (const ElfW(Ehdr) *)object->l_addr;
     if (head->e_ident[0] != 0x7f || head->e_ident[1] != 'E' || head->e_phentsize != sizeof(ElfW(Phdr))) return NULL;
     *count = head->e_phnum;
-    if (tag) return (const ElfW(Phdr) *)(object->l_addr + ((const struct ColdIndex *)(object->l_addr + tag->d_un.d_ptr))->headers);
+    const ElfW(Dyn) *strings = dynamic_entry(object, DT_STRTAB);
+    if (tag) return strings ? (const ElfW(Phdr) *)dynamic_address(object, strings->d_un.d_ptr) - *count : NULL;
     /* Elsewhere than behind the header, a file offset does not tell the address. */
     return head->e_phoff == sizeof *head ? (const ElfW(Phdr) *)(head + 1) : NULL;
 }

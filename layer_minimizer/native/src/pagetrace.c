@@ -39,7 +39,7 @@ static int mapped_count;
 
 static int mend(uintptr_t address, enum Access access) {
     for (int i = __atomic_load_n(&mapped_count, __ATOMIC_ACQUIRE) - 1; i >= 0; i--) {
-        const struct TableLibrary *library = mapped[i].library;
+        const struct TableLibrary *library = __atomic_load_n(&mapped[i].library, __ATOMIC_ACQUIRE);
         if (!library) continue;
         for (uint32_t k = library->first_range; k < library->first_range + library->ranges; k++) {
             const struct TableRange *range = ranges + k;
