@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from layer_minimizer import elf, environment, inventory, modules, pickles, planner, rules, static_imports, tracer
 from layer_minimizer.errors import UsageError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     StrPath = str | os.PathLike[str]
 
 log = logging.getLogger(__name__)
+_Value = TypeVar("_Value")
 _NOT_COUNTED = {"pip", "setuptools", "wheel"}
 _CHOICES: dict[str, tuple[str, ...]] = {
     "layout": tuple(Layout),
@@ -268,11 +269,20 @@ def read_trace(file: Path) -> Trace:
     Raises:
         UsageError: it cannot be read, or is no trace.
     """
+    return read_saved(file, "--trace", lambda data: Trace.from_json(data, Path))
+
+
+def read_saved(file: Path, option: str, parse: Callable[[Any], _Value]) -> _Value:
+    """Read the JSON form of a value that an earlier run has saved.
+
+    Raises:
+        UsageError: it cannot be read, or is something else.
+    """
     try:
-        return Trace.from_json(json.loads(file.read_bytes()), Path)
+        return parse(json.loads(file.read_bytes()))
     except OSError as exc:
-        raise UsageError(f"--trace {file}: {exc.strerror}") from exc
+        raise UsageError(f"{option} {file}: {exc.strerror}") from exc
     except ValueError as exc:
-        raise UsageError(f"--trace {file} is no JSON: {exc}") from exc
+        raise UsageError(f"{option} {file} is no JSON: {exc}") from exc
     except UsageError as exc:
-        raise UsageError(f"--trace {file}: {exc}") from exc
+        raise UsageError(f"{option} {file}: {exc}") from exc

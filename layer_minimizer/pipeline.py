@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer import packager, verifier, workload
-from layer_minimizer.case import Case, Settings, choose, prepare
-from layer_minimizer.errors import PackError, UsageError, VerifyError
+from layer_minimizer.case import Case, Settings, choose, prepare, read_saved
+from layer_minimizer.errors import PackError, VerifyError
 from layer_minimizer.explain import explain
 from layer_minimizer.model import KeepPlan, Proof
 from layer_minimizer.native import parts
@@ -96,14 +96,7 @@ def read_plan(file: Path) -> KeepPlan:
     Raises:
         UsageError: it cannot be read, or is no plan.
     """
-    try:
-        return KeepPlan.from_json(json.loads(file.read_bytes()))
-    except OSError as exc:
-        raise UsageError(f"--plan {file}: {exc.strerror}") from exc
-    except ValueError as exc:
-        raise UsageError(f"--plan {file} is no JSON: {exc}") from exc
-    except UsageError as exc:
-        raise UsageError(f"--plan {file}: {exc}") from exc
+    return read_saved(file, "--plan", KeepPlan.from_json)
 
 
 def _write_json(file: Path, data: object, option: str) -> None:
@@ -202,14 +195,15 @@ def _prove(case: Case, part: Path, scratch: Path) -> tuple[KeepPlan, LayerArchiv
     repaired: frozenset[str] = frozenset()
     shrinker = _shrinker(case, scratch / "libraries")
     steady = False
-    for _ in range(_ROUNDS):
+    for left in reversed(range(_ROUNDS)):
         with case.clock.stage("plan", "deciding about every file"):
             plan = case.plan(repaired)
         archive = _pack(case, plan, part, scratch / "stage", shrinker)
         with case.clock.stage("verify", f"running {case.trace.workload.entry.name} on the layer alone"):
-            attempt = verifier.attempt(trial, plan, archive, scratch / "verify")
-            shutil.rmtree(scratch / "verify", ignore_errors=True)
-        if attempt.succeeded and not attempt.missed:
+            attempt = verifier.attempt(trial, plan, archive, scratch / f"verify{left}")
+            shutil.rmtree(scratch / f"verify{left}", ignore_errors=True)
+        # A run that asks for something else each time, and does well without, is not followed for ever.
+        if attempt.succeeded and not (attempt.missed and left):
             names = tuple(sorted(repaired))
             proof = Proof(attempt.events, 0, names, attempt.isolated, attempt.seconds, attempt.cold_faults)
             libraries = tuple(shrinker.reports.values()) if shrinker else ()

@@ -8,9 +8,10 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 source "$here/../examples/common.sh"
 cd "$CHECKOUT"
 
-# strace and a C compiler make more of the tests possible; without them those tests are skipped and say so.
-for program in strace gcc; do
-    command -v "$program" >/dev/null || apt_install "$program" || say "no $program: some tests will be skipped"
+# An observer, compilers and linkers make more of the tests possible; without them those are skipped and say so.
+for package in strace gcc libc6-dev g++ binutils lld patchelf; do
+    dpkg-query --status "$package" >/dev/null 2>&1 || apt_install "$package" ||
+        say "no $package: some tests will be skipped"
 done
 
 scratch=$(mktemp -d)

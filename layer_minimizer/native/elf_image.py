@@ -156,7 +156,7 @@ def read_image(data: bytes | memoryview) -> ElfImage:
         raise NotUnderstoodError("it is not 64-bit little-endian")
     try:
         return _read(view)
-    except (struct.error, IndexError, ValueError) as exc:
+    except (struct.error, IndexError, ValueError, OverflowError) as exc:
         raise NotUnderstoodError(f"its tables are damaged ({exc})") from exc
 
 

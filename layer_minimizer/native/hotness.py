@@ -22,6 +22,7 @@ _COLD_DATA = {
     ".eh_frame_hdr": "the index of the unwind tables: read by the unwinder alone",
     ".gcc_except_table": "handler tables: read by the language's personality function, in user code",
     ".nv_fatbin": "programs for a GPU: read by the CUDA runtime, which unpacks them in user code",
+    "__nv_relfatbin": "the same, for device code that is linked at run time",
 }
 # All else stays: the header and program headers (dl_iterate_phdr), the dynamic section, symbols, strings, hashes,
 # versions and relocations (the loader reads them before this library's dependencies are initialised), notes,

@@ -37,24 +37,19 @@ def make_table(libraries: Iterable[tuple[str, Path]], table: Path) -> dict[str, 
     refused: dict[str, str] = {}
     for path, file in libraries:
         try:
-            with file.open("rb") as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            with file.open("rb") as source:
                 status = os.fstat(source.fileno())
-                watched[status.st_dev, status.st_ino] = _watch(path, memoryview(data))
+                # Never closed by hand: the views that an exception's frames hold would not allow it.
+                data = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
+            image = read_image(memoryview(data))
+            entry = _Watched(path, image.page_size, hotness.coldable_ranges(image))
+            watched[status.st_dev, status.st_ino] = entry
         except (OSError, ValueError) as exc:
             refused[path] = f"it cannot be read ({exc})"
         except NotUnderstoodError as exc:
             refused[path] = str(exc)
     _write(watched, table)
     return refused
-
-
-def _watch(path: str, data: memoryview) -> _Watched:
-    with data:
-        image = read_image(data)
-        try:
-            return _Watched(path, image.page_size, hotness.coldable_ranges(image))
-        finally:
-            image.data.release()
 
 
 def _write(watched: Mapping[tuple[int, int], _Watched], table: Path) -> None:

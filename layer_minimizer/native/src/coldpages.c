@@ -68,6 +68,7 @@ static int index_is_whole(const Library *library) {
 
 /* Find the library that holds an address, and whose index, unless it is damaged, says that pages around it went. */
 static int find_library(uintptr_t address, Library *library) {
+    /* Another thread may be unloading an object: only the one that holds the address is sure to be still mapped. */
     for (const struct link_map *object = first_object(); object; object = object->l_next) {
         if (address - object->l_addr >= (uintptr_t)object->l_ld - object->l_addr || !open_library(object, library))
             continue;
@@ -277,15 +278,20 @@ static int another_runtime_serves(void) {
 }
 
 /* Divert what is new, and map the stores early: later there may be no file descriptor left to open one with. */
-static void after_load(void) {
+static int look_at_objects(struct dl_phdr_info *first, size_t size, void *nothing) {
     Library library;
+    (void)first, (void)size, (void)nothing;
     divert_all();
     for (const struct link_map *object = first_object(); object; object = object->l_next) {
         char room[4096];
         if (open_library(object, &library) && index_is_whole(&library) && library.index->store && !library.state->store)
             open_store(&library, room, sizeof room); /* a problem is told when a page is needed */
     }
+    return 1;
 }
+
+/* Under the lock of dl_iterate_phdr: without it another thread could unload an object while it is read. */
+static void after_load(void) { dl_iterate_phdr(look_at_objects, NULL); }
 
 __attribute__((constructor)) static void begin(int count, char **arguments, char **environment) {
     static const char variable[] = "LAYER_MINIMIZER_COLD_LOG=";
@@ -298,5 +304,7 @@ __attribute__((constructor)) static void begin(int count, char **arguments, char
     find_loaded_objects();
     if (another_runtime_serves()) return;
     real_dlopen = dlopen;
+    uint64_t faults = 1ULL << (SIGSEGV - 1); /* blocked before there was a way to prevent it */
+    kernel_call(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&faults, 0, 8, 0, 0);
     after_load();
 }

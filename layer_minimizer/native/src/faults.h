@@ -222,9 +222,11 @@ static void write_slot(const struct link_map *object, uintptr_t slot, void *valu
 
 /* Say whether the loader has filled in a slot. The list of objects may hold one that is just being loaded: what is
  * written into it now the loader would overwrite, and could not where the page has been made read-only. Until then a
- * slot holds nothing, or an address without the base. */
+ * slot holds nothing, or an address within the file, without the base. (Not every address below the base is one: other
+ * objects may be mapped lower.) */
 static int is_relocated(const struct link_map *object, uintptr_t slot) {
-    return *(uintptr_t *)slot != 0 && (*(uintptr_t *)slot >= object->l_addr || object->l_addr < (1UL << 32));
+    uintptr_t value = *(uintptr_t *)slot;
+    return value != 0 && (value >= (uintptr_t)object->l_ld - object->l_addr || object->l_addr < (1UL << 32));
 }
 
 /* Give 0 when the object is not relocated yet. */
@@ -233,6 +235,7 @@ static int divert_in_table(const struct link_map *object, const ElfW(Rela) *tabl
     if (!symbols || !strings) return 1;
     const ElfW(Sym) *symbol = (const ElfW(Sym) *)dynamic_address(object, symbols->d_un.d_ptr);
     const char *text = (const char *)dynamic_address(object, strings->d_un.d_ptr);
+    int whole = 1;
     for (size_t i = 0; i < size / sizeof *table; i++) {
         unsigned type = ELF64_R_TYPE(table[i].r_info);
         if (type != SLOT && type != DATA) continue;
@@ -240,10 +243,13 @@ static int divert_in_table(const struct link_map *object, const ElfW(Rela) *tabl
         if (named->st_shndx != SHN_UNDEF) continue;
         void *ours = our_function(text + named->st_name);
         if (!ours) continue;
-        if (!is_relocated(object, object->l_addr + table[i].r_offset)) return 0;
-        write_slot(object, object->l_addr + table[i].r_offset, ours);
+        uintptr_t slot = object->l_addr + table[i].r_offset;
+        if (is_relocated(object, slot))
+            write_slot(object, slot, ours);
+        else
+            whole = 0; /* for good where a weak symbol is missing */
     }
-    return 1;
+    return whole;
 }
 
 /* Divert the calls of one object; give 0 when it is not relocated yet. */
@@ -252,12 +258,13 @@ static int divert(const struct link_map *object) {
         {dynamic_entry(object, DT_RELA), dynamic_entry(object, DT_RELASZ)},
         {dynamic_entry(object, DT_JMPREL), dynamic_entry(object, DT_PLTRELSZ)},
     };
+    int whole = 1;
     for (int i = 0; i < 2; i++) {
         if (!tables[i][0] || !tables[i][1]) continue;
         const ElfW(Rela) *table = (const ElfW(Rela) *)dynamic_address(object, tables[i][0]->d_un.d_ptr);
-        if (!divert_in_table(object, table, tables[i][1]->d_un.d_val)) return 0;
+        whole &= divert_in_table(object, table, tables[i][1]->d_un.d_val);
     }
-    return 1;
+    return whole;
 }
 
 /* Say whether an object is this one or another copy of it: two that divert each other's calls never come to an end. */
