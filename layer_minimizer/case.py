@@ -246,6 +246,7 @@ def _watched_libraries(interpreter: Interpreter, settings: Settings, warnings: l
     if settings.native == "off":
         return []
     if problem := parts.missing():
+        log.warning("%s", problem)
         warnings.append(problem)
         return []
     stock = inventory.take_inventory(interpreter)

@@ -52,4 +52,5 @@ say "style, types, import contracts"
 "$bin/lint-imports"
 
 say "tests"
-LAYER_MINIMIZER_WHEEL=$wheel "$python" -m pytest --cov --cov-report=term-missing:skip-covered "$@"
+# Not "python -m pytest", which would put the checkout before the installed package.
+LAYER_MINIMIZER_WHEEL=$wheel "$bin/pytest" --cov --cov-report=term-missing:skip-covered "$@"

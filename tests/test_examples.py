@@ -21,7 +21,7 @@ pytestmark = pytest.mark.example
 
 
 def run_example(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "MINIMIZE": f"{sys.executable} -m layer_minimizer"}
+    environment = {**os.environ, "MINIMIZE": str(Path(sys.executable).with_name("minimize"))}
     done = subprocess.run(
         [EXAMPLES / name / "run.sh", *arguments], env=environment, text=True, capture_output=True, check=False
     )

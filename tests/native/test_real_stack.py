@@ -30,7 +30,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path
     layer = folder / "layer.zip"
     done = subprocess.run(
         [EXAMPLE / "run.sh", "--native", "on", "--cold", "keep", "--max-size", "400MB", "--output", layer],
-        env={**os.environ, "MINIMIZE": f"{sys.executable} -m layer_minimizer"},
+        env={**os.environ, "MINIMIZE": str(Path(sys.executable).with_name("minimize"))},
         text=True,
         capture_output=True,
         check=False,
