@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _Value = TypeVar("_Value")
+# Reasons to keep a module that say nothing of what it imports.
+_UNTRACED = (Reason.RULE, Reason.PICKLED, Reason.INCLUDED)
 _NOT_COUNTED = {"pip", "setuptools", "wheel"}
 _CHOICES: dict[str, tuple[str, ...]] = {
     "layout": tuple(Layout),
@@ -102,6 +104,12 @@ def choose(settings: Settings | None, options: dict[str, object]) -> Settings:
     return replace(settings or Settings(), **options)  # type: ignore[arg-type]
 
 
+def _needed_to_run(statement: static_imports.ImportStatement) -> bool:
+    """Say whether a module that is used will need an import: at once, or later from its own package."""
+    own = statement.name.split(".")[0] == statement.importer.split(".")[0]
+    return not statement.conditional and (own or not statement.function)
+
+
 @dataclass(slots=True)
 class Case:
     """A traced workload, and what is installed beside it: all that a plan is made from."""
@@ -123,6 +131,9 @@ class Case:
         """
         wishes = Wishes(self.settings.include, self.settings.exclude, self.settings.provided, repaired=repaired)
         plan = self._plan(wishes)
+        if companions := self._companions(plan):
+            wishes = replace(wishes, companions=companions)
+            plan = self._plan(wishes)
         if self.settings.closure == "static":
             reached = static_imports.closure(sorted(self._modules(plan, kept=True)), self._modules(plan))
             plan = self._plan(replace(wishes, static_modules=reached))
@@ -152,6 +163,16 @@ class Case:
         gone = (Reason.EXCLUDED, Reason.PROVIDED, Reason.SHADOWED)
         paths = [d.path for d in plan.decisions if (d.verdict is Verdict.KEPT if kept else d.reason not in gone)]
         return {name: (sources[path], modules.is_package(path)) for name, path in modules.by_name(paths).items()}
+
+    def _companions(self, plan: KeepPlan) -> tuple[str, ...]:
+        """Give what modules import that are kept although they did not run: of those the trace knows nothing."""
+        traced: set[str] = set()
+        untraced: set[str] = set()
+        for decision in plan.kept:
+            if name := modules.module_name(decision.path):
+                (untraced if decision.reason in _UNTRACED else traced).add(name)
+        available = {name: file for name, file in self._modules(plan).items() if name not in traced}
+        return static_imports.closure(sorted(untraced), available, _needed_to_run)
 
     def not_exercised(self, plan: KeepPlan) -> tuple[NotExercised, ...]:
         """Give the modules that kept code could import and that are not in the layer."""

@@ -41,6 +41,7 @@ class Wishes:
     exclude: tuple[str, ...] = ()
     provided: tuple[str, ...] = ()
     static_modules: tuple[str, ...] = ()
+    companions: tuple[str, ...] = ()
     repaired: frozenset[str] = frozenset()
 
 
@@ -220,6 +221,9 @@ def _keep_wished(draft: _Draft, wishes: Wishes) -> None:
     for module in wishes.static_modules:
         if module in names:
             draft.keep(names[module], Reason.STATIC, "kept code could import it", "")
+    for module in wishes.companions:
+        if module in names:
+            draft.keep(names[module], Reason.STATIC, "imported by a module that is kept although it did not run", "")
     for pattern in wishes.include:
         for path in rules.matching(pattern, draft.files):
             draft.keep(path, Reason.INCLUDED, f"--include {pattern}")

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import IO
@@ -267,10 +267,15 @@ def not_exercised(
     return tuple(NotExercised(module, *place) for module, place in sorted(first.items()))
 
 
-def closure(roots: Iterable[str], available: Mapping[str, tuple[Path, bool]]) -> tuple[str, ...]:
+def closure(
+    roots: Iterable[str],
+    available: Mapping[str, tuple[Path, bool]],
+    follow: Callable[[ImportStatement], bool] = lambda _: True,
+) -> tuple[str, ...]:
     """Follow import statements from the roots to all available modules that they can reach, as a trace might.
 
-    The answer is sorted and holds the roots themselves, their packages, and whatever these import.
+    The answer is sorted and holds the roots themselves, their packages, and whatever these import by statements that
+    ``follow`` accepts.
     """
     reached: set[str] = set()
     waiting = [module for root in roots for module in _with_parents(root) if module in available]
@@ -281,5 +286,6 @@ def closure(roots: Iterable[str], available: Mapping[str, tuple[Path, bool]]) ->
         reached.add(module)
         source, is_package = available[module]
         for statement in read_imports(module, source, is_package=is_package):
-            waiting += targets(statement, available)
+            if follow(statement):
+                waiting += targets(statement, available)
     return tuple(sorted(reached))

@@ -208,7 +208,7 @@ def test_json_report(desk: Desk, env: Environment) -> None:
     assert json.loads(report_file.read_text()) == report
     assert set(report) == {
         "format", "before", "layer", "verified", "verification", "kept", "distributions", "not_exercised", "observers",
-        "warnings", "seconds",
+        "warnings", "seconds", "libraries",
     }  # fmt: skip
     installed = [path for path in env.site.rglob("*") if path.is_file()]
     assert report["format"] == 1
@@ -229,7 +229,7 @@ def test_json_report(desk: Desk, env: Environment) -> None:
         "distributions": 1,
     }
     assert report["verified"] is True
-    assert set(report["verification"]) == {"events", "mismatches", "repaired", "isolated"}
+    assert set(report["verification"]) == {"events", "mismatches", "repaired", "isolated", "cold_faults"}
     assert report["verification"] | {"isolated": None} == {
         "events": 1, "mismatches": 0, "repaired": [], "isolated": None,
     }  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from layer_minimizer.model import Decision, KeepPlan, LayerArchive, NotExercised, Proof, Reason, Size, Verdict
+from layer_minimizer.model import Decision, KeepPlan, LayerArchive, Library, NotExercised, Proof, Reason, Size, Verdict
 from layer_minimizer.report import Report
 
 
@@ -53,9 +53,16 @@ def test_the_json_has_the_names_of_format_1(report: Report) -> None:
             "distributions": 3,
         },
         "verified": True,
-        "verification": {"events": 2, "mismatches": 0, "repaired": ["small/c.py"], "isolated": True},
+        "verification": {
+            "events": 2,
+            "mismatches": 0,
+            "repaired": ["small/c.py"],
+            "isolated": True,
+            "cold_faults": 0,
+        },
         "kept": {"INCLUDED": 200, "NEEDED": 3_000_000, "TRACED": 1_500},
         "distributions": {"big": 3_000_500, "small": 1_000, "(no distribution)": 200},
+        "libraries": [],
         "not_exercised": [
             {"module": "big.late", "importer": "big", "line": 5},
             {"module": "big.later", "importer": "big", "line": 6},
@@ -64,6 +71,28 @@ def test_the_json_has_the_names_of_format_1(report: Report) -> None:
         "warnings": ["a [warning] of the inventory"],
         "seconds": {"trace": 1.5, "plan": 0.1, "pack": 0.2, "verify": 1.0},
     }
+
+
+def test_compacted_libraries_count_with_what_they_ship(report: Report) -> None:
+    compacted = Library("big/a.so", 3_000_000, 2_500_000, 400_000, 500_000, 700_000, "")
+    compacted_report = dataclasses.replace(
+        report, proof=dataclasses.replace(report.proof, libraries=(compacted,), cold_faults=3)
+    )
+    assert compacted_report.kept == {"INCLUDED": 200, "NEEDED": 1_200_000, "TRACED": 1_500}
+    assert compacted_report.to_json()["libraries"] == [
+        {
+            "path": "big/a.so",
+            "file": 3_000_000,
+            "mapped": 2_500_000,
+            "hot": 400_000,
+            "shipped": 500_000,
+            "cold": 700_000,
+            "problem": "",
+        }
+    ]
+    said = " ".join(text(compacted_report).split())
+    assert "1 compacted, 3.0 MB → 0.5 MB and 0.7 MB of cold pages; the verifying run put 3 back" in said
+    assert "Shared libraries" not in text(report)
 
 
 def test_the_largest_come_first_with_their_main_reason(report: Report) -> None:

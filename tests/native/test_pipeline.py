@@ -1,0 +1,133 @@
+"""Layers with compacted libraries, made by the command: each policy, and what it leaves behind."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layer_minimizer.native import parts
+
+pytestmark = pytest.mark.skipif(bool(parts.missing()) or not shutil.which("gcc"), reason=parts.missing() or "no gcc")
+# Functions of which the handler calls one. Each is large enough to have pages of its own.
+FUNCTION = "long f{0}(long x) {{ volatile long y = x + {0};\n" + "y = y * 31 + 7;\n" * 600 + "return y; }}\n"
+HANDLER = """
+import ctypes, os, thing
+
+library = ctypes.CDLL(os.path.join(os.path.dirname(thing.__file__), "libthing.so"))
+
+def handler(event, context):
+    function = getattr(library, "f%d" % event["which"])
+    function.restype, function.argtypes = ctypes.c_long, [ctypes.c_long]
+    return function(5)
+"""
+RUN = """
+import json, sys
+sys.path[:0] = sys.argv[1:3]
+import handler
+print(handler.handler({"which": int(sys.argv[3])}, None))
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a handler and an environment that has a package with a shared library."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
+    package = next((folder / "env/lib").glob("python3*/site-packages")) / "thing"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (folder / "thing.c").write_text("".join(FUNCTION.format(i) for i in range(60)))
+    subprocess.run(
+        ["gcc", "-O0", "-g", "-shared", "-fPIC", folder / "thing.c", "-o", package / "libthing.so"], check=True
+    )
+    (folder / "task").mkdir()
+    (folder / "task/handler.py").write_text(HANDLER)
+    (folder / "event.json").write_text('{"which": 3}')
+    return folder
+
+
+def make(place: Path, *options: str) -> tuple[Any, Path]:
+    """Make a layer; give its report and its packages, unpacked."""
+    layer = place / "layer.zip"
+    command = [Path(sys.executable).with_name("minimize"), "-q", "--json", "--native", "on", *options]
+    entry = ["--entry", place / "task/handler.py", "--event", place / "event.json"]
+    done = subprocess.run(
+        [*command, *entry, "--python", place / "env/bin/python", "--output", layer],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    shutil.rmtree(place / "layer", ignore_errors=True)
+    with zipfile.ZipFile(layer) as archive:
+        archive.extractall(place / "layer")
+    return json.loads(done.stdout), next((place / "layer/python/lib").glob("*/site-packages"))
+
+
+def call(place: Path, packages: Path, which: int) -> subprocess.CompletedProcess[str]:
+    base = os.path.realpath(sys.executable)
+    return subprocess.run(
+        [base, "-I", "-S", "-B", "-c", RUN, place / "task", packages, str(which)],
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_kept_cold_pages_come_back(place: Path) -> None:
+    report, packages = make(place)
+    (library,) = report["libraries"]
+    assert library["problem"] == ""
+    assert library["hot"] < library["mapped"] / 3
+    assert library["shipped"] < library["file"] / 3
+    assert report["verification"]["cold_faults"] == 0
+    assert (
+        sum(report["kept"].values()) + (packages / "layer_minimizer.libs/liblayercold.so").stat().st_size
+        == (report["layer"]["unzipped_bytes"])
+    )
+    original = next((place / "env/lib").glob("python3*/site-packages"))
+    for which in (3, 0, 59, 17):
+        expected = call(place, original, which)
+        assert expected.returncode == 0, expected.stderr
+        assert call(place, packages, which).stdout == expected.stdout
+
+
+def test_dropped_cold_pages_end_the_process_by_name(place: Path) -> None:
+    report, packages = make(place, "--cold", "drop")
+    assert report["libraries"][0]["cold"] == 0
+    assert [path.name for path in (packages / "layer_minimizer.libs").iterdir()] == ["liblayercold.so"]
+    assert call(place, packages, 3).returncode == 0
+    ended = call(place, packages, 59)
+    assert ended.returncode == -6
+    assert ended.stdout == ""
+    assert len(ended.stderr.splitlines()) == 1
+    assert "thing/libthing.so" in ended.stderr
+    assert "dropped" in ended.stderr
+
+
+def test_auto_keeps_stores_as_far_as_the_size_allows(place: Path) -> None:
+    kept, _ = make(place, "--cold", "keep")
+    room = kept["layer"]["unzipped_bytes"]
+    same, _ = make(place, "--cold", "auto", "--max-size", str(room))
+    assert same["libraries"] == kept["libraries"]
+    smaller, _ = make(place, "--cold", "auto", "--max-size", str(room - 1))
+    assert smaller["libraries"][0]["cold"] == 0
+    assert smaller["layer"]["unzipped_bytes"] < room
+
+
+def test_two_runs_give_the_same_bytes(place: Path) -> None:
+    one, _ = make(place)
+    two, _ = make(place)
+    assert one["layer"]["sha256"] == two["layer"]["sha256"]
+
+
+def test_off_ships_libraries_whole(place: Path) -> None:
+    report, packages = make(place, "--native", "off")
+    original = next((place / "env/lib").glob("python3*/site-packages"))
+    assert report["libraries"] == []
+    assert (packages / "thing/libthing.so").read_bytes() == (original / "thing/libthing.so").read_bytes()
