@@ -69,7 +69,7 @@ def _one(plan: KeepPlan, decision: Decision, by_path: dict[str, Decision]) -> It
 
 def _import_of(module: TracedModule) -> str:
     if not module.importer:
-        return f"{module.name} was loaded"
+        return f"{module.name} was loaded when Python started" if module.startup else f"{module.name} (the entry)"
     return f"{module.name} is imported by {module.importer}, line {module.line}"
 
 

@@ -19,6 +19,7 @@ import sys
 
 _METADATA_MODULES = ("importlib.metadata", "importlib_metadata", "pkg_resources")
 _IMPORT_MACHINERY = ("importlib", "importlib._bootstrap", "importlib._bootstrap_external", "importlib.util")
+_HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 _os_open, _os_write, _os_close = os.open, os.write, os.close
 _WRITING = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -63,11 +64,11 @@ class _Log(object):
 
 
 def _importer():
-    """Give name and line of the innermost frame that is no part of the import machinery or of this file."""
+    """Give name and line of the innermost frame that is no part of the import machinery or of this folder."""
     frame = sys._getframe(2)
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
-        if name not in _IMPORT_MACHINERY and frame.f_code.co_filename != __file__:
+        if name not in _IMPORT_MACHINERY and not frame.f_code.co_filename.startswith(_HERE):
             return str(name), frame.f_lineno or 0
         frame = frame.f_back
     return "", 0
