@@ -51,11 +51,11 @@ def test_example_gives_the_expected_layer(name: str) -> None:
     expected = tomllib.loads((EXAMPLES / name / "expected.toml").read_text())
     done = run_example(name)
     assert done.returncode == 0, done.stderr
-    report = json.loads((EXAMPLES / name / "work/report.json").read_text())
+    report = json.loads((EXAMPLES / name / "out/report.json").read_text())
     assert report["verified"] is True
     assert report["verification"]["mismatches"] == 0
     assert report["layer"]["unzipped_bytes"] <= expected["max_mb"] * 1e6
-    with zipfile.ZipFile(EXAMPLES / name / "work/layer.zip") as archive:
+    with zipfile.ZipFile(EXAMPLES / name / "out/layer.zip") as archive:
         names = {entry.split("/site-packages/", 1)[1] for entry in archive.namelist()}
     assert set(expected["must_keep"]) <= names
     tops = {entry.split("/", 1)[0] for entry in names}
@@ -66,13 +66,13 @@ def test_example_gives_the_expected_layer(name: str) -> None:
     before = tree_hash(environment)
     again = run_example(name)
     assert again.returncode == 0, again.stderr
-    second = json.loads((EXAMPLES / name / "work/report.json").read_text())
+    second = json.loads((EXAMPLES / name / "out/report.json").read_text())
     assert second["layer"]["sha256"] == report["layer"]["sha256"]
     assert tree_hash(environment) == before
 
 
 def test_all_of_fastai_and_torch_is_refused_by_lambdas_limit_and_fits_a_larger_one() -> None:
-    layer = EXAMPLES / "fastai_vision/work/layer.zip"
+    layer = EXAMPLES / "fastai_vision/out/layer.zip"
     refused = run_example("fastai_vision", "--max-size", "262144000")
     assert refused.returncode == 5, refused.stderr
     assert "torch" in refused.stderr

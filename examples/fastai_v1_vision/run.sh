@@ -6,7 +6,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 # shellcheck source=../common.sh
 source "$here/../common.sh"
 
-work=$here/work
+work=$here/out
 mkdir -p "$work"
 
 base=$(find_python 3.6) || die 3 "CPython 3.6 is missing: fastai v1 and torch 1.1 do not install on a newer Python.

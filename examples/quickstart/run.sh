@@ -6,7 +6,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 # shellcheck source=../common.sh
 source "$here/../common.sh"
 
-work=$here/work
+work=$here/out
 mkdir -p "$work"
 
 base=$(require_python)

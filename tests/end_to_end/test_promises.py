@@ -231,7 +231,7 @@ def test_json_report(desk: Desk, env: Environment) -> None:
     assert report["verified"] is True
     assert set(report["verification"]) == {"events", "mismatches", "repaired", "isolated", "cold_faults"}
     assert report["verification"] | {"isolated": None} == {
-        "events": 1, "mismatches": 0, "repaired": [], "isolated": None,
+        "events": 1, "mismatches": 0, "repaired": [], "isolated": None, "cold_faults": 0,
     }  # fmt: skip
     assert sum(report["kept"].values()) == sum(report["distributions"].values()) == sum(sizes)
     assert report["warnings"] == []
