@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from layer_minimizer import elf, environment, inventory, modules, pickles, planner, rules, static_imports, tracer
 from layer_minimizer.errors import UsageError
-from layer_minimizer.model import KeepPlan, Reason, Size, Trace, Use, Verdict, merge_traces
+from layer_minimizer.model import FINAL_REASONS, KeepPlan, Reason, Size, Trace, Use, Verdict, merge_traces
 from layer_minimizer.native import parts
 from layer_minimizer.native.shrink import Cold
 from layer_minimizer.observation import DEFAULT_TIMEOUT, choose_observers
@@ -150,7 +150,7 @@ class Case:
         )
 
     def _library_needs(self) -> Callable[[Iterable[str]], Iterable[tuple[str, str]]]:
-        sources = {file.path: Path(file.source) for file in self.inventory.files}
+        sources = self._sources()
 
         def read(path: str) -> elf.Dynamic | None:
             return elf.read_dynamic(sources[path])
@@ -159,9 +159,10 @@ class Case:
 
     def _modules(self, plan: KeepPlan, *, kept: bool = False) -> dict[str, tuple[Path, bool]]:
         """Give the installed modules, or the kept ones, by name: their file, and whether they are packages."""
-        sources = {file.path: Path(file.source) for file in self.inventory.files}
-        gone = (Reason.EXCLUDED, Reason.PROVIDED, Reason.SHADOWED)
-        paths = [d.path for d in plan.decisions if (d.verdict is Verdict.KEPT if kept else d.reason not in gone)]
+        sources = self._sources()
+        paths = [
+            d.path for d in plan.decisions if (d.verdict is Verdict.KEPT if kept else d.reason not in FINAL_REASONS)
+        ]
         return {name: (sources[path], modules.is_package(path)) for name, path in modules.by_name(paths).items()}
 
     def _companions(self, plan: KeepPlan) -> tuple[str, ...]:
@@ -189,22 +190,22 @@ class Case:
         again = {owner[path] for path in earlier} & {owner[path] for path in missed} - {""}
         available = self._modules(plan)
         names = [name for path in missed if (name := modules.module_name(path)) in available]
-        files = {str(file): path for path, file in self._sources().items()}
-        reached = {files[str(available[name][0])] for name in static_imports.closure(names, available)}
+        files = {file: path for path, file in self._sources().items()}
+        reached = {files[available[name][0]] for name in static_imports.closure(names, available)}
         whole = {path for path, name in owner.items() if name in again}
         return earlier | set(missed) | reached | whole
 
-    def _sources(self) -> dict[str, str]:
-        return {file.path: file.source for file in self.inventory.files}
+    def _sources(self) -> dict[str, Path]:
+        return {file.path: Path(file.source) for file in self.inventory.files}
 
     def touched_but_dropped(self, plan: KeepPlan) -> set[str]:
         """Give the files that the trace saw used in some way and that the plan judged to be of no use."""
         used = {f.path for f in self.trace.files if f.uses - {Use.LIST}}
-        final = (Reason.EXCLUDED, Reason.PROVIDED)
         return {
-            d.path for d in plan.decisions
-            if d.verdict is Verdict.DROPPED and d.path in used and d.reason not in final
-        }  # fmt: skip
+            d.path
+            for d in plan.decisions
+            if d.verdict is Verdict.DROPPED and d.path in used and d.reason not in FINAL_REASONS
+        }
 
     @property
     def before(self) -> Size:

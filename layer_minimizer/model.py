@@ -336,6 +336,10 @@ class Reason(StrEnum):
     SHADOWED = "SHADOWED"  # a folder earlier on sys.path has a file of this name
 
 
+# What was left out on the user's word, or because Python would not find it, is not put back.
+FINAL_REASONS = (Reason.EXCLUDED, Reason.PROVIDED, Reason.SHADOWED)
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """One file's verdict. ``evidence`` is a sentence; ``cause`` the path or module that it follows from, or empty."""

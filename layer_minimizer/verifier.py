@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from layer_minimizer import modules, packager, planner, runners
 from layer_minimizer.errors import VerifyError
-from layer_minimizer.model import Reason, Verdict
+from layer_minimizer.model import FINAL_REASONS, Reason, Verdict
 from layer_minimizer.observation import Observer, RunSettings, observe
 from layer_minimizer.tracer import Facts, read_facts
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 _LIBRARY_ABSENT = re.compile(r"(?P<name>[^\s:'\"/]+\.so[.\d]*): cannot open shared object file")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.\d*|\.?\d+)(?:[eE][-+]?\d+)?")
-# What was left out on the user's word is not put back against it.
-_FINAL = (Reason.EXCLUDED, Reason.PROVIDED, Reason.SHADOWED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +290,7 @@ def _is_number(value: Any) -> bool:
 
 def _missed(facts: Facts, plan: KeepPlan, said: str) -> tuple[str, ...]:
     """Give the dropped files that the run asked for: opened, imported, linked against, or by their metadata."""
-    dropped = {d.path: d for d in plan.decisions if d.verdict is Verdict.DROPPED and d.reason not in _FINAL}
+    dropped = {d.path: d for d in plan.decisions if d.verdict is Verdict.DROPPED and d.reason not in FINAL_REASONS}
     found = {path for path in (*facts.uses, *facts.missing) if path in dropped}
     names = modules.by_name(dropped)
     found |= {names[name] for name in facts.missing if name in names}

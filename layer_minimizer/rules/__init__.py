@@ -28,6 +28,7 @@ class Rule:
     because: str
 
 
+@cache
 def load_rules() -> tuple[Rule, ...]:
     """Read the rules that come with this tool, in the order of their files' names."""
     found = []
