@@ -15,7 +15,7 @@ from layer_minimizer import elf, environment, inventory, modules, pickles, plann
 from layer_minimizer.errors import UsageError
 from layer_minimizer.model import FINAL_REASONS, KeepPlan, Reason, Size, Trace, Use, Verdict, merge_traces
 from layer_minimizer.native import parts
-from layer_minimizer.native.shrink import Cold
+from layer_minimizer.native.shrink import Cold, shared_by_copies
 from layer_minimizer.observation import DEFAULT_TIMEOUT, choose_observers
 from layer_minimizer.packager import Budget, Layout
 from layer_minimizer.planner import Wishes
@@ -143,7 +143,8 @@ class Case:
         return planner.plan(
             self.trace,
             self.inventory,
-            rules.load_rules(),
+            # Who drops what the events did not need has said that there will be no other inputs.
+            () if self.settings.cold is Cold.DROP else rules.load_rules(),
             wishes,
             pickled=self.pickled,
             library_needs=self._library_needs(),
@@ -174,6 +175,18 @@ class Case:
                 (untraced if decision.reason in _UNTRACED else traced).add(name)
         available = {name: file for name, file in self._modules(plan).items() if name not in traced}
         return static_imports.closure(sorted(untraced), available, _needed_to_run)
+
+    def hot_pages(self) -> dict[str, frozenset[int]]:
+        """Give the touched pages of the libraries that may be shipped without the others, by path."""
+        files = {file.path: file for file in self.inventory.files}
+        # Pages of another build of a library mean nothing for this one.
+        traced = [lib for lib in self.trace.libraries if lib.path in files and files[lib.path].size == lib.size]
+        hot = shared_by_copies({lib.path: lib.pages() for lib in traced}, self._sources())
+        if self.settings.cold is not Cold.DROP:
+            return hot
+        # A library that the run did not load is whole or useless: without a way back nothing of it may go.
+        used = {file.path for file in self.trace.files}
+        return {path: pages for path, pages in hot.items() if pages or path in used}
 
     def not_exercised(self, plan: KeepPlan) -> tuple[NotExercised, ...]:
         """Give the modules that kept code could import and that are not in the layer."""

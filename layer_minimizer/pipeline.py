@@ -224,13 +224,7 @@ def _prove(case: Case, part: Path, scratch: Path) -> tuple[KeepPlan, LayerArchiv
 
 def _shrinker(case: Case, scratch: Path) -> Shrinker | None:
     """Give what compacts the layer's libraries, None where they are shipped whole."""
-    sizes = {file.path: file.size for file in case.inventory.files}
-    # Pages of another build of a library mean nothing for this one.
-    hot = {lib.path: lib.pages() for lib in case.trace.libraries if sizes.get(lib.path) == lib.size}
-    if case.settings.cold is Cold.DROP:
-        # A library that is kept for other inputs is whole or useless: without a way back nothing of it may go.
-        used = {file.path for file in case.trace.files}
-        hot = {path: pages for path, pages in hot.items() if path in used}
+    hot = case.hot_pages()
     runtime = Path(case.settings.runtime_library) if case.settings.runtime_library else parts.runtime_library()
     if case.settings.native == "off" or not hot or runtime is None:
         return None

@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
 CHUNK_BYTES = 128 * 1024
-# Every PT_LOAD costs the loader a system call and room on its stack; few threads have stacks of under a megabyte.
-_MOST_RUNS = 1024
-_SMALLEST_GAP = 4
+# Every PT_LOAD costs the loader a system call and 56 bytes of its stack; few threads have stacks of under a megabyte.
+_MOST_RUNS = 2048
+# A single page between two hot ones is rarely as cold as it looks, and saves little more than its PT_LOAD costs.
+_SMALLEST_GAP = 2
 _INDEX = struct.Struct("<QIIIIIIIIQQQ")
 _RUN = struct.Struct("<IIIII")
 _CHUNK = struct.Struct("<QIIIIII")
@@ -295,7 +296,7 @@ def _index(parts: Split, name: str, store: str, packed: Sequence[PackedChunk]) -
         number,
         name_at,
         name_at + len(name_text) if store else 0,
-        0,
+        bool(hotness.always_hot(parts.image)),
         parts.cold[0].page * page if parts.cold else 0,
         parts.cold[-1].stop * page if parts.cold else 0,
         offset,

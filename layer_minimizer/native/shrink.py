@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from layer_minimizer.model import Library
@@ -28,6 +29,25 @@ class Cold(StrEnum):
     KEEP = "keep"  # compressed beside the library, put back on first touch
     DROP = "drop"  # left out; touching one ends the process with a message
     AUTO = "auto"  # kept as far as the size allows, those first that are likely to be needed for their bytes
+
+
+def shared_by_copies(hot: Mapping[str, frozenset[int]], sources: Mapping[str, Path]) -> dict[str, frozenset[int]]:
+    """Give each library the hot pages of all libraries with the same contents.
+
+    Wheels bring copies of one library; the loader takes them for one (their SONAME) and opens the copy that is asked
+    for first, which depends on the order of imports.
+    """
+    by_size: dict[int, list[str]] = {}
+    for path in hot:
+        by_size.setdefault(sources[path].stat().st_size, []).append(path)
+    shared = dict(hot)
+    for paths in by_size.values():
+        by_contents: dict[bytes, list[str]] = {}
+        for path in paths if len(paths) > 1 else ():
+            by_contents.setdefault(sha256(sources[path].read_bytes()).digest(), []).append(path)
+        for copies in by_contents.values():
+            shared |= dict.fromkeys(copies, frozenset[int]().union(*(hot[path] for path in copies)))
+    return shared
 
 
 @dataclass(slots=True)

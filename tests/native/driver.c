@@ -313,6 +313,16 @@ static void relative_path(void) {
     check(0, 1);
 }
 
+/* In a namespace of its own, with a C library of its own; before and after one in the program's. */
+static void other_namespaces(void) {
+    for (int i = 0; i < 3; i++) {
+        void *handle = i == 1 ? load(words[0]) : dlmopen(LM_ID_NEWLM, words[0], RTLD_NOW);
+        if (!handle) fail(dlerror());
+        call = (int (*)(int, int))dlsym(handle, "call");
+        check(i, 7);
+    }
+}
+
 static void no_descriptors(void) {
     load(words[0]);
     while (open("/dev/null", O_RDONLY) >= 0) continue;
@@ -337,7 +347,7 @@ static const struct {
     SCENARIO(in_handler), SCENARIO(on_alternate_stack), SCENARIO(small_stack), SCENARIO(null_write),
     SCENARIO(cold_code_write), SCENARIO(restored_code_write), SCENARIO(sent_signal), SCENARIO(many_at_once),
     SCENARIO(again_and_again), SCENARIO(plugin_again), SCENARIO(unloading_elsewhere), SCENARIO(relative_path),
-    SCENARIO(no_descriptors), SCENARIO(plain),
+    SCENARIO(no_descriptors), SCENARIO(other_namespaces), SCENARIO(plain),
 };
 
 int main(int count, char **arguments) {

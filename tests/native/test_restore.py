@@ -1,6 +1,7 @@
 """Cold pages come back whatever a program does; where they cannot, the process ends with one line."""
 
 import itertools
+import platform
 import random
 import shutil
 import signal
@@ -64,6 +65,14 @@ ALONE = [
 def test_pages_come_back(scenario: str, run: Run, tree: Any, library: Path) -> None:
     good(run(scenario, library))  # with the original: the scenario itself is right
     good(run(scenario, tree.library))
+
+
+@pytest.mark.skipif(
+    tuple(map(int, platform.libc_ver()[1].split("."))) < (2, 35), reason="glibc lists other namespaces from 2.35 on"
+)
+def test_pages_come_back_in_other_namespaces(run: Run, tree: Any, library: Path) -> None:
+    good(run("other_namespaces", library))
+    good(run("other_namespaces", tree.library))
 
 
 @pytest.mark.parametrize("scenario", ["null_write", "cold_code_write", "restored_code_write", "sent_signal"])

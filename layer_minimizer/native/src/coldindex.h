@@ -18,7 +18,7 @@ struct ColdIndex {
     uint32_t runs;      /* entries of the table behind that one, by rising page */
     uint32_t name;      /* of the library: offset of its text from the start of the index */
     uint32_t store;     /* path of the store from the library's folder: offset of its text; 0: dropped */
-    uint32_t unused;
+    uint32_t early;     /* 1: it has IFUNC resolvers, which run before any constructor and may need a cold page */
     uint64_t first, last; /* addresses that bound all runs */
     uint64_t store_size;  /* of the store file, in bytes */
 };

@@ -9,7 +9,7 @@
  * loading another at its address is no special case. What must be remembered lies in the library's own writable memory
  * (struct ColdState), which dies with it and is copied by fork.
  *
- * Needs the C library for sigaction and dl* alone; see kernel.h. */
+ * Of the C library it needs what it diverts (sigaction and others) and dl* alone; see kernel.h. */
 #define _GNU_SOURCE
 #define DIVERT_DLOPEN /* objects that come later are found when they come */
 #include "coldindex.h"
@@ -69,7 +69,7 @@ static int index_is_whole(const Library *library) {
 /* Find the library that holds an address, and whose index, unless it is damaged, says that pages around it went. */
 static int find_library(uintptr_t address, Library *library) {
     /* Another thread may be unloading an object: only the one that holds the address is sure to be still mapped. */
-    for (const struct link_map *object = first_object(); object; object = object->l_next) {
+    FOR_EACH_OBJECT(object) {
         if (address - object->l_addr >= (uintptr_t)object->l_ld - object->l_addr || !open_library(object, library))
             continue;
         uint64_t within = address - object->l_addr;
@@ -111,8 +111,7 @@ static void give_up(const Library *library, uintptr_t address, const char *why) 
     at = append_text(at, end, why);
     *at++ = '\n';
     kernel_call(SYS_write, 2, (long)line, at - line, 0, 0, 0);
-    struct sigaction standard = {.sa_handler = SIG_DFL};
-    sigaction(SIGABRT, &standard, NULL);
+    put_action(SIGABRT, (struct KernelAction){.handler = SIG_DFL});
     uint64_t none = 0;
     kernel_call(SYS_rt_sigprocmask, SIG_SETMASK, (long)&none, 0, 8, 0, 0);
     long process = kernel_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
@@ -269,10 +268,11 @@ __asm__(".symver dlopen, dlopen@GLIBC_2.17");
 
 /* Say whether another copy of this library is at work: two layers may bring one each. It finds our libraries, too. */
 static int another_runtime_serves(void) {
-    struct sigaction action;
-    sigaction(SIGSEGV, NULL, &action);
-    uintptr_t handler = (uintptr_t)action.sa_handler;
-    for (const struct link_map *object = first_object(); object; object = object->l_next)
+    struct KernelAction action;
+    get_action(SIGSEGV, &action);
+    uintptr_t handler = (uintptr_t)action.handler;
+    if (handler == (uintptr_t)on_fault) return 0;
+    FOR_EACH_OBJECT(object)
         if (handler - object->l_addr < (uintptr_t)object->l_ld - object->l_addr && is_runtime(object)) return 1;
     return 0;
 }
@@ -282,7 +282,7 @@ static int look_at_objects(struct dl_phdr_info *first, size_t size, void *nothin
     Library library;
     (void)first, (void)size, (void)nothing;
     divert_all();
-    for (const struct link_map *object = first_object(); object; object = object->l_next) {
+    FOR_EACH_OBJECT(object) {
         char room[4096];
         if (open_library(object, &library) && index_is_whole(&library) && library.index->store && !library.state->store)
             open_store(&library, room, sizeof room); /* a problem is told when a page is needed */
@@ -293,6 +293,24 @@ static int look_at_objects(struct dl_phdr_info *first, size_t size, void *nothin
 /* Under the lock of dl_iterate_phdr: without it another thread could unload an object while it is read. */
 static void after_load(void) { dl_iterate_phdr(look_at_objects, NULL); }
 
+static void nothing(void) {}
+
+/* IFUNC resolvers of compacted libraries run while the loader relocates, before any constructor. All that depend on
+ * this library are relocated after it, and the loader calls this, a resolver too, while it relocates this one.
+ *
+ * Only where it is needed: should the load fail after this, the handler would stay behind without its code. */
+static void (*serve_early(void))(void) {
+    Library library;
+    int needed = 0;
+    find_loaded_objects();
+    FOR_EACH_OBJECT(object)
+        needed |= open_library(object, &library) && index_is_whole(&library) && library.index->early;
+    if (needed && !another_runtime_serves()) take_faults();
+    return nothing;
+}
+
+static void early(void) __attribute__((ifunc("serve_early")));
+
 __attribute__((constructor)) static void begin(int count, char **arguments, char **environment) {
     static const char variable[] = "LAYER_MINIMIZER_COLD_LOG=";
     (void)count, (void)arguments;
@@ -301,6 +319,7 @@ __attribute__((constructor)) static void begin(int count, char **arguments, char
         while (variable[i] && (*at)[i] == variable[i]) i++;
         if (!variable[i]) append_text(log_path, log_path + sizeof log_path - 1, *at + i);
     }
+    early();
     find_loaded_objects();
     if (another_runtime_serves()) return;
     real_dlopen = dlopen;

@@ -50,16 +50,13 @@ static enum Access access_of(const ucontext_t *context, uintptr_t address) {
 #endif
 }
 
-static void real_action(int number, const struct sigaction *action) { sigaction(number, action, NULL); }
-
 /* Hand a fault to the program as the kernel would have done. */
 static void pass_on(int number, siginfo_t *fault, void *context) {
     struct sigaction action = *program_action();
     int sent = fault->si_code <= 0; /* by kill(2) and the like: no instruction will fault again */
     if (!(action.sa_flags & SA_SIGINFO) && (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)) {
         if (sent && action.sa_handler == SIG_IGN) return;
-        struct sigaction standard = {.sa_handler = SIG_DFL};
-        real_action(number, &standard);
+        put_action(number, (struct KernelAction){.handler = SIG_DFL});
         if (sent) {
             long process = kernel_call(SYS_getpid, 0, 0, 0, 0, 0, 0), thread = kernel_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
             kernel_call(SYS_tgkill, process, thread, number, 0, 0, 0);
@@ -88,14 +85,21 @@ static void on_fault(int number, siginfo_t *fault, void *context) {
     pass_on(number, fault, context);
 }
 
-/* Put our handler in front, wherever it was not. */
+/* Put our handler in front, wherever it was not. Needs nothing that the loader has to relocate. */
 static void take_faults(void) {
-    struct sigaction before, ours = {.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK | SA_RESTART};
-    ours.sa_sigaction = on_fault;
-    sigaction(SIGSEGV, NULL, &before);
-    if ((before.sa_flags & SA_SIGINFO) && before.sa_sigaction == on_fault) return;
-    set_program_action(&before);
-    sigaction(SIGSEGV, &ours, NULL);
+    struct KernelAction before;
+    unsigned char present;
+    get_action(SIGSEGV, &before);
+    if (before.handler == (void *)on_fault) return;
+    struct sigaction theirs = {.sa_handler = (sighandler_t)before.handler};
+    theirs.sa_flags = (int)(before.flags & ~(unsigned long)KERNEL_SA_RESTORER);
+    *(uint64_t *)&theirs.sa_mask = before.mask;
+    uintptr_t page = (uintptr_t)before.handler & ~(system_page_size - 1);
+    /* A handler whose library was unloaded is none. */
+    if (page && failed(kernel_call(SYS_mincore, (long)page, 1, (long)&present, 0, 0, 0))) theirs.sa_handler = SIG_DFL;
+    set_program_action(&theirs);
+    unsigned long flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK | SA_RESTART;
+    put_action(SIGSEGV, (struct KernelAction){.handler = (void *)on_fault, .flags = flags});
 }
 
 /* ---- what the program's calls are diverted to ---- */
@@ -200,7 +204,7 @@ enum { SLOT = R_AARCH64_JUMP_SLOT, DATA = R_AARCH64_GLOB_DAT };
 static int in_relro(const struct link_map *object, uintptr_t page) {
     size_t count = 0;
     const ElfW(Phdr) *headers = object_headers(object, &count);
-    uintptr_t page_mask = ~(getauxval(AT_PAGESZ) - 1);
+    uintptr_t page_mask = ~(system_page_size - 1);
     for (size_t i = 0; headers && i < count; i++) {
         if (headers[i].p_type != PT_GNU_RELRO) continue;
         uintptr_t start = object->l_addr + headers[i].p_vaddr, end = start + headers[i].p_memsz;
@@ -212,12 +216,12 @@ static int in_relro(const struct link_map *object, uintptr_t page) {
 
 static void write_slot(const struct link_map *object, uintptr_t slot, void *value) {
     if (*(void **)slot == value) return;
-    uintptr_t page_size = getauxval(AT_PAGESZ), page = slot & ~(page_size - 1);
+    uintptr_t page = slot & ~(system_page_size - 1);
+    long size = (long)system_page_size;
     int closed = in_relro(object, page);
-    if (closed && failed(kernel_call(SYS_mprotect, (long)page, (long)page_size, PROT_READ | PROT_WRITE, 0, 0, 0)))
-        return;
+    if (closed && failed(kernel_call(SYS_mprotect, (long)page, size, PROT_READ | PROT_WRITE, 0, 0, 0))) return;
     __atomic_store_n((void **)slot, value, __ATOMIC_RELEASE);
-    if (closed == 1) kernel_call(SYS_mprotect, (long)page, (long)page_size, PROT_READ, 0, 0, 0);
+    if (closed == 1) kernel_call(SYS_mprotect, (long)page, size, PROT_READ, 0, 0, 0);
 }
 
 /* Say whether the loader has filled in a slot. The list of objects may hold one that is just being loaded: what is
@@ -294,9 +298,11 @@ static int is_new_object(const struct link_map *object, size_t position) {
 /* Divert the calls of all objects that are new since the last time, and put our handler in front again. */
 static void divert_all(void) {
     size_t position = 0;
-    for (const struct link_map *object = first_object(); object; object = object->l_next, position++)
+    FOR_EACH_OBJECT(object) {
         if (is_new_object(object, position) && !is_runtime(object) && !divert(object))
             seen_objects[position].dynamic = NULL; /* again the next time */
+        position++;
+    }
     /* What lay behind was unloaded, and may be loaded again at the same place. */
     for (; position < sizeof seen_objects / sizeof *seen_objects && seen_objects[position].object; position++)
         seen_objects[position].object = NULL;

@@ -40,6 +40,40 @@ static inline long kernel_call(long number, long a, long b, long c, long d, long
 /* Results from -4095 to -1 are error numbers. */
 static inline int failed(long result) { return result < 0 && result >= -4095; }
 
+/* What rt_sigaction takes: the C library's sigaction is not relocated yet where this is first needed. */
+struct KernelAction {
+    void *handler;
+    unsigned long flags;
+    void *restorer;
+    uint64_t mask;
+};
+#define KERNEL_SA_RESTORER 0x04000000
+
+#if defined(__x86_64__)
+/* How a handler returns. Unwinders and debuggers know a signal's frame by exactly these bytes. */
+__asm__(".pushsection .text\n"
+        ".type return_from_signal, @function\n"
+        "nop\n"
+        "return_from_signal:\n"
+        "mov $15, %rax\n"
+        "syscall\n"
+        ".size return_from_signal, . - return_from_signal\n"
+        ".popsection\n");
+extern char return_from_signal[] __attribute__((visibility("hidden")));
+#endif
+
+static inline void get_action(int number, struct KernelAction *action) {
+    kernel_call(SYS_rt_sigaction, number, 0, (long)action, sizeof action->mask, 0, 0);
+}
+
+static inline void put_action(int number, struct KernelAction action) {
+#if defined(__x86_64__)
+    action.flags |= KERNEL_SA_RESTORER;
+    action.restorer = return_from_signal;
+#endif
+    kernel_call(SYS_rt_sigaction, number, (long)&action, 0, sizeof action.mask, 0, 0);
+}
+
 static inline void *map_memory(size_t size) {
     long at = kernel_call(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return failed(at) ? NULL : (void *)at;
