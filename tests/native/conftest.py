@@ -1,11 +1,13 @@
 """What the tests of the native parts share: the C parts, a library with a bit of everything, and its compaction."""
 
 import json
+import os
 import random
 import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from layer_minimizer.native import coldstore, compact, shrink
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "layer_minimizer" / "native" / "src"
+FASTAI = ROOT / "examples" / "fastai_vision"
 FUNCTIONS = 300
 LINKS = 40  # functions of the C++ chain
 SECONDS = 60
@@ -110,7 +113,7 @@ __thread int visits = 5;
 static int built;
 static char aligned_room[64] __attribute__((aligned(64)));
 __attribute__((constructor)) PLACED static void construct(void) { built = 42; }
-PLACED static void *decide(void *answer) { return answer; }
+PLACED __attribute__((section(".text.unlikely"))) static void *decide(void *answer) { return answer; }
 """
 _C_TAIL = """
 int call(int n, int x) { return table[n](x); }
@@ -310,3 +313,64 @@ def same_behaviour(original: Path, trees: Sequence[Tree]) -> None:
     assert wanted[0] == [expected(n, 7) for n in range(FUNCTIONS)]
     assert wanted[2:7] == [42, 5 + FUNCTIONS, 1001, 1002, 0]
     assert wanted[7] == [1001 * (n + 1) for n in range(LINKS)] + [LINKS]
+
+
+# ---- real packages ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """An environment's Python, its packages, and the same packages with a layer's libraries in their place."""
+
+    python: Path
+    original: Path
+    mixed: Path
+    libraries: tuple[str, ...]
+
+    def run(self, script: str, packages: Path, *arguments: object, **variables: str) -> str:
+        """Run a program of this folder on the original or on the mixed packages; give what it prints."""
+        # Without its site-packages: the folder that is named is all that the interpreter finds.
+        command = [self.python, "-I", "-S", "-B", Path(__file__).with_name(script), packages, *arguments]
+        done = subprocess.run(
+            list(map(str, command)),
+            env={**os.environ, **variables},
+            text=True,
+            capture_output=True,
+            timeout=900,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:] or done.returncode
+        return done.stdout
+
+
+def stack_of(python: Path, layer: Path, mixed: Path) -> Stack:
+    original = next((python.parent.parent / "lib").glob("python3.*/site-packages"))
+    shutil.copytree(original, mixed, copy_function=os.symlink, ignore=shutil.ignore_patterns("__pycache__"))
+    libraries = []
+    with zipfile.ZipFile(layer) as archive:
+        for name in archive.namelist():
+            library = name.split("/site-packages/", 1)[1]
+            path = mixed / library
+            if ".so" in path.name:
+                path.unlink(missing_ok=True)
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(archive.read(name))
+                libraries.append(library)
+    return Stack(python, original, mixed, tuple(libraries))
+
+
+@pytest.fixture(scope="session")
+def fastai_stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """The example's environment and its layer, in which all libraries are compacted for one small workload."""
+    folder = tmp_path_factory.mktemp("fastai")
+    layer = folder / "layer.zip"
+    done = subprocess.run(
+        [FASTAI / "run.sh", "--native", "on", "--cold", "keep", "--max-size", "400MB", "--output", layer],
+        env={**os.environ, "MINIMIZE": str(Path(sys.executable).with_name("minimize"))},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    line = next(line for line in done.stderr.splitlines() if " the environment " in line)
+    return stack_of(Path(line.split(" the environment ")[1]) / "bin/python", layer, folder / "mixed")

@@ -1,7 +1,6 @@
 """Does things with torch, numpy, scipy, pandas, scikit-learn and Pillow that the example's events never do.
 
-usage: python operations.py FOLDER_OF_PACKAGES. Prints a line an operation: a digest of its result, or its error. Runs
-once on the original packages and once on those of a layer; the lines must be the same.
+usage: python operations.py FOLDER_OF_PACKAGES WAY. See ways.py.
 """
 
 import faulthandler
@@ -10,8 +9,10 @@ import io
 import os
 import sys
 import threading
+from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
+sys.path.append(str(Path(__file__).parent))
 faulthandler.enable()  # takes SIGSEGV for itself, as many programs do
 
 import numpy as np
@@ -35,6 +36,7 @@ import sklearn.neighbors
 import sklearn.svm
 import sklearn.tree
 import torch
+import ways
 from PIL import Image, ImageFilter
 from torch import nn
 
@@ -54,6 +56,13 @@ def saved(kind):
     out = io.BytesIO()
     IMAGE.save(out, kind)
     return np.asarray(Image.open(io.BytesIO(out.getvalue())).convert("RGB"))
+
+
+def filled(module):
+    """Give a module parameters that do not depend on how many were made before."""
+    for at, parameter in enumerate(module.parameters()):
+        parameter.data = torch.linspace(-0.5, 0.3 + at / 9, parameter.numel()).sin().view_as(parameter)
+    return module
 
 
 def gradient():
@@ -94,9 +103,9 @@ OPERATIONS = {
     "cholesky": lambda: torch.linalg.cholesky(A @ A.T + 40 * torch.eye(40)),
     "fft": lambda: torch.fft.fft2(A).abs(),
     "stft": lambda: torch.stft(A.flatten(), 32, return_complex=True, window=torch.ones(32)).abs(),
-    "lstm": lambda: nn.LSTM(8, 16)(torch.ones(5, 3, 8))[0],
-    "gru": lambda: nn.GRU(8, 16)(torch.ones(5, 3, 8))[0],
-    "transformer": lambda: nn.TransformerEncoderLayer(16, 2, batch_first=True).eval()(torch.ones(1, 3, 16)),
+    "lstm": lambda: filled(nn.LSTM(8, 16))(torch.ones(5, 3, 8))[0],
+    "gru": lambda: filled(nn.GRU(8, 16))(torch.ones(5, 3, 8))[0],
+    "transformer": lambda: filled(nn.TransformerEncoderLayer(16, 2, batch_first=True)).eval()(torch.ones(1, 3, 16)),
     "conv1d": lambda: F.conv1d(B[:, :, 0], torch.ones(2, 3, 3)),
     "conv3d": lambda: F.conv3d(torch.ones(1, 1, 6, 6, 6), torch.ones(2, 1, 3, 3, 3)),
     "transposed": lambda: F.conv_transpose2d(B, torch.ones(3, 2, 3, 3)),
@@ -117,7 +126,7 @@ OPERATIONS = {
     "complex": lambda: (torch.complex(A, A) @ torch.complex(A, A)).abs(),
     "einsum": lambda: torch.einsum("ij,jk,kl->il", A, A, A),
     "gradient": gradient,
-    "jit": lambda: torch.jit.script(nn.Linear(3, 3))(torch.ones(2, 3)),
+    "jit": lambda: torch.jit.script(filled(nn.Linear(3, 3)))(torch.ones(2, 3)),
     "jit trace": lambda: torch.jit.trace(lambda x: x.sin() + 1, torch.ones(3))(torch.ones(4)),
     "adam": lambda: torch.optim.Adam([p := nn.Parameter(torch.ones(3))]).step() or p,
     "vmap": lambda: torch.func.vmap(torch.sin)(A),
@@ -187,9 +196,4 @@ def digest(value):
     return repr(value)
 
 
-for name, operation in OPERATIONS.items():
-    try:
-        result = digest(operation())
-    except Exception as error:  # noqa: BLE001 - errors are results, too
-        result = f"{type(error).__name__}: {str(error).splitlines()[0][:80]}"
-    print(f"{name}: {result}", flush=True)
+ways.go(OPERATIONS, digest)

@@ -293,6 +293,12 @@ static int look_at_objects(struct dl_phdr_info *first, size_t size, void *nothin
 /* Under the lock of dl_iterate_phdr: without it another thread could unload an object while it is read. */
 static void after_load(void) { dl_iterate_phdr(look_at_objects, NULL); }
 
+/* They may have been blocked before there was a way to prevent it. */
+static void unblock_faults(void) {
+    uint64_t faults = 1ULL << (SIGSEGV - 1);
+    kernel_call(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&faults, 0, 8, 0, 0);
+}
+
 static void nothing(void) {}
 
 /* IFUNC resolvers of compacted libraries run while the loader relocates, before any constructor. All that depend on
@@ -304,8 +310,11 @@ static void (*serve_early(void))(void) {
     int needed = 0;
     find_loaded_objects();
     FOR_EACH_OBJECT(object)
-        needed |= open_library(object, &library) && index_is_whole(&library) && library.index->early;
-    if (needed && !another_runtime_serves()) take_faults();
+        needed |= open_library(object, &library) && (!index_is_whole(&library) || library.index->early);
+    if (needed && !another_runtime_serves()) {
+        unblock_faults();
+        take_faults();
+    }
     return nothing;
 }
 
@@ -323,7 +332,6 @@ __attribute__((constructor)) static void begin(int count, char **arguments, char
     find_loaded_objects();
     if (another_runtime_serves()) return;
     real_dlopen = dlopen;
-    uint64_t faults = 1ULL << (SIGSEGV - 1); /* blocked before there was a way to prevent it */
-    kernel_call(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&faults, 0, 8, 0, 0);
+    unblock_faults();
     after_load();
 }
