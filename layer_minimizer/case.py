@@ -57,7 +57,7 @@ class Settings:
     max_size: int | None = None
     tolerance: float = 0.0
     timeout: float = DEFAULT_TIMEOUT
-    native: str = "off"
+    native: str = "on"
     cold: Cold = Cold.KEEP
     runtime_library: str = ""
 

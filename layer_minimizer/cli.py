@@ -99,10 +99,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     native = parser.add_argument_group("shared libraries")
     native.add_argument(
-        "--native", choices=("on", "off"), default="off", help="on: ship the pages that are used; default: %(default)s"
+        "--native", choices=("on", "off"), default="on", help="off: ship libraries whole; default: the pages in use"
     )
     native.add_argument(
-        "--cold", choices=[str(cold) for cold in Cold], default="keep", help="what becomes of the other pages"
+        "--cold",
+        choices=[str(cold) for cold in Cold],
+        default="keep",
+        help="pages not in use: keep them compressed, drop them, auto: keep what --max-size allows; default: keep",
     )
     native.add_argument("--runtime-library", default="", metavar="FILE", help="the runtime for another architecture")
     result = parser.add_argument_group("what comes out")

@@ -435,7 +435,8 @@ class Library:
     """What became of a shared library; all sizes in bytes.
 
     ``file`` is its original size, ``mapped`` what the loader maps of it, ``hot`` how much of that stays, ``shipped``
-    the size in the layer, ``cold`` that of its compressed store, ``problem`` why it is shipped whole.
+    the size in the layer, ``cold`` that of its compressed store, ``dropped`` what no store brings back, ``problem`` why
+    it is shipped whole.
     """
 
     path: str
@@ -444,6 +445,7 @@ class Library:
     hot: int
     shipped: int
     cold: int
+    dropped: int
     problem: str
 
 

@@ -18,7 +18,7 @@ from layer_minimizer.errors import PackError, VerifyError
 from layer_minimizer.explain import explain
 from layer_minimizer.model import KeepPlan, Proof
 from layer_minimizer.native import parts
-from layer_minimizer.native.shrink import Cold, Shrinker
+from layer_minimizer.native.shrink import Cold, Offer, Shrinker
 from layer_minimizer.report import Report
 
 if TYPE_CHECKING:
@@ -252,6 +252,14 @@ def _refuse_unsteady(trial: verifier.Trial, scratch: Path) -> None:
         )
 
 
+def _least_likely(offers: list[Offer], excess: int) -> Iterator[Offer]:
+    """Give offers of ``excess`` bytes together, the least likely to be needed first; all of them where that is less."""
+    for offer in sorted(offers, key=lambda offer: (offer.likelihood, -offer.size, offer.path, offer.chunk)):
+        if excess > 0:
+            excess -= offer.size
+            yield offer
+
+
 def _pack(case: Case, plan: KeepPlan, part: Path, folder: Path, shrinker: Shrinker | None) -> LayerArchive:
     if shrinker is None:
         case.settings.budget.check(plan)  # before anything is copied
@@ -260,7 +268,8 @@ def _pack(case: Case, plan: KeepPlan, part: Path, folder: Path, shrinker: Shrink
         place = shrinker.place if shrinker else None
         sizes = packager.stage(plan, case.inventory, folder, case.settings.layout, place)
         excess = sizes.total() - case.settings.budget.limit
-        if shrinker and case.settings.cold is Cold.AUTO and excess > 0 and shrinker.give_up(excess):
+        if shrinker and case.settings.cold is Cold.AUTO and excess > 0:
+            shrinker.drop(_least_likely(shrinker.offers(), excess))
             shutil.rmtree(folder)
             sizes = packager.stage(plan, case.inventory, folder, case.settings.layout, place)
         case.settings.budget.check_sizes(sizes)

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from layer_minimizer.native import hotness
 from layer_minimizer.native.elf_image import (
-    DYNAMIC_BYTES,
-    HEADER_BYTES,
     SEGMENT_BYTES,
     ElfImage,
     Right,
@@ -29,7 +27,7 @@ from layer_minimizer.native.elf_image import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 CHUNK_BYTES = 128 * 1024
 # Every PT_LOAD costs the loader a system call and 56 bytes of its stack; few threads have stacks of under a megabyte.
@@ -154,59 +152,74 @@ def rewrite(parts: Split, *, name: str, runtime: str, store: str, packed: Sequen
         parts: the library's pages, split.
         name: the library's name for messages.
         runtime: the DT_NEEDED entry for the runtime, for instance ``$ORIGIN/../layer_minimizer.libs/liblayercold.so``.
-        store: path of the store relative to the library's folder; empty when the cold pages are dropped.
-        packed: the chunks of ``parts`` as they lie in the store, one after the other.
+        store: path of the store relative to the library's folder; empty when all cold pages are dropped.
+        packed: the chunks of ``parts`` as they lie in the store, one after the other; one without data is dropped.
     """
-    image, page = parts.image, parts.image.page_size
-    out = bytearray()
-    offsets: list[tuple[Segment, int]] = []  # where a range of addresses lies in the new file
-
-    def append(blob: bytes | memoryview, lead: int = 0) -> int:
-        out.extend(bytes(-len(out) % page + lead))
-        at = len(out)
-        out.extend(blob)
-        return at
-
-    moved = _moved_strings(image)
-    loads = []
-    for segment in sorted(image.loads, key=lambda s: (s.offset != 0, s.address)):
-        loads += list(_pieces(parts, segment, moved, append, offsets))
-    loads.sort(key=lambda s: s.address)
+    image = parts.image
+    out = _File(image.page_size)
+    pieces = _all_pieces(parts, out)
     others = [s for s in image.segments if s.type not in (SegmentType.LOAD, SegmentType.PHDR, SegmentType.DYNAMIC)]
-    table_bytes = SEGMENT_BYTES * (len(loads) + len(others) + 4)
-
-    strings = bytes(image.read(image.value(Tag.STRTAB) or 0, image.value(Tag.STRSZ) or 0)) + runtime.encode() + b"\0"
-    strings_at = table_bytes
-    index_at = -(-(strings_at + len(strings)) // 8) * 8
-    index = _index(parts, name, store, packed)
-    closed_bytes = -(-(index_at + len(index)) // page) * page
-    top = _free_address(image, len(out))
-    dynamic_at = top + closed_bytes
-    dynamic_bytes = DYNAMIC_BYTES * (len(image.dynamic) + 3)
-
-    entries = [(Tag.NEEDED, len(strings) - len(runtime) - 1), *_without_moved(image, top + strings_at, len(strings))]
-    dynamic = pack_dynamic([*entries, (Tag.COLD_INDEX, top + index_at)])
-    closed = bytearray(closed_bytes)
-    closed[strings_at : strings_at + len(strings)] = strings
-    closed[index_at : index_at + len(index)] = index
-    table_offset = append(bytes(closed))
-    dynamic_offset = append(dynamic)
-    open_bytes = dynamic_bytes + _STATE_BYTES + len(parts.chunks)
+    # Four more: where the table lies, what is appended read-only and writable, and the dynamic section's place.
+    table_bytes = SEGMENT_BYTES * (len(pieces) + len(others) + 4)
+    top = _free_address(image, len(out.data))
+    closed = _Closed(image, top, table_bytes, runtime, _index(parts, name, store, packed))
+    dynamic = closed.dynamic()
+    table_offset = out.append(closed.data)
+    dynamic_at, dynamic_offset = top + len(closed.data), out.append(dynamic)
+    open_bytes = len(dynamic) + _STATE_BYTES + len(parts.chunks)
     align = max(s.align for s in image.loads)
-    loads.append(Segment(SegmentType.LOAD, Right.READ, table_offset, top, closed_bytes, closed_bytes, align))
-    loads.append(
-        Segment(SegmentType.LOAD, Right.READ | Right.WRITE, dynamic_offset, dynamic_at, len(dynamic), open_bytes, page)
-    )
+    size = len(closed.data)
     table = [
         Segment(SegmentType.PHDR, Right.READ, table_offset, top, table_bytes, table_bytes, 8),
-        *loads,
+        *pieces,
+        Segment(SegmentType.LOAD, Right.READ, table_offset, top, size, size, align),
+        Segment(SegmentType.LOAD, 6, dynamic_offset, dynamic_at, len(dynamic), open_bytes, image.page_size),
         Segment(SegmentType.DYNAMIC, 6, dynamic_offset, dynamic_at, len(dynamic), len(dynamic), 8),
-        *(_elsewhere(segment, offsets) for segment in others),
+        *(_elsewhere(segment, pieces) for segment in others),
     ]
-    packed_table = b"".join(segment.pack() for segment in table)
-    out[table_offset : table_offset + len(packed_table)] = packed_table
-    out[:HEADER_BYTES] = pack_header(image, table_offset, len(table))
-    return bytes(out)
+    out.put(table_offset, b"".join(segment.pack() for segment in table))
+    out.put(0, pack_header(image, table_offset, len(table)))
+    return bytes(out.data)
+
+
+@dataclass(slots=True)
+class _File:
+    """The file that is written, in whole pages."""
+
+    page_size: int
+    data: bytearray = field(default_factory=bytearray)
+
+    def append(self, blob: bytes | bytearray | memoryview, lead: int = 0) -> int:
+        """Add bytes ``lead`` behind the start of a page; give their offset."""
+        self.data.extend(bytes(-len(self.data) % self.page_size + lead))
+        at = len(self.data)
+        self.data.extend(blob)
+        return at
+
+    def put(self, offset: int, blob: bytes) -> None:
+        """Write over what is there."""
+        self.data[offset : offset + len(blob)] = blob
+
+
+class _Closed:
+    """What is appended and never written to: room for the program headers, the dynamic strings, the index."""
+
+    def __init__(self, image: ElfImage, top: int, table_bytes: int, runtime: str, index: bytes) -> None:
+        strings = bytes(image.read(image.value(Tag.STRTAB) or 0, image.value(Tag.STRSZ) or 0))
+        self._image = image
+        self._needed = len(strings)
+        self._strings = (top + table_bytes, len(strings) + len(runtime) + 1)
+        index_at = -(-sum((table_bytes, self._strings[1])) // 8) * 8
+        self._index_at = top + index_at
+        self.data = bytes(table_bytes) + strings + runtime.encode() + b"\0"
+        self.data += bytes(index_at - len(self.data)) + index
+        self.data += bytes(-len(self.data) % image.page_size)
+
+    def dynamic(self) -> bytes:
+        """Give the dynamic section that names the runtime first, and points to what has moved."""
+        moved = {int(Tag.STRTAB): self._strings[0], int(Tag.STRSZ): self._strings[1]}
+        entries = [(tag, moved.get(tag, value)) for tag, value in self._image.dynamic]
+        return pack_dynamic([(Tag.NEEDED, self._needed), *entries, (Tag.COLD_INDEX, self._index_at)])
 
 
 def _free_address(image: ElfImage, offset: int) -> int:
@@ -227,18 +240,16 @@ def _moved_strings(image: ElfImage) -> Run:
     return Run(first, max(0, stop - first), executable=False)
 
 
-def _without_moved(image: ElfImage, strings_at: int, strings_size: int) -> list[tuple[int, int]]:
-    moved = {int(Tag.STRTAB): strings_at, int(Tag.STRSZ): strings_size}
-    return [(tag, moved.get(tag, value)) for tag, value in image.dynamic]
+def _all_pieces(parts: Split, out: _File) -> list[Segment]:
+    """Write the hot pages, the ELF header first; give the entries of all pieces, by rising address."""
+    moved = _moved_strings(parts.image)
+    pieces: list[Segment] = []
+    for segment in sorted(parts.image.loads, key=lambda s: (s.offset != 0, s.address)):
+        pieces += _pieces(parts, segment, moved, out)
+    return sorted(pieces, key=lambda piece: piece.address)
 
 
-def _pieces(
-    parts: Split,
-    segment: Segment,
-    moved: Run,
-    append: Callable[[bytes | memoryview, int], int],
-    offsets: list[tuple[Segment, int]],
-) -> Iterable[Segment]:
+def _pieces(parts: Split, segment: Segment, moved: Run, out: _File) -> Iterator[Segment]:
     """Cut one PT_LOAD into hot pieces with bytes and cold ones without."""
     page = parts.image.page_size
     floor = segment.address // page
@@ -252,21 +263,19 @@ def _pieces(
         if stop > at:
             in_file = max(0, min(stop, segment.address + segment.file_size) - at)
             start = segment.offset + at - segment.address
-            offset = append(parts.image.data[start : start + in_file], at % page)
-            piece = Segment(SegmentType.LOAD, segment.flags, offset, at, in_file, stop - at, page)
-            offsets.append((piece, offset))
-            yield piece
+            offset = out.append(parts.image.data[start : start + in_file], at % page)
+            yield Segment(SegmentType.LOAD, segment.flags, offset, at, in_file, stop - at, page)
         if run.pages:
             end = min(run.stop * page, segment.end)
             yield Segment(SegmentType.LOAD, 0, 0, run.page * page, 0, end - run.page * page, page)
             at = end
 
 
-def _elsewhere(segment: Segment, offsets: list[tuple[Segment, int]]) -> Segment:
+def _elsewhere(segment: Segment, pieces: Iterable[Segment]) -> Segment:
     """Point a program header to where its bytes now lie; 0 when they are not in the file."""
-    for piece, offset in offsets:
-        if piece.address <= segment.address < piece.end:
-            return replace(segment, offset=offset + segment.address - piece.address)
+    for piece in pieces:
+        if piece.flags and piece.address <= segment.address < piece.end:
+            return replace(segment, offset=piece.offset + segment.address - piece.address)
     return replace(segment, offset=0)
 
 

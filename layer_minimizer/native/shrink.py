@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import zlib
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
@@ -13,7 +15,7 @@ from layer_minimizer.native import coldstore, compact
 from layer_minimizer.native.elf_image import NotUnderstoodError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 # Beside the packages, as auditwheel's folders are.
@@ -50,6 +52,16 @@ def shared_by_copies(hot: Mapping[str, frozenset[int]], sources: Mapping[str, Pa
     return shared
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A chunk of a cold store that could be dropped: how likely it is to be needed (0 to 1), and its bytes."""
+
+    likelihood: float
+    size: int
+    path: str
+    chunk: int
+
+
 @dataclass(slots=True)
 class Shrinker:
     """Compacts the libraries of a layer. ``hot`` are the touched pages of those that the trace watched.
@@ -63,6 +75,7 @@ class Shrinker:
     scratch: Path
     reports: dict[str, Library] = field(default_factory=dict)
     sources: dict[str, Path] = field(default_factory=dict)
+    _offers: dict[str, tuple[Offer, ...]] = field(default_factory=dict)
 
     def place(self, path: str, source: Path, top: Path) -> int:
         """Write the library ``path`` compacted below ``top``; give its bytes, 0 when it must be shipped as it is.
@@ -74,7 +87,7 @@ class Shrinker:
             return 0
         if path not in self.reports:
             self.sources[path] = source
-            self.reports[path] = self._make(path, keep=self.cold is not Cold.DROP)
+            self._make(path)
         report = self.reports[path]
         if report.problem:
             return 0
@@ -89,45 +102,83 @@ class Shrinker:
             written += self.runtime.stat().st_size
         return written
 
-    def give_up(self, excess: int) -> bool:
-        """Drop cold stores of at least ``excess`` bytes; False when all of them together are less.
+    def offers(self) -> list[Offer]:
+        """Give the chunks that are in the stores now."""
+        return [offer for path in sorted(self._offers) for offer in self._offers[path]]
 
-        Those of libraries that the run did not touch at all go first, then the largest: so most libraries stay whole.
-        """
-        stored = sorted((r for r in self.reports.values() if r.cold), key=lambda r: (bool(self.hot[r.path]), -r.cold))
-        if sum(report.cold for report in stored) < excess:
-            return False
-        for report in stored:
-            if excess > 0:
-                excess -= report.cold
-                self.reports[report.path] = self._make(report.path, keep=False)
-        return True
+    def drop(self, offers: Iterable[Offer]) -> None:
+        """Write the libraries of these chunks anew, without them."""
+        gone: dict[str, set[int]] = {}
+        for offer in offers:
+            gone.setdefault(offer.path, set()).add(offer.chunk)
+        for path, chunks in gone.items():
+            stored = _store_of(self.scratch / path).read_bytes()
+            parts = compact.split(self.sources[path].read_bytes(), self.hot[path])
+            packed = coldstore.without_data(parts)
+            at = 0
+            for offer in self._offers[path]:
+                if offer.chunk not in chunks:
+                    raw = zlib.crc32(parts.raw(parts.chunks[offer.chunk]))
+                    packed[offer.chunk] = compact.PackedChunk(stored[at : at + offer.size], raw)
+                at += offer.size
+            self._write(path, parts, packed)
 
-    def _make(self, path: str, *, keep: bool) -> Library:
-        made = self.scratch / path
+    def _make(self, path: str) -> None:
         data = self.sources[path].read_bytes()
         try:
             parts = compact.split(data, self.hot[path])
         except NotUnderstoodError as exc:
-            return Library(path, len(data), 0, 0, len(data), 0, f"shipped whole: {exc}")
+            self.reports[path] = Library(path, len(data), 0, 0, len(data), 0, 0, f"shipped whole: {exc}")
+            return
         mapped = sum(s.memory_size for s in parts.image.loads)
         if len(data) - sum(s.file_size for s in parts.image.loads) + parts.cold_bytes < _WORTH_BYTES:
-            return Library(path, len(data), mapped, mapped, len(data), 0, "shipped whole: there is little to leave out")
+            problem = "shipped whole: there is little to leave out"
+            self.reports[path] = Library(path, len(data), mapped, mapped, len(data), 0, 0, problem)
+            return
+        whole = self.cold is not Cold.DROP
+        self._write(path, parts, coldstore.pack_chunks(parts) if whole else coldstore.without_data(parts))
+
+    def _write(self, path: str, parts: compact.Split, packed: Sequence[compact.PackedChunk]) -> None:
+        made = self.scratch / path
+        store = b"".join(chunk.data for chunk in packed)
         up = "../" * path.count("/")
-        packed = coldstore.pack_chunks(parts) if keep else coldstore.without_data(parts)
         small = compact.rewrite(
             parts,
             name=path,
             runtime=f"$ORIGIN/{up}{FOLDER}/{RUNTIME}",
-            store=f"{up}{FOLDER}/{_store_name(path)}" if keep else "",
+            store=f"{up}{FOLDER}/{_store_name(path)}" if store else "",
             packed=packed,
         )
         made.parent.mkdir(parents=True, exist_ok=True)
         made.write_bytes(small)
-        store = b"".join(chunk.data for chunk in packed)
-        if keep:
-            _store_of(made).write_bytes(store)
-        return Library(path, len(data), mapped, mapped - parts.cold_bytes, len(small), len(store), "")
+        _store_of(made).write_bytes(store)
+        mapped = sum(s.memory_size for s in parts.image.loads)
+        pages = sum(chunk.pages for chunk, kept in zip(parts.chunks, packed, strict=True) if not kept.data)
+        dropped = pages * parts.image.page_size
+        file = self.sources[path].stat().st_size
+        self.reports[path] = Library(path, file, mapped, mapped - parts.cold_bytes, len(small), len(store), dropped, "")
+        likely = _likelihoods(parts, self.hot[path])
+        self._offers[path] = tuple(
+            Offer(likely[i], len(chunk.data), path, i) for i, chunk in enumerate(packed) if chunk.data
+        )
+
+
+def _likelihoods(parts: compact.Split, hot: frozenset[int]) -> list[float]:
+    """Guess for each chunk how likely it is that another input needs it.
+
+    Code near code that ran belongs to what is used; the tables that are not code serve every exception in the library.
+    Of a library that did not even load, nothing is likely.
+    """
+    pages = sorted(hot)
+    likely = []
+    for chunk in parts.chunks:
+        near = 0.0
+        for run in chunk.runs if pages else ():
+            at = bisect_left(pages, run.page)
+            distance = min(abs(page - run.page) for page in pages[max(0, at - 1) : at + 1])
+            near = max(near, 1 / (1 + distance) if run.executable else 0.5)
+        likely.append(near)
+    return likely
 
 
 def _store_of(made: Path) -> Path:

@@ -355,7 +355,7 @@ def stack_of(python: Path, layer: Path, mixed: Path) -> Stack:
                 path.unlink(missing_ok=True)
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(archive.read(name))
-                libraries.append(library)
+                libraries += [library] if not library.startswith(shrink.FOLDER) else []
     return Stack(python, original, mixed, tuple(libraries))
 
 

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -219,7 +220,8 @@ static void small_stack(void) {
     pthread_attr_t attributes;
     load(words[0]);
     pthread_attr_init(&attributes);
-    if (pthread_attr_setstacksize(&attributes, 65536)) fail("stack size");
+    size_t size = PTHREAD_STACK_MIN > 65536 ? PTHREAD_STACK_MIN : 65536;
+    if (pthread_attr_setstacksize(&attributes, size)) fail("stack size");
     pthread_create(&other, &attributes, check_alone, NULL);
     pthread_join(other, NULL);
 }

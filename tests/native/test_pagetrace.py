@@ -191,7 +191,7 @@ def test_a_run_on_hot_pages_alone_touches_no_cold_one(
     assert (done.returncode, done.stderr) == (0, "")
     done = kit.python(HEAD + LOAD + "use(range(300))", str(tree.library), SOME)
     assert done.returncode == -6
-    assert "its cold pages were dropped" in done.stderr
+    assert "it was dropped" in done.stderr
 
 
 def test_what_cannot_be_watched_is_named_with_the_reason(library: Path, tmp_path: Path) -> None:

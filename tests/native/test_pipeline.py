@@ -110,14 +110,28 @@ def test_dropped_cold_pages_end_the_process_by_name(place: Path) -> None:
     assert "dropped" in ended.stderr
 
 
-def test_auto_keeps_stores_as_far_as_the_size_allows(place: Path) -> None:
+def test_auto_keeps_what_is_likely_to_be_needed_as_far_as_the_size_allows(place: Path) -> None:
     kept, _ = make(place, "--cold", "keep")
     room = kept["layer"]["unzipped_bytes"]
+    (whole,) = kept["libraries"]
+    assert whole["dropped"] == 0
     same, _ = make(place, "--cold", "auto", "--max-size", str(room))
     assert same["libraries"] == kept["libraries"]
-    smaller, _ = make(place, "--cold", "auto", "--max-size", str(room - 1))
-    assert smaller["libraries"][0]["cold"] == 0
+
+    smaller, packages = make(place, "--cold", "auto", "--max-size", str(room - 1))
     assert smaller["layer"]["unzipped_bytes"] < room
+    (part,) = smaller["libraries"]
+    assert 0 < part["cold"] < whole["cold"]
+    assert 0 < part["dropped"] < whole["mapped"] - whole["hot"]
+    # The event's function is number 3: its neighbours stay, what is far from all that ran goes.
+    original = next((place / "env/lib").glob("python3*/site-packages"))
+    assert call(place, packages, 0).stdout == call(place, original, 0).stdout
+    ended = [done for which in range(10, 60, 5) if (done := call(place, packages, which)).returncode]
+    assert {done.returncode for done in ended} == {-6}
+    assert all("it was dropped" in done.stderr for done in ended)
+
+    none, _ = make(place, "--cold", "auto", "--max-size", str(room - whole["cold"]))
+    assert none["libraries"][0]["cold"] == 0
 
 
 def test_two_runs_give_the_same_bytes(place: Path) -> None:

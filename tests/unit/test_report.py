@@ -74,7 +74,7 @@ def test_the_json_has_the_names_of_format_1(report: Report) -> None:
 
 
 def test_compacted_libraries_count_with_what_they_ship(report: Report) -> None:
-    compacted = Library("big/a.so", 3_000_000, 2_500_000, 400_000, 500_000, 700_000, "")
+    compacted = Library("big/a.so", 3_000_000, 2_500_000, 400_000, 500_000, 700_000, 0, "")
     compacted_report = dataclasses.replace(
         report, proof=dataclasses.replace(report.proof, libraries=(compacted,), cold_faults=3)
     )
@@ -87,6 +87,7 @@ def test_compacted_libraries_count_with_what_they_ship(report: Report) -> None:
             "hot": 400_000,
             "shipped": 500_000,
             "cold": 700_000,
+            "dropped": 0,
             "problem": "",
         }
     ]

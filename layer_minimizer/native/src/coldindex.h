@@ -38,7 +38,7 @@ struct ColdRun {
 
 struct ColdChunk {
     uint64_t offset; /* in the store */
-    uint32_t packed; /* bytes; as many as the pages have: stored as they are */
+    uint32_t packed; /* bytes; as many as the pages have: stored as they are; none: dropped */
     uint32_t pages;
     uint32_t checksum; /* CRC-32 of the pages */
     uint32_t first_run, runs;

@@ -42,15 +42,29 @@ static int open_library(const struct link_map *object, Library *library) {
     return 1;
 }
 
-static uint32_t checksum(const uint8_t *data, size_t size) {
-    static const uint32_t nibbles[16] = {0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4,
-                                         0x4DB26158, 0x5005713C, 0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C,
-                                         0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C};
-    uint32_t crc = ~0u;
-    for (size_t i = 0; i < size; i++) {
-        crc = nibbles[(crc ^ data[i]) & 15] ^ (crc >> 4);
-        crc = nibbles[(crc ^ (data[i] >> 4)) & 15] ^ (crc >> 4);
+static uint32_t crc_tables[8][256]; /* of CRC-32 (IEEE 802.3), for eight bytes at once */
+
+static void make_crc_tables(void) {
+    for (uint32_t i = 0; i < 256; i++) {
+        uint32_t crc = i;
+        for (int bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >> 1) ^ 0xEDB88320 : crc >> 1;
+        crc_tables[0][i] = crc;
     }
+    for (uint32_t i = 0; i < 256; i++)
+        for (int k = 1; k < 8; k++)
+            crc_tables[k][i] = (crc_tables[k - 1][i] >> 8) ^ crc_tables[0][crc_tables[k - 1][i] & 255];
+}
+
+static uint32_t checksum(const uint8_t *data, size_t size) {
+    uint32_t crc = ~0u;
+    for (; size >= 8; size -= 8, data += 8) {
+        uint64_t word;
+        __builtin_memcpy(&word, data, 8);
+        word ^= crc;
+        crc = 0;
+        for (int k = 0; k < 8; k++) crc ^= crc_tables[7 - k][(word >> (8 * k)) & 255];
+    }
+    while (size--) crc = (crc >> 8) ^ crc_tables[0][(crc ^ *data++) & 255];
     return ~crc;
 }
 
@@ -121,6 +135,8 @@ static void give_up(const Library *library, uintptr_t address, const char *why) 
 
 /* ---- the store ---- */
 
+static const char DROPPED[] = "it was dropped; build the layer with --cold keep, or trace this use";
+
 /* Find the file of an object that was loaded by a relative name: the mapping that holds its dynamic section. */
 static int path_from_maps(uintptr_t address, char *path, size_t room) {
     int file = open_file("/proc/self/maps", O_RDONLY, 0);
@@ -157,7 +173,7 @@ static int path_from_maps(uintptr_t address, char *path, size_t room) {
 static const char *open_store(const Library *library, char *room, size_t size) {
     const struct ColdIndex *index = library->index;
     if (__atomic_load_n(&library->state->store, __ATOMIC_ACQUIRE)) return NULL;
-    if (!index->store) return "its cold pages were dropped; build the layer with --cold keep, or trace this use";
+    if (!index->store) return DROPPED;
     if (library->object->l_name[0] == '/')
         append_text(room, room + size - 1, library->object->l_name);
     else if (!path_from_maps((uintptr_t)library->object->l_ld, room, size))
@@ -211,7 +227,9 @@ static const char *restore(const Library *library, uint32_t number) {
     if (!problem) {
         const uint8_t *packed = __atomic_load_n(&library->state->store, __ATOMIC_ACQUIRE) + chunk->offset;
         uint16_t *probabilities = (uint16_t *)(fresh + size + 8192);
-        if (chunk->packed == size)
+        if (!chunk->packed)
+            problem = DROPPED;
+        else if (chunk->packed == size)
             __builtin_memcpy(fresh, packed, size);
         else if (lzma_decode(packed, chunk->packed, fresh, size, probabilities))
             problem = "its cold store is damaged";
@@ -299,6 +317,14 @@ static void unblock_faults(void) {
     kernel_call(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&faults, 0, 8, 0, 0);
 }
 
+/* The program's handler may have been that of an unloaded library: then it is none. */
+static void forget_unloaded_action(void) {
+    unsigned char present;
+    uintptr_t page = (uintptr_t)program_action()->sa_handler & ~(getauxval(AT_PAGESZ) - 1);
+    if (page && failed(kernel_call(SYS_mincore, (long)page, 1, (long)&present, 0, 0, 0)))
+        set_program_action(&(struct sigaction){.sa_handler = SIG_DFL});
+}
+
 static void nothing(void) {}
 
 /* IFUNC resolvers of compacted libraries run while the loader relocates, before any constructor. All that depend on
@@ -308,7 +334,7 @@ static void nothing(void) {}
 static void (*serve_early(void))(void) {
     Library library;
     int needed = 0;
-    find_loaded_objects();
+    make_crc_tables();
     FOR_EACH_OBJECT(object)
         needed |= open_library(object, &library) && (!index_is_whole(&library) || library.index->early);
     if (needed && !another_runtime_serves()) {
@@ -329,9 +355,10 @@ __attribute__((constructor)) static void begin(int count, char **arguments, char
         if (!variable[i]) append_text(log_path, log_path + sizeof log_path - 1, *at + i);
     }
     early();
-    find_loaded_objects();
     if (another_runtime_serves()) return;
     real_dlopen = dlopen;
     unblock_faults();
+    take_faults();
+    forget_unloaded_action();
     after_load();
 }

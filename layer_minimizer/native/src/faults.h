@@ -32,6 +32,17 @@ static void set_program_action(const struct sigaction *action) {
     __atomic_store_n(&next_action, other, __ATOMIC_RELEASE);
 }
 
+#if defined(__aarch64__)
+static uint64_t last_unreported; /* the last fault whose kind nobody told */
+
+/* Say whether the same instruction of the same thread faults at the same address as the last time. */
+static int comes_again(uintptr_t instruction, uintptr_t address) {
+    uint64_t thread = (uint64_t)kernel_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+    uint64_t fault = (thread << 48) ^ ((uint64_t)instruction * 31) ^ address;
+    return __atomic_exchange_n(&last_unreported, fault, __ATOMIC_ACQ_REL) == fault;
+}
+#endif
+
 /* Say what kind of access a fault was, from what the processor reports. */
 static enum Access access_of(const ucontext_t *context, uintptr_t address) {
 #if defined(__x86_64__)
@@ -44,9 +55,13 @@ static enum Access access_of(const ucontext_t *context, uintptr_t address) {
         if (record->magic != ESR_MAGIC) continue;
         uint64_t syndrome = ((const struct esr_context *)record)->esr, kind = syndrome >> 26;
         if (kind == 0x20 || kind == 0x21) return ACCESS_EXECUTE;
-        return syndrome & (1 << 6) ? ACCESS_WRITE : ACCESS_READ;
+        /* Cache maintenance (bit 8) is reported as a write, and needs the right to read. */
+        return (syndrome & (1 << 6 | 1 << 8)) == 1 << 6 ? ACCESS_WRITE : ACCESS_READ;
     }
-    return context->uc_mcontext.pc == address ? ACCESS_EXECUTE : ACCESS_READ;
+    /* Kernels always report; QEMU's user emulation does from version 8.2 on. Reading is tried first: what faults again
+     * when the page can be read was a write. */
+    int again = comes_again(context->uc_mcontext.pc, address);
+    return context->uc_mcontext.pc == address ? ACCESS_EXECUTE : again ? ACCESS_WRITE : ACCESS_READ;
 #endif
 }
 
@@ -88,15 +103,14 @@ static void on_fault(int number, siginfo_t *fault, void *context) {
 /* Put our handler in front, wherever it was not. Needs nothing that the loader has to relocate. */
 static void take_faults(void) {
     struct KernelAction before;
-    unsigned char present;
+#if defined(__aarch64__)
+    __atomic_store_n(&last_unreported, 0, __ATOMIC_RELEASE); /* other objects may lie where the last fault was */
+#endif
     get_action(SIGSEGV, &before);
     if (before.handler == (void *)on_fault) return;
     struct sigaction theirs = {.sa_handler = (sighandler_t)before.handler};
     theirs.sa_flags = (int)(before.flags & ~(unsigned long)KERNEL_SA_RESTORER);
     *(uint64_t *)&theirs.sa_mask = before.mask;
-    uintptr_t page = (uintptr_t)before.handler & ~(system_page_size - 1);
-    /* A handler whose library was unloaded is none. */
-    if (page && failed(kernel_call(SYS_mincore, (long)page, 1, (long)&present, 0, 0, 0))) theirs.sa_handler = SIG_DFL;
     set_program_action(&theirs);
     unsigned long flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK | SA_RESTART;
     put_action(SIGSEGV, (struct KernelAction){.handler = (void *)on_fault, .flags = flags});
@@ -204,7 +218,7 @@ enum { SLOT = R_AARCH64_JUMP_SLOT, DATA = R_AARCH64_GLOB_DAT };
 static int in_relro(const struct link_map *object, uintptr_t page) {
     size_t count = 0;
     const ElfW(Phdr) *headers = object_headers(object, &count);
-    uintptr_t page_mask = ~(system_page_size - 1);
+    uintptr_t page_mask = ~(getauxval(AT_PAGESZ) - 1);
     for (size_t i = 0; headers && i < count; i++) {
         if (headers[i].p_type != PT_GNU_RELRO) continue;
         uintptr_t start = object->l_addr + headers[i].p_vaddr, end = start + headers[i].p_memsz;
@@ -216,8 +230,8 @@ static int in_relro(const struct link_map *object, uintptr_t page) {
 
 static void write_slot(const struct link_map *object, uintptr_t slot, void *value) {
     if (*(void **)slot == value) return;
-    uintptr_t page = slot & ~(system_page_size - 1);
-    long size = (long)system_page_size;
+    long size = (long)getauxval(AT_PAGESZ);
+    uintptr_t page = slot & ~(uintptr_t)(size - 1);
     int closed = in_relro(object, page);
     if (closed && failed(kernel_call(SYS_mprotect, (long)page, size, PROT_READ | PROT_WRITE, 0, 0, 0))) return;
     __atomic_store_n((void **)slot, value, __ATOMIC_RELEASE);

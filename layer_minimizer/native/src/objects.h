@@ -7,40 +7,14 @@
 
 #include <elf.h>
 #include <link.h>
+#include <sys/auxv.h>
 
 #include "coldindex.h"
 #include "kernel.h"
 
-static struct r_debug *loaded_objects; /* of the program's own namespace */
-static const ElfW(Phdr) *program_headers;
-static size_t program_header_count;
-static uintptr_t system_page_size;
-
-/* Read what the kernel told the process at its start; getauxval may not be relocated yet where this is needed. */
-static void read_auxiliary_vector(void) {
-    ElfW(auxv_t) entry;
-    int file = open_file("/proc/self/auxv", O_RDONLY, 0);
-    while (file >= 0 && kernel_call(SYS_read, file, (long)&entry, sizeof entry, 0, 0, 0) == sizeof entry) {
-        if (entry.a_type == AT_PHDR) program_headers = (const ElfW(Phdr) *)entry.a_un.a_val;
-        if (entry.a_type == AT_PHNUM) program_header_count = entry.a_un.a_val;
-        if (entry.a_type == AT_PAGESZ) system_page_size = entry.a_un.a_val;
-    }
-    if (file >= 0) close_file(file);
-}
-
-/* Find the list through the program's own dynamic section. To be called before anything else, outside of handlers. */
-static void find_loaded_objects(void) {
-    if (loaded_objects) return;
-    read_auxiliary_vector();
-    ElfW(Addr) base = 0;
-    for (size_t i = 0; i < program_header_count; i++)
-        if (program_headers[i].p_type == PT_PHDR) base = (ElfW(Addr))program_headers - program_headers[i].p_vaddr;
-    for (size_t i = 0; i < program_header_count; i++) {
-        if (program_headers[i].p_type != PT_DYNAMIC) continue;
-        for (const ElfW(Dyn) *d = (const ElfW(Dyn) *)(base + program_headers[i].p_vaddr); d->d_tag != DT_NULL; d++)
-            if (d->d_tag == DT_DEBUG) loaded_objects = (struct r_debug *)d->d_un.d_ptr;
-    }
-}
+/* The loader's own variable: the list of the program's namespace. Found by name, since what the kernel says of the
+ * program is said of the loader where that was started by hand, and /proc may be absent. */
+#pragma weak _r_debug
 
 /* Namespaces that dlmopen made follow the program's own, from glibc 2.35 on. */
 static inline const struct r_debug *next_namespace(const struct r_debug *space) {
@@ -52,7 +26,7 @@ static inline const struct r_debug *next_namespace(const struct r_debug *space) 
 }
 
 #define FOR_EACH_OBJECT(object)                                                                     \
-    for (const struct r_debug *space = loaded_objects; space; space = next_namespace(space))        \
+    for (const struct r_debug *space = &_r_debug; space; space = next_namespace(space))        \
         for (const struct link_map *object = space->r_map; object; object = object->l_next)
 
 /* Addresses in a dynamic section: the loader adds the base to those that it knows, and leaves others alone. */
@@ -70,9 +44,9 @@ static inline const ElfW(Dyn) *dynamic_entry(const struct link_map *object, ElfW
 static inline const ElfW(Phdr) *object_headers(const struct link_map *object, size_t *count) {
     const ElfW(Dyn) *tag = dynamic_entry(object, DT_COLD_INDEX);
     unsigned char present;
-    if (loaded_objects && object == loaded_objects->r_map) {
-        *count = program_header_count;
-        return program_headers;
+    if (&_r_debug && object == _r_debug.r_map) {
+        *count = getauxval(AT_PHNUM);
+        return (const ElfW(Phdr) *)getauxval(AT_PHDR);
     }
     if (failed(kernel_call(SYS_mincore, (long)object->l_addr, 1, (long)&present, 0, 0, 0))) return NULL;
     const ElfW(Ehdr) *head = (const ElfW(Ehdr) *)object->l_addr;

@@ -36,6 +36,7 @@ static struct {
     const struct TableLibrary *library;
 } mapped[4096];
 static int mapped_count;
+static int started; /* the program's first objects are relocated */
 
 static int mend(uintptr_t address, enum Access access) {
     for (int i = __atomic_load_n(&mapped_count, __ATOMIC_ACQUIRE) - 1; i >= 0; i--) {
@@ -84,7 +85,8 @@ FOR_THE_LOADER unsigned la_version(unsigned version) {
     table = (struct TableHeader *)at;
     libraries = (const struct TableLibrary *)(table + 1);
     ranges = (const struct TableRange *)(libraries + table->libraries);
-    return version < LAV_CURRENT ? version : LAV_CURRENT;
+    /* What is used here is the same in all versions; the loader for aarch64 takes none but its own. */
+    return version;
 }
 
 /* Watch an object that was just mapped; give its slot, -1 when it is none of the table's. */
@@ -121,7 +123,7 @@ FOR_THE_LOADER uintptr_t la_symbind64(Elf64_Sym *symbol, unsigned index, uintptr
 /* A load begins: all objects of the ones before are relocated. */
 FOR_THE_LOADER void la_activity(uintptr_t *cookie, unsigned what) {
     (void)cookie;
-    if (what == LA_ACT_ADD && loaded_objects) divert_all();
+    if (what == LA_ACT_ADD && started) divert_all();
 }
 
 FOR_THE_LOADER unsigned la_objclose(uintptr_t *cookie) {
@@ -132,6 +134,6 @@ FOR_THE_LOADER unsigned la_objclose(uintptr_t *cookie) {
 /* The program's first objects are relocated: from here on its calls can be diverted. */
 FOR_THE_LOADER void la_preinit(uintptr_t *cookie) {
     (void)cookie;
-    find_loaded_objects();
+    started = 1;
     divert_all();
 }
