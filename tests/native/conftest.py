@@ -343,9 +343,14 @@ class Stack:
         return done.stdout
 
 
+def copy_or_link(source: str, copy: str) -> None:
+    """Link what is large; code is copied, since some (OpenCV's) looks for its libraries where it really lies."""
+    (shutil.copy2 if source.endswith(".py") else os.symlink)(source, copy)
+
+
 def stack_of(python: Path, layer: Path, mixed: Path) -> Stack:
     original = next((python.parent.parent / "lib").glob("python3.*/site-packages"))
-    shutil.copytree(original, mixed, copy_function=os.symlink, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(original, mixed, copy_function=copy_or_link)
     libraries = []
     with zipfile.ZipFile(layer) as archive:
         for name in archive.namelist():
