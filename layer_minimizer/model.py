@@ -169,6 +169,15 @@ class ForeignRoot:
 
 
 @dataclass(frozen=True, slots=True)
+class TracedStandIn:
+    """A module that another stood in for, and that was not needed. ``table``: see ``_runtime/standin.py``."""
+
+    name: str
+    path: str
+    table: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """The facts of one or several runs of a workload. No opinion about what follows from them."""
 
@@ -185,6 +194,7 @@ class Trace:
     seconds: float
     workload: Workload
     libraries: tuple[LibraryPages, ...] = ()
+    stand_ins: tuple[TracedStandIn, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Give the form in which a trace is saved."""
@@ -202,6 +212,7 @@ class Trace:
             "results": [[r.event, r.value] for r in self.results],
             "seconds": self.seconds,
             "libraries": [[library.path, library.size, library.runs] for library in self.libraries],
+            "stand_ins": [[module.name, module.path, dict(module.table)] for module in self.stand_ins],
             "workload": {
                 "entry": str(self.workload.entry),
                 "handler": self.workload.handler,
@@ -247,6 +258,7 @@ class Trace:
                     LibraryPages(path, size, tuple((first, count) for first, count in runs))
                     for path, size, runs in data.get("libraries", ())
                 ),
+                stand_ins=tuple(TracedStandIn(*row) for row in data.get("stand_ins", ())),
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise UsageError(f"a part of the trace is damaged ({type(exc).__name__}: {exc}): trace again") from exc
@@ -518,7 +530,19 @@ def _merge(one: Trace, two: Trace) -> Trace:
             events,
         ),
         libraries=_merge_libraries((*one.libraries, *two.libraries)),
+        stand_ins=_merge_stand_ins(one, two),
     )
+
+
+def _merge_stand_ins(one: Trace, two: Trace) -> tuple[TracedStandIn, ...]:
+    """Give the modules that no run has needed: what one run has stood in for, another may have imported for real."""
+    found = {module.name: module for module in (*two.stand_ins, *one.stand_ins)}
+    for trace in (one, two):
+        own = {module.name for module in trace.stand_ins}
+        for module in trace.modules:
+            if module.name not in own:
+                found.pop(module.name, None)
+    return tuple(found[name] for name in sorted(found))
 
 
 def _merge_libraries(libraries: Iterable[LibraryPages]) -> tuple[LibraryPages, ...]:

@@ -69,6 +69,7 @@ class Observation:
     facts: Path
     calls: Path | None
     said: str
+    study: Path | None = None
 
     def probe_facts(self) -> Iterator[tuple[Any, ...]]:
         """Give the probe's facts in the order in which they happened; see ``_probe/probe.py`` for their forms."""
@@ -101,7 +102,8 @@ class RunSettings:
 
     ``path_entries`` are put on PYTHONPATH; child processes inherit them. ``avoid`` are folders that are no part of
     the function although they may lie below the entry's folder. ``shown`` sends what the program prints to standard
-    error while it runs; otherwise it is kept, and given back as ``Observation.said``.
+    error while it runs; otherwise it is kept, and given back as ``Observation.said``. ``study`` are folders whose modules
+    are to be described (see ``_probe/study.py``); ``stand_ins`` a file with tables of modules to be stood in for.
     """
 
     python: str
@@ -115,6 +117,8 @@ class RunSettings:
     shown: bool = False
     page_tracer: PageTracer | None = None
     cold_log: Path | None = None
+    study: tuple[str, ...] = ()
+    stand_ins: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,8 @@ def observe(workload: Workload, settings: RunSettings, scratch: Path) -> Observa
         "front": list(settings.front),
         "result": str(result),
         "stdout": str(stdout),
+        "study": str(scratch / "study.json") if settings.study else "",
+        "sites": list(settings.study),
     }
     try:
         scratch.mkdir(parents=True)
@@ -169,7 +175,8 @@ def observe(workload: Workload, settings: RunSettings, scratch: Path) -> Observa
     said = log.read_text(errors="replace") if log else ""
     if ended.returncode == runners.NOT_ISOLATED and settings.isolation is not None:
         raise RunnerError(said.strip())
-    return Observation(ended, _read_outcome(result, stdout), root, facts, calls, said)
+    study = scratch / "study.json" if settings.study else None
+    return Observation(ended, _read_outcome(result, stdout), root, facts, calls, said, study)
 
 
 def _environment(workload: Workload, settings: RunSettings, scratch: Path, facts: Path) -> dict[str, str]:
@@ -208,6 +215,8 @@ def _environment(workload: Workload, settings: RunSettings, scratch: Path, facts
             "LD_AUDIT": str(settings.page_tracer.library),
             "LAYER_MINIMIZER_PAGES": str(settings.page_tracer.table),
         }
+    if settings.stand_ins:
+        environment[runners.STAND_INS_VARIABLE] = str(settings.stand_ins)
     if settings.cold_log:
         environment["LAYER_MINIMIZER_COLD_LOG"] = str(settings.cold_log)
     if settings.user_base:

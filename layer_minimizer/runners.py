@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _PROBE = Path(__file__).parent / "_probe"
+# Runs in traced programs and in layers alike.
+_STANDIN = Path(__file__).parent / "_runtime" / "standin.py"
 _ISOLATE = Path(__file__).parent / "_isolate.py"
 # What else the interpreter reads from its environment would make the run another one than Lambda's.
 # The user's site is where packages lie: the interpreter must find them.
@@ -30,6 +32,8 @@ _KEPT_PYTHON_VARIABLES = {"PYTHONHASHSEED", "PYTHONIOENCODING", "PYTHONUSERBASE"
 _STANDARD_ERROR = 2
 # Tells the probe in every process of a run where to write; no two runs have the same value.
 PROBE_VARIABLE = "LAYER_MINIMIZER_PROBE"
+# Names the file with the tables of the modules that a trial run stands in for.
+STAND_INS_VARIABLE = "LAYER_MINIMIZER_STAND_INS"
 # A process can start another one while it is being killed; one in an uninterruptible system call is not waited for.
 _KILLS = 100
 # Exit code of _isolate.py when the namespace cannot be made.
@@ -83,7 +87,9 @@ def copy_probe(folder: Path) -> Path:
         RunnerError: the folder cannot be written.
     """
     try:
-        return Path(shutil.copytree(_PROBE, folder / "probe", ignore=shutil.ignore_patterns("__pycache__")))
+        probe = Path(shutil.copytree(_PROBE, folder / "probe", ignore=shutil.ignore_patterns("__pycache__")))
+        shutil.copy(_STANDIN, probe)
+        return probe
     except OSError as exc:
         raise RunnerError(f"cannot copy the probe into {folder}: {_why(exc)}; TMPDIR sets another place") from exc
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import shutil
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from layer_minimizer.errors import RunnerError, TraceError
 from layer_minimizer.inventory import normalize
@@ -21,13 +22,14 @@ from layer_minimizer.model import (
     TracedFile,
     TracedMetadata,
     TracedModule,
+    TracedStandIn,
     Use,
 )
 from layer_minimizer.native import pagetrace, parts
 from layer_minimizer.observation import Observation, Outcome, PageTracer, RunSettings, free_space_hint, observe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from layer_minimizer.model import Interpreter, Workload
@@ -38,52 +40,112 @@ _BYTECODE = re.compile(r"^(?P<folder>(?:.*/)?)__pycache__/(?P<name>[^/]+?)\.[^./
 _PROBE_USES = {"open": Use.OPEN, "list": Use.LIST, "stat": Use.STAT, "library": Use.MAP}
 
 
-def trace(  # noqa: PLR0913 - what a run takes, and how it is watched
-    workload: Workload,
-    interpreter: Interpreter,
-    observers: tuple[Observer, ...],
-    scratch: Path,
-    *,
-    timeout: float,
-    libraries: Iterable[tuple[str, Path]] = (),
-) -> Trace:
-    """Run ``workload`` where everything is installed, and record what it used.
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What a run shows of modules beside what it used: tables by module name, and the modules whose code ran.
 
-    Raises:
-        TraceError: the workload raises, is killed, or does not end within ``timeout`` seconds.
-        RunnerError: the interpreter or an observer cannot be started.
+    ``woken`` are the stand-ins that had to load the real module, with the reason; see ``_runtime/standin.py``.
+    ``implicit`` are modules that were expected to be loaded, and that nobody has imported.
     """
-    watched = tuple(libraries)
-    settings = RunSettings(
-        python=interpreter.executable,
-        observers=observers,
-        user_base=interpreter.user_base,
-        avoid=(*interpreter.site_dirs, *interpreter.hidden_dirs),
-        timeout=timeout,
-        shown=True,
-        page_tracer=_page_tracer(watched, scratch) if watched else None,
-    )
-    observation = observe(workload, settings, scratch)
-    outcome = require_success(observation, workload)
-    facts = read_facts(observation, interpreter)
-    if outcome.kind == "handler" and not workload.events:
-        # Said outright, so that this trace can be united with others that have events.
-        workload = replace(workload, events=tuple(Event(name, {}) for name, _ in outcome.results))
-    return Trace(
-        python=".".join(map(str, interpreter.version)),
-        observers=tuple(sorted(observers)),
-        kind=outcome.kind,
-        modules=facts.modules(),
-        files=tuple(TracedFile(path, frozenset(uses)) for path, uses in sorted(facts.uses.items())),
-        metadata=tuple(TracedMetadata(name, asker) for name, asker in sorted(facts.metadata.items())),
-        foreign=tuple(ForeignRoot(name, source) for name, source in sorted(facts.foreign.items())),
-        unplaced=tuple(sorted(facts.unplaced)),
-        processes=facts.processes,
-        results=tuple(Result(name, value) for name, value in outcome.results),
-        seconds=observation.ended.seconds,
-        workload=workload,
-        libraries=_touched(watched, settings.page_tracer),
-    )
+
+    tables: Mapping[str, Mapping[str, Any]]
+    ran: frozenset[str]
+    woken: Mapping[str, str]
+    implicit: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Tracer:
+    """Runs workloads where everything is installed. ``libraries`` are those whose pages are watched."""
+
+    interpreter: Interpreter
+    observers: tuple[Observer, ...]
+    timeout: float
+    libraries: tuple[tuple[str, Path], ...] = ()
+
+    def trace(self, workload: Workload, scratch: Path) -> Trace:
+        """Run ``workload``, and record what it used.
+
+        Raises:
+            TraceError: the workload raises, is killed, or does not end within ``timeout`` seconds.
+            RunnerError: the interpreter or an observer cannot be started.
+        """
+        trace, _ = self._run(workload, scratch, RunSettings(**self._settings(scratch), shown=True))
+        return trace
+
+    def study(self, workload: Workload, scratch: Path) -> tuple[Trace, Study]:
+        """Do as `trace`, and find out what every module of the site is, and whose code runs.
+
+        Raises:
+            TraceError, RunnerError: as `trace`.
+        """
+        settings = RunSettings(**self._settings(scratch), shown=True, study=self.interpreter.site_dirs)
+        return self._run(workload, scratch, settings)
+
+    def stand_in(
+        self, workload: Workload, scratch: Path, tables: Mapping[str, Any], expected: Mapping[str, list[str]]
+    ) -> tuple[Trace, Study]:
+        """Do as `trace`, with stand-ins for the modules of ``tables``.
+
+        ``expected`` are the names of submodules by package that are loaded in a run without stand-ins.
+
+        Raises:
+            TraceError, RunnerError: as `trace`.
+        """
+        scratch.parent.mkdir(parents=True, exist_ok=True)
+        file = scratch.with_name("stand_ins.json")
+        file.write_text(json.dumps({"tables": tables, "expected": expected}))
+        return self._run(workload, scratch, RunSettings(**self._settings(scratch), stand_ins=file))
+
+    def _settings(self, scratch: Path) -> dict[str, Any]:
+        interpreter = self.interpreter
+        return {
+            "python": interpreter.executable,
+            "observers": self.observers,
+            "user_base": interpreter.user_base,
+            "avoid": (*interpreter.site_dirs, *interpreter.hidden_dirs),
+            "timeout": self.timeout,
+            "page_tracer": _page_tracer(self.libraries, scratch) if self.libraries else None,
+        }
+
+    def _run(self, workload: Workload, scratch: Path, settings: RunSettings) -> tuple[Trace, Study]:
+        observation = observe(workload, settings, scratch)
+        outcome = require_success(observation, workload)
+        facts = read_facts(observation, self.interpreter)
+        study = _read_study(observation, facts)
+        if outcome.kind == "handler" and not workload.events:
+            # Said outright, so that this trace can be united with others that have events.
+            workload = replace(workload, events=tuple(Event(name, {}) for name, _ in outcome.results))
+        trace = Trace(
+            python=".".join(map(str, self.interpreter.version)),
+            observers=tuple(sorted(self.observers)),
+            kind=outcome.kind,
+            modules=facts.modules(),
+            files=tuple(TracedFile(path, frozenset(uses)) for path, uses in sorted(facts.uses.items())),
+            metadata=tuple(TracedMetadata(name, asker) for name, asker in sorted(facts.metadata.items())),
+            foreign=tuple(ForeignRoot(name, source) for name, source in sorted(facts.foreign.items())),
+            unplaced=tuple(sorted(facts.unplaced)),
+            processes=facts.processes,
+            results=tuple(Result(name, value) for name, value in outcome.results),
+            seconds=observation.ended.seconds,
+            workload=workload,
+            libraries=_touched(self.libraries, settings.page_tracer),
+            stand_ins=tuple(
+                TracedStandIn(name, facts.found[name].path, {})
+                for name in sorted(facts.stood_in - facts.woken.keys())
+                if name in facts.found
+            ),
+        )
+        return trace, study
+
+
+def _read_study(observation: Observation, facts: Facts) -> Study:
+    if observation.study is None or not observation.study.exists():
+        return Study({}, frozenset(), facts.woken, frozenset(facts.implicit))
+    said = json.loads(observation.study.read_bytes())
+    tables: dict[str, Any] = said["tables"]
+    ran = set(said["ran"]) if said["ran"] is not None else {table["file"] for table in tables.values()}
+    return Study(tables, frozenset(name for name, table in tables.items() if table["file"] in ran), facts.woken)
 
 
 def _page_tracer(libraries: Iterable[tuple[str, Path]], scratch: Path) -> PageTracer:
@@ -144,6 +206,9 @@ class Facts:
     unplaced: set[str] = field(default_factory=set)
     missing: set[str] = field(default_factory=set)
     absolute: set[str] = field(default_factory=set)
+    stood_in: set[str] = field(default_factory=set)
+    woken: dict[str, str] = field(default_factory=dict)
+    implicit: set[str] = field(default_factory=set)
     processes: int = 0
 
     def use(self, path: str, use: Use) -> None:
@@ -187,8 +252,21 @@ def _take_probe_fact(facts: Facts, fact: tuple[str, ...], places: _Places) -> No
         facts.metadata.setdefault(normalize(fact[1]), fact[2])
     elif kind == "missing":
         facts.missing.add(fact[1])
+    elif kind == "note":
+        _take_note(facts, fact[1])
     elif kind == "process":
         facts.processes += 1
+
+
+def _take_note(facts: Facts, text: str) -> None:
+    what, _, rest = text.partition(" ")
+    name, _, reason = rest.partition(" ")
+    if what == "woke":
+        facts.woken.setdefault(name, reason)
+    elif what == "stand-in":
+        facts.stood_in.add(name)
+    elif what == "implicit":
+        facts.implicit.add(name)
 
 
 def _take_use(facts: Facts, path: str, use: Use, places: _Places) -> None:

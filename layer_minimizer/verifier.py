@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import re
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from layer_minimizer import modules, packager, planner, runners
 from layer_minimizer.errors import VerifyError
 from layer_minimizer.model import FINAL_REASONS, Reason, Verdict
 from layer_minimizer.observation import Observer, RunSettings, observe
+from layer_minimizer.results import Mismatch, compare
 from layer_minimizer.tracer import Facts, read_facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from layer_minimizer.model import Decision, Interpreter, Inventory, KeepPlan, LayerArchive, Result, Trace
+    from layer_minimizer.model import Decision, Interpreter, Inventory, KeepPlan, LayerArchive, Trace
     from layer_minimizer.observation import Observation
     from layer_minimizer.packager import Layout
 
 _LIBRARY_ABSENT = re.compile(r"(?P<name>[^\s:'\"/]+\.so[.\d]*): cannot open shared object file")
-_NUMBER = re.compile(r"[-+]?(?:\d+\.\d*|\.?\d+)(?:[eE][-+]?\d+)?")
-
-
-@dataclass(frozen=True, slots=True)
-class Mismatch:
-    """An event whose result on the layer is another than in the full environment."""
-
-    event: str
-    expected: str
-    actual: str
-
-    def __str__(self) -> str:
-        """Say which event, and both results, shortened."""
-        return f"event {self.event!r}: expected {_short(self.expected)}, the layer gave {_short(self.actual)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,49 +229,6 @@ def _results(observation: Observation) -> dict[str, str]:
     return dict(observation.outcome.results) if observation.outcome else {}
 
 
-def compare(expected: Iterable[Result], actual: dict[str, str], tolerance: float) -> tuple[Mismatch, ...]:
-    """Give the events whose results differ by more than ``tolerance`` (relative and absolute, for numbers)."""
-    return tuple(
-        Mismatch(result.event, result.value, actual.get(result.event, "(nothing)"))
-        for result in expected
-        if result.event not in actual or not _same_text(result.value, actual[result.event], tolerance)
-    )
-
-
-def _same_text(one: str, two: str, tolerance: float) -> bool:
-    if one == two:
-        return True
-    try:
-        return _same(json.loads(one), json.loads(two), tolerance)
-    except ValueError:
-        pass
-    if not tolerance or _NUMBER.sub("#", one) != _NUMBER.sub("#", two):
-        return False
-    pairs = zip_longest(_NUMBER.findall(one), _NUMBER.findall(two), fillvalue="nan")
-    return all(math.isclose(float(a), float(b), rel_tol=tolerance, abs_tol=tolerance) for a, b in pairs)
-
-
-def _same(one: Any, two: Any, tolerance: float) -> bool:
-    """Compare JSON values: order of keys is no difference, ``1`` and ``1.0`` are one, NaN equals itself."""
-    if isinstance(one, dict) and isinstance(two, dict):
-        return one.keys() == two.keys() and all(_same(value, two[key], tolerance) for key, value in one.items())
-    if isinstance(one, list) and isinstance(two, list):
-        return len(one) == len(two) and all(_same(a, b, tolerance) for a, b in zip(one, two, strict=True))
-    if _is_number(one) and _is_number(two):
-        both_nan = one != one and two != two  # noqa: PLR0124 - the definition of NaN
-        if both_nan or one == two:
-            return True
-        try:
-            return math.isclose(one, two, rel_tol=tolerance, abs_tol=tolerance)
-        except OverflowError:
-            return False  # integers beyond the range of floating-point numbers are equal or not
-    return type(one) is type(two) and bool(one == two)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _missed(facts: Facts, plan: KeepPlan, said: str) -> tuple[str, ...]:
     """Give the dropped files that the run asked for: opened, imported, linked against, or by their metadata."""
     dropped = {d.path: d for d in plan.decisions if d.verdict is Verdict.DROPPED and d.reason not in FINAL_REASONS}
@@ -329,7 +270,3 @@ def _leaked(facts: Facts, trial: Trial, plan: KeepPlan, hidden: Iterable[str]) -
             if source not in sources and os.path.realpath(source) not in sources and os.path.isfile(source):
                 found.add(source)
     return tuple(sorted(found))
-
-
-def _short(text: str, width: int = 200) -> str:
-    return text if len(text) <= width else f"{text[:width]}… ({len(text)} characters)"

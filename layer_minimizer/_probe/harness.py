@@ -3,7 +3,8 @@
 argv[1] is a JSON file with: ``root`` (the task root), ``module`` (the entry's file name without ``.py``), ``handler``
 (a function's name, or empty), ``events`` ([name, payload, context] rows), ``front`` (folders that stand on sys.path
 right behind the task root, as a layer's do), ``result`` (where the outcome goes), ``stdout`` (where a script's
-standard output goes). Runs in the traced interpreter: CPython 3.6 and later, the standard library alone.
+standard output goes), ``study`` (where to write what modules are and do, or empty; see study.py), ``sites`` (folders
+whose modules that is about). Runs in the traced interpreter: CPython 3.6 and later, the standard library alone.
 """
 
 import sys
@@ -112,12 +113,14 @@ def call(function, event):
         )
 
 
-def run_handler(settings, name, outcome):
+def run_handler(settings, name, outcome, study):
     """Import the entry as Lambda does and call its handler with every event."""
     # Child processes that import the parent's main module would run this file; Lambda's has no use for them either.
     sys.modules["__main__"] = types.ModuleType("__main__")
     outcome["phase"] = "import"
     module = importlib.import_module(settings["module"])
+    if study is not None:
+        study.begin()
     function = getattr(module, name, None)
     if not callable(function):
         raise Refused("%s.py defines no function %r; name the handler with --handler" % (settings["module"], name))
@@ -127,7 +130,7 @@ def run_handler(settings, name, outcome):
         take_stock()
 
 
-def run_script(settings, path, outcome):
+def run_script(settings, path, outcome, study):
     """Run the entry as ``python entry.py`` would."""
     if settings["events"]:
         raise Refused(
@@ -142,7 +145,19 @@ def run_script(settings, path, outcome):
     sys.argv[:] = [path]
     with open(path, "rb") as source:
         code = compile(source.read(), path, "exec")
+    if study is not None:
+        study.begin()
     exec(code, main.__dict__)
+
+
+def load_beside(name):
+    """Load a file of this folder, which is not on sys.path."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py")
+    module = types.ModuleType("_layer_minimizer_" + name)
+    module.__file__ = path
+    with open(path, "rb") as source:
+        exec(compile(source.read(), path, "exec"), module.__dict__)
+    return module
 
 
 def take_stock():
@@ -190,6 +205,9 @@ def main():
     sys.path[:] = [settings["root"]] + front + [entry for entry in sys.path if entry not in front]
     path = os.path.join(settings["root"], settings["module"] + ".py")
     outcome = {"kind": "", "phase": "parse", "results": [], "error": "", "refused": ""}
+    study = None
+    if settings["study"]:
+        study = load_beside("study").Study(load_beside("standin").describe, settings["sites"])
     begun = time.time()
     try:
         name = handler_name(path, settings["handler"])
@@ -200,9 +218,9 @@ def main():
         os.dup2(target, 1)
         os.close(target)
         if name:
-            run_handler(settings, name, outcome)
+            run_handler(settings, name, outcome, study)
         else:
-            run_script(settings, path, outcome)
+            run_script(settings, path, outcome, study)
     except Refused as exc:
         outcome["refused"] = str(exc)
     except SystemExit as exc:
@@ -218,6 +236,8 @@ def main():
     outcome["seconds"] = time.time() - begun
     outcome["peak_kib"] = peak_memory()
     take_stock()
+    if study is not None:
+        study.end(settings["study"])
     with open(settings["result"] + ".part", "w") as out:
         json.dump(outcome, out)
     os.rename(settings["result"] + ".part", settings["result"])

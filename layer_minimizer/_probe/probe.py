@@ -11,6 +11,7 @@ to the file ``log`` at once, one ``ascii(tuple)`` a line, so that a process that
     ("loaded", name, file)                      a module in sys.modules when the process (or an event) ended
     ("open" | "list" | "stat" | "library", path)
     ("distribution", name, asked by)
+    ("note", text)                              what became of a stand-in; see ../_runtime/standin.py
 """
 
 import atexit
@@ -327,6 +328,11 @@ def snapshot():
         fields = line.split(None, 5)
         if len(fields) == 6 and b".so" in fields[5] and not fields[5].endswith(b" (deleted)"):
             _log("library", os.fsdecode(fields[5]))
+
+
+def note(text):
+    """Record a sentence of the code that stands in for modules."""
+    _log("note", text)
 
 
 _log = None

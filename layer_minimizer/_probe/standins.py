@@ -1,0 +1,97 @@
+"""Lets modules be stood in for in a run where everything is installed, to see whether the result stays the same.
+
+Runs inside the traced interpreter: CPython 3.6 and later, the standard library alone.
+"""
+
+import importlib
+import sys
+from importlib.machinery import ModuleSpec
+
+_expected = {}
+_report = None
+
+
+class _Loader(object):
+    """Makes a module that stands in for the one that ``spec`` describes."""
+
+    def __init__(self, spec, table, stand_in):
+        self._spec = spec
+        self._table = table
+        self._stand_in = stand_in
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        self._stand_in(module, self._table, lambda: self._spec)
+
+    def __getattr__(self, name):
+        return getattr(self._spec.loader, name)
+
+
+class _Watched(type(sys)):
+    """A real package of which others expect submodules that they do not import themselves."""
+
+    def __getattr__(self, name):
+        # "from package import submodule" looks for an attribute first, and imports the submodule itself; one that is
+        # in sys.modules is being imported just now.
+        imported = sys._getframe(1).f_code.co_filename.startswith("<frozen importlib")
+        full = self.__name__ + "." + name
+        if name not in _expected.get(self.__name__, ()) or imported or full in sys.modules:
+            raise AttributeError("module %r has no attribute %r" % (self.__name__, name))
+        _report("implicit " + full)
+        return importlib.import_module(full)
+
+
+class TrialFinder(object):
+    """Finds the modules of ``tables`` as stand-ins; the finders behind it say where the real ones are.
+
+    ``expected`` are the submodules by package that were loaded in a run without stand-ins. One that is missing now was
+    imported by a module that is stood in for: it is imported when it is asked for, and that is reported.
+    """
+
+    def __init__(self, tables, expected, standin, report):
+        global _report
+        self._tables = tables
+        self._standin = standin
+        _expected.update(expected)
+        _report = report
+
+    def find_spec(self, name, path=None, target=None):
+        table = self._tables.get(name)
+        if table is not None and self._standin.is_awake(table):
+            table = None
+        if table is None and name not in _expected:
+            return None
+        behind = sys.meta_path[sys.meta_path.index(self) + 1 :]
+        for finder in behind:
+            find = getattr(finder, "find_spec", None)
+            real = find(name, path, target) if find is not None else None
+            if real is not None:
+                if table is not None and real.loader is not None:
+                    return self._standing_in(real, table)
+                _watch(real)
+                return real
+        return None
+
+    def _standing_in(self, real, table):
+        spec = ModuleSpec(real.name, _Loader(real, table, self._standin.stand_in), origin=real.origin)
+        spec.submodule_search_locations = real.submodule_search_locations
+        spec.has_location = real.has_location
+        spec.cached = real.cached
+        return spec
+
+
+def _watch(spec):
+    """Let the package of ``spec`` be a watched one from its execution on."""
+    execute = getattr(spec.loader, "exec_module", None)
+
+    def exec_module(module):
+        if type(module) is type(sys):
+            module.__class__ = _Watched
+        execute(module)
+
+    try:
+        spec.loader.exec_module = exec_module
+    except AttributeError:
+        pass  # a loader of another kind: what it lacks shows as an error of the run

@@ -1,0 +1,172 @@
+"""Serves cold files to programs that open them by path, with Python's own functions.
+
+Each function is called as it is; only when it finds no file below a layer is a store asked. What a C library opens by
+itself is not served. Loaded in every start of the layer: what serves a file is in rescue.py.
+"""
+
+import atexit
+import builtins
+import io
+import os
+import sys
+from _frozen_importlib_external import FileLoader, SourceFileLoader
+
+from .finder import COLD
+
+# What a rescue gives for a file that is not cold, either.
+NOT_COLD = object()
+# The functions as they were, by name.
+plain = {"open": io.open, "os_open": os.open, "stat": os.stat, "lstat": os.lstat}
+plain.update(access=os.access, listdir=os.listdir, scandir=os.scandir)
+# Modules that keep these functions under names of their own, where they were imported first.
+_KEEPERS = ("pathlib", "pathlib._local", "pathlib._abc", "glob", "tokenize", "bz2", "tarfile", "zipfile")
+_LATE = (
+    "ctypes",
+    "importlib._common",
+    "importlib.readers",
+    "importlib.resources",
+    "importlib.resources._common",
+    "importlib.resources.readers",
+    "importlib_resources._common",
+    "importlib_resources.readers",
+)
+
+
+def place(path, dir_fd=None):
+    """Give the layer and the site-relative path that any kind of path means, or None."""
+    if isinstance(path, int):
+        return None
+    try:
+        path = os.fsdecode("." if path is None else path)
+        if not path.startswith("/"):
+            path = (os.getcwd() if dir_fd is None else os.readlink("/proc/self/fd/%d" % dir_fd)) + "/" + path
+    except (TypeError, ValueError, OSError):
+        return None
+    if "/." in path or "//" in path:
+        path = os.path.normpath(path)
+    # Another thread may be importing it.
+    original = getattr(sys.modules.get(__package__ + ".mirror"), "original", None)
+    return COLD.locate(path if original is None else original(path))
+
+
+def rescue(name, *args, **kwargs):
+    """Serve what the function ``name`` of rescue.py serves, or give NOT_COLD."""
+    from . import rescue as rescues
+
+    return getattr(rescues, name)(*args, **kwargs)
+
+
+class Hook(object):
+    """A function that asks the stores when it finds no file.
+
+    No plain function: those turn into methods as class attributes, which built-in functions do not, and pathlib
+    stores os.stat in a class body.
+    """
+
+    def __init__(self, function, name):
+        self.function = self.__wrapped__ = function
+        self.name = name
+        self.__name__ = self.__qualname__ = function.__name__
+        # pickle looks for the name where this object lies, which is not the module that os takes its functions from.
+        self.__module__ = "io" if function.__module__ in ("io", "_io") else "os"
+        self.__doc__ = function.__doc__
+
+    def __call__(self, *args, **kwargs):
+        try:
+            return self.function(*args, **kwargs)
+        except (FileNotFoundError, NotADirectoryError):
+            served = rescue(self.name, *args, **kwargs) if self.concerns(args, kwargs) else NOT_COLD
+            if served is NOT_COLD:
+                raise
+            return served
+
+    def concerns(self, args, kwargs):
+        """Whether a layer could hold what is asked for."""
+        path = args[0] if args else kwargs.get("file", kwargs.get("path"))
+        return place(path, kwargs.get("dir_fd")) is not None
+
+    def __reduce__(self):
+        return self.__name__
+
+    def __repr__(self):
+        return repr(self.function)
+
+
+class Answer(Hook):
+    """A function that is no longer asked alone below a layer: it may find a part, or say no without an error."""
+
+    def __call__(self, *args, **kwargs):
+        if self.concerns(args, kwargs):
+            return rescue(self.name, *args, **kwargs)
+        return self.function(*args, **kwargs)
+
+
+def install():
+    """Put the hooks in, once."""
+    if isinstance(io.open, Hook):
+        return
+    # First of all functions, so that it is called last: the program's own may still need cold files.
+    atexit.register(_remove_restored)
+    replaced = {}
+    builtins.open = io.open = _hook(Hook, io.open, "open", replaced)
+    if hasattr(io, "open_code"):
+        io.open_code = _hook(Hook, io.open_code, "open_code", replaced)
+    os.open = _hook(Hook, os.open, "os_open", replaced)
+    for kind, names in ((Hook, ("stat", "lstat", "listxattr")), (Answer, ("access", "listdir", "scandir"))):
+        for name in names:
+            if hasattr(os, name):
+                setattr(os, name, _hook(kind, getattr(os, name), name, replaced))
+    for name in _KEEPERS:
+        if name in sys.modules:
+            from .late import replace
+
+            replace(sys.modules[name], replaced)
+    _hook_loaders()
+
+
+def _remove_restored():
+    remove = getattr(sys.modules.get(__package__ + ".mirror"), "remove", None)
+    if remove is not None:
+        remove()
+
+
+def _hook(kind, function, name, replaced):
+    hook = replaced[id(function)] = kind(function, name)
+    for supported in (os.supports_dir_fd, os.supports_effective_ids, os.supports_fd, os.supports_follow_symlinks):
+        if function in supported:
+            supported.add(hook)
+    return hook
+
+
+def _hook_loaders():
+    """Serve pkgutil.get_data, and the parts of the standard library that read files in ways of their own."""
+    get_data = FileLoader.get_data
+
+    def cold_get_data(self, path):
+        """Give the bytes of a file."""
+        try:
+            return get_data(self, path)
+        except (FileNotFoundError, NotADirectoryError):
+            # Bytecode is looked for beside every module, and its absence is no miss.
+            if path.endswith(".pyc") or place(path) is None:
+                raise
+            real = rescue("real", path)
+            if real is None:
+                raise
+        return get_data(self, real)
+
+    # Asked for every module before it is executed; leaves no frame in the tracebacks of what that raises.
+    def create_module(self, spec):
+        """Use the default, and get ready for the few modules that need a hook."""
+        if spec.name in _LATE:
+            from .late import hook_after
+
+            hook_after(self, spec.name)
+
+    FileLoader.get_data = cold_get_data
+    SourceFileLoader.create_module = create_module
+    for name in _LATE:
+        if name in sys.modules:
+            from .late import hook_now
+
+            hook_now(sys.modules[name], name)

@@ -1,0 +1,214 @@
+"""Finds the modules that lie in a cold store. Everything else - locks, relative imports, reload - is importlib's own.
+
+Loaded in every start of the layer, so it holds no more than what a program needs that misses nothing.
+"""
+
+import os
+import sys
+
+# These are loaded before any module can be; importlib.machinery gives the same, and imports more for it.
+from _frozen_importlib_external import (
+    BYTECODE_SUFFIXES,
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
+from _thread import get_ident
+from posix import listdir
+
+# Looked for by site, and rarely there; a cold one was not there for the traced program either.
+_CUSTOMIZE = ("sitecustomize", "usercustomize")
+# Threads that are asking a store what it holds: what they import for that cannot come from there.
+_busy = set()
+
+
+def ask(question, *args):
+    """Put a question to a store; None while this thread is waiting for the answer to another."""
+    me = get_ident()
+    if me in _busy:
+        return None
+    try:
+        _busy.add(me)
+        return question(*args)
+    finally:
+        _busy.discard(me)
+
+
+class Layer(object):
+    """One site folder with a cold store."""
+
+    def __init__(self, root):
+        self.root = root
+        real = os.path.realpath(root)
+        # The names that the folder is known by, its real one last.
+        self.tops = (root,) if real == root else (root, real)
+        self._store = None
+
+    @property
+    def store(self):
+        """The cold store; neither it nor its reader is loaded before something is missing."""
+        if self._store is None:
+            from .store import ColdStore
+
+            self._store = ColdStore(self.root)
+        return self._store
+
+    def relative(self, path):
+        """Give ``path`` relative to the site folder, or None where it lies elsewhere."""
+        for top in self.tops:
+            if path.startswith(top):
+                if len(path) == len(top):
+                    return ""
+                if path[len(top)] == "/":
+                    return path[len(top) + 1 :].rstrip("/")
+        return None
+
+
+class ColdFinder(object):
+    """Stands last in sys.meta_path; its folders' path hook gives cold modules the place in sys.path that they had."""
+
+    def __init__(self):
+        self.layers = []
+
+    def add(self, root):
+        """Serve one more site folder; False if it is served already."""
+        layer = Layer(root)
+        for known in self.layers:
+            if known.tops[-1] == layer.tops[-1]:
+                known.tops = tuple(sorted({root, *known.tops}, key=known.tops[-1].__eq__))
+                return False
+        # Where one lies below another, the inner one is asked.
+        self.layers = sorted(self.layers + [layer], key=lambda each: -len(each.root))
+        for entry in list(sys.path_importer_cache):
+            if isinstance(entry, str) and layer.relative(entry) is not None:
+                sys.path_importer_cache.pop(entry, None)
+        return True
+
+    def locate(self, path):
+        """Give the layer that an absolute path lies in and the path relative to it, or None."""
+        for layer in self.layers:
+            relative = layer.relative(path)
+            if relative is not None:
+                return layer, relative
+        return None
+
+    def find_spec(self, fullname, path=None, target=None):
+        """Find a cold module, as the finders of sys.meta_path are asked to."""
+        portions = []
+        if fullname in _CUSTOMIZE:
+            return None
+        for folder in list(sys.path if path is None else path):
+            spec = self.spec_in(fullname, folder)
+            if spec is not None and spec.loader is not None:
+                return spec
+            if spec is not None:
+                portions += spec.submodule_search_locations
+        if portions:
+            from .loaders import namespace
+
+            return namespace(fullname, portions)
+        if path is None:
+            for layer in self.layers:
+                _ask_for(fullname, _refuse_dropped, fullname, layer, sys._getframe(1))
+        return None
+
+    def spec_in(self, fullname, folder):
+        """Find a cold module in one folder; the spec of a folder without a module has no loader."""
+        found = self.locate(folder) if isinstance(folder, str) else None
+        return None if found is None else _ask_for(fullname, _spec_at, fullname, *found)
+
+    def invalidate_caches(self):
+        """Forget nothing: a layer does not change."""
+
+
+def _ask_for(fullname, question, *args):
+    try:
+        return ask(question, *args)
+    except OSError as exc:
+        raise ImportError("%s: %s" % (fullname, exc), name=fullname, path=exc.filename) from exc
+
+
+def _spec_at(fullname, layer, folder):
+    if not layer.store.mentions(folder.partition("/")[0] or fullname):
+        return None
+    from .loaders import spec_at
+
+    return spec_at(fullname, layer, folder)
+
+
+def _refuse_dropped(fullname, layer, frame):
+    if layer.store.dropped(fullname):
+        from .loaders import refuse_dropped
+
+        refuse_dropped(fullname, layer.store, frame)
+
+
+def _is_cold_folder(layer, relative):
+    return layer.store.is_folder(relative)
+
+
+_standard = set()
+
+
+def _standard_names():
+    """Give the names that are looked for in a layer in vain: in every start, and no store shall be read for them."""
+    if not _standard:
+        _standard.update(_CUSTOMIZE, getattr(sys, "stdlib_module_names", ()))
+        if not hasattr(sys, "stdlib_module_names"):
+            library = os.path.dirname(os.__file__)
+            for folder in (library, library + "/lib-dynload"):
+                try:
+                    _standard.update(name.partition(".")[0] for name in listdir(folder))
+                except OSError:
+                    pass  # where it is not laid out, its names are merely looked up in the store
+    return _standard
+
+
+class ColdFileFinder(FileFinder):
+    """Finds what lies in one folder of a layer, and what would lie there.
+
+    A folder whose ``__init__.py`` alone is cold would be a namespace package to the machinery's own finder.
+    """
+
+    def find_spec(self, fullname, target=None):
+        """Find a module in this folder, a real file first."""
+        spec = super().find_spec(fullname, target)
+        if spec is None and fullname in _standard_names():
+            return None
+        if spec is None or spec.loader is None:
+            cold = COLD.spec_in(fullname, self.path)
+            if cold is not None and (spec is None or cold.loader is not None):
+                return cold
+        return spec
+
+
+_WARM = (
+    (ExtensionFileLoader, EXTENSION_SUFFIXES),
+    (SourceFileLoader, SOURCE_SUFFIXES),
+    (SourcelessFileLoader, BYTECODE_SUFFIXES),
+)
+
+
+def _path_hook(folder):
+    found = COLD.locate(folder) if isinstance(folder, str) else None
+    # A damaged store is a reason to pass, too: ColdFinder is asked later, and speaks up.
+    if found is None or not (os.path.isdir(folder) or _ask_for(folder, _is_cold_folder, *found)):
+        raise ImportError("no folder of a layer", path=folder)
+    return ColdFileFinder(folder, *_WARM)
+
+
+COLD = ColdFinder()
+
+
+def serve(root):
+    """Serve the cold store below ``root``; False if that is done already."""
+    if not COLD.add(root):
+        return False
+    if COLD not in sys.meta_path:
+        sys.meta_path.append(COLD)
+    if _path_hook not in sys.path_hooks:
+        sys.path_hooks.insert(0, _path_hook)
+    return True

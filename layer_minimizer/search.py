@@ -1,0 +1,215 @@
+"""Finds the modules that a workload imports and does not need: those that others can stand in for.
+
+A guess comes first: modules of which no function ran while the events were handled. All of them are stood in for in
+one run; whichever has to load its real module is taken back, and what is left is tried again, until a run needs none
+of the rest and gives the expected results. Only where a run fails are groups of modules tried by halves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from layer_minimizer.errors import TraceError
+from layer_minimizer.results import compare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from layer_minimizer.model import Trace
+    from layer_minimizer.tracer import Study, Tracer
+
+log = logging.getLogger(__name__)
+# A run more than this brings nothing: every one of them takes modules back.
+_MOST_ROUNDS = 12
+
+
+@dataclass(slots=True)
+class Search:
+    """Runs a workload with stand-ins. ``first`` is a run without any, ``tables`` describe all modules that it loaded.
+
+    ``groups`` of modules are real or stood in for as one: packages that are half real are hard to get right. ``seconds``
+    bound all runs together, but for the one that is under way.
+    """
+
+    tracer: Tracer
+    first: Trace
+    tables: Mapping[str, Mapping[str, Any]]
+    groups: Mapping[str, frozenset[str]]
+    tolerance: float
+    scratch: Path
+    seconds: float
+    runs: int = 0
+    _begun: float = field(default_factory=time.monotonic)
+    _also: dict[str, list[str]] = field(default_factory=dict)
+
+    def find(self) -> frozenset[str]:
+        """Give the groups that can be stood in for together.
+
+        Whole packages first; what they allow stays, whatever becomes of parts of packages that are used.
+        """
+        good: frozenset[str] = frozenset()
+        whole = [name for name in self.groups if "." not in name]
+        for together in (whole, [name for name in self.groups if "." in name]):
+            waiting = [together]
+            while waiting and self._left():
+                some = waiting.pop()
+                tried = self._settle(good.union(some)) if some else None
+                if tried is not None:
+                    good = tried
+                elif len(some) > 1:
+                    middle = len(some) // 2
+                    waiting += [some[middle:], some[:middle]]
+        return good
+
+    def confirm(self, chosen: frozenset[str], tracer: Tracer) -> Trace | None:
+        """Run once more with stand-ins for these groups, watched by ``tracer``; None when it is not as it was."""
+        run = self._run(chosen, tracer)
+        if run is None or run[1].woken or run[1].implicit:
+            return None
+        trace, _ = run
+        tables = self._tables(chosen)
+        return replace(trace, stand_ins=tuple(replace(m, table=tables[m.name]) for m in trace.stand_ins))
+
+    def _left(self) -> bool:
+        return time.monotonic() - self._begun < self.seconds
+
+    def _settle(self, chosen: frozenset[str]) -> frozenset[str] | None:
+        """Take back what wakes until nothing does; give what is left, None when a run fails."""
+        for _ in range(_MOST_ROUNDS):
+            if not chosen:
+                return chosen
+            run = self._run(chosen, self.tracer)
+            if run is None:
+                return None
+            trace, study = run
+            if not study.woken and not study.implicit:
+                return chosen
+            log.debug("taken back:\n  %s", "\n  ".join(f"{name} {why}" for name, why in sorted(study.woken.items())))
+            chosen = frozenset(name for name in chosen if not self.groups[name] & study.woken.keys())
+            stood_in = {module.name for module in trace.stand_ins}
+            for name in sorted(study.implicit):
+                if not self._bring_along(name, stood_in):
+                    return None
+        return None
+
+    def _bring_along(self, name: str, stood_in: Collection[str]) -> bool:
+        """Let the stand-in through which ``name`` was imported import it; False when there is none."""
+        importers = {module.name: module.importer for module in self.first.modules}
+        at, seen = name, set()
+        while at and at not in seen:
+            seen.add(at)
+            at = importers.get(at, "")
+            if at in stood_in:
+                listed = self._also.setdefault(at, [])
+                if name not in listed:
+                    listed.append(name)
+                return True
+        log.debug("%s is expected to be loaded, and nobody knows by whom", name)
+        return False
+
+    def _tables(self, chosen: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+        tables: dict[str, Mapping[str, Any]] = {}
+        for group in sorted(chosen):
+            for name in sorted(self.groups[group]):
+                table = {key: value for key, value in self.tables[name].items() if key != "file"}
+                tables[name] = {**table, "group": group, "also": self._also.get(name, [])}
+        return tables
+
+    def _run(self, chosen: frozenset[str], tracer: Tracer) -> tuple[Trace, Study] | None:
+        self.runs += 1
+        tables = self._tables(chosen)
+        log.info("running %s with stand-ins for %d modules", self.first.workload.entry.name, len(tables))
+        folder = self.scratch / f"run{self.runs}"
+        try:
+            trace, study = tracer.stand_in(self.first.workload, folder / "run", tables, self._expected())
+        except TraceError as exc:
+            log.debug("with stand-ins for %d modules: %s", len(tables), exc)
+            return None
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        actual = {result.event: result.value for result in trace.results}
+        if differing := compare(self.first.results, actual, self.tolerance):
+            log.debug("with stand-ins for %d modules: %s", len(tables), "; ".join(map(str, differing)))
+            return None
+        return trace, study
+
+    def _expected(self) -> dict[str, list[str]]:
+        """Give the submodules of each package as they were bound in the run without stand-ins."""
+        expected: dict[str, list[str]] = {}
+        for name in self.tables:
+            package, _, last = name.rpartition(".")
+            if self.tables.get(package, {}).get("names", {}).get(last) == ["module", name]:
+                expected.setdefault(package, []).append(last)
+        return expected
+
+
+def candidates(study: Study, first: Trace, kept: Collection[str]) -> dict[str, frozenset[str]]:
+    """Give groups of modules that may do nothing for the result, by the highest package or module of each.
+
+    ``kept`` are modules that are not to be stood in for, with all that lies below them.
+    """
+    real = set(study.ran) | {module.name for module in first.modules if module.startup}
+    real |= {name for name in study.tables if any(name == k or name.startswith(f"{k}.") for k in kept)}
+    real = with_packages(real)
+    groups: dict[str, set[str]] = {}
+    for name in study.tables:
+        if name not in real:
+            groups.setdefault(_top(name, real), set()).add(name)
+    ranked = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    return {top: frozenset(members) for top, members in ranked}
+
+
+def _top(name: str, real: Collection[str]) -> str:
+    """Give the highest package above ``name`` that is not used, or itself."""
+    parts = name.split(".")
+    for depth in range(1, len(parts)):
+        if ".".join(parts[:depth]) not in real:
+            return ".".join(parts[:depth])
+    return name
+
+
+def with_packages(names: Iterable[str]) -> set[str]:
+    """Give the modules with the packages that they lie in: those are loaded before them."""
+    found = set()
+    for name in names:
+        while name and name not in found:
+            found.add(name)
+            name = name.rpartition(".")[0]
+    return found
+
+
+# ---- what an earlier run has found --------------------------------------------------------------------------------
+
+
+def cache_file(*parts: object) -> Path:
+    """Give the file that remembers what a search with these inputs has found."""
+    digest = hashlib.sha256(json.dumps([str(part) for part in parts]).encode("utf-8", "surrogateescape")).hexdigest()
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base) / "layer_minimizer" / "stand-ins" / f"{digest[:24]}.json"
+
+
+def remembered(file: Path, read: Callable[[Any], Any] = list) -> Any:
+    """Give what was remembered, None where nothing or nothing readable is."""
+    try:
+        return read(json.loads(file.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def remember(file: Path, names: Iterable[str]) -> None:
+    """Remember what was found; a cache that cannot be written is none."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f"{file.name}.{os.getpid()}")
+        part.write_text(json.dumps(sorted(names)))
+        part.replace(file)
+    except OSError as exc:
+        log.debug("cannot remember what was found: %s", exc)
