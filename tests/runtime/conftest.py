@@ -1,0 +1,84 @@
+"""Layers with a cold store, and programs that run on them in real interpreters."""
+
+import os
+import subprocess
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from layer_minimizer.coldfiles import ColdFile, write_store
+
+Content = str | bytes
+
+
+@dataclass
+class ColdLayer:
+    """A site folder with real and cold files, and the interpreter that uses it."""
+
+    root: Path
+    python: str
+    temp: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        base = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "LAYER_MINI"))}
+        chosen = {"PYTHONPATH": str(self.root), "TMPDIR": str(self.temp), **self.environment, **environment}
+        return subprocess.run(
+            [self.python, "-B", *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**base, **{name: value for name, value in chosen.items() if value}},
+        )
+
+    def run(self, code: str, **environment: str) -> str:
+        """Run a program that must succeed and must leave nothing behind; ``R`` is the site folder in it."""
+        prelude = f"import os, sys\nR = {str(self.root)!r}\n"
+        done = self.start("-c", prelude + textwrap.dedent(code), **environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert list(self.temp.iterdir()) == []
+        return done.stdout
+
+    def fail(self, code: str, **environment: str) -> str:
+        """Run a program that must fail, and give what it says."""
+        done = self.start("-c", textwrap.dedent(code), **environment)
+        assert done.returncode == 1, done.stdout + done.stderr
+        return done.stderr
+
+
+@pytest.fixture
+def layer_of(tmp_path: Path, write: Callable[..., Path]) -> Callable[..., ColdLayer]:
+    """Make a layer: ``layer_of(python, hot={path: content}, cold={path: content})``."""
+
+    def make(  # noqa: PLR0913 - what tells one layer from another
+        python: str,
+        cold: Mapping[str, Content],
+        hot: Mapping[str, Content] | None = None,
+        *,
+        name: str = "R",
+        root: Path | None = None,
+        needs: Mapping[str, tuple[str, ...]] | None = None,
+        dropped: Mapping[str, str] | None = None,
+        compression: str = "xz",
+    ) -> ColdLayer:
+        root = root or tmp_path / name
+        root.mkdir(parents=True, exist_ok=True)
+        write(root, hot or {})
+        source = write(tmp_path / f"{name}.source", cold)
+        files = [ColdFile(path, source / path, (needs or {}).get(path, ())) for path in cold]
+        write_store(files, root, layer=f"layer-{name}", dropped=dropped or {}, compression=compression)
+        temp = tmp_path / "temp"
+        temp.mkdir(exist_ok=True)
+        return ColdLayer(root, python, temp)
+
+    return make
+
+
+@pytest.fixture
+def python(base_python: str) -> str:
+    """One interpreter, for what depends on none."""
+    return base_python
