@@ -1,6 +1,5 @@
 """Fit a Python program into AWS Lambda: ship the files that its code uses, and prove that they suffice."""
 
-from layer_minimizer.case import Settings
 from layer_minimizer.errors import (
     MinimizeError,
     PackError,
@@ -12,6 +11,7 @@ from layer_minimizer.errors import (
 )
 from layer_minimizer.pipeline import minimize
 from layer_minimizer.report import Report
+from layer_minimizer.settings import Settings
 
 __all__ = [
     "MinimizeError",

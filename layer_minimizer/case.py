@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from layer_minimizer import elf, environment, inventory, modules, pickles, planner, rules, static_imports, tracer
+from layer_minimizer import elf, environment, evidence, inventory, modules, pickles, planner, rules, static_imports
 from layer_minimizer.errors import UsageError
 from layer_minimizer.model import FINAL_REASONS, KeepPlan, Reason, Size, Trace, Use, Verdict, merge_traces
-from layer_minimizer.native import parts
 from layer_minimizer.native.shrink import Cold, shared_by_copies
-from layer_minimizer.observation import DEFAULT_TIMEOUT, choose_observers
-from layer_minimizer.packager import Budget, Layout
+from layer_minimizer.observation import choose_observers
 from layer_minimizer.planner import Wishes
+from layer_minimizer.settings import Clock, Settings
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from layer_minimizer.model import Interpreter, Inventory, NotExercised, Workload
     from layer_minimizer.observation import Observer
@@ -34,74 +31,6 @@ _Value = TypeVar("_Value")
 # Reasons to keep a module that say nothing of what it imports.
 _UNTRACED = (Reason.RULE, Reason.PICKLED, Reason.INCLUDED)
 _NOT_COUNTED = {"pip", "setuptools", "wheel"}
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "layout": tuple(Layout),
-    "observe": ("auto", "probe", "strace"),
-    "closure": ("trace", "static"),
-    "native": ("on", "off"),
-    "cold": tuple(Cold),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How a layer is made, beside the workload. Paths in ``include`` and ``exclude`` are site-relative globs."""
-
-    python: str = ""
-    observe: str = "auto"
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    provided: tuple[str, ...] = ()
-    closure: str = "trace"
-    layout: Layout = Layout.SITE
-    max_size: int | None = None
-    tolerance: float = 0.0
-    timeout: float = DEFAULT_TIMEOUT
-    native: str = "on"
-    cold: Cold = Cold.KEEP
-    runtime_library: str = ""
-
-    @property
-    def budget(self) -> Budget:
-        """How large the layer may be."""
-        return Budget() if self.max_size is None else Budget(self.max_size, chosen=True)
-
-
-@dataclass(slots=True)
-class Clock:
-    """Says what is being done, and measures how long each of the four stages takes."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("trace", "plan", "pack", "verify"), 0.0))
-
-    @contextmanager
-    def stage(self, name: str, what: str) -> Iterator[None]:
-        """Announce a piece of work, and count its seconds as the stage's ``name``."""
-        log.info("%s", what)
-        begun = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(self.seconds[name] + time.monotonic() - begun, 3)
-
-
-def choose(settings: Settings | None, options: dict[str, object]) -> Settings:
-    """Give ``settings`` with single fields replaced.
-
-    Raises:
-        UsageError: a field has a value that does not exist.
-    """
-    for name, choices in _CHOICES.items():
-        if options.get(name, choices[0]) not in choices:
-            raise UsageError(f"{name}={options[name]!r}: choose one of {', '.join(choices)}")
-    if "layout" in options:
-        options["layout"] = Layout(str(options["layout"]))
-    if "cold" in options:
-        options["cold"] = Cold(str(options["cold"]))
-    for name in ("include", "exclude", "provided"):
-        given = options.get(name)
-        if isinstance(given, str | list):
-            options[name] = (given,) if isinstance(given, str) else tuple(given)
-    return replace(settings or Settings(), **options)  # type: ignore[arg-type]
 
 
 def _needed_to_run(statement: static_imports.ImportStatement) -> bool:
@@ -129,7 +58,13 @@ class Case:
         Raises:
             PlanError: no sound decision is possible.
         """
-        wishes = Wishes(self.settings.include, self.settings.exclude, self.settings.provided, repaired=repaired)
+        wishes = Wishes(
+            self.settings.include,
+            self.settings.exclude,
+            self.settings.provided,
+            cold=self.settings.cold is not Cold.DROP,
+            repaired=repaired,
+        )
         plan = self._plan(wishes)
         if companions := self._companions(plan):
             wishes = replace(wishes, companions=companions)
@@ -246,12 +181,7 @@ def prepare(
     observers = choose_observers(settings.observe)
     warnings: list[str] = []
     if source is not None:
-        watched = _watched_libraries(interpreter, settings, warnings)
-        with clock.stage("trace", f"tracing {source.entry.name} with {' and '.join(observers)}"):
-            fresh = tracer.trace(
-                source, interpreter, observers, scratch / "trace", timeout=settings.timeout, libraries=watched
-            )
-        saved.insert(0, fresh)
+        saved.insert(0, evidence.gather(source, interpreter, observers, settings, scratch, warnings, clock))
     if not saved:
         raise UsageError("there is nothing to trace: name the handler or script with --entry, or a saved --trace")
     trace = merge_traces(saved)
@@ -274,18 +204,6 @@ def prepare(
         warnings=(*stock.warnings, *problems, *outside, *warnings),
         clock=clock,
     )
-
-
-def _watched_libraries(interpreter: Interpreter, settings: Settings, warnings: list[str]) -> list[tuple[str, Path]]:
-    """Give the libraries whose pages are to be traced: all that are installed, none where they are shipped whole."""
-    if settings.native == "off":
-        return []
-    if problem := parts.missing():
-        log.warning("%s", problem)
-        warnings.append(problem)
-        return []
-    stock = inventory.take_inventory(interpreter)
-    return [(f.path, Path(f.source)) for f in stock.files if elf.is_elf_name(f.path) and not f.link]
 
 
 def _model_names(model: Path) -> tuple[str, pickles.PickledNames]:

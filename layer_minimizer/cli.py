@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, NoReturn
 from rich.console import Console
 
 from layer_minimizer import packager, pipeline
-from layer_minimizer.case import Settings
 from layer_minimizer.errors import MinimizeError, UsageError
 from layer_minimizer.explain import explain
 from layer_minimizer.native.shrink import Cold
 from layer_minimizer.observation import DEFAULT_TIMEOUT
 from layer_minimizer.packager import Layout
+from layer_minimizer.settings import Settings
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -96,6 +96,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     which.add_argument(
         "--closure", choices=("trace", "static"), default="trace", help="static: also what kept code could import"
+    )
+    python = parser.add_argument_group("Python code")
+    python.add_argument(
+        "--keep", action="append", default=[], metavar="MODULE", help="never let another module stand in for this one"
+    )
+    python.add_argument(
+        "--effort", type=float, default=5.0, metavar="MINUTES", help="to search for imports without use; 0: keep them"
+    )
+    python.add_argument(
+        "--bytecode",
+        choices=("auto", "only", "both", "source"),
+        default="auto",
+        help="what modules are shipped as; default: bytecode, and the source of those whose text was read",
     )
     native = parser.add_argument_group("shared libraries")
     native.add_argument(
@@ -175,6 +188,9 @@ def _act(options: argparse.Namespace) -> None:
         max_size=options.max_size,
         tolerance=options.tolerance,
         timeout=options.timeout,
+        keep=tuple(options.keep),
+        effort=options.effort,
+        bytecode=options.bytecode,
         native=options.native,
         cold=Cold(options.cold),
         runtime_library=options.runtime_library,

@@ -86,6 +86,7 @@ class Use(StrEnum):
 
     OPEN = "open"  # opened for reading
     MAP = "map"  # mapped as a shared library
+    TEXT = "text"  # a module's source was read though its bytecode was at hand
     STAT = "stat"  # its existence, kind or size was asked for
     LIST = "list"  # a folder whose entries were listed
     SPEC = "spec"  # found as the file of a module, whether or not that module was then loaded
@@ -179,7 +180,10 @@ class TracedStandIn:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The facts of one or several runs of a workload. No opinion about what follows from them."""
+    """The facts of one or several runs of a workload. No opinion about what follows from them.
+
+    ``texts`` says that modules whose source was read as text are marked (`Use.TEXT`).
+    """
 
     python: str
     observers: tuple[str, ...]
@@ -195,6 +199,7 @@ class Trace:
     workload: Workload
     libraries: tuple[LibraryPages, ...] = ()
     stand_ins: tuple[TracedStandIn, ...] = ()
+    texts: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Give the form in which a trace is saved."""
@@ -212,6 +217,7 @@ class Trace:
             "results": [[r.event, r.value] for r in self.results],
             "seconds": self.seconds,
             "libraries": [[library.path, library.size, library.runs] for library in self.libraries],
+            "texts": self.texts,
             "stand_ins": [[module.name, module.path, dict(module.table)] for module in self.stand_ins],
             "workload": {
                 "entry": str(self.workload.entry),
@@ -259,6 +265,7 @@ class Trace:
                     for path, size, runs in data.get("libraries", ())
                 ),
                 stand_ins=tuple(TracedStandIn(*row) for row in data.get("stand_ins", ())),
+                texts=data.get("texts", False),
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise UsageError(f"a part of the trace is damaged ({type(exc).__name__}: {exc}): trace again") from exc
@@ -323,6 +330,7 @@ class Verdict(StrEnum):
     """Whether a file goes into the layer."""
 
     KEPT = "kept"
+    COLD = "cold"  # compressed in the layer, for whoever asks for it
     DROPPED = "dropped"
 
 
@@ -340,6 +348,9 @@ class Reason(StrEnum):
     STARTUP = "STARTUP"  # a .pth file of a distribution that is used, and what it imports
     LINKED = "LINKED"  # target of a kept symbolic link
     REPAIRED = "REPAIRED"  # the layer's own run asked for it
+    STAND_IN = "STAND_IN"  # imported and never needed: another module stands in for it
+    UNTOUCHED = "UNTOUCHED"  # nothing asked for it, but for other files of its distribution
+    DEVELOPMENT = "DEVELOPMENT"  # only a compiler or a shell reads it
     UNUSED = "UNUSED"  # nothing asked for it
     EXCLUDED = "EXCLUDED"  # --exclude
     PROVIDED = "PROVIDED"  # another layer brings it
@@ -387,6 +398,11 @@ class KeepPlan:
     def kept(self) -> tuple[Decision, ...]:
         """The decisions for files that go into the layer."""
         return tuple(d for d in self.decisions if d.verdict is Verdict.KEPT)
+
+    @property
+    def cold(self) -> tuple[Decision, ...]:
+        """The decisions for files that go into the layer's cold store."""
+        return tuple(d for d in self.decisions if d.verdict is Verdict.COLD)
 
     @property
     def kept_bytes(self) -> int:
@@ -531,6 +547,7 @@ def _merge(one: Trace, two: Trace) -> Trace:
         ),
         libraries=_merge_libraries((*one.libraries, *two.libraries)),
         stand_ins=_merge_stand_ins(one, two),
+        texts=one.texts and two.texts,
     )
 
 

@@ -21,6 +21,12 @@ def module_name(path: str) -> str:
     return ".".join(parts) if all(part.isidentifier() for part in parts) else ""
 
 
+def stem(path: str) -> str:
+    """Give a module's file without what its name ends in."""
+    found = _MODULE_FILE.match(path)
+    return found["stem"] if found else path
+
+
 def is_package(path: str) -> bool:
     """Say whether a module's file is the ``__init__`` of a package."""
     return path.rpartition("/")[2].split(".", 1)[0] == "__init__"

@@ -103,7 +103,8 @@ class RunSettings:
     ``path_entries`` are put on PYTHONPATH; child processes inherit them. ``avoid`` are folders that are no part of
     the function although they may lie below the entry's folder. ``shown`` sends what the program prints to standard
     error while it runs; otherwise it is kept, and given back as ``Observation.said``. ``study`` are folders whose modules
-    are to be described (see ``_probe/study.py``); ``stand_ins`` a file with tables of modules to be stood in for.
+    are to be described (see ``_probe/study.py``); ``stand_ins`` a file with tables of modules to be stood in for;
+    ``bytecode`` a folder for the interpreter's cache, which several runs may share (CPython 3.8 and later).
     """
 
     python: str
@@ -119,6 +120,7 @@ class RunSettings:
     cold_log: Path | None = None
     study: tuple[str, ...] = ()
     stand_ins: Path | None = None
+    bytecode: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,12 @@ def observe(workload: Workload, settings: RunSettings, scratch: Path) -> Observa
         raise TraceError(f"cannot write into {scratch}: {exc.strerror}; TMPDIR sets another place") from exc
     make_task_root(workload, root, settings.avoid)
     probe = runners.copy_probe(scratch)
-    command = [settings.python, "-B", str(probe / "harness.py"), str(scratch / "settings.json")]
+    command = [
+        settings.python,
+        *([] if settings.bytecode else ["-B"]),
+        str(probe / "harness.py"),
+        str(scratch / "settings.json"),
+    ]
     calls = scratch / "calls" if Observer.STRACE in settings.observers else None
     if calls is not None:
         command = [*(runners.strace_command() or ()), *strace.options(calls), *command]
@@ -215,6 +222,9 @@ def _environment(workload: Workload, settings: RunSettings, scratch: Path, facts
             "LD_AUDIT": str(settings.page_tracer.library),
             "LAYER_MINIMIZER_PAGES": str(settings.page_tracer.table),
         }
+    if settings.bytecode:
+        del environment["PYTHONDONTWRITEBYTECODE"]
+        environment["PYTHONPYCACHEPREFIX"] = str(settings.bytecode)
     if settings.stand_ins:
         environment[runners.STAND_INS_VARIABLE] = str(settings.stand_ins)
     if settings.cold_log:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer import packager, verifier, workload
-from layer_minimizer.case import Case, Settings, choose, prepare, read_saved
+from layer_minimizer.builder import Builder
+from layer_minimizer.case import Case, prepare, read_saved
 from layer_minimizer.errors import PackError, VerifyError
 from layer_minimizer.explain import explain
 from layer_minimizer.model import KeepPlan, Proof
-from layer_minimizer.native import parts
-from layer_minimizer.native.shrink import Cold, Offer, Shrinker
 from layer_minimizer.report import Report
+from layer_minimizer.settings import Settings, choose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -193,21 +193,27 @@ def _prove(case: Case, part: Path, scratch: Path) -> tuple[KeepPlan, LayerArchiv
         case.settings.tolerance,
     )
     repaired: frozenset[str] = frozenset()
-    shrinker = _shrinker(case, scratch / "libraries")
+    building = Builder.of(case, scratch / "build")
     steady = False
     for left in reversed(range(_ROUNDS)):
         with case.clock.stage("plan", "deciding about every file"):
             plan = case.plan(repaired)
-        archive = _pack(case, plan, part, scratch / "stage", shrinker)
+        size = sum(d.size for d in plan.kept)
+        with case.clock.stage("pack", f"packing {len(plan.kept):,} files, {size / 1e6:,.1f} MB"):
+            archive = building.build(plan, part)
         with case.clock.stage("verify", f"running {case.trace.workload.entry.name} on the layer alone"):
             attempt = verifier.attempt(trial, plan, archive, scratch / f"verify{left}")
             shutil.rmtree(scratch / f"verify{left}", ignore_errors=True)
+        log.debug("the run missed: %s; %s", ", ".join(attempt.missed), attempt.error)
         # A run that asks for something else each time, and does well without, is not followed for ever.
         if attempt.succeeded and not (attempt.missed and left):
             names = tuple(sorted(repaired))
             proof = Proof(attempt.events, 0, names, attempt.isolated, attempt.seconds, attempt.cold_faults)
-            libraries = tuple(shrinker.reports.values()) if shrinker else ()
+            libraries = tuple(building.shrinker.reports.values()) if building.shrinker else ()
             return plan, archive, replace(proof, libraries=libraries)
+        if attempt.error and not building.sources and not attempt.missed:
+            building.sources = True  # somebody may have read the text of a module
+            continue
         more = set(case.widen(attempt.missed, plan, repaired)) - {d.path for d in plan.kept}
         if not more and not steady:
             steady = True
@@ -220,15 +226,6 @@ def _prove(case: Case, part: Path, scratch: Path) -> tuple[KeepPlan, LayerArchiv
         log.debug("put back:\n  %s", "\n  ".join(sorted(more)))
         repaired |= more
     raise VerifyError(f"after {_ROUNDS} rounds of putting files back: {attempt.explain()}")
-
-
-def _shrinker(case: Case, scratch: Path) -> Shrinker | None:
-    """Give what compacts the layer's libraries, None where they are shipped whole."""
-    hot = case.hot_pages()
-    runtime = Path(case.settings.runtime_library) if case.settings.runtime_library else parts.runtime_library()
-    if case.settings.native == "off" or not hot or runtime is None:
-        return None
-    return Shrinker(hot, runtime, case.settings.cold, scratch)
 
 
 def _left_out_on_purpose(settings: Settings) -> str:
@@ -250,29 +247,3 @@ def _refuse_unsteady(trial: verifier.Trial, scratch: Path) -> None:
             f"layer can be proved right by them:\n  {listed}\n"
             "Seed its random numbers, leave times and ids out of its result, or allow for noise with --tolerance"
         )
-
-
-def _least_likely(offers: list[Offer], excess: int) -> Iterator[Offer]:
-    """Give offers of ``excess`` bytes together, the least likely to be needed first; all of them where that is less."""
-    for offer in sorted(offers, key=lambda offer: (offer.likelihood, -offer.size, offer.path, offer.chunk)):
-        if excess > 0:
-            excess -= offer.size
-            yield offer
-
-
-def _pack(case: Case, plan: KeepPlan, part: Path, folder: Path, shrinker: Shrinker | None) -> LayerArchive:
-    if shrinker is None:
-        case.settings.budget.check(plan)  # before anything is copied
-    size = sum(d.size for d in plan.kept)
-    with case.clock.stage("pack", f"packing {len(plan.kept):,} files, {size / 1e6:,.1f} MB"):
-        place = shrinker.place if shrinker else None
-        sizes = packager.stage(plan, case.inventory, folder, case.settings.layout, place)
-        excess = sizes.total() - case.settings.budget.limit
-        if shrinker and case.settings.cold is Cold.AUTO and excess > 0:
-            shrinker.drop(_least_likely(shrinker.offers(), excess))
-            shutil.rmtree(folder)
-            sizes = packager.stage(plan, case.inventory, folder, case.settings.layout, place)
-        case.settings.budget.check_sizes(sizes)
-        archive = packager.write_zip(folder, part)
-        shutil.rmtree(folder, ignore_errors=True)
-        return archive

@@ -7,11 +7,11 @@ again because the user, another layer, or the lack of any real use says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from layer_minimizer import modules, rules
+from layer_minimizer import development, modules, rules
 from layer_minimizer.errors import PlanError
 from layer_minimizer.inventory import normalize
 from layer_minimizer.model import Decision, Inventory, KeepPlan, Reason, Trace, TracedModule, Use, Verdict
@@ -35,12 +35,16 @@ _SAID = {
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the user says beside the evidence, and what earlier attempts to verify have taught."""
+    """What the user says beside the evidence, and what earlier attempts to verify have taught.
+
+    ``cold`` says that what nothing touched goes into the layer's cold store.
+    """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     provided: tuple[str, ...] = ()
     static_modules: tuple[str, ...] = ()
+    cold: bool = False
     companions: tuple[str, ...] = ()
     repaired: frozenset[str] = frozenset()
 
@@ -54,9 +58,10 @@ class _Because:
 
 @dataclass(slots=True)
 class _Draft:
-    """The verdicts so far. The first reason for which a file is kept stands."""
+    """The verdicts so far. The first reason for which a file is kept stands. ``stood_in``: files that others stand for."""
 
     files: dict[str, InstalledFile]
+    stood_in: frozenset[str] = frozenset()
     kept: dict[str, _Because] = field(default_factory=dict)
     dropped: dict[str, _Because] = field(default_factory=dict)
 
@@ -70,11 +75,8 @@ class _Draft:
 
     def used(self) -> set[str]:
         """Give the distributions of which a kept file is more than metadata or a companion of Python's start."""
-        return {
-            self.files[path].distribution
-            for path, why in self.kept.items()
-            if why.reason is not Reason.STARTUP and not _in_metadata(path)
-        }
+        kept = {path for path, why in self.kept.items() if why.reason is not Reason.STARTUP and not _in_metadata(path)}
+        return {self.files[path].distribution for path in kept | self.stood_in}
 
 
 def plan(  # noqa: PLR0913 - each is one kind of evidence
@@ -94,7 +96,7 @@ def plan(  # noqa: PLR0913 - each is one kind of evidence
         PlanError: a glob or a distribution's name fits nothing, or nothing at all would be kept.
     """
     files = {file.path: file for file in inventory.files}
-    draft = _Draft(files)
+    draft = _Draft(files, frozenset(module.path for module in trace.stand_ins if module.path in files))
     _refuse_unknown(inventory, wishes)
     _keep_traced(draft, trace, inventory)
     _keep_pickled(draft, pickled)
@@ -107,7 +109,8 @@ def plan(  # noqa: PLR0913 - each is one kind of evidence
     _take_out(draft, wishes)
     if not any(file.path in draft.kept for file in inventory.files):
         raise PlanError(f"{trace.workload.entry.name} uses no installed file: it needs no layer")
-    decisions = [_decision(file, draft) for file in inventory.files]
+    used = draft.used()
+    decisions = [_decision(file, draft, used if wishes.cold else set()) for file in inventory.files]
     shadow = _Because(Reason.SHADOWED, "a folder earlier on sys.path has a file of this name")
     decisions += [_verdict(file, Verdict.DROPPED, shadow) for file in inventory.shadowed]
     return KeepPlan(
@@ -118,11 +121,23 @@ def plan(  # noqa: PLR0913 - each is one kind of evidence
     )
 
 
-def _decision(file: InstalledFile, draft: _Draft) -> Decision:
-    if file.path in draft.kept:
-        return _verdict(file, Verdict.KEPT, draft.kept[file.path])
-    unused = _Because(Reason.UNUSED, "nothing asked for it")
-    return _verdict(file, Verdict.DROPPED, draft.dropped.get(file.path, unused))
+def _decision(file: InstalledFile, draft: _Draft, warm: Collection[str]) -> Decision:
+    """Give a file's verdict; what lies beside files that are used goes into the store if its owner is in ``warm``."""
+    path = file.path
+    if path in draft.kept:
+        return _verdict(file, Verdict.KEPT, draft.kept[path])
+    if path in draft.dropped:
+        return _verdict(file, Verdict.DROPPED, draft.dropped[path])
+    stay = Verdict.COLD if file.distribution in warm and not file.link else Verdict.DROPPED
+    if path in draft.stood_in:
+        return _verdict(file, stay, _Because(Reason.STAND_IN, "imported, and needed by nothing after that"))
+    if development.is_for_development(file):
+        return _verdict(file, Verdict.DROPPED, _Because(Reason.DEVELOPMENT, "only a compiler or a shell reads it"))
+    if stay is Verdict.COLD:
+        return _verdict(
+            file, stay, _Because(Reason.UNTOUCHED, "nothing asked for it, but for others of its distribution")
+        )
+    return _verdict(file, stay, _Because(Reason.UNUSED, "nothing asked for it"))
 
 
 def _verdict(file: InstalledFile, verdict: Verdict, why: _Because) -> Decision:
@@ -150,7 +165,7 @@ def _refuse_unknown(inventory: Inventory, wishes: Wishes) -> None:
 def _keep_traced(draft: _Draft, trace: Trace, inventory: Inventory) -> None:
     importers = {m.path: m for m in trace.modules if m.path}
     resolve = _link_resolver(inventory)
-    skipped = _start_only(trace) | {pth.path for pth in inventory.pth}
+    skipped = _start_only(trace) | {pth.path for pth in inventory.pth} | draft.stood_in
     for traced in trace.files:
         for path in resolve(traced.path):
             if path not in draft.files or path in skipped or _in_metadata(path):
@@ -309,6 +324,8 @@ def _close(draft: _Draft, inventory: Inventory, library_needs: LibraryNeeds) -> 
             folder = path.rpartition("/")[0]
             while folder:
                 for init in inits.get(folder, ()):
+                    if init in draft.stood_in:
+                        continue
                     draft.keep(init, Reason.PACKAGE, f"package of {path}", path)
                 folder = folder.rpartition("/")[0]
         for needed, by in library_needs(path for path in todo if ".so" in path):

@@ -72,5 +72,6 @@ def _same(one: Any, two: Any, tolerance: float) -> bool:
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
+
 def _short(text: str, width: int = 200) -> str:
     return text if len(text) <= width else f"{text[:width]}… ({len(text)} characters)"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from layer_minimizer.errors import TraceError
 from layer_minimizer.results import compare
+from layer_minimizer.tracer import texts_marked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -74,7 +75,7 @@ class Search:
         run = self._run(chosen, tracer)
         if run is None or run[1].woken or run[1].implicit:
             return None
-        trace, _ = run
+        trace = texts_marked(run[0]) if tracer.bytecode else run[0]
         tables = self._tables(chosen)
         return replace(trace, stand_ins=tuple(replace(m, table=tables[m.name]) for m in trace.stand_ins))
 

@@ -56,12 +56,17 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class Tracer:
-    """Runs workloads where everything is installed. ``libraries`` are those whose pages are watched."""
+    """Runs workloads where everything is installed.
+
+    ``libraries`` are those whose pages are watched. ``bytecode`` is the interpreter's cache for all runs; the first of
+    them fills it.
+    """
 
     interpreter: Interpreter
     observers: tuple[Observer, ...]
     timeout: float
     libraries: tuple[tuple[str, Path], ...] = ()
+    bytecode: Path | None = None
 
     def trace(self, workload: Workload, scratch: Path) -> Trace:
         """Run ``workload``, and record what it used.
@@ -81,6 +86,15 @@ class Tracer:
         """
         settings = RunSettings(**self._settings(scratch), shown=True, study=self.interpreter.site_dirs)
         return self._run(workload, scratch, settings)
+
+    def warm(self, workload: Workload, scratch: Path) -> Trace:
+        """Do as `trace` once the cache of bytecode is filled: whoever opens a module's source now reads its text.
+
+        Raises:
+            TraceError, RunnerError: as `trace`.
+        """
+        trace, _ = self._run(workload, scratch, RunSettings(**self._settings(scratch)))
+        return texts_marked(trace)
 
     def stand_in(
         self, workload: Workload, scratch: Path, tables: Mapping[str, Any], expected: Mapping[str, list[str]]
@@ -105,6 +119,7 @@ class Tracer:
             "user_base": interpreter.user_base,
             "avoid": (*interpreter.site_dirs, *interpreter.hidden_dirs),
             "timeout": self.timeout,
+            "bytecode": self.bytecode,
             "page_tracer": _page_tracer(self.libraries, scratch) if self.libraries else None,
         }
 
@@ -137,6 +152,16 @@ class Tracer:
             ),
         )
         return trace, study
+
+
+def texts_marked(trace: Trace) -> Trace:
+    """Mark the modules whose source was opened, in a run that had bytecode for all of them."""
+    modules = {module.path for module in trace.modules}
+    read = [
+        file for file in trace.files if file.path in modules and file.path.endswith(".py") and Use.OPEN in file.uses
+    ]
+    marked = {file.path: TracedFile(file.path, file.uses | {Use.TEXT}) for file in read}
+    return replace(trace, files=tuple(marked.get(file.path, file) for file in trace.files), texts=True)
 
 
 def _read_study(observation: Observation, facts: Facts) -> Study:

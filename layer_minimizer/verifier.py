@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer import modules, packager, planner, runners
 from layer_minimizer.errors import VerifyError
-from layer_minimizer.model import FINAL_REASONS, Reason, Verdict
+from layer_minimizer.model import FINAL_REASONS, Reason, Use, Verdict
 from layer_minimizer.observation import Observer, RunSettings, observe
 from layer_minimizer.results import Mismatch, compare
 from layer_minimizer.tracer import Facts, read_facts
@@ -232,7 +232,10 @@ def _results(observation: Observation) -> dict[str, str]:
 def _missed(facts: Facts, plan: KeepPlan, said: str) -> tuple[str, ...]:
     """Give the dropped files that the run asked for: opened, imported, linked against, or by their metadata."""
     dropped = {d.path: d for d in plan.decisions if d.verdict is Verdict.DROPPED and d.reason not in FINAL_REASONS}
-    found = {path for path in (*facts.uses, *facts.missing) if path in dropped}
+    # Whoever looks for the source of a module that is stood in for finds none, as with all that is bytecode alone.
+    looked = {path for path, uses in facts.uses.items() if uses == {Use.STAT} and path in dropped}
+    looked = {path for path in looked if dropped[path].reason is Reason.STAND_IN}
+    found = {path for path in (*facts.uses, *facts.missing) if path in dropped} - looked
     names = modules.by_name(dropped)
     found |= {names[name] for name in facts.missing if name in names}
     found |= set(_missed_metadata(facts, dropped.values()))

@@ -40,7 +40,7 @@ def report_to(note):
     _report[0] = note
 
 
-class _State(object):
+class _State:
     """What a stand-in knows of the module that it stands in for."""
 
     def __init__(self, table, wake):
@@ -239,10 +239,10 @@ def _loaded(kind):
     return found if same else _NOTHING
 
 
-class _Placeholder(object):
+class _Placeholder:
     """Stands for a class or a function of a module that has not been woken."""
 
-    __slots__ = ("_in", "_as", "_kind", "_found", "_patches", "__weakref__")
+    __slots__ = ("__weakref__", "_as", "_found", "_in", "_kind", "_patches")
 
     def __init__(self, module, attribute, kind):
         put = object.__setattr__

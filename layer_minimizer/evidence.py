@@ -1,0 +1,97 @@
+"""Gathers what a workload needs: runs it as it is, then with stand-ins for what it may not need."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from hashlib import sha256
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layer_minimizer import elf, inventory, modules, search, tracer
+from layer_minimizer.native import parts
+from layer_minimizer.observation import Observer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from layer_minimizer.model import Interpreter, Trace, Workload
+    from layer_minimizer.settings import Clock, Settings
+
+log = logging.getLogger(__name__)
+
+
+def gather(  # noqa: PLR0913 - all that a run takes
+    source: Workload,
+    interpreter: Interpreter,
+    observers: tuple[Observer, ...],
+    settings: Settings,
+    scratch: Path,
+    warnings: list[str],
+    clock: Clock,
+) -> Trace:
+    """Run the workload until it is known what it needs: once as it is, then with stand-ins for what it may not need."""
+    watched = _watched_libraries(interpreter, settings, warnings)
+    # Where bytecode can lie elsewhere than beside its source, the runs after the first do not read sources for it.
+    cache = scratch / "bytecode" if interpreter.version >= (3, 8) else None
+    base = tracer.Tracer(interpreter, observers, settings.timeout, bytecode=cache)
+    full = replace(base, libraries=tuple(watched))
+    name = source.entry.name
+    if not settings.effort:
+        with clock.stage("trace", f"tracing {name} with {' and '.join(observers)}"):
+            return full.trace(source, scratch / "trace" / "run")
+    with clock.stage("trace", f"tracing {name} with {' and '.join(observers)}"):
+        first, study = base.study(source, scratch / "trace" / "run")
+    with clock.stage("search", f"looking for modules that {name} imports and does not need"):
+        groups = search.candidates(study, first, _never_stood_in(interpreter, settings))
+        trials = search.Search(
+            replace(base, observers=(Observer.PROBE,)),
+            first,
+            study.tables,
+            groups,
+            settings.tolerance,
+            scratch / "search",
+            settings.effort * 60,
+        )
+        memory = search.cache_file(metadata.version("layer_minimizer"), *_identity(first, groups, study))
+        chosen = search.remembered(memory, frozenset)
+        found = trials.confirm(chosen & groups.keys(), full) if chosen is not None else None
+        if found is None:
+            chosen = trials.find()
+            found = trials.confirm(chosen, full)
+            if found is not None:
+                search.remember(memory, chosen)
+        return found if found is not None else full.warm(first.workload, scratch / "warm" / "run")
+
+
+def _identity(first: Trace, groups: Mapping[str, frozenset[str]], study: tracer.Study) -> Iterator[object]:
+    """Give what a search depends on: the workload, the interpreter, and what was loaded."""
+    workload = first.workload
+    yield from (first.python, workload.handler, [[e.name, e.payload, dict(e.context)] for e in workload.events])
+    for file in (workload.entry, *workload.models):
+        yield file.name
+        yield sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+    yield sorted((top, sorted(members)) for top, members in groups.items())
+    yield [(table["file"], os.stat(table["file"]).st_size) for _, table in sorted(study.tables.items())]
+
+
+def _never_stood_in(interpreter: Interpreter, settings: Settings) -> set[str]:
+    """Give the modules that are to be real: those that the user keeps, and those that another layer brings."""
+    provided = {inventory.normalize(name) for name in settings.provided}
+    files = inventory.take_inventory(interpreter).files
+    names = {modules.module_name(file.path).split(".")[0] for file in files if file.distribution in provided}
+    return {*settings.keep, *names} - {""}
+
+
+def _watched_libraries(interpreter: Interpreter, settings: Settings, warnings: list[str]) -> list[tuple[str, Path]]:
+    """Give the libraries whose pages are to be traced: all that are installed, none where they are shipped whole."""
+    if settings.native == "off":
+        return []
+    if problem := parts.missing():
+        log.warning("%s", problem)
+        warnings.append(problem)
+        return []
+    stock = inventory.take_inventory(interpreter)
+    return [(f.path, Path(f.source)) for f in stock.files if elf.is_elf_name(f.path) and not f.link]

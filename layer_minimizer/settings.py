@@ -1,0 +1,98 @@
+"""How a layer is made: what users may choose, and the clock that measures the stages."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from layer_minimizer.errors import UsageError
+from layer_minimizer.native.shrink import Cold
+from layer_minimizer.observation import DEFAULT_TIMEOUT
+from layer_minimizer.packager import Budget, Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "layout": tuple(Layout),
+    "observe": ("auto", "probe", "strace"),
+    "closure": ("trace", "static"),
+    "bytecode": ("auto", "only", "both", "source"),
+    "native": ("on", "off"),
+    "cold": tuple(Cold),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a layer is made, beside the workload.
+
+    Paths in ``include`` and ``exclude`` are site-relative globs; ``keep`` are modules that nothing stands in for, and
+    ``effort`` the minutes for which those that can be stood in for are searched.
+    """
+
+    python: str = ""
+    observe: str = "auto"
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    provided: tuple[str, ...] = ()
+    closure: str = "trace"
+    layout: Layout = Layout.SITE
+    max_size: int | None = None
+    tolerance: float = 0.0
+    timeout: float = DEFAULT_TIMEOUT
+    keep: tuple[str, ...] = ()
+    effort: float = 5.0
+    bytecode: str = "auto"
+    native: str = "on"
+    cold: Cold = Cold.KEEP
+    runtime_library: str = ""
+
+    @property
+    def budget(self) -> Budget:
+        """How large the layer may be."""
+        return Budget() if self.max_size is None else Budget(self.max_size, chosen=True)
+
+
+_STAGES = ("trace", "search", "plan", "pack", "verify")
+
+
+@dataclass(slots=True)
+class Clock:
+    """Says what is being done, and measures how long each of the stages takes."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_STAGES, 0.0))
+
+    @contextmanager
+    def stage(self, name: str, what: str) -> Iterator[None]:
+        """Announce a piece of work, and count its seconds as the stage's ``name``."""
+        log.info("%s", what)
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds[name] + time.monotonic() - begun, 3)
+
+
+def choose(settings: Settings | None, options: dict[str, object]) -> Settings:
+    """Give ``settings`` with single fields replaced.
+
+    Raises:
+        UsageError: a field has a value that does not exist.
+    """
+    for name, choices in _CHOICES.items():
+        if options.get(name, choices[0]) not in choices:
+            raise UsageError(f"{name}={options[name]!r}: choose one of {', '.join(choices)}")
+    if "layout" in options:
+        options["layout"] = Layout(str(options["layout"]))
+    if "cold" in options:
+        options["cold"] = Cold(str(options["cold"]))
+    for name in ("include", "exclude", "provided", "keep"):
+        given = options.get(name)
+        if isinstance(given, str | list):
+            options[name] = (given,) if isinstance(given, str) else tuple(given)
+    return replace(settings or Settings(), **options)  # type: ignore[arg-type]

@@ -1,0 +1,121 @@
+"""Writes what stands in a layer where modules are stood in for, and bytecode for those that are there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layer_minimizer import modules
+from layer_minimizer.coldfiles import PACKAGE
+from layer_minimizer.errors import PackError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from layer_minimizer.model import TracedStandIn
+
+_COMPILE = Path(__file__).parent / "_probe" / "compile.py"
+TABLES = "stand_ins.json"
+_STUB = "from _layer_minimizer.stubs import stand_in\n\nstand_in(__name__, {last!r})\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """Makes bytecode with the interpreter that is to run it. ``opt`` is where the layer's site folder will lie."""
+
+    python: str
+    opt: str
+    scratch: Path
+
+    def compile(self, rows: Iterable[tuple[Path, Path, str]]) -> set[Path]:
+        """Compile (source, target, site-relative path) rows; give the sources that are no valid Python.
+
+        Raises:
+            PackError: the interpreter cannot do it.
+        """
+        listed = [(str(source), str(target), f"{self.opt}/{path}") for source, target, path in rows]
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        order = self.scratch / "compile.json"
+        order.write_text(json.dumps(listed))
+        done = subprocess.run(
+            [self.python, "-I", "-S", "-B", str(_COMPILE), str(order)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise PackError(f"{self.python} cannot compile the layer's modules:\n{done.stderr.strip()}")
+        return set(map(Path, json.loads(done.stdout)))
+
+
+def place_of(path: str) -> str:
+    """Give the path of the stub for a module's file: bytecode in its place, whatever the module was."""
+    stem = modules.stem(path)
+    return f"{stem}.pyc"
+
+
+def write_stand_ins(
+    stand_ins: Collection[TracedStandIn], top: Path, compiler: Compiler, *, layer: str, kept: bool
+) -> int:
+    """Write stubs and tables below the site folder ``top``; give their bytes.
+
+    ``kept`` says that the real modules lie in the cold store.
+
+    Raises:
+        PackError: they cannot be written.
+    """
+    rows = []
+    compiler.scratch.mkdir(parents=True, exist_ok=True)
+    for number, module in enumerate(stand_ins):
+        place = place_of(module.path)
+        source = compiler.scratch / f"stub{number}.py"
+        source.write_text(_STUB.format(last=place))
+        (top / place).parent.mkdir(parents=True, exist_ok=True)
+        rows.append((source, top / place, module.path))
+    compiler.compile(rows)
+    tables = {"layer": layer, "kept": kept, "modules": {module.name: module.table for module in stand_ins}}
+    file = top / PACKAGE / TABLES
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(tables, sort_keys=True, separators=(",", ":")))
+    return file.stat().st_size + sum(target.stat().st_size for _, target, _ in rows)
+
+
+def compile_modules(paths: Iterable[str], top: Path, compiler: Compiler, *, with_source: Collection[str]) -> int:
+    """Put bytecode in the place of the modules ``paths``, beside the source of those ``with_source``.
+
+    Gives by how many bytes that makes the layer larger (mostly negative).
+
+    Raises:
+        PackError: it cannot be written.
+    """
+    tag = _cache_tag(compiler.python)
+    rows: list[tuple[Path, Path, str]] = []
+    for path in paths:
+        source = top / path
+        if path in with_source:
+            cache = source.parent / "__pycache__"
+            cache.mkdir(exist_ok=True)
+            rows.append((source, cache / f"{source.stem}.{tag}.pyc", path))
+        else:
+            rows.append((source, source.with_suffix(".pyc"), path))
+    invalid = compiler.compile(rows)
+    change = 0
+    for source, target, path in rows:
+        if source in invalid:
+            continue
+        target.chmod(0o644)
+        change += target.stat().st_size
+        if path not in with_source:
+            change -= source.stat().st_size
+            source.unlink()
+    return change
+
+
+def _cache_tag(python: str) -> str:
+    done = subprocess.run(
+        [python, "-I", "-S", "-c", "import sys; print(sys.implementation.cache_tag)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
