@@ -1,4 +1,4 @@
-"""Makes the files of a layer from a plan: copies, compacted libraries, stand-ins, the cold store, bytecode; and zips."""
+"""Makes a layer from a plan: copies, compacted libraries, stand-ins, the cold store, bytecode; and the zip."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ _STOOD_IN, _ALONE = 0.5, 0.001
 class Builder:
     """Builds layers of one case; what was compressed once is kept in ``scratch``, since a plan may need repair.
 
-    ``sources`` says that all modules keep their source beside their bytecode.
+    ``sources`` says that all modules keep their source beside their bytecode. ``shipped`` are the bytes that each
+    installed file has in the last layer.
     """
 
     case: Case
@@ -35,6 +36,7 @@ class Builder:
     shrinker: Shrinker | None = None
     sources: bool = False
     given_up: set[str] = field(default_factory=set)
+    shipped: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, case: Case, scratch: Path) -> Builder:
@@ -98,7 +100,18 @@ class Builder:
             )
         if self.case.settings.bytecode != "source":
             sizes[packager.NO_DISTRIBUTION] += self._compile(plan, top, compiler)
+        self.shipped = {d.path: self._shipped_bytes(top, d.path) for d in plan.kept} | shares
         return sizes, shares
+
+    def _shipped_bytes(self, top: Path, path: str) -> int:
+        """Give what stands for an installed file in the staged layer, whatever became of it."""
+        file = top / path
+        places = [file, file.with_suffix(".pyc"), *(file.parent / "__pycache__").glob(f"{file.stem}.*.pyc")]
+        found = [
+            place for place in (places if path.endswith(".py") else [file]) if place.is_symlink() or place.exists()
+        ]
+        store = self.shrinker.reports[path].cold if self.shrinker and path in self.shrinker.reports else 0
+        return sum(place.lstat().st_size for place in found) + store
 
     def _stand_ins(self, plan: KeepPlan) -> list[TracedStandIn]:
         stood_in = {d.path for d in plan.decisions if d.reason is Reason.STAND_IN}

@@ -181,7 +181,9 @@ def prepare(
     observers = choose_observers(settings.observe)
     warnings: list[str] = []
     if source is not None:
-        saved.insert(0, evidence.gather(source, interpreter, observers, settings, scratch, warnings, clock))
+        saved.insert(
+            0, evidence.gather(source, interpreter, observers, settings, scratch, warnings=warnings, clock=clock)
+        )
     if not saved:
         raise UsageError("there is nothing to trace: name the handler or script with --entry, or a saved --trace")
     trace = merge_traces(saved)

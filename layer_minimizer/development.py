@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 # Headers, sources of extension modules, static libraries, build descriptions: a layer has no compiler to read them.
 _ENDINGS = (
-    ".h", ".hh", ".hpp", ".hxx", ".cuh", ".inl", ".c", ".cc", ".cpp", ".cu", ".f", ".f90", ".pyx", ".pxd", ".pxi", ".tp",
-    ".a", ".lib", ".o", ".cmake", ".pc", ".gyp", ".def",
+    ".h", ".hh", ".hpp", ".hxx", ".cuh", ".inl", ".c", ".cc", ".cpp", ".cu", ".f", ".f90", ".pyx", ".pxd", ".pxi",
+    ".tp", ".a", ".lib", ".o", ".cmake", ".pc", ".gyp", ".def",
 )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ def gather(  # noqa: PLR0913 - all that a run takes
     observers: tuple[Observer, ...],
     settings: Settings,
     scratch: Path,
+    *,
     warnings: list[str],
     clock: Clock,
 ) -> Trace:
@@ -50,6 +51,7 @@ def gather(  # noqa: PLR0913 - all that a run takes
             replace(base, observers=(Observer.PROBE,)),
             first,
             study.tables,
+            study.classes or scratch,
             groups,
             settings.tolerance,
             scratch / "search",

@@ -479,7 +479,10 @@ class Library:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What the verifying run showed. ``isolated`` says that the original environment was out of reach by a mount."""
+    """What the verifying run showed. ``isolated`` says that the original environment was out of reach by a mount.
+
+    ``shipped`` are the bytes that each installed file has in the layer, in whatever form.
+    """
 
     events: int
     mismatches: int
@@ -487,6 +490,7 @@ class Proof:
     isolated: bool
     seconds: float
     cold_faults: int = 0
+    shipped: Mapping[str, int] = field(default_factory=dict)
     libraries: tuple[Library, ...] = ()
 
 

@@ -102,9 +102,9 @@ class RunSettings:
 
     ``path_entries`` are put on PYTHONPATH; child processes inherit them. ``avoid`` are folders that are no part of
     the function although they may lie below the entry's folder. ``shown`` sends what the program prints to standard
-    error while it runs; otherwise it is kept, and given back as ``Observation.said``. ``study`` are folders whose modules
-    are to be described (see ``_probe/study.py``); ``stand_ins`` a file with tables of modules to be stood in for;
-    ``bytecode`` a folder for the interpreter's cache, which several runs may share (CPython 3.8 and later).
+    error while it runs; otherwise it is kept, and given back as ``Observation.said``. ``study`` are folders whose
+    modules are to be described (see ``_probe/study.py``); ``stand_ins`` a file with tables of modules to be stood in
+    for; ``bytecode`` a folder for the interpreter's cache, which several runs may share (CPython 3.8 and later).
     """
 
     python: str
@@ -217,22 +217,30 @@ def _environment(workload: Workload, settings: RunSettings, scratch: Path, facts
         "PYTHONPATH": os.pathsep.join([str(scratch / "probe" / "startup"), *settings.path_entries]),
         runners.PROBE_VARIABLE: f"{facts}:{0 if Observer.STRACE in settings.observers else 1}",
     }
+    environment |= _watching(settings)
+    if settings.bytecode:
+        del environment["PYTHONDONTWRITEBYTECODE"]
+    if settings.user_base:
+        environment["PYTHONUSERBASE"] = settings.user_base
+    if workload.models:
+        environment["MODEL_PATH"] = str(scratch / "task" / workload.models[0].name)
+    return environment
+
+
+def _watching(settings: RunSettings) -> dict[str, str]:
+    """Give the variables that tell the process' observers what to do."""
+    environment: dict[str, str] = {}
     if settings.page_tracer:
         environment |= {
             "LD_AUDIT": str(settings.page_tracer.library),
             "LAYER_MINIMIZER_PAGES": str(settings.page_tracer.table),
         }
     if settings.bytecode:
-        del environment["PYTHONDONTWRITEBYTECODE"]
         environment["PYTHONPYCACHEPREFIX"] = str(settings.bytecode)
     if settings.stand_ins:
         environment[runners.STAND_INS_VARIABLE] = str(settings.stand_ins)
     if settings.cold_log:
         environment["LAYER_MINIMIZER_COLD_LOG"] = str(settings.cold_log)
-    if settings.user_base:
-        environment["PYTHONUSERBASE"] = settings.user_base
-    if workload.models:
-        environment["MODEL_PATH"] = str(scratch / "task" / workload.models[0].name)
     return environment
 
 

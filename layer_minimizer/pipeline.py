@@ -210,7 +210,7 @@ def _prove(case: Case, part: Path, scratch: Path) -> tuple[KeepPlan, LayerArchiv
             names = tuple(sorted(repaired))
             proof = Proof(attempt.events, 0, names, attempt.isolated, attempt.seconds, attempt.cold_faults)
             libraries = tuple(building.shrinker.reports.values()) if building.shrinker else ()
-            return plan, archive, replace(proof, libraries=libraries)
+            return plan, archive, replace(proof, libraries=libraries, shipped=dict(building.shipped))
         if attempt.error and not building.sources and not attempt.missed:
             building.sources = True  # somebody may have read the text of a module
             continue

@@ -58,7 +58,10 @@ class _Because:
 
 @dataclass(slots=True)
 class _Draft:
-    """The verdicts so far. The first reason for which a file is kept stands. ``stood_in``: files that others stand for."""
+    """The verdicts so far. The first reason for which a file is kept stands.
+
+    ``stood_in`` are the files of modules that others stand in for.
+    """
 
     files: dict[str, InstalledFile]
     stood_in: frozenset[str] = frozenset()

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from layer_minimizer.model import Reason
 from layer_minimizer.packager import LAMBDA_DIRECT_UPLOAD_BYTES
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from layer_minimizer.model import KeepPlan, LayerArchive, NotExercised, Proof, Size, Trace
+    from layer_minimizer.model import Decision, KeepPlan, LayerArchive, NotExercised, Proof, Size, Trace
 
 REPORT_FORMAT = 1
 _SHOWN = 8
@@ -33,32 +34,48 @@ class Report:
     warnings: tuple[str, ...]
     seconds: dict[str, float]
 
+    @property
+    def _in_layer(self) -> tuple[Decision, ...]:
+        return (*self.plan.kept, *self.plan.cold)
+
     def _shipped(self) -> dict[str, int]:
-        """Give the kept files' bytes in the layer: a compacted library's are fewer than those installed."""
+        """Give the files' bytes in the layer: compacted, compiled or compressed they are not what is installed."""
         sizes = {decision.path: decision.size for decision in self.plan.kept}
-        return sizes | {library.path: library.shipped + library.cold for library in self.proof.libraries}
+        sizes |= {library.path: library.shipped + library.cold for library in self.proof.libraries}
+        return dict.fromkeys((d.path for d in self.plan.cold), 0) | sizes | dict(self.proof.shipped)
 
     @property
     def kept(self) -> dict[str, int]:
-        """Bytes in the layer by the reason for which they are kept."""
+        """Bytes in the layer by the reason for which they are there."""
         sizes: Counter[str] = Counter()
         shipped = self._shipped()
-        for decision in self.plan.kept:
+        for decision in self._in_layer:
             sizes[decision.reason.value] += shipped[decision.path]
         return dict(sorted(sizes.items()))
 
     @property
     def largest(self) -> tuple[tuple[str, int, str], ...]:
-        """The kept distributions by falling size: name, bytes, and the reason behind most of these bytes."""
+        """The distributions in the layer by falling size: name, bytes, and the reason behind most of these bytes."""
         sizes: Counter[str] = Counter()
         reasons: dict[str, Counter[str]] = {}
         shipped = self._shipped()
-        for decision in self.plan.kept:
+        for decision in self._in_layer:
             name = decision.distribution or "(no distribution)"
             size = shipped[decision.path]
             sizes[name] += size
             reasons.setdefault(name, Counter())[decision.reason.value] += size
         return tuple((name, size, reasons[name].most_common(1)[0][0]) for name, size in sizes.most_common())
+
+    @property
+    def stand_ins(self) -> tuple[tuple[str, str, int], ...]:
+        """The modules that others stand in for: name, who imports it, and its installed bytes."""
+        files = {d.path: d for d in self.plan.decisions if d.reason is Reason.STAND_IN}
+        importers = {module.name: module.importer for module in self.trace.modules}
+        return tuple(
+            (module.name, importers.get(module.name, ""), files[module.path].size)
+            for module in self.trace.stand_ins
+            if module.path in files
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as JSON. The names of format 1 stay for good; new ones may join them."""
@@ -87,6 +104,12 @@ class Report:
             },
             "kept": self.kept,
             "distributions": {name: size for name, size, _ in self.largest},
+            "stand_ins": [{"module": name, "importer": by, "bytes": size} for name, by, size in self.stand_ins],
+            "cold": {
+                "files": len(self.plan.cold),
+                "bytes": sum(decision.size for decision in self.plan.cold),
+                "stored_bytes": sum(self._shipped()[decision.path] for decision in self.plan.cold),
+            },
             "libraries": [dataclasses.asdict(library) for library in self.proof.libraries],
             "not_exercised": [
                 {"module": entry.module, "importer": entry.importer, "line": entry.line} for entry in self.not_exercised
@@ -114,6 +137,7 @@ class Report:
         for name, size, reason in self.largest[:_SHOWN]:
             yield f"  {_megabytes(size):>10}  {name} ({reason})"
         yield from self._compacted()
+        yield from self._python()
         yield ""
         processes = _count(self.trace.processes, "process", "processes")
         yield f"Seen by: {' and '.join(self.trace.observers)}, in {processes}."
@@ -150,6 +174,22 @@ class Report:
                 )
             )
             yield f"  {library.path}: {_megabytes(library.file)}; {sizes}"
+
+    def _python(self) -> Iterator[str]:
+        stood_in, cold = self.stand_ins, self.to_json()["cold"]
+        if stood_in:
+            tops = Counter(name.split(".")[0] for name, _, _ in stood_in)
+            listed = ", ".join(f"{name} ({count})" for name, count in tops.most_common(_SHOWN))
+            yield ""
+            yield (
+                f"Stand-ins: {_count(len(stood_in), 'module', 'modules')} that are imported and that no event needed, "
+                f"for instance in {listed}. --keep takes one back."
+            )
+        if cold["files"]:
+            yield (
+                f"Cold: {_count(cold['files'], 'file', 'files')} that no event touched, {_megabytes(cold['bytes'])} → "
+                f"{_megabytes(cold['stored_bytes'])}; they are there when something asks for them."
+            )
 
     def _not_exercised(self) -> Iterator[str]:
         if not self.not_exercised:

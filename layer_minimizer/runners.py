@@ -89,9 +89,9 @@ def copy_probe(folder: Path) -> Path:
     try:
         probe = Path(shutil.copytree(_PROBE, folder / "probe", ignore=shutil.ignore_patterns("__pycache__")))
         shutil.copy(_STANDIN, probe)
-        return probe
     except OSError as exc:
         raise RunnerError(f"cannot copy the probe into {folder}: {_why(exc)}; TMPDIR sets another place") from exc
+    return probe
 
 
 def _why(error: OSError) -> str:

@@ -30,19 +30,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 # A run more than this brings nothing: every one of them takes modules back.
 _MOST_ROUNDS = 12
+# Fields of a class's kind that has no signatures yet; see _runtime/standin.py.
+_CLASS_WITHOUT_MEMBERS = 4
 
 
 @dataclass(slots=True)
 class Search:
     """Runs a workload with stand-ins. ``first`` is a run without any, ``tables`` describe all modules that it loaded.
 
-    ``groups`` of modules are real or stood in for as one: packages that are half real are hard to get right. ``seconds``
-    bound all runs together, but for the one that is under way.
+    ``groups`` of modules are real or stood in for as one: packages that are half real are hard to get right.
+    ``seconds`` bound all runs together, but for the one that is under way.
     """
 
     tracer: Tracer
     first: Trace
     tables: Mapping[str, Mapping[str, Any]]
+    classes: Path
     groups: Mapping[str, frozenset[str]]
     tolerance: float
     scratch: Path
@@ -76,8 +79,22 @@ class Search:
         if run is None or run[1].woken or run[1].implicit:
             return None
         trace = texts_marked(run[0]) if tracer.bytecode else run[0]
-        tables = self._tables(chosen)
+        tables = self._with_members(self._tables(chosen), run[1].members)
         return replace(trace, stand_ins=tuple(replace(m, table=tables[m.name]) for m in trace.stand_ins))
+
+    def _with_members(
+        self, tables: dict[str, Mapping[str, Any]], members: Iterable[tuple[str, str, str]]
+    ) -> dict[str, Mapping[str, Any]]:
+        """Put the signatures that were asked for into the tables."""
+        known = json.loads(self.classes.read_bytes()) if members else {}
+        for module, attribute, method in sorted(members):
+            names = dict(tables[module]["names"])
+            kind = [*names[attribute], *([{}] if len(names[attribute]) == _CLASS_WITHOUT_MEMBERS else [])]
+            described = known[kind[1]][kind[2]]
+            signature = described["methods"][method] if method in described["names"] else False
+            names[attribute] = [*kind[:-1], {**kind[-1], method: signature}]
+            tables[module] = {**tables[module], "names": names}
+        return tables
 
     def _left(self) -> bool:
         return time.monotonic() - self._begun < self.seconds
@@ -130,7 +147,9 @@ class Search:
         log.info("running %s with stand-ins for %d modules", self.first.workload.entry.name, len(tables))
         folder = self.scratch / f"run{self.runs}"
         try:
-            trace, study = tracer.stand_in(self.first.workload, folder / "run", tables, self._expected())
+            trace, study = tracer.stand_in(
+                self.first.workload, folder / "run", tables, expected=self._expected(), classes=self.classes
+            )
         except TraceError as exc:
             log.debug("with stand-ins for %d modules: %s", len(tables), exc)
             return None
@@ -181,9 +200,8 @@ def with_packages(names: Iterable[str]) -> set[str]:
     """Give the modules with the packages that they lie in: those are loaded before them."""
     found = set()
     for name in names:
-        while name and name not in found:
-            found.add(name)
-            name = name.rpartition(".")[0]
+        parts = name.split(".")
+        found.update(".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
     return found
 
 

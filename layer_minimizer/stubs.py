@@ -40,7 +40,7 @@ class Compiler:
         self.scratch.mkdir(parents=True, exist_ok=True)
         order = self.scratch / "compile.json"
         order.write_text(json.dumps(listed))
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - the user's own interpreter
             [self.python, "-I", "-S", "-B", str(_COMPILE), str(order)], capture_output=True, text=True, check=False
         )
         if done.returncode:
@@ -112,7 +112,7 @@ def compile_modules(paths: Iterable[str], top: Path, compiler: Compiler, *, with
 
 
 def _cache_tag(python: str) -> str:
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - the user's own interpreter
         [python, "-I", "-S", "-c", "import sys; print(sys.implementation.cache_tag)"],
         capture_output=True,
         text=True,

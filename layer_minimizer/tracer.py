@@ -9,6 +9,7 @@ import re
 import shutil
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layer_minimizer.errors import RunnerError, TraceError
@@ -30,7 +31,6 @@ from layer_minimizer.observation import Observation, Outcome, PageTracer, RunSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from layer_minimizer.model import Interpreter, Workload
 from layer_minimizer.observation import Observer
@@ -45,13 +45,16 @@ class Study:
     """What a run shows of modules beside what it used: tables by module name, and the modules whose code ran.
 
     ``woken`` are the stand-ins that had to load the real module, with the reason; see ``_runtime/standin.py``.
-    ``implicit`` are modules that were expected to be loaded, and that nobody has imported.
+    ``implicit`` are modules that were expected to be loaded, and that nobody has imported; ``members`` (module, class,
+    method) of which a stand-in told the signature; ``classes`` the file that has all of those.
     """
 
     tables: Mapping[str, Mapping[str, Any]]
     ran: frozenset[str]
     woken: Mapping[str, str]
     implicit: frozenset[str] = frozenset()
+    members: frozenset[tuple[str, str, str]] = frozenset()
+    classes: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +100,25 @@ class Tracer:
         return texts_marked(trace)
 
     def stand_in(
-        self, workload: Workload, scratch: Path, tables: Mapping[str, Any], expected: Mapping[str, list[str]]
+        self,
+        workload: Workload,
+        scratch: Path,
+        tables: Mapping[str, Any],
+        *,
+        expected: Mapping[str, list[str]],
+        classes: Path,
     ) -> tuple[Trace, Study]:
         """Do as `trace`, with stand-ins for the modules of ``tables``.
 
-        ``expected`` are the names of submodules by package that are loaded in a run without stand-ins.
+        ``expected`` are the names of submodules by package that are loaded in a run without stand-ins, ``classes`` what
+        a study wrote of methods.
 
         Raises:
             TraceError, RunnerError: as `trace`.
         """
         scratch.parent.mkdir(parents=True, exist_ok=True)
         file = scratch.with_name("stand_ins.json")
-        file.write_text(json.dumps({"tables": tables, "expected": expected}))
+        file.write_text(json.dumps({"tables": tables, "expected": expected, "classes": str(classes)}))
         return self._run(workload, scratch, RunSettings(**self._settings(scratch), stand_ins=file))
 
     def _settings(self, scratch: Path) -> dict[str, Any]:
@@ -166,11 +176,12 @@ def texts_marked(trace: Trace) -> Trace:
 
 def _read_study(observation: Observation, facts: Facts) -> Study:
     if observation.study is None or not observation.study.exists():
-        return Study({}, frozenset(), facts.woken, frozenset(facts.implicit))
+        return Study({}, frozenset(), facts.woken, frozenset(facts.implicit), frozenset(facts.members))
     said = json.loads(observation.study.read_bytes())
     tables: dict[str, Any] = said["tables"]
     ran = set(said["ran"]) if said["ran"] is not None else {table["file"] for table in tables.values()}
-    return Study(tables, frozenset(name for name, table in tables.items() if table["file"] in ran), facts.woken)
+    used = frozenset(name for name, table in tables.items() if table["file"] in ran)
+    return Study(tables, used, facts.woken, classes=Path(f"{observation.study}.classes"))
 
 
 def _page_tracer(libraries: Iterable[tuple[str, Path]], scratch: Path) -> PageTracer:
@@ -234,6 +245,7 @@ class Facts:
     stood_in: set[str] = field(default_factory=set)
     woken: dict[str, str] = field(default_factory=dict)
     implicit: set[str] = field(default_factory=set)
+    members: set[tuple[str, str, str]] = field(default_factory=set)
     processes: int = 0
 
     def use(self, path: str, use: Use) -> None:
@@ -292,6 +304,9 @@ def _take_note(facts: Facts, text: str) -> None:
         facts.stood_in.add(name)
     elif what == "implicit":
         facts.implicit.add(name)
+    elif what == "member":
+        attribute, _, method = reason.partition(" ")
+        facts.members.add((name, attribute, method))
 
 
 def _take_use(facts: Facts, path: str, use: Use, places: _Places) -> None:

@@ -10,14 +10,48 @@ import threading
 
 
 class Study(object):
-    """What one run shows of modules. ``describe(module)`` gives a module's table, ``sites`` are folders."""
+    """What one run shows of the modules below ``sites``; ``describe(module)`` gives the table of one."""
 
-    def __init__(self, describe, sites):
+    def __init__(self, describe, signatures, sites):
         self._describe = describe
+        self._signatures = signatures
         self._sites = tuple(site.rstrip("/") + "/" for site in sites)
         self._tables = {}
+        self._classes = {}
         self._ran = set()
         self._watching = False
+        self._depth = {}
+
+    def find_spec(self, name, path=None, target=None):
+        """See a module that is about to be imported: it is described as soon as what began its import is done.
+
+        At that time all that its own package does to it is done, and nothing yet of what others do to it.
+        """
+        behind = sys.meta_path[sys.meta_path.index(self) + 1 :]
+        for finder in behind:
+            find = getattr(finder, "find_spec", None)
+            spec = find(name, path, target) if find is not None else None
+            if spec is not None:
+                self._watch_execution(spec, name.split(".")[0])
+                return spec
+        return None
+
+    def _watch_execution(self, spec, top):
+        execute = getattr(spec.loader, "exec_module", None)
+
+        def exec_module(module):
+            self._depth[top] = self._depth.get(top, 0) + 1
+            try:
+                execute(module)
+            finally:
+                self._depth[top] -= 1
+                if not self._depth[top]:
+                    self.look(top)
+
+        try:
+            spec.loader.exec_module = exec_module
+        except AttributeError:
+            pass  # a loader of another kind: its module is described later
 
     def begin(self):
         """Start to note whose code runs. What ran before was the import of the entry."""
@@ -47,17 +81,37 @@ class Study(object):
         if event == "call":
             self._ran.add(frame.f_code.co_filename)
 
-    def look(self):
-        """Describe the modules that are loaded now and were not before."""
+    def look(self, top=None):
+        """Describe the modules, of one package or of all, that are loaded now and were not before.
+
+        Submodules that have been bound to their packages since then are added.
+        """
         for name, module in list(sys.modules.items()):
+            package, _, last = name.rpartition(".")
+            known = self._tables.get(package)
+            if known is not None and sys.modules[package].__dict__.get(last) is module:
+                known["names"].setdefault(last, ["module", name])
             if name in self._tables or type(module) is not type(sys):
+                continue
+            if top is not None and name.split(".")[0] != top:
                 continue
             file = module.__dict__.get("__file__")
             if isinstance(file, str) and file.startswith(self._sites):
-                self._tables[name] = dict(self._describe(module), file=file)
+                self._tables[name] = dict(self._described(module), file=file)
+                self._classes[name] = self._signatures.of_classes(module)
+
+    def _described(self, module):
+        table = self._describe(module)
+        for name, kind in table["names"].items():
+            if kind[0] == "function":
+                kind.append(self._signatures.of_function(module.__dict__.get(name)))
+        return table
 
     def end(self, path):
-        """Stop, and write what was found as JSON: ``tables`` by module, ``ran``: the files whose code ran, or null."""
+        """Stop, and write what was found as JSON: ``tables`` by module, and ``ran``: the files whose code ran, or null.
+
+        What their classes consist of goes into a file beside it.
+        """
         if hasattr(sys, "monitoring") and self._watching:
             sys.monitoring.set_events(sys.monitoring.OPTIMIZER_ID, 0)
             sys.monitoring.free_tool_id(sys.monitoring.OPTIMIZER_ID)
@@ -68,3 +122,5 @@ class Study(object):
         ran = sorted(self._ran) if self._watching else None
         with open(path, "w") as out:
             json.dump({"tables": self._tables, "ran": ran}, out)
+        with open(path + ".classes", "w") as out:
+            json.dump(self._classes, out)

@@ -6,7 +6,7 @@ real code is run in the very same module object, and what was handed out is repl
 can be found, or forwards to them.
 
 Standard library only, CPython 3.6 and later. Ships inside layers, and runs inside traced programs to find out which
-modules can be stood in for.
+modules can be stood in for; there it is loaded as a file of its own.
 
 A table is ``{"names": {name: kind}, "dynamic": bool, "group": name, "also": [module...]}``: all names of the real
 module, whether it has a ``__getattr__`` of its own, the modules with which it is real or stood in for, and modules that
@@ -17,21 +17,29 @@ others expect to be loaded with it. A kind is one of::
     ["module", full name]
     ["class", module, qualified name, [[module, qualified name] of each base...]]
     ["function", module, qualified name]
+    ["builtin", module, qualified name]   a function that is written in C
     ["loaded", module, qualified name]    no placeholder is honest for it: the thing itself, where it is loaded
     ["other"]                             wakes
 """
 
 import importlib
+import os
 import sys
+import time
 import types
 from _thread import get_ident
+from importlib.machinery import ModuleSpec
+from opcode import opmap
 
-_AS_IMPORTED = frozenset(
-    ("__name__", "__spec__", "__loader__", "__file__", "__path__", "__package__", "__cached__", "__class__")
-)
-_waiting = {}  # stand-ins that have not been woken, by module name: _State
+_AS_IMPORTED = frozenset(("__name__", "__spec__", "__loader__", "__file__", "__path__", "__package__", "__cached__"))
+_OF_ANY = frozenset(("__dict__", "__doc__", "__builtins__", "__annotations__", "__annotate__"))
+_READS = frozenset(opmap[name] for name in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM") if name in opmap)
+_NOTHING = object()
+_states = {}  # of the stand-ins that have not been woken, by id
 _awake = set()
 _awake_groups = set()
+_shared = {}  # placeholders that have not been replaced, by module and qualified name
+_replaced = []  # and those that have been: what refers to them weakly has to go on
 _report = [lambda text: None]
 
 
@@ -40,72 +48,85 @@ def report_to(note):
     _report[0] = note
 
 
-class _State:
+class _State(object):
     """What a stand-in knows of the module that it stands in for."""
 
-    def __init__(self, table, wake):
+    def __init__(self, module, table, find):
+        self.module = module
+        self.name = module.__name__
         self.names = table["names"]
         self.dynamic = table["dynamic"]
         self.group = table["group"]
-        self.wake = wake  # gives the real module's spec, or raises
-        self.handed = {}  # placeholders by name
-        self.set_later = []  # what others have set on the module
+        self.find = find  # gives the real module's spec, or raises
+        self.set_later = {}  # what others have set on the module
         self.waking = None  # the thread that runs the real code
 
 
-def _caller():
-    """Give file and line of the code that touched a stand-in."""
-    frame = sys._getframe(2)
-    while frame is not None and (
-        frame.f_code.co_filename == __file__ or frame.f_code.co_filename.startswith("<frozen importlib")
-    ):
-        frame = frame.f_back
-    return "%s:%d" % (frame.f_code.co_filename, frame.f_lineno) if frame is not None else "the interpreter"
+def _namespace(module):
+    return types.ModuleType.__getattribute__(module, "__dict__")
+
+
+def _ask(module, name):
+    """Read an attribute of a module that is real, or just becoming so."""
+    return (types.ModuleType.__getattribute__ if type(module) is StandIn else getattr)(module, name)
+
+
+def _put(module, name, value):
+    (types.ModuleType.__setattr__ if type(module) is StandIn else setattr)(module, name, value)
 
 
 class StandIn(types.ModuleType):
     """The class of a module that has not been woken."""
 
     def __getattribute__(self, name):
-        plain = types.ModuleType.__getattribute__
-        if name in _AS_IMPORTED:
-            return plain(self, name)
-        own = plain(self, "__dict__")
-        state = _waiting.get(own["__name__"])
-        if state is None:  # woken by another thread just now
-            return getattr(sys.modules.get(own["__name__"], self), name)
-        if state.waking == get_ident():
-            return plain(self, name)
-        if state.waking is None and name in own and name not in ("__dict__", "__doc__"):
+        state = _states.get(id(self))
+        if state is None or state.waking == get_ident():
+            return _ask(self, name)
+        if name == "__class__":
+            return types.ModuleType
+        own = _namespace(self)
+        awake = state.waking is not None or state.group in _awake_groups
+        # An import statement reads __spec__: modules that belong together run in the order in which they are imported.
+        if name in own and (name in _AS_IMPORTED and name != "__spec__" if awake else name not in _OF_ANY):
             return own[name]
         kind = state.names.get(name)
-        if kind is None and not state.dynamic and name not in ("__dict__", "__doc__"):
+        if kind is None and not state.dynamic and not awake and name not in _OF_ANY:
             if hasattr(types.ModuleType, name):
-                return plain(self, name)
-            raise AttributeError("module %r has no attribute %r" % (own["__name__"], name))
-        if kind is not None and state.waking is None:
-            found = _hand_out(own["__name__"], state, name, kind)
-            if found is not _NOTHING:
-                return found
-        return getattr(wake(own["__name__"], name), name)
+                return types.ModuleType.__getattribute__(self, name)
+            raise AttributeError("module %r has no attribute %r" % (state.name, name))
+        found = _hand_out(state, name, kind) if kind is not None and not awake else _NOTHING
+        return found if found is not _NOTHING else _ask(_wake(self, name), name)
 
     def __setattr__(self, name, value):
-        own = types.ModuleType.__getattribute__(self, "__dict__")
-        state = _waiting.get(own["__name__"])
-        bound_by_import = sys.modules.get("%s.%s" % (own["__name__"], name)) is value
-        if state is not None and state.waking is None and name not in _AS_IMPORTED and not bound_by_import:
-            state.set_later.append((name, value))
-        types.ModuleType.__setattr__(self, name, value)
+        state = _states.get(id(self))
+        if state is None or state.waking == get_ident():
+            _put(self, name, value)
+        elif name == "__class__" or state.waking is not None:
+            _put(_wake(self, name), name, value)
+        else:
+            child = _is_child(state.name, name, value)
+            if child and state.names.get(name, ["module", value.__name__]) != ["module", value.__name__]:
+                return  # the package has something else of that name, which it got after its module
+            if name not in _AS_IMPORTED and not child:
+                state.set_later[name] = value
+            _put(self, name, value)
 
     def __delattr__(self, name):
-        delattr(wake(types.ModuleType.__getattribute__(self, "__name__"), name), name)
+        real = _wake(self, name)
+        (types.ModuleType.__delattr__ if type(real) is StandIn else delattr)(real, name)
 
     def __dir__(self):
-        return dir(wake(types.ModuleType.__getattribute__(self, "__name__"), "__dir__"))
+        real = _wake(self, "__dir__")
+        return types.ModuleType.__dir__(real) if type(real) is StandIn else dir(real)
 
     def __repr__(self):
-        own = types.ModuleType.__getattribute__(self, "__dict__")
-        return "<module %r from %r>" % (own["__name__"], own.get("__file__"))
+        own = _namespace(self)
+        return "<module %r from %r>" % (own.get("__name__"), own.get("__file__"))
+
+
+def _is_child(package, name, value):
+    """Say whether the import system has bound, or would bind, ``value`` as a submodule."""
+    return isinstance(value, types.ModuleType) and sys.modules.get("%s.%s" % (package, name)) is value
 
 
 def stand_in(module, table, find):
@@ -114,14 +135,23 @@ def stand_in(module, table, find):
     ``find()`` gives the real module's spec, with its loader; it raises when the real one is not to be had.
     """
     name = module.__name__
-    own = module.__dict__
-    for extra in [key for key in own if key not in _AS_IMPORTED and key != "__doc__"]:
-        del own[extra]
-    _waiting[name] = _State(table, find)
-    module.__class__ = StandIn
-    _report[0]("stand-in %s" % name)
+    own = _namespace(module)
+    if _LAST not in sys.meta_path:
+        sys.meta_path.append(_LAST)
+        _teach_abc()
+    own.pop("stand_in", None)  # what a layer has in the real one's place is one call of this name
+    if type(module) is StandIn:
+        _wake(module, "reload")
     if name in _awake or is_awake(table):
-        wake(name, "reload" if name in _awake else "what it belongs to")
+        spec = find()
+        _woken(name, table["group"], "reload" if name in _awake else "what it belongs to", _caller())
+        _load(name, module, spec)
+    else:
+        for extra in [key for key in own if key not in _AS_IMPORTED and key != "__doc__"]:
+            del own[extra]
+        _states[id(module)] = _State(module, table, find)
+        module.__class__ = StandIn
+        _report[0]("stand-in %s" % name)
     for other in table.get("also", ()):
         importlib.import_module(other)
 
@@ -131,43 +161,85 @@ def is_awake(table):
     return table["group"] in _awake_groups
 
 
+# ---- waking -------------------------------------------------------------------------------------------------------
+
+
 def wake(name, touched):
     """Load the real module in place of the stand-in ``name``, its packages first; give it.
 
     ``touched`` is the attribute for which that is done.
     """
-    package = name.rpartition(".")[0]
-    if package in _waiting:
-        wake(package, touched)
+    module = sys.modules.get(name)
+    return _wake(module, touched) if type(module) is StandIn else module
+
+
+def _caller():
+    """Give file and line of the code that touched a stand-in."""
+    frame = sys._getframe(2)
+    own = _caller.__code__.co_filename
+    while frame is not None and (
+        frame.f_code.co_filename == own or frame.f_code.co_filename.startswith("<frozen importlib")
+    ):
+        frame = frame.f_back
+    return "%s:%d" % (frame.f_code.co_filename, frame.f_lineno) if frame is not None else "the interpreter"
+
+
+def _woken(name, group, touched, caller):
+    _report[0]("woke %s for %s at %s" % (name, touched, caller))
+    _awake.add(name)
+    _awake_groups.add(group)
+
+
+def _wake(module, touched):
+    state = _states.get(id(module))
+    if state is None:
+        return module
+    package = sys.modules.get(state.name.rpartition(".")[0])
+    if type(package) is StandIn:
+        _wake(package, touched)
     caller = _caller()
     # The import system's own lock: it knows of threads that wait for each other in a circle.
-    with importlib._bootstrap._ModuleLockManager(name):
-        state = _waiting.get(name)
-        module = sys.modules.get(name)
-        if state is None or state.waking is not None:
-            return module
-        spec = state.wake()
-        _report[0]("woke %s for %s at %s" % (name, touched, caller))
-        _awake_groups.add(state.group)
-        state.waking = get_ident()
-        before = dict(types.ModuleType.__getattribute__(module, "__dict__"))
-        try:
-            real = _load(name, module, spec)
-        except BaseException:
-            own = types.ModuleType.__getattribute__(module, "__dict__")
-            own.clear()
-            own.update(before)
-            sys.modules[name] = module
-            state.waking = None
-            raise
-        module.__class__ = types.ModuleType if real is module else _Forward
-        if real is not module:
-            types.ModuleType.__getattribute__(module, "__dict__")["__forward__"] = real
-        _awake.add(name)
-        del _waiting[name]
-    for attribute, value in state.set_later:
-        setattr(real, attribute, value)
-    _settle([(module, real)] if real is not module else [], sorted(state.handed.items()), real)
+    lock = importlib._bootstrap._ModuleLockManager(state.name)
+    try:
+        lock.__enter__()
+    except importlib._bootstrap._DeadlockError:
+        return module  # as far as it has come: an import statement does the same
+    try:
+        if id(module) in _states and state.waking is None:
+            return _become_real(state, touched, caller)
+    finally:
+        lock.__exit__(None, None, None)
+    return module
+
+
+def _become_real(state, touched, caller):
+    module, name = state.module, state.name
+    spec = state.find()
+    _woken(name, state.group, touched, caller)
+    own = _namespace(module)
+    before = dict(own)
+    children = {key: value for key, value in before.items() if _is_child(name, key, value)}
+    for key in set(children).union(state.set_later):
+        own.pop(key, None)
+    there = sys.modules.get(name)
+    state.waking = get_ident()
+    try:
+        sys.modules[name] = module
+        real = _load(name, module, spec)
+    except BaseException as exc:
+        for key in set(own).difference(before):
+            del own[key]
+        own.update(before)
+        sys.modules[name] = module
+        _awake.discard(name)
+        state.waking = None
+        if isinstance(exc, AttributeError):  # would say that the module has no such attribute
+            raise ImportError("%s could not be loaded: %s" % (name, exc), name=name) from exc
+        raise
+    finally:
+        if there is not module:  # the program has taken it out
+            sys.modules.pop(name, None) if there is None else sys.modules.update({name: there})
+    _hand_over(state, real, children)
     return real
 
 
@@ -184,31 +256,120 @@ def _load(name, module, spec):
         spec.loader.exec_module(made)
     finally:
         spec._initializing = False
-    real = sys.modules.get(name, made)  # a module may put something else into its place
+    return sys.modules.get(name, made)  # a module may put something else into its place
+
+
+def _hand_over(state, real, children):
+    """Let others see the real module, with what they have set on the stand-in."""
+    module, name = state.module, state.name
+    pairs = [] if real is module else [(module, real)]
+    for placeholder in list(_shared.values()):
+        found = _loaded(_get(placeholder, "_kind"))
+        if found is _NOTHING and _get(placeholder, "_in") is module:
+            found = _read(real, _get(placeholder, "_as"))
+        if found is not _NOTHING and not issubclass(type(found), _Placeholder):
+            pairs.append((placeholder, found))
+    _settle(pairs)
+    for attribute, value in list(state.set_later.items()):
+        _put(real, attribute, value)
+    for attribute, value in children.items():
+        if attribute not in getattr(real, "__dict__", ()):
+            _put(real, attribute, value)
+    if real is not module:
+        _namespace(module)["__forward__"] = real
+        module.__class__ = _Forward
+    elif type(module) is StandIn:  # it may have given itself another class
+        module.__class__ = types.ModuleType
+    del _states[id(module)]
     package, _, last = name.rpartition(".")
-    if package in sys.modules and real is not module:
-        setattr(sys.modules[package], last, real)
-    return real
+    if package in sys.modules and getattr(sys.modules[package], "__dict__", {}).get(last, module) is module:
+        _put(sys.modules[package], last, real)
+
+
+def _read(module, attribute):
+    try:
+        return _ask(module, attribute)
+    except AttributeError:
+        return _NOTHING
 
 
 class _Forward(types.ModuleType):
     """The class of a stand-in whose real module is another object."""
 
     def __getattribute__(self, name):
-        own = types.ModuleType.__getattribute__(self, "__dict__")
-        return getattr(own["__forward__"], name)
+        return getattr(_namespace(self)["__forward__"], name)
 
     def __setattr__(self, name, value):
-        setattr(types.ModuleType.__getattribute__(self, "__dict__")["__forward__"], name, value)
+        setattr(_namespace(self)["__forward__"], name, value)
+
+    def __delattr__(self, name):
+        delattr(_namespace(self)["__forward__"], name)
+
+    def __dir__(self):
+        return dir(_namespace(self)["__forward__"])
+
+    def __repr__(self):
+        return repr(_namespace(self)["__forward__"])
+
+
+class _Last(object):
+    """The last finder of all: what nobody finds in a package may be there once the package is real."""
+
+    def find_spec(self, name, path=None, target=None):
+        package = sys.modules.get(name.rpartition(".")[0])
+        state = _states.get(id(package))
+        if state is None or state.waking is not None:
+            return None
+        try:
+            _without_lock(_wake, package, name)
+        except ModuleNotFoundError:
+            if sys._getframe(2).f_code.co_name == "_find_and_load_unlocked":
+                raise
+            return None  # a question, not an import
+        if name in sys.modules:
+            return ModuleSpec(name, _There(sys.modules[name]))
+        path = getattr(package, "__path__", None)
+        return None if path is None else importlib._bootstrap._find_spec(name, path, target)
+
+
+_LAST = _Last()
+
+
+def _without_lock(call, *args):
+    """Run code as outside of the global import lock, which is held while finders are asked."""
+    import _imp
+
+    try:
+        _imp.release_lock()
+    except RuntimeError:
+        return call(*args)
+    try:
+        return call(*args)
+    finally:
+        _imp.acquire_lock()
+
+
+class _There(object):
+    """Loads a module that another one has put into sys.modules."""
+
+    def __init__(self, module):
+        self._module = module
+        self._spec = getattr(module, "__spec__", None)
+
+    def create_module(self, spec):
+        return self._module
+
+    def exec_module(self, module):
+        try:
+            module.__spec__ = self._spec
+        except AttributeError:
+            pass  # what stands there need not be a module
 
 
 # ---- what is handed out -------------------------------------------------------------------------------------------
 
 
-_NOTHING = object()
-
-
-def _hand_out(name, state, attribute, kind):
+def _hand_out(state, attribute, kind):
     """Give what stands for an attribute, _NOTHING where only the real one will do."""
     if kind[0] == "value":
         return kind[1]
@@ -219,30 +380,67 @@ def _hand_out(name, state, attribute, kind):
     if kind[0] == "other":
         return _NOTHING
     known = _loaded(kind)
-    if known is not _NOTHING or kind[0] == "loaded":
+    if known is not _NOTHING or kind[0] not in _PLACEHOLDERS or not _is_read(sys._getframe(2), attribute):
         return known
-    if attribute not in state.handed:
-        made = _Class(name, attribute, kind) if kind[0] == "class" else _Function(name, attribute, kind)
-        state.handed.setdefault(attribute, made)
-    return state.handed[attribute]
+    made = _PLACEHOLDERS[kind[0]](state.module, attribute, kind)
+    return _shared.setdefault((kind[1], kind[2]), made)
+
+
+def _is_read(frame, attribute):
+    """Say whether Python code reads an attribute just there: C code that does may want a type, and say so too late."""
+    code = frame.f_code
+    if code.co_filename.startswith("<frozen importlib"):
+        return code.co_name == "_handle_fromlist"
+    return attribute in code.co_names and code.co_code[frame.f_lasti] in _READS
 
 
 def _loaded(kind):
     """Give the thing itself where the module that defines it is loaded for real."""
-    found = sys.modules.get(kind[1])
-    if found is None or kind[1] in _waiting:
+    if type(sys.modules.get(kind[1])) is StandIn:
         return _NOTHING
-    for part in kind[2].split("."):
-        found = getattr(found, part, _NOTHING)
+    found = _defined(kind[1], kind[2])
     # Not all that says so of itself is to be found by its name.
     same = getattr(found, "__qualname__", None) == kind[2] and getattr(found, "__module__", None) == kind[1]
     return found if same else _NOTHING
 
 
-class _Placeholder:
+def _defined(module, path):
+    """Give what a module has under a qualified name; nothing is asked of objects."""
+    found = sys.modules.get(module)
+    if not issubclass(type(found), types.ModuleType):
+        return _NOTHING
+    names = _namespace(found)
+    for part in path.split("."):
+        found = names.get(part, _NOTHING)
+        names = type.__getattribute__(found, "__dict__") if issubclass(type(found), type) else {}
+    return found
+
+
+_get = object.__getattribute__
+
+
+def _real(placeholder, touched):
+    """Give what a placeholder stands for, from the module that defines it or that has it, too."""
+    kind = _get(placeholder, "_kind")
+    for module in (sys.modules.get(kind[1]), _get(placeholder, "_in")):
+        if _get(placeholder, "_found") is None and type(module) is StandIn:
+            _wake(module, "%s (%s)" % (_get(placeholder, "_as"), touched))
+    if _get(placeholder, "_found") is None:
+        real = _loaded(kind)
+        if real is _NOTHING:
+            real = _ask(_get(placeholder, "_in"), _get(placeholder, "_as"))
+        if real is placeholder:
+            raise ImportError("%s has no %s" % (kind[1], kind[2]), name=kind[1])
+        if issubclass(type(real), _Placeholder):
+            real = _real(real, touched)
+        _settle([(placeholder, real)])
+    return _get(placeholder, "_found")
+
+
+class _Placeholder(object):
     """Stands for a class or a function of a module that has not been woken."""
 
-    __slots__ = ("__weakref__", "_as", "_found", "_in", "_kind", "_patches")
+    __slots__ = ("_in", "_as", "_kind", "_found", "_hash", "_patches", "__weakref__")
 
     def __init__(self, module, attribute, kind):
         put = object.__setattr__
@@ -250,69 +448,99 @@ class _Placeholder:
         put(self, "_as", attribute)
         put(self, "_kind", kind)
         put(self, "_found", None)
-        put(self, "_patches", [])
-
-    def _real(self, touched="it"):
-        get = object.__getattribute__
-        if get(self, "_found") is None:
-            name, attribute = get(self, "_in"), get(self, "_as")
-            module = wake(name, "%s (%s)" % (attribute, touched))
-            if get(self, "_found") is None:  # the stand-in had been woken before and knew nothing of this one
-                _settle([], [(attribute, self)], module)
-        return get(self, "_found")
+        put(self, "_hash", object.__hash__(self))
+        put(self, "_patches", {})
 
     def __call__(self, *args, **kwargs):
-        return self._real("()")(*args, **kwargs)
+        return _real(self, "()")(*args, **kwargs)
 
     def __getattribute__(self, name):
-        # These two every object has from its class, where they would be found first.
-        if name == "__module__":
-            return object.__getattribute__(self, "_kind")[1]
-        if name == "__doc__":
-            return getattr(object.__getattribute__(self, "_real")(name), name)
-        return object.__getattribute__(self, name)
-
-    def __getattr__(self, name):
-        for patched, value in reversed(object.__getattribute__(self, "_patches")):
-            if patched == name:
-                return value
-        if self._found is None and name in self._known:
-            return self._known[name](self)
-        return getattr(self._real(name), name)
+        if name == "__class__":
+            return _claimed(type(self), sys._getframe(1))
+        if name in ("__mro_entries__", "__reduce_ex__") and hasattr(type(self), name):
+            return _get(self, name)
+        if name == "__deepcopy__" and sys._getframe(1).f_globals.get("__name__") == "copy":
+            raise AttributeError(name)  # asked of an instance, which the real thing would not be there
+        if _get(self, "_found") is None:
+            if name in _get(self, "_patches"):
+                return _get(self, "_patches")[name]
+            answer = type(self)._known.get(name)
+            found = _NOTHING if answer is None else answer(_get(self, "_kind"))
+            if found is not _NOTHING:
+                return found
+        return getattr(_real(self, name), name)
 
     def __setattr__(self, name, value):
-        if object.__getattribute__(self, "_found") is None:
-            object.__getattribute__(self, "_patches").append((name, value))
+        if _get(self, "_found") is None:
+            _get(self, "_patches")[name] = value
         else:
-            setattr(object.__getattribute__(self, "_found"), name, value)
+            setattr(_get(self, "_found"), name, value)
 
     def __delattr__(self, name):
-        delattr(self._real(name), name)
+        delattr(_real(self, name), name)
 
     def __dir__(self):
-        return dir(self._real("__dir__"))
+        return dir(_real(self, "__dir__"))
+
+    def __eq__(self, other):
+        if other is self:
+            return True
+        real = _late(self)
+        return NotImplemented if real is None else real == other
+
+    def __hash__(self):
+        return _get(self, "_hash")
 
     def __reduce_ex__(self, protocol):
-        return _by_name, (self._in, self._as)
+        import copy
+
+        return copy.copy, (_real(self, "pickle"),)  # which gives classes and functions as they are, anywhere
 
     def __repr__(self):
-        return "<%s '%s.%s'>" % (self._what, self._kind[1], self._kind[2])
+        found = _get(self, "_found")
+        return "<%s %r>" % (type(self)._what, ".".join(_get(self, "_kind")[1:3])) if found is None else repr(found)
 
 
-def _by_name(module, attribute):
-    return getattr(importlib.import_module(module), attribute)
+def _claimed(kind, frame):
+    """Give the class that a placeholder says it is of."""
+    if kind is _Class and frame.f_code is _RESOLVE_BASES:
+        return _Class  # so that it gets asked for the class that it stands for
+    return {_Class: type, _Function: types.FunctionType}.get(kind, types.BuiltinFunctionType)
 
 
-def _bases(placeholder):
-    return tuple(_base(module, name) for module, name in placeholder._kind[3])
+_RESOLVE_BASES = getattr(getattr(types, "resolve_bases", None), "__code__", None)
 
 
-def _name(placeholder):
-    return placeholder._kind[2].rpartition(".")[2]
+def _late(placeholder, descends=None):
+    """Give the real thing if it is loaded by now, or must be for the class ``descends`` to be; None if it is not."""
+    if _get(placeholder, "_found") is None:
+        kind = _get(placeholder, "_kind")
+        found = _loaded(kind)
+        if found is not _NOTHING:
+            _settle([(placeholder, found)])
+        elif descends is not None and any(
+            (getattr(base, "__module__", None), getattr(base, "__qualname__", None)) == (kind[1], kind[2])
+            for base in type.__getattribute__(descends, "__mro__")
+        ):
+            _real(placeholder, "isinstance")
+    return _get(placeholder, "_found")
 
 
-def _qualified_name(placeholder):
-    return placeholder._kind[2]
+def _bases(kind):
+    """Give the bases where they are loaded: what they derive from themselves is known then, too."""
+    found = tuple(_loaded(["class"] + base) for base in kind[3])
+    return _NOTHING if _NOTHING in found else found
+
+
+def _has_not(kind):
+    raise AttributeError("type object %r has no such attribute" % kind[2])
+
+
+_NAMES = {
+    "__module__": lambda kind: kind[1],
+    "__qualname__": lambda kind: kind[2],
+    "__name__": lambda kind: kind[2].rpartition(".")[2],
+}
 
 
 class _Class(_Placeholder):
@@ -320,138 +548,208 @@ class _Class(_Placeholder):
 
     __slots__ = ()
     _what = "class"
-    _known = {
-        "__name__": _name,
-        "__qualname__": _qualified_name,
-        "__bases__": _bases,
-        "__mro__": lambda self: (self,) + tuple(base for base in _bases(self) if base is not object) + (object,),
-    }
+    _known = dict(_NAMES, __bases__=_bases, __abstractmethods__=_has_not)
 
-    @property
-    def __class__(self):
-        return type
-
-    def _late(self):
-        """Give the real class if its module has been loaded in the meantime, by whomever."""
-        if self._found is None:
-            known = _loaded(self._kind)
-            return None if known is _NOTHING else known
-        return self._found
+    def __new__(cls, name, bases, content):
+        if isinstance(bases, tuple):  # type(base)(name, bases, content)
+            return types.new_class(name, bases, {}, lambda namespace: namespace.update(content))
+        return object.__new__(cls)
 
     def __instancecheck__(self, value):
-        real = self._late()
+        real = _late(self, type(value))
         return real is not None and isinstance(value, real)
 
     def __subclasscheck__(self, other):
-        real = self._late()
-        if real is not None:
-            return issubclass(other, real)
-        return other is self or self in getattr(other, "__bases__", ())
+        if other is self:
+            return True
+        if type(other) is _Class or not isinstance(other, type):
+            return issubclass(_real(other, "issubclass") if type(other) is _Class else other, _real(self, "issubclass"))
+        real = _late(self, other)
+        return real is not None and issubclass(other, real)
 
     def __mro_entries__(self, bases):
-        return (self._real("base class"),)
+        return (_real(self, "base class"),)
 
     def __getitem__(self, item):
-        return self._real("[]")[item]
+        return _real(self, "[]")[item]
 
     def __or__(self, other):
-        import typing
-
-        return typing.Union[self, other]
+        return _union(self, self, other)
 
     def __ror__(self, other):
-        import typing
-
-        return typing.Union[other, self]
+        return _union(self, other, self)
 
 
-def _base(module, name):
-    kind = ["class", module, name, [["builtins", "object"]]]
-    known = _loaded(kind)
-    return _Class(module, name, kind) if known is _NOTHING else known
+def _union(placeholder, *parts):
+    if sys.version_info < (3, 10) or any(isinstance(part, str) for part in parts):
+        _real(placeholder, "|")
+        left, right = (_get(part, "_found") if part is placeholder else part for part in parts)
+        return left | right
+    import typing
+
+    return typing.Union[parts]
 
 
-class _Function(_Placeholder):
+class _Builtin(_Placeholder):
+    """Stands for a function that is no method where a class has it."""
+
+    __slots__ = ()
+    _what = "built-in function"
+    _known = _NAMES
+
+
+class _Function(_Builtin):
     """Stands for a function."""
 
     __slots__ = ()
     _what = "function"
-    _known = {"__name__": _name, "__qualname__": _qualified_name}
-
-    @property
-    def __class__(self):
-        return types.FunctionType
 
     def __get__(self, instance, owner=None):
-        if instance is None:
-            return self
-        return types.MethodType(self, instance)
+        return self if instance is None else types.MethodType(self, instance)
+
+
+_PLACEHOLDERS = {"function": _Function, "builtin": _Builtin}
+if sys.version_info >= (3, 7):  # before, a class statement cannot be told what a base stands for
+    _PLACEHOLDERS["class"] = _Class
+
+
+def _teach(asked):
+    """Let a function of ABCs, which refuses what is no type unseen, be given real classes."""
+
+    def ask(cls, other):
+        return asked(cls, _real(other, "abstract base class") if type(other) is _Class else other)
+
+    return ask
+
+
+def _teach_abc():
+    import abc
+
+    for name in ("_abc_register", "_abc_subclasscheck"):
+        if hasattr(abc, name):
+            setattr(abc, name, _teach(getattr(abc, name)))
 
 
 # ---- after waking -------------------------------------------------------------------------------------------------
 
 
-def _settle(pairs, handed, module):
+def _settle(pairs):
     """Give placeholders their real objects, and put those wherever the placeholders are."""
-    get = object.__getattribute__
-    for attribute, placeholder in handed:
-        real = getattr(module, attribute)
-        object.__setattr__(placeholder, "_found", real)
-        for name, value in get(placeholder, "_patches"):
-            setattr(real, name, value)
-        pairs.append((placeholder, real))
+    first = len(_replaced)
+    for old, real in pairs:
+        if issubclass(type(old), _Placeholder):
+            object.__setattr__(old, "_found", real)
+            _shared.pop(tuple(_get(old, "_kind")[1:3]), None)
+            _replaced.append(old)
     if pairs:
-        _replace({id(old): new for old, new in pairs}, tuple(old for old, _ in pairs))
+        _replace(tuple(old for old, _ in pairs), {id(old): real for old, real in pairs})
+    for old in _replaced[first:]:
+        object.__setattr__(old, "_hash", hash(_get(old, "_found")))
+        for name, value in _get(old, "_patches").items():
+            setattr(_get(old, "_found"), name, value)
 
 
-def _replace(new, old):
-    """Put the new things where the old are: namespaces, containers, closures. What is fixed (tuples) keeps the old.
+_SKIPPED = (types.FrameType, types.ModuleType, type, _Placeholder)
+_DEPTH = 4  # of tuples in tuples
 
-    ``new`` by the old ones' id.
-    """
+
+def _replace(old, new):
+    """Put ``new[id(x)]`` where the ``x`` of ``old`` are: namespaces, containers, closures, attributes."""
+    import gc
+    import weakref
+
+    refs = [ref for item in old for ref in weakref.getweakrefs(item) if type(ref) is weakref.ref]
+    new.update((id(ref), weakref.ref(new[id(ref())], ref.__callback__)) for ref in refs if ref() is not None)
+    old += tuple(refs)
+    alive = []
+    del refs
+    for _ in range(_DEPTH):
+        alive.append(old)
+        found = [each for each in gc.get_referrers(*old) if each is not old and each is not alive]
+        fixed = [each for each in found if type(each) in (tuple, frozenset) and _is_complete(each)]
+        for holder in found:
+            if holder is not sys.modules and holder is not _replaced and not issubclass(type(holder), _SKIPPED):
+                _replace_in(holder, new)
+        if not fixed:
+            break
+        new.update((id(each), type(each)([new.get(id(item), item) for item in each])) for each in fixed)
+        old = tuple(fixed)
+        del found, fixed
+
+
+def _is_complete(holder):
+    """Say whether a tuple has all its items: C code may be putting them there just now."""
     import gc
 
-    for holder in gc.get_referrers(*old):
-        if holder is old or holder is sys.modules:
-            continue
-        try:
-            if isinstance(holder, dict):
-                _replace_in_dict(holder, new)
-            elif type(holder) is list:
-                holder[:] = [new.get(id(item), item) for item in holder]
-            elif type(holder) is set:
-                found = [item for item in holder if id(item) in new]
-                holder.difference_update(found)
-                holder.update(new[id(item)] for item in found)
-            elif type(holder).__name__ == "cell":
-                holder.cell_contents = new[id(holder.cell_contents)]
-            elif not isinstance(holder, (tuple, type, types.FrameType, types.ModuleType, _Placeholder)):
-                for name, value in list(vars(holder).items()):
-                    if id(value) in new:
-                        setattr(holder, name, new[id(value)])
-        except Exception:
-            continue  # a holder that does not allow it keeps what forwards
+    return len(gc.get_referents(holder)) == len(holder)
+
+
+def _replace_in(holder, new):
+    kind = type(holder)
+    try:
+        if issubclass(kind, dict):
+            _replace_in_dict(holder, new)
+        elif issubclass(kind, list) or kind.__name__ == "deque":
+            for index, item in enumerate(holder):
+                if id(item) in new:
+                    holder[index] = new[id(item)]
+        elif issubclass(kind, set):
+            found = [item for item in holder if id(item) in new]
+            holder.difference_update(found)
+            holder.update(new[id(item)] for item in found)
+        elif kind.__name__ == "cell":
+            holder.cell_contents = new[id(holder.cell_contents)]
+        elif kind is types.FunctionType:
+            holder.__defaults__ = new.get(id(holder.__defaults__), holder.__defaults__)
+            _replace_in_dict(holder.__annotations__, new)  # is a tuple until it is asked for
+        else:
+            _replace_attributes(holder, new)
+    except Exception:
+        pass  # a holder that does not allow it keeps what forwards
 
 
 def _replace_in_dict(holder, new):
-    owner = _class_of(holder) if "__module__" in holder and "__name__" not in holder else None
-    for key, value in list(holder.items()):
+    # Classes remember what they have looked up.
+    owner = _class_of(holder) if "__module__" in holder and "__spec__" not in holder else None
+    items = list(holder.items())
+    for key, value in items:
         if id(value) in new:
             if owner is not None:
-                setattr(owner, key, new[id(value)])  # classes remember what they have looked up
+                type.__setattr__(owner, key, new[id(value)])
             else:
                 holder[key] = new[id(value)]
-    for key in [key for key in holder if id(key) in new]:
-        holder[new[id(key)]] = holder.pop(key)
+    first = next((index for index, (key, _) in enumerate(items) if id(key) in new), len(items))
+    for key, _ in items[first:]:  # their order stays
+        value = holder.pop(key)
+        holder[new.get(id(key), key)] = value
 
 
 def _class_of(namespace):
     import gc
 
     for holder in gc.get_referrers(namespace):
-        if isinstance(holder, type) and any(inner is namespace for inner in gc.get_referents(holder)):
+        if issubclass(type(holder), type) and any(inner is namespace for inner in gc.get_referents(holder)):
             return holder
     return None
+
+
+def _replace_attributes(holder, new):
+    try:
+        _replace_in_dict(object.__getattribute__(holder, "__dict__"), new)
+    except AttributeError:
+        pass
+    for base in type.__getattribute__(type(holder), "__mro__"):
+        for slot in list(type.__getattribute__(base, "__dict__").values()):
+            if type(slot) is _SLOT:
+                try:
+                    value = slot.__get__(holder, base)
+                except AttributeError:
+                    continue
+                if id(value) in new:
+                    slot.__set__(holder, new[id(value)])
+
+
+_SLOT = type(_Placeholder.__dict__["_in"])
 
 
 # ---- when the real module is there --------------------------------------------------------------------------------
@@ -460,39 +758,57 @@ def _class_of(namespace):
 def describe(module):
     """Give the table of a module that is loaded."""
     names = {}
+    package = getattr(module.__dict__.get("__spec__"), "submodule_search_locations", None) is not None
     for name, value in module.__dict__.items():
-        if name not in _AS_IMPORTED and name not in ("__doc__", "__builtins__"):
+        if name == "__path__" and not package:
+            names[name] = ["other"]  # a module that lets others pass for its submodules
+        elif name not in _AS_IMPORTED and name not in ("__doc__", "__builtins__"):
             names[name] = _kind(value)
     return {"names": names, "dynamic": "__getattr__" in names}
 
 
 def _kind(value):
     kind = type(value)
-    if value is None or kind is bool or kind is int or (kind is str and len(value) < 1000):
-        return ["value", value]
-    if kind is float and value == value and abs(value) != float("inf"):
-        return ["value", value]
+    if value is None or kind in (bool, int, float) or (kind is str and len(value) < 1000):
+        return ["other"] if _is_of_this_run(value) else ["value", value]
     if kind is tuple and len(value) < 20 and all(type(item) in (str, int, bool) for item in value):
-        return ["tuple", list(value)]
+        return ["other"] if any(map(_is_of_this_run, value)) else ["tuple", list(value)]
     # Nothing is asked of the value itself: what objects do when they are looked at is theirs.
     if issubclass(kind, types.ModuleType):
         name = types.ModuleType.__getattribute__(value, "__dict__").get("__name__")
         return ["module", name] if sys.modules.get(name) is value else ["other"]
     if issubclass(kind, type):
         return _kind_of_class(value, kind)
-    if kind in (types.FunctionType, types.BuiltinFunctionType) and _is_name(value.__module__, value.__qualname__):
-        return ["function", value.__module__, value.__qualname__]
+    if kind in (types.FunctionType, types.BuiltinFunctionType) and _is_found(value, value.__module__, value.__qualname__):
+        return ["function" if kind is types.FunctionType else "builtin", value.__module__, value.__qualname__]
     return ["other"]
+
+
+def _is_of_this_run(value):
+    """Say whether a value may be another one elsewhere: places, what the environment says, process, time."""
+    if type(value) is str:
+        return value.startswith(os.sep) or sys.prefix in value or value in os.environ.values()
+    if type(value) is float:
+        return value != value or abs(value) == float("inf") or abs(value - time.time()) < 1e7
+    return type(value) is int and value == os.getpid()
 
 
 def _kind_of_class(value, meta):
     where = [type.__getattribute__(value, "__module__"), type.__getattribute__(value, "__qualname__")]
-    if not _is_name(*where):
+    if not _is_found(value, *where):
         return ["other"]
-    if meta is not type or issubclass(value, BaseException):
-        return ["loaded"] + where  # may be caught, or decides by itself what its instances are
+    flags = type.__getattribute__(value, "__flags__")
+    fixed = not flags & _HEAP_TYPE or flags & _IMMUTABLE_TYPE
+    if fixed or meta is not type or issubclass(value, (BaseException, type)):
+        # C code wants it, it may be caught, or it decides by itself what its instances are.
+        return ["loaded"] + where
     return ["class"] + where + [[[base.__module__, base.__qualname__] for base in value.__bases__]]
 
 
-def _is_name(module, name):
-    return isinstance(module, str) and isinstance(name, str) and "<" not in name
+_HEAP_TYPE = 1 << 9
+_IMMUTABLE_TYPE = 1 << 8 if sys.version_info >= (3, 10) else 0
+
+
+def _is_found(value, module, name):
+    """Say whether a class or function is what its name leads to."""
+    return isinstance(module, str) and isinstance(name, str) and _defined(module, name) is value

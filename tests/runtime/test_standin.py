@@ -1,0 +1,2 @@
+from .standing_in import Modules
+def test_x(): print(Modules.__module__)
