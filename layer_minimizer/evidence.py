@@ -70,6 +70,8 @@ def gather(  # noqa: PLR0913 - all that a run takes
 
 def _identity(first: Trace, groups: Mapping[str, frozenset[str]], study: tracer.Study) -> Iterator[object]:
     """Give what a search depends on: the workload, the interpreter, and what was loaded."""
+    for part in ("search.py", "_runtime/standin.py", "_probe/study.py", "_probe/signatures.py", "_probe/standins.py"):
+        yield sha256((Path(__file__).parent / part).read_bytes()).hexdigest()
     workload = first.workload
     yield from (first.python, workload.handler, [[e.name, e.payload, dict(e.context)] for e in workload.events])
     for file in (workload.entry, *workload.models):

@@ -26,6 +26,7 @@ METADATA_FOLDERS = (".dist-info", ".egg-info")
 ALWAYS_METADATA = ("METADATA", "PKG-INFO")
 _SAID = {
     Use.OPEN: "read by the run",
+    Use.TEXT: "its text was read by the run",
     Use.MAP: "loaded by the run as a shared library",
     Use.SPEC: "found as a module by the run",
     Use.STAT: "the run asked whether it exists",

@@ -57,12 +57,13 @@ class Search:
     def find(self) -> frozenset[str]:
         """Give the groups that can be stood in for together.
 
-        Whole packages first; what they allow stays, whatever becomes of parts of packages that are used.
+        Whole packages first; what they allow stays, whatever becomes of parts of packages that are used. Without such
+        parts, more whole packages may be needless: so those once more.
         """
         good: frozenset[str] = frozenset()
         whole = [name for name in self.groups if "." not in name]
-        for together in (whole, [name for name in self.groups if "." in name]):
-            waiting = [together]
+        for together in (whole, [name for name in self.groups if "." in name], whole):
+            waiting = [[name for name in together if name not in good]]
             while waiting and self._left():
                 some = waiting.pop()
                 tried = self._settle(good.union(some)) if some else None
@@ -198,7 +199,7 @@ def _top(name: str, real: Collection[str]) -> str:
 
 def with_packages(names: Iterable[str]) -> set[str]:
     """Give the modules with the packages that they lie in: those are loaded before them."""
-    found = set()
+    found: set[str] = set()
     for name in names:
         parts = name.split(".")
         found.update(".".join(parts[:depth]) for depth in range(1, len(parts) + 1))

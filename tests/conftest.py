@@ -219,7 +219,8 @@ def trace_run(tmp_path: Path) -> Callable[..., Trace]:
         folder = write_files(tmp_path / f"function{len(runs)}", files)
         workload = load_workload(folder / next(iter(files)), **options)  # type: ignore[arg-type]
         observers = (Observer.PROBE, Observer.STRACE) if observer == "strace" else (Observer.PROBE,)
-        return tracer.trace(workload, where.describe(), observers, tmp_path / f"scratch{len(runs)}", timeout=60)
+        scratch = tmp_path / f"scratch{len(runs)}"
+        return tracer.Tracer(where.describe(), observers, 60).trace(workload, scratch)
 
     return run
 

@@ -16,7 +16,7 @@ others expect to be loaded with it. A kind is one of::
     ["tuple", [x, ...]]                   a tuple of such
     ["module", full name]
     ["class", module, qualified name, [[module, qualified name] of each base...]]
-    ["function", module, qualified name]
+    ["function", module, qualified name, signature or None]
     ["builtin", module, qualified name]   a function that is written in C
     ["loaded", module, qualified name]    no placeholder is honest for it: the thing itself, where it is loaded
     ["other"]                             wakes
@@ -33,6 +33,7 @@ from opcode import opmap
 
 _AS_IMPORTED = frozenset(("__name__", "__spec__", "__loader__", "__file__", "__path__", "__package__", "__cached__"))
 _OF_ANY = frozenset(("__dict__", "__doc__", "__builtins__", "__annotations__", "__annotate__"))
+_NOT_OF_ANY = _AS_IMPORTED - {"__spec__"}
 _READS = frozenset(opmap[name] for name in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM") if name in opmap)
 _NOTHING = object()
 _states = {}  # of the stand-ins that have not been woken, by id
@@ -90,11 +91,13 @@ class StandIn(types.ModuleType):
         if name in own and (name in _AS_IMPORTED and name != "__spec__" if awake else name not in _OF_ANY):
             return own[name]
         kind = state.names.get(name)
-        if kind is None and not state.dynamic and not awake and name not in _OF_ANY:
+        if kind is None and name not in _OF_ANY and (not (state.dynamic or awake) or name in _NOT_OF_ANY):
             if hasattr(types.ModuleType, name):
                 return types.ModuleType.__getattribute__(self, name)
             raise AttributeError("module %r has no attribute %r" % (state.name, name))
         found = _hand_out(state, name, kind) if kind is not None and not awake else _NOTHING
+        if found is _NOTHING and kind == ["other"] and not awake and _is_only_written_to(sys._getframe(1)):
+            return _Target(state, (name,))
         return found if found is not _NOTHING else _ask(_wake(self, name), name)
 
     def __setattr__(self, name, value):
@@ -117,7 +120,7 @@ class StandIn(types.ModuleType):
 
     def __dir__(self):
         real = _wake(self, "__dir__")
-        return types.ModuleType.__dir__(real) if type(real) is StandIn else dir(real)
+        return types.ModuleType.__dir__(real) if type(real) is StandIn else real.__dir__()
 
     def __repr__(self):
         own = _namespace(self)
@@ -271,7 +274,10 @@ def _hand_over(state, real, children):
             pairs.append((placeholder, found))
     _settle(pairs)
     for attribute, value in list(state.set_later.items()):
-        _put(real, attribute, value)
+        if isinstance(attribute, tuple):
+            setattr(_follow(real, attribute[:-1]), attribute[-1], value)
+        else:
+            _put(real, attribute, value)
     for attribute, value in children.items():
         if attribute not in getattr(real, "__dict__", ()):
             _put(real, attribute, value)
@@ -286,9 +292,17 @@ def _hand_over(state, real, children):
         _put(sys.modules[package], last, real)
 
 
+def _follow(module, path):
+    """Give what attributes lead to, one after the other."""
+    found = _ask(module, path[0])
+    for name in path[1:]:
+        found = getattr(found, name)
+    return found
+
+
 def _read(module, attribute):
     try:
-        return _ask(module, attribute)
+        return _follow(module, attribute.split("."))
     except AttributeError:
         return _NOTHING
 
@@ -316,9 +330,10 @@ class _Last(object):
     """The last finder of all: what nobody finds in a package may be there once the package is real."""
 
     def find_spec(self, name, path=None, target=None):
-        package = sys.modules.get(name.rpartition(".")[0])
+        above = name.rpartition(".")[0]
+        package = sys.modules.get(above)
         state = _states.get(id(package))
-        if state is None or state.waking is not None:
+        if state is None and above not in _awake or state is not None and state.waking is not None:
             return None
         try:
             _without_lock(_wake, package, name)
@@ -329,7 +344,7 @@ class _Last(object):
         if name in sys.modules:
             return ModuleSpec(name, _There(sys.modules[name]))
         path = getattr(package, "__path__", None)
-        return None if path is None else importlib._bootstrap._find_spec(name, path, target)
+        return None if state is None or path is None else importlib._bootstrap._find_spec(name, path, target)
 
 
 _LAST = _Last()
@@ -354,16 +369,12 @@ class _There(object):
 
     def __init__(self, module):
         self._module = module
-        self._spec = getattr(module, "__spec__", None)
 
     def create_module(self, spec):
-        return self._module
+        return None
 
     def exec_module(self, module):
-        try:
-            module.__spec__ = self._spec
-        except AttributeError:
-            pass  # what stands there need not be a module
+        sys.modules[module.__name__] = self._module
 
 
 # ---- what is handed out -------------------------------------------------------------------------------------------
@@ -422,13 +433,14 @@ _get = object.__getattribute__
 def _real(placeholder, touched):
     """Give what a placeholder stands for, from the module that defines it or that has it, too."""
     kind = _get(placeholder, "_kind")
-    for module in (sys.modules.get(kind[1]), _get(placeholder, "_in")):
-        if _get(placeholder, "_found") is None and type(module) is StandIn:
-            _wake(module, "%s (%s)" % (_get(placeholder, "_as"), touched))
+    for _ in range(2):  # the one may be imported, and stood in for, by the other
+        for module in (sys.modules.get(kind[1]), _get(placeholder, "_in")):
+            if _get(placeholder, "_found") is None and type(module) is StandIn:
+                _wake(module, "%s (%s)" % (_get(placeholder, "_as"), touched))
     if _get(placeholder, "_found") is None:
         real = _loaded(kind)
         if real is _NOTHING:
-            real = _ask(_get(placeholder, "_in"), _get(placeholder, "_as"))
+            real = _follow(_get(placeholder, "_in"), _get(placeholder, "_as").split("."))
         if real is placeholder:
             raise ImportError("%s has no %s" % (kind[1], kind[2]), name=kind[1])
         if issubclass(type(real), _Placeholder):
@@ -466,9 +478,14 @@ class _Placeholder(object):
                 return _get(self, "_patches")[name]
             answer = type(self)._known.get(name)
             found = _NOTHING if answer is None else answer(_get(self, "_kind"))
+            if found is _NOTHING:
+                found = _described(self, name)
             if found is not _NOTHING:
-                return found
-        return getattr(_real(self, name), name)
+                return (self,) + found if name == "__mro__" else found
+        real = _real(self, name)
+        if name == "__bases__" and not _is_read(sys._getframe(1), name):
+            return (real,)  # so issubclass() comes to it
+        return getattr(real, name)
 
     def __setattr__(self, name, value):
         if _get(self, "_found") is None:
@@ -499,6 +516,99 @@ class _Placeholder(object):
     def __repr__(self):
         found = _get(self, "_found")
         return "<%s %r>" % (type(self)._what, ".".join(_get(self, "_kind")[1:3])) if found is None else repr(found)
+
+
+class _Target(object):
+    """Stands for an object on the way to an attribute that is set: ``module.options.display.width = 80``.
+
+    What is set is set again on the real one. It never leaves the statement; see _is_only_written_to.
+    """
+
+    __slots__ = ("_path", "_state")
+
+    def __init__(self, state, path):
+        object.__setattr__(self, "_state", state)
+        object.__setattr__(self, "_path", path)
+
+    def __getattr__(self, name):
+        return _Target(self._state, self._path + (name,))
+
+    def __setattr__(self, name, value):
+        self._state.set_later[self._path + (name,)] = value
+
+
+def _is_only_written_to(frame):
+    """Say whether the attribute that is being read is only a step to one that is set."""
+    import dis
+
+    behind = False
+    for step in dis.get_instructions(frame.f_code):
+        if not behind:
+            behind = step.offset == frame.f_lasti
+        elif step.opname not in ("LOAD_ATTR", "CACHE", "EXTENDED_ARG", "NOP"):
+            return step.opname == "STORE_ATTR"
+    return False
+
+
+def _described(placeholder, name):
+    """Answer from a table what is asked of functions and of classes' methods by code that only decorates."""
+    kind = _get(placeholder, "_kind")
+    if type(placeholder) is _Function and len(kind) > 3 and kind[3]:
+        if name == "__signature__":
+            return _signature(kind[3])
+        if name == "__wrapped__" and name in kind[3]["own"]:
+            return _method(placeholder, name, kind[3])
+        if name not in kind[3]["own"] and not hasattr(types.FunctionType, name):
+            raise AttributeError("'function' object has no attribute %r" % name)
+    elif type(placeholder) is _Class:
+        members = kind[4] if len(kind) > 4 else {}
+        known = members[name] if name in members else _members[0](kind[1], kind[2], name)
+        if known is False and name in _CLASS_LEVEL:
+            known = None
+        if known is not None and name not in members:
+            module = _get(placeholder, "_in")
+            _report[0]("member %s %s %s" % (_namespace(module)["__name__"], _get(placeholder, "_as"), name))
+        if known is False:
+            raise AttributeError("type object %r has no attribute %r" % (kind[2], name))
+        if known:
+            return _method(placeholder, name, known)
+    return _NOTHING
+
+
+# What is found on a class's class, or decides how the class itself is seen.
+_CLASS_LEVEL = frozenset(dir(type)) | frozenset(("__signature__", "__isabstractmethod__"))
+# Tells the signature of a method where more is known than the tables hold; False for what a class has not.
+_members = [lambda module, name, method: None]
+
+
+def know_members(find):
+    """Ask ``find(module, qualified class name, method)`` from now on for signatures that a table lacks."""
+    _members[0] = find
+
+
+def _method(placeholder, name, signature):
+    kind = _get(placeholder, "_kind")
+    own = ["function", kind[1], "%s.%s" % (kind[2], name), signature]
+    made = _Function(_get(placeholder, "_in"), "%s.%s" % (_get(placeholder, "_as"), name), own)
+    return _shared.setdefault((own[1], own[2]), made)
+
+
+def _signature(described):
+    import inspect
+
+    empty = inspect.Parameter.empty
+    parameters = [
+        inspect.Parameter(
+            name,
+            inspect._ParameterKind(kind),
+            default=default[0] if default else empty,
+            annotation=annotation[0] if annotation else empty,
+        )
+        for name, kind, default, annotation in described["parameters"]
+    ]
+    return inspect.Signature(
+        parameters, return_annotation=described["result"][0] if described["result"] else empty
+    )
 
 
 def _claimed(kind, frame):
@@ -532,6 +642,12 @@ def _bases(kind):
     return _NOTHING if _NOTHING in found else found
 
 
+def _linear(kind):
+    """Give what follows a class in its __mro__, where that is plain to see."""
+    bases = _bases(kind)
+    return _NOTHING if bases is _NOTHING or len(bases) > 1 else bases[0].__mro__
+
+
 def _has_not(kind):
     raise AttributeError("type object %r has no such attribute" % kind[2])
 
@@ -548,7 +664,7 @@ class _Class(_Placeholder):
 
     __slots__ = ()
     _what = "class"
-    _known = dict(_NAMES, __bases__=_bases, __abstractmethods__=_has_not)
+    _known = dict(_NAMES, __bases__=_bases, __mro__=_linear, __abstractmethods__=_has_not)
 
     def __new__(cls, name, bases, content):
         if isinstance(bases, tuple):  # type(base)(name, bases, content)
@@ -641,10 +757,10 @@ def _settle(pairs):
             object.__setattr__(old, "_found", real)
             _shared.pop(tuple(_get(old, "_kind")[1:3]), None)
             _replaced.append(old)
-    if pairs:
-        _replace(tuple(old for old, _ in pairs), {id(old): real for old, real in pairs})
+    left = _replace(tuple(old for old, _ in pairs), {id(old): real for old, real in pairs}) if pairs else []
     for old in _replaced[first:]:
-        object.__setattr__(old, "_hash", hash(_get(old, "_found")))
+        if not left:  # else it is still a key somewhere
+            object.__setattr__(old, "_hash", hash(_get(old, "_found")))
         for name, value in _get(old, "_patches").items():
             setattr(_get(old, "_found"), name, value)
 
@@ -654,14 +770,17 @@ _DEPTH = 4  # of tuples in tuples
 
 
 def _replace(old, new):
-    """Put ``new[id(x)]`` where the ``x`` of ``old`` are: namespaces, containers, closures, attributes."""
+    """Put ``new[id(x)]`` where the ``x`` of ``old`` are: namespaces, containers, closures, attributes.
+
+    Gives the containers that could not be changed, as they are just being iterated over.
+    """
     import gc
     import weakref
 
     refs = [ref for item in old for ref in weakref.getweakrefs(item) if type(ref) is weakref.ref]
     new.update((id(ref), weakref.ref(new[id(ref())], ref.__callback__)) for ref in refs if ref() is not None)
     old += tuple(refs)
-    alive = []
+    alive, left = [], []
     del refs
     for _ in range(_DEPTH):
         alive.append(old)
@@ -669,12 +788,13 @@ def _replace(old, new):
         fixed = [each for each in found if type(each) in (tuple, frozenset) and _is_complete(each)]
         for holder in found:
             if holder is not sys.modules and holder is not _replaced and not issubclass(type(holder), _SKIPPED):
-                _replace_in(holder, new)
+                _replace_in(holder, new, left)
         if not fixed:
             break
         new.update((id(each), type(each)([new.get(id(item), item) for item in each])) for each in fixed)
         old = tuple(fixed)
         del found, fixed
+    return left
 
 
 def _is_complete(holder):
@@ -684,10 +804,12 @@ def _is_complete(holder):
     return len(gc.get_referents(holder)) == len(holder)
 
 
-def _replace_in(holder, new):
+def _replace_in(holder, new, left):
     kind = type(holder)
     try:
-        if issubclass(kind, dict):
+        if issubclass(kind, (dict, set)) and any(id(key) in new for key in list(holder)) and _is_iterated(holder):
+            left.append(id(holder))
+        elif issubclass(kind, dict):
             _replace_in_dict(holder, new)
         elif issubclass(kind, list) or kind.__name__ == "deque":
             for index, item in enumerate(holder):
@@ -706,6 +828,12 @@ def _replace_in(holder, new):
             _replace_attributes(holder, new)
     except Exception:
         pass  # a holder that does not allow it keeps what forwards
+
+
+def _is_iterated(holder):
+    import gc
+
+    return any(type(each).__name__.endswith("iterator") for each in gc.get_referrers(holder))
 
 
 def _replace_in_dict(holder, new):
@@ -779,9 +907,12 @@ def _kind(value):
         return ["module", name] if sys.modules.get(name) is value else ["other"]
     if issubclass(kind, type):
         return _kind_of_class(value, kind)
-    if kind in (types.FunctionType, types.BuiltinFunctionType) and _is_found(value, value.__module__, value.__qualname__):
-        return ["function" if kind is types.FunctionType else "builtin", value.__module__, value.__qualname__]
+    if kind in _FUNCTIONS and _is_found(value, value.__module__, value.__qualname__):
+        return [_FUNCTIONS[kind], value.__module__, value.__qualname__]
     return ["other"]
+
+
+_FUNCTIONS = {types.FunctionType: "function", types.BuiltinFunctionType: "builtin"}
 
 
 def _is_of_this_run(value):

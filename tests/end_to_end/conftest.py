@@ -154,6 +154,10 @@ class Desk:
             given += ["--python", str(env.python)]
         if "--output" not in given and not {"--save-trace", "--save-plan", "--explain"} & set(given):
             given += ["--output", str(self.output)]
+        # What becomes of Python code is not what most of these tests are about.
+        for option, value in (("--effort", "0"), ("--bytecode", "source")):
+            if option not in given:
+                given += [option, value]
         return given
 
     def minimize(  # noqa: PLR0913 - how a command is run
@@ -205,11 +209,15 @@ class Desk:
         assert {path.name for path in self.output.parent.iterdir()} <= {self.output.name}
 
     def kept(self, version: str = MAIN, layout: str = "site") -> set[str]:
-        """Give the site-relative names of the files in the layer."""
+        """Give the site-relative names of the files in the layer, but for what serves the cold store."""
         prefix = "python/" if layout == "flat" else f"python/lib/python{version}/site-packages/"
         with zipfile.ZipFile(self.output) as archive:
             names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
-        assert all(name.startswith(prefix) for name in names), names
+            assert all(name.startswith(prefix) for name in names), names
+            own = {f"{prefix}layer_minimizer.pth"}
+            if f"{prefix}sitecustomize.py" in names and b"_layer_minimizer" in archive.read(f"{prefix}sitecustomize.py"):
+                own.add(f"{prefix}sitecustomize.py")
+        names = [name for name in names if name not in own and not name.startswith(f"{prefix}_layer_minimizer/")]
         return {name.removeprefix(prefix) for name in names}
 
 

@@ -93,7 +93,7 @@ class Modules:
         real, other = self.plain(program), self.stood_in(program)
         assert real.code == 0, real.error
         assert other.code == 0, other.error + "\n".join(other.reports)
-        assert other.out == real.out != ""
+        assert other.out == real.out != "", f"{other.out}instead of\n{real.out}{other.reports}"
         return other.woke
 
     # ---- processes --------------------------------------------------------------------------------------------

@@ -62,6 +62,8 @@ def test_the_json_has_the_names_of_format_1(report: Report) -> None:
         },
         "kept": {"INCLUDED": 200, "NEEDED": 3_000_000, "TRACED": 1_500},
         "distributions": {"big": 3_000_500, "small": 1_000, "(no distribution)": 200},
+        "stand_ins": [],
+        "cold": {"files": 0, "bytes": 0, "stored_bytes": 0},
         "libraries": [],
         "not_exercised": [
             {"module": "big.late", "importer": "big", "line": 5},
