@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 # A run more than this brings nothing: every one of them takes modules back.
 _MOST_ROUNDS = 12
+# Parts of used packages are many, and most are small.
+_WORTH_BYTES = 16 * 1024
+_SHARE_OF_PARTS = 0.6
 # Fields of a class's kind that has no signatures yet; see _runtime/standin.py.
 _CLASS_WITHOUT_MEMBERS = 4
 
@@ -62,9 +65,10 @@ class Search:
         """
         good: frozenset[str] = frozenset()
         whole = [name for name in self.groups if "." not in name]
-        for together in (whole, [name for name in self.groups if "." in name], whole):
+        parts = [name for name in self.groups if "." in name and self._bytes(name) >= _WORTH_BYTES]
+        for together, share in ((whole, 1.0), (parts, _SHARE_OF_PARTS), (whole, 1.0)):
             waiting = [[name for name in together if name not in good]]
-            while waiting and self._left():
+            while waiting and self._left(share):
                 some = waiting.pop()
                 tried = self._settle(good.union(some)) if some else None
                 if tried is not None:
@@ -97,8 +101,11 @@ class Search:
             tables[module] = {**tables[module], "names": names}
         return tables
 
-    def _left(self) -> bool:
-        return time.monotonic() - self._begun < self.seconds
+    def _left(self, share: float) -> bool:
+        return time.monotonic() - self._begun < self.seconds * share
+
+    def _bytes(self, group: str) -> int:
+        return sum(Path(self.tables[name]["file"]).stat().st_size for name in self.groups[group])
 
     def _settle(self, chosen: frozenset[str]) -> frozenset[str] | None:
         """Take back what wakes until nothing does; give what is left, None when a run fails."""

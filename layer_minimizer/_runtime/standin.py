@@ -86,6 +86,8 @@ class StandIn(types.ModuleType):
         if name == "__class__":
             return types.ModuleType
         own = _namespace(self)
+        if name == "__dict__" and _is_executed(sys._getframe(1)):
+            return own
         awake = state.waking is not None or state.group in _awake_groups
         # An import statement reads __spec__: modules that belong together run in the order in which they are imported.
         if name in own and (name in _AS_IMPORTED and name != "__spec__" if awake else name not in _OF_ANY):
@@ -96,8 +98,8 @@ class StandIn(types.ModuleType):
                 return types.ModuleType.__getattribute__(self, name)
             raise AttributeError("module %r has no attribute %r" % (state.name, name))
         found = _hand_out(state, name, kind) if kind is not None and not awake else _NOTHING
-        if found is _NOTHING and kind == ["other"] and not awake and _is_only_written_to(sys._getframe(1)):
-            return _Target(state, (name,))
+        if found is _NOTHING and kind == ["other"] and not awake and _is_only_written_to(sys._getframe(1), name):
+            found = _Target(state, (name,))
         return found if found is not _NOTHING else _ask(_wake(self, name), name)
 
     def __setattr__(self, name, value):
@@ -125,6 +127,11 @@ class StandIn(types.ModuleType):
     def __repr__(self):
         own = _namespace(self)
         return "<module %r from %r>" % (own.get("__name__"), own.get("__file__"))
+
+
+def _is_executed(frame):
+    """Say whether a loader is about to run what stands in the real module's place: in a reload."""
+    return frame.f_code.co_name == "exec_module" and frame.f_code.co_filename.startswith("<frozen importlib")
 
 
 def _is_child(package, name, value):
@@ -236,9 +243,10 @@ def _become_real(state, touched, caller):
         sys.modules[name] = module
         _awake.discard(name)
         state.waking = None
-        if isinstance(exc, AttributeError):  # would say that the module has no such attribute
-            raise ImportError("%s could not be loaded: %s" % (name, exc), name=name) from exc
-        raise
+        if not isinstance(exc, AttributeError):
+            raise
+        # As it is it would say that the module has no such attribute.
+        raise ImportError("%s could not be loaded: %s" % (name, exc), name=name) from exc
     finally:
         if there is not module:  # the program has taken it out
             sys.modules.pop(name, None) if there is None else sys.modules.update({name: there})
@@ -264,7 +272,7 @@ def _load(name, module, spec):
 
 def _hand_over(state, real, children):
     """Let others see the real module, with what they have set on the stand-in."""
-    module, name = state.module, state.name
+    module = state.module
     pairs = [] if real is module else [(module, real)]
     for placeholder in list(_shared.values()):
         found = _loaded(_get(placeholder, "_kind"))
@@ -272,7 +280,14 @@ def _hand_over(state, real, children):
             found = _read(real, _get(placeholder, "_as"))
         if found is not _NOTHING and not issubclass(type(found), _Placeholder):
             pairs.append((placeholder, found))
-    _settle(pairs)
+    try:
+        _settle(pairs)
+        _set_again(state, real, children)
+    finally:  # what cannot be set is told to who woke the module, which is real all the same
+        _become_plain(state, module, real)
+
+
+def _set_again(state, real, children):
     for attribute, value in list(state.set_later.items()):
         if isinstance(attribute, tuple):
             setattr(_follow(real, attribute[:-1]), attribute[-1], value)
@@ -281,13 +296,16 @@ def _hand_over(state, real, children):
     for attribute, value in children.items():
         if attribute not in getattr(real, "__dict__", ()):
             _put(real, attribute, value)
+
+
+def _become_plain(state, module, real):
     if real is not module:
         _namespace(module)["__forward__"] = real
         module.__class__ = _Forward
     elif type(module) is StandIn:  # it may have given itself another class
         module.__class__ = types.ModuleType
     del _states[id(module)]
-    package, _, last = name.rpartition(".")
+    package, _, last = state.name.rpartition(".")
     if package in sys.modules and getattr(sys.modules[package], "__dict__", {}).get(last, module) is module:
         _put(sys.modules[package], last, real)
 
@@ -333,7 +351,7 @@ class _Last(object):
         above = name.rpartition(".")[0]
         package = sys.modules.get(above)
         state = _states.get(id(package))
-        if state is None and above not in _awake or state is not None and state.waking is not None:
+        if above not in _awake if state is None else state.waking is not None:
             return None
         try:
             _without_lock(_wake, package, name)
@@ -537,8 +555,10 @@ class _Target(object):
         self._state.set_later[self._path + (name,)] = value
 
 
-def _is_only_written_to(frame):
+def _is_only_written_to(frame, attribute):
     """Say whether the attribute that is being read is only a step to one that is set."""
+    if not _is_read(frame, attribute):
+        return False  # C code keeps what it reads
     import dis
 
     behind = False
@@ -606,9 +626,7 @@ def _signature(described):
         )
         for name, kind, default, annotation in described["parameters"]
     ]
-    return inspect.Signature(
-        parameters, return_annotation=described["result"][0] if described["result"] else empty
-    )
+    return inspect.Signature(parameters, return_annotation=described["result"][0] if described["result"] else empty)
 
 
 def _claimed(kind, frame):
@@ -920,7 +938,7 @@ def _is_of_this_run(value):
     if type(value) is str:
         return value.startswith(os.sep) or sys.prefix in value or value in os.environ.values()
     if type(value) is float:
-        return value != value or abs(value) == float("inf") or abs(value - time.time()) < 1e7
+        return not abs(value) < float("inf") or abs(value - time.time()) < 1e7
     return type(value) is int and value == os.getpid()
 
 

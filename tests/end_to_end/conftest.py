@@ -215,7 +215,9 @@ class Desk:
             names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
             assert all(name.startswith(prefix) for name in names), names
             own = {f"{prefix}layer_minimizer.pth"}
-            if f"{prefix}sitecustomize.py" in names and b"_layer_minimizer" in archive.read(f"{prefix}sitecustomize.py"):
+            if f"{prefix}sitecustomize.py" in names and b"_layer_minimizer" in archive.read(
+                f"{prefix}sitecustomize.py"
+            ):
                 own.add(f"{prefix}sitecustomize.py")
         names = [name for name in names if name not in own and not name.startswith(f"{prefix}_layer_minimizer/")]
         return {name.removeprefix(prefix) for name in names}

@@ -370,7 +370,14 @@ def fastai_stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
     folder = tmp_path_factory.mktemp("fastai")
     layer = folder / "layer.zip"
     done = subprocess.run(
-        [FASTAI / "run.sh", "--native", "on", "--cold", "keep", "--max-size", "400MB", "--output", layer],
+        [
+            FASTAI / "run.sh",
+            *("--native", "on", "--cold", "keep", "--effort", "0"),
+            "--max-size",
+            "400MB",
+            "--output",
+            layer,
+        ],
         env={**os.environ, "MINIMIZE": str(Path(sys.executable).with_name("minimize"))},
         text=True,
         capture_output=True,

@@ -55,7 +55,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(place: Path, *options: str) -> tuple[Any, Path]:
     """Make a layer; give its report and its packages, unpacked."""
     layer = place / "layer.zip"
-    command = [Path(sys.executable).with_name("minimize"), "-q", "--json", "--native", "on", *options]
+    command = [
+        Path(sys.executable).with_name("minimize"),
+        "-q",
+        "--json",
+        "--native",
+        "on",
+        "--effort",
+        "0",
+        "--bytecode",
+        "source",
+        *options,
+    ]
     entry = ["--entry", place / "task/handler.py", "--event", place / "event.json"]
     done = subprocess.run(
         [*command, *entry, "--python", place / "env/bin/python", "--output", layer],

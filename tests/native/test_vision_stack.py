@@ -85,7 +85,17 @@ def stack(kit: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
     requirements = folder / "requirements.txt"
     python = Path(done("bash", "-c", MAKE_ENVIRONMENT, "bash", kit.ROOT / "examples", requirements).strip())
     done(python, "-I", "-B", "-c", MAKE_TASK, folder)
-    minimize = [Path(sys.executable).with_name("minimize"), "-q", "--json", "--native", "on", "--cold", "keep"]
+    minimize = [
+        Path(sys.executable).with_name("minimize"),
+        "-q",
+        "--json",
+        "--native",
+        "on",
+        "--cold",
+        "keep",
+        "--effort",
+        "0",
+    ]
     task = ["--entry", folder / "task/handler.py", "--model", folder / "model.onnx", "--event", folder / "event.json"]
     layer = folder / "layer.zip"
     report = json.loads(done(*minimize, *task, "--python", python, "--max-size", "400MB", "--output", layer))

@@ -1,0 +1,186 @@
+"""What becomes of Python code by default: stand-ins, the cold store, bytecode; and that a layer of them is honest."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .conftest import Desk, Environment
+
+HANDLER = """\
+import inspect
+
+import heavy
+import heavy.plots as plots
+from heavy.frames import Frame
+from light import read_text, work
+
+
+class Holder:
+    frame: Frame = None
+
+    def show(self, frame: "heavy.frames.Frame"):
+        return plots.draw(frame)
+
+
+def handler(event, context):
+    what = event.get("what", "work")
+    if what == "work":
+        return [work(20), inspect.getsource(read_text).strip()]
+    if what == "frame":
+        made = Frame([1, 2])
+        return [made.total(), isinstance(made, heavy.Frame), type(made).__module__]
+    if what == "cold module":
+        import light.late
+
+        return light.late.answer()
+    if what == "data":
+        return read_text("notes.txt")
+    if what == "dropped":
+        import untouched
+"""
+LIGHT = {
+    "light/__init__.py": (
+        "import os\n\n\ndef work(x):\n    return x + 1\n\n\ndef read_text(name):\n"
+        "    with open(os.path.join(os.path.dirname(__file__), name)) as text:\n        return text.read()\n"
+    ),
+    "light/late.py": "from . import work\n\n\ndef answer():\n    return work(41)\n",
+    "light/notes.txt": "noted\n",
+    "light/fast.c": "int main(void) { return 0; }\n",
+}
+HEAVY = {
+    "heavy/__init__.py": "from .frames import Frame\n\n__version__ = '1.5'\n",
+    "heavy/frames.py": (
+        "class Frame:\n    def __init__(self, rows):\n        self.rows = rows\n\n"
+        "    def total(self):\n        return sum(self.rows)\n"
+    ),
+    "heavy/plots.py": "from .frames import Frame\n\n\ndef draw(frame):\n    return len(frame.rows)\n",
+}
+EVENTS = ("work", "frame", "cold module", "data")
+
+
+@pytest.fixture
+def shop(desk: Desk, make_env: Callable[..., Environment]) -> Environment:
+    desk.write("handler.py", HANDLER)
+    env = make_env()
+    env.install("light", LIGHT).install("heavy", HEAVY).install("untouched", {"untouched/__init__.py": "x = 1\n"})
+    return env
+
+
+def build(desk: Desk, env: Environment, *options: str) -> tuple[Any, Path]:
+    """Minimize with a search, which remembers in the user's cache; give the report and the unpacked packages."""
+    command = [Path(sys.executable).with_name("minimize"), "-q", "--json", "--entry", desk.work / "handler.py"]
+    done = subprocess.run(
+        [*command, "--python", env.python, "--output", desk.output, *options],
+        env=desk.variables(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(desk.output) as archive:
+        archive.extractall(desk.folder / "opt")
+    return json.loads(done.stdout), next((desk.folder / "opt/python/lib").glob("*/site-packages"))
+
+
+RUN = """
+import json, os, site, sys
+packages, task, start, what = sys.argv[1:]
+if start == "pth":
+    site.addsitedir(packages)
+elif start == "path":
+    sys.path.append(packages)
+sys.path.insert(0, task)
+import handler
+print(json.dumps(handler.handler({"what": what}, None)))
+"""
+
+
+def call(desk: Desk, packages: Path, what: str, start: str = "pth") -> subprocess.CompletedProcess[str]:
+    base = os.path.realpath(sys.executable)
+    path = {"PYTHONPATH": str(packages)} if start == "pythonpath" else {}
+    return subprocess.run(
+        [base, "-B", "-c", RUN, packages, desk.work, start, what],
+        env={"PATH": os.environ["PATH"], "TMPDIR": str(desk.tmp), **path},
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def names(packages: Path) -> set[str]:
+    return {path.relative_to(packages).as_posix() for path in packages.rglob("*") if path.is_file()}
+
+
+def test_imports_without_use_are_stood_in_for_and_come_to_life_when_they_are_used(
+    desk: Desk, shop: Environment
+) -> None:
+    report, packages = build(desk, shop)
+    assert {entry["module"] for entry in report["stand_ins"]} == {"heavy", "heavy.frames", "heavy.plots"}
+    assert report["cold"]["files"] >= 5
+    found = names(packages)
+    assert {"heavy/__init__.pyc", "light/__init__.py", "_layer_minimizer/cold/data"} <= found
+    assert not {"heavy/__init__.py", "light/late.py", "light/notes.txt", "untouched/__init__.py"} & found
+    for start in ("pth", "pythonpath"):
+        for what in EVENTS:
+            expected, actual = call(desk, shop.site, what), call(desk, packages, what, start)
+            assert expected.returncode == 0, expected.stderr
+            assert (actual.stdout, actual.stderr) == (expected.stdout, "")
+    # Where nothing has started the runtime, stand-ins start it.
+    assert call(desk, packages, "data", "path").stdout == '"noted\\n"\n'
+    ended = call(desk, packages, "dropped")
+    assert "untouched" in ended.stderr
+    assert "--keep untouched" in ended.stderr
+    assert os.listdir(desk.tmp) == []
+
+
+def test_what_is_dropped_says_so(desk: Desk, shop: Environment) -> None:
+    report, packages = build(desk, shop, "--cold", "drop")
+    assert len(report["stand_ins"]) == 3
+    assert report["cold"]["files"] == 0
+    assert call(desk, packages, "work").returncode == 0
+    ended = call(desk, packages, "frame")
+    assert ended.returncode == 1
+    assert "ModuleNotFoundError" in ended.stderr
+    assert "'heavy" in ended.stderr
+    assert "--keep heavy" in ended.stderr
+
+
+def test_a_kept_module_is_real(desk: Desk, shop: Environment) -> None:
+    report, packages = build(desk, shop, "--keep", "heavy")
+    assert report["stand_ins"] == []
+    assert "heavy/frames.pyc" in names(packages)
+    assert call(desk, packages, "frame", "path").stdout == call(desk, shop.site, "frame").stdout
+
+
+def test_a_second_search_remembers_and_gives_the_same_layer(desk: Desk, shop: Environment) -> None:
+    one, _ = build(desk, shop)
+    remembered = list((desk.home / ".cache/layer_minimizer/stand-ins").iterdir())
+    assert len(remembered) == 1
+    two, _ = build(desk, shop)
+    assert two["layer"]["sha256"] == one["layer"]["sha256"]
+    # What was remembered is tried, not believed.
+    remembered[0].write_text('["heavy", "light"]')
+    three, _ = build(desk, shop)
+    assert three["layer"]["sha256"] == one["layer"]["sha256"]
+
+
+@pytest.mark.parametrize(("bytecode", "suffixes"), [("only", {".pyc"}), ("both", {".py", ".pyc"}), ("source", {".py"})])
+def test_modules_are_shipped_as_wished(desk: Desk, shop: Environment, bytecode: str, suffixes: set[str]) -> None:
+    desk.write(
+        "handler.py", "from heavy import Frame\n\n\ndef handler(event, context):\n    return Frame([1]).total()\n"
+    )
+    _, packages = build(desk, shop, "--bytecode", bytecode)
+    assert {Path(name).suffix for name in names(packages) if Path(name).stem.startswith("frames")} == suffixes
