@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # How likely it is that another input needs what only stands in, and what lies beside nothing that is used.
 _STOOD_IN, _ALONE = 0.5, 0.001
+# What messages inside the layer call it; no name of the user's, so that equal files make equal bytes.
+_LAYER = "made by layer_minimizer"
 
 
 @dataclass(slots=True)
@@ -76,11 +78,6 @@ class Builder:
     def _folder(self) -> Path:
         return self.scratch / "stage"
 
-    @property
-    def _layer(self) -> str:
-        """What messages in the layer call it."""
-        return self.case.trace.workload.entry.stem
-
     def _stage(self, plan: KeepPlan) -> tuple[Counter[str], dict[str, int]]:
         """Lay the layer out; give its bytes by distribution, and what each cold file costs."""
         layout, shares = self.case.settings.layout, dict[str, int]()
@@ -96,7 +93,7 @@ class Builder:
             shares = self._write_cold(plan, cold, top)
             sizes += _by_owner(cold, shares)
             sizes[packager.NO_DISTRIBUTION] += stubs.write_stand_ins(
-                standing, top, compiler, layer=self._layer, kept=self.case.settings.cold is not Cold.DROP
+                standing, top, compiler, layer=_LAYER, kept=self.case.settings.cold is not Cold.DROP
             )
         if self.case.settings.bytecode != "source":
             sizes[packager.NO_DISTRIBUTION] += self._compile(plan, top, compiler)
@@ -129,7 +126,7 @@ class Builder:
         }
         needs = self._library_needs([d.path for d in cold], sources)
         files = [coldfiles.ColdFile(d.path, sources[d.path], needs.get(d.path, ())) for d in cold]
-        return coldfiles.write_store(files, top, layer=self._layer, dropped=dropped)
+        return coldfiles.write_store(files, top, layer=_LAYER, dropped=dropped)
 
     def _library_needs(self, paths: Iterable[str], sources: dict[str, Path]) -> dict[str, tuple[str, ...]]:
         def read(path: str) -> elf.Dynamic | None:

@@ -14,6 +14,7 @@ others expect to be loaded with it. A kind is one of::
 
     ["value", x]                          text, number, bool or None: x itself
     ["tuple", [x, ...]]                   a tuple of such
+    ["list", [x, ...]]                    the names of __all__
     ["module", full name]
     ["class", module, qualified name, [[module, qualified name] of each base...]]
     ["function", module, qualified name, signature or None]
@@ -35,6 +36,8 @@ _AS_IMPORTED = frozenset(("__name__", "__spec__", "__loader__", "__file__", "__p
 _OF_ANY = frozenset(("__dict__", "__doc__", "__builtins__", "__annotations__", "__annotate__"))
 _NOT_OF_ANY = _AS_IMPORTED - {"__spec__"}
 _READS = frozenset(opmap[name] for name in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM") if name in opmap)
+# "from module import *": what it reads it only puts into a namespace.
+_STAR = (opmap["IMPORT_STAR"],) if "IMPORT_STAR" in opmap else (opmap["CALL_INTRINSIC_1"], 2)
 _NOTHING = object()
 _states = {}  # of the stand-ins that have not been woken, by id
 _awake = set()
@@ -404,6 +407,8 @@ def _hand_out(state, attribute, kind):
         return kind[1]
     if kind[0] == "tuple":
         return tuple(kind[1])
+    if kind[0] == "list":
+        return list(kind[1])
     if kind[0] == "module":
         return importlib.import_module(kind[1])
     if kind[0] == "other":
@@ -420,7 +425,9 @@ def _is_read(frame, attribute):
     code = frame.f_code
     if code.co_filename.startswith("<frozen importlib"):
         return code.co_name == "_handle_fromlist"
-    return attribute in code.co_names and code.co_code[frame.f_lasti] in _READS
+    doing = code.co_code[frame.f_lasti]
+    star = doing == _STAR[0] and (len(_STAR) == 1 or code.co_code[frame.f_lasti + 1] == _STAR[1])
+    return star or (attribute in code.co_names and doing in _READS)
 
 
 def _loaded(kind):
@@ -908,6 +915,8 @@ def describe(module):
     for name, value in module.__dict__.items():
         if name == "__path__" and not package:
             names[name] = ["other"]  # a module that lets others pass for its submodules
+        elif name == "__all__" and type(value) is list and all(type(item) is str for item in value):
+            names[name] = ["list", value]
         elif name not in _AS_IMPORTED and name not in ("__doc__", "__builtins__"):
             names[name] = _kind(value)
     return {"names": names, "dynamic": "__getattr__" in names}

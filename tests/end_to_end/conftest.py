@@ -155,7 +155,7 @@ class Desk:
         if "--output" not in given and not {"--save-trace", "--save-plan", "--explain"} & set(given):
             given += ["--output", str(self.output)]
         # What becomes of Python code is not what most of these tests are about.
-        for option, value in (("--effort", "0"), ("--bytecode", "source")):
+        for option, value in (("--effort", "0"), ("--bytecode", "source"), ("--cold", "drop")):
             if option not in given:
                 given += [option, value]
         return given

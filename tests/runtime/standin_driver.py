@@ -5,6 +5,8 @@ modules), ``describe`` (modules to describe, or null), ``out`` (where the tables
 ``tables`` (what to stand in for, or null), ``program`` (code).
 """
 
+# ruff: noqa: ANN001, ANN201 - 3.6 knows no annotations of today's kinds
+
 import importlib
 import json
 import sys
@@ -21,7 +23,8 @@ def load(path, name):
 
 
 def describe(settings):
-    """Import modules and give the tables of all that lie in the site folder."""
+    """Import modules, as a program does, and give the tables of all that lie in the site folder."""
+    exec(compile(settings["program"], "program.py", "exec"), {})
     for name in settings["describe"]:
         importlib.import_module(name)
     standin = load(settings["standin"], "_layer_minimizer_standin")
@@ -40,6 +43,7 @@ def main():
     reports = []
     if settings["describe"] is not None:
         reports = describe(settings)
+        settings["program"] = ""
     elif settings["tables"] is not None:
         standin = load(settings["standin"], "_layer_minimizer_standin")
         standin.report_to(reports.append)

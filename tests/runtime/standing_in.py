@@ -63,9 +63,14 @@ class Modules:
     environment: Mapping[str, str] = field(default_factory=dict)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def describe(self, names: Iterable[str], groups: Mapping[str, str] | None = None, **also: list[str]) -> Modules:
-        """Note the tables of these modules and of what they import; a group is a top-level package by default."""
-        tables = json.loads(self._drive(self.site, describe=list(names)))
+    def describe(
+        self, names: Iterable[str], groups: Mapping[str, str] | None = None, program: str = "", **also: list[str]
+    ) -> Modules:
+        """Note the tables of these modules, of what they import, and of what a program does.
+
+        A group is a top-level package by default.
+        """
+        tables = json.loads(self._drive(self.site, describe=list(names), program=program))
         for name, table in tables.items():
             known = {"group": (groups or {}).get(name, name.partition(".")[0]), "also": also.get(name, [])}
             self.tables[name] = {**table, **known}
@@ -100,7 +105,7 @@ class Modules:
 
     def _drive(self, site: Path, **settings: Any) -> str:
         ended = self._start(site, settings, {})
-        assert ended.returncode == 0, ended.stderr
+        assert ended.returncode == 0, f"{ended.stderr}{ended.stdout}"
         return (self.scratch / "out.json").read_text()
 
     def _run(

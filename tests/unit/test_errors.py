@@ -35,7 +35,11 @@ def test_there_are_no_errors_beside_these() -> None:
         spec = importlib.util.find_spec(module.name)
         assert spec is not None
         # What runs inside other processes is imported by none of ours.
-        if spec.origin and spec.origin.endswith(".py") and not {"__main__", "_probe", "_runtime"} & set(module.name.split(".")):
+        if (
+            spec.origin
+            and spec.origin.endswith(".py")
+            and not {"__main__", "_probe", "_runtime"} & set(module.name.split("."))
+        ):
             importlib.import_module(module.name)
     found = [MinimizeError]
     for error in found:
