@@ -111,7 +111,7 @@ def plan(  # noqa: PLR0913 - each is one kind of evidence
     _keep_wished(draft, wishes)
     _close(draft, inventory, library_needs)
     _take_out(draft, wishes)
-    if not any(file.path in draft.kept for file in inventory.files):
+    if not draft.stood_in and not any(file.path in draft.kept for file in inventory.files):
         raise PlanError(f"{trace.workload.entry.name} uses no installed file: it needs no layer")
     used = draft.used()
     decisions = [_decision(file, draft, used if wishes.cold else set()) for file in inventory.files]

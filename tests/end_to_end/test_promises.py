@@ -235,7 +235,7 @@ def test_json_report(desk: Desk, env: Environment) -> None:
     }  # fmt: skip
     assert sum(report["kept"].values()) == sum(report["distributions"].values()) == sum(sizes)
     assert report["warnings"] == []
-    assert list(report["seconds"]) == ["trace", "plan", "pack", "verify"]
+    assert list(report["seconds"]) == ["trace", "search", "plan", "pack", "verify"]
 
 
 NOISY = """\
@@ -564,7 +564,8 @@ import sys
 from layer_minimizer import Report, minimize
 
 report = minimize(
-    entry="handler.py", models=["export.pkl"], events=["event.json"], python=sys.argv[1], output=sys.argv[2]
+    entry="handler.py", models=["export.pkl"], events=["event.json"], python=sys.argv[1], output=sys.argv[2],
+    effort=0, bytecode="source", cold="drop",
 )
 assert isinstance(report, Report)
 sys.stderr.write("%s %d\\n" % (report.archive.sha256, report.archive.unzipped_bytes))
