@@ -29,7 +29,7 @@ _LAYER = "made by layer_minimizer"
 class Builder:
     """Builds layers of one case; what was compressed once is kept in ``scratch``, since a plan may need repair.
 
-    ``sources`` says that all modules keep their source beside their bytecode. ``shipped`` are the bytes that each
+    ``sources`` says that all modules keep their source beside their bytecode, ``docstrings`` that bytecode has them. ``shipped`` are the bytes that each
     installed file has in the last layer.
     """
 
@@ -37,6 +37,7 @@ class Builder:
     scratch: Path
     shrinker: Shrinker | None = None
     sources: bool = False
+    docstrings: bool = True
     given_up: set[str] = field(default_factory=set)
     shipped: dict[str, int] = field(default_factory=dict)
 
@@ -46,10 +47,12 @@ class Builder:
         settings = case.settings
         hot = case.hot_pages()
         runtime = Path(settings.runtime_library) if settings.runtime_library else parts.runtime_library()
-        sources = settings.bytecode == "both" or (settings.bytecode == "auto" and not case.trace.texts)
+        # Where it is not known whose text is read, the verifying run shows whether somebody needs one.
+        sources = settings.bytecode == "both"
         if settings.native == "off" or not hot or runtime is None:
-            return cls(case, scratch, sources=sources)
-        return cls(case, scratch, Shrinker(hot, runtime, settings.cold, scratch / "libraries"), sources)
+            return cls(case, scratch, sources=sources, docstrings=not settings.strip_docstrings)
+        shrinker = Shrinker(hot, runtime, settings.cold, scratch / "libraries")
+        return cls(case, scratch, shrinker, sources, docstrings=not settings.strip_docstrings)
 
     def build(self, plan: KeepPlan, part: Path) -> LayerArchive:
         """Write the layer of ``plan`` into the zip ``part``.
@@ -86,9 +89,14 @@ class Builder:
         sizes = packager.stage(plan, self.case.inventory, self._folder, layout, place)
         prefix = layout.prefix(plan.python)
         top = self._folder / prefix
-        compiler = stubs.Compiler(self.case.interpreter.executable, f"/opt/{prefix}", self.scratch / "compile")
+        compiler = stubs.Compiler(
+            self.case.interpreter.executable,
+            f"/opt/{prefix}",
+            self.scratch / "compile",
+            docstrings=self.docstrings,
+        )
         standing = self._stand_ins(plan)
-        cold = [d for d in plan.cold if d.path not in self.given_up]
+        cold = [d for d in (*plan.cold, *self._texts(plan)) if d.path not in self.given_up]
         if standing or cold:
             shares = self._write_cold(plan, cold, top)
             sizes += _by_owner(cold, shares)
@@ -97,7 +105,8 @@ class Builder:
             )
         if self.case.settings.bytecode != "source":
             sizes[packager.NO_DISTRIBUTION] += self._compile(plan, top, compiler)
-        self.shipped = {d.path: self._shipped_bytes(top, d.path) for d in plan.kept} | shares
+        kept = Counter({d.path: self._shipped_bytes(top, d.path) for d in plan.kept})
+        self.shipped = dict(kept + Counter(shares))
         return sizes, shares
 
     def _shipped_bytes(self, top: Path, path: str) -> int:
@@ -109,6 +118,22 @@ class Builder:
         ]
         store = self.shrinker.reports[path].cold if self.shrinker and path in self.shrinker.reports else 0
         return sum(place.lstat().st_size for place in found) + store
+
+    def _texts(self, plan: KeepPlan) -> list[Decision]:
+        """Give the modules whose source goes into the store, since the layer has their bytecode alone."""
+        if self.case.settings.cold is Cold.DROP or self.case.settings.bytecode == "source":
+            return []
+        compiled_only = self._modules(plan) - self._with_source(plan)
+        return [d for d in plan.kept if d.path in compiled_only]
+
+    def _modules(self, plan: KeepPlan) -> set[str]:
+        links = {file.path for file in self.case.inventory.files if file.link}
+        found = {d.path for d in plan.kept if d.path.endswith(".py") and modules.module_name(d.path)}
+        return found - links
+
+    def _with_source(self, plan: KeepPlan) -> set[str]:
+        texts = {file.path for file in self.case.trace.files if Use.TEXT in file.uses}
+        return self._modules(plan) if self.sources else texts & self._modules(plan)
 
     def _stand_ins(self, plan: KeepPlan) -> list[TracedStandIn]:
         stood_in = {d.path for d in plan.decisions if d.reason is Reason.STAND_IN}
@@ -141,13 +166,9 @@ class Builder:
 
     def _compile(self, plan: KeepPlan, top: Path, compiler: stubs.Compiler) -> int:
         """Put bytecode in place of sources, beside them where somebody reads their text."""
-        links = {file.path for file in self.case.inventory.files if file.link}
-        wanted = [d.path for d in plan.kept if d.path.endswith(".py") and modules.module_name(d.path)]
-        wanted = [path for path in wanted if path not in links]
-        texts = {file.path for file in self.case.trace.files if Use.TEXT in file.uses}
         runtime = [path.relative_to(top).as_posix() for path in sorted((top / coldfiles.PACKAGE).glob("*.py"))]
-        with_source = set(wanted) if self.sources else texts
-        return stubs.compile_modules([*wanted, *runtime], top, compiler, with_source=with_source)
+        wanted = [*sorted(self._modules(plan)), *runtime]
+        return stubs.compile_modules(wanted, top, compiler, with_source=self._with_source(plan))
 
     def _offers(self, plan: KeepPlan, shares: dict[str, int]) -> Iterator[Offer]:
         """Give the cold files, with a guess how likely it is that another input needs them.

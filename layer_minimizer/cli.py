@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="what modules are shipped as; default: bytecode, and the source of those whose text was read",
     )
+    python.add_argument("--strip-docstrings", action="store_true", help="leave docstrings out of the bytecode")
     native = parser.add_argument_group("shared libraries")
     native.add_argument(
         "--native", choices=("on", "off"), default="on", help="off: ship libraries whole; default: the pages in use"
@@ -191,6 +192,7 @@ def _act(options: argparse.Namespace) -> None:
         keep=tuple(options.keep),
         effort=options.effort,
         bytecode=options.bytecode,
+        strip_docstrings=options.strip_docstrings,
         native=options.native,
         cold=Cold(options.cold),
         runtime_library=options.runtime_library,

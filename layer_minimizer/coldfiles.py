@@ -27,7 +27,7 @@ _PTH_LINE = 'import sys, _layer_minimizer; _layer_minimizer.start(sys._getframe(
 _STORED, _ZLIB, _LZMA2, _X86_LZMA2 = range(4)
 _FORMAT = 1
 _DICTIONARY = 4 << 20
-_SOLID = 1 << 20  # raw bytes of small files that are compressed together
+_SOLID = 2 << 20  # raw bytes of small files that are compressed together
 _X86_64 = b"\x3e\x00"
 
 

@@ -171,7 +171,7 @@ def write_zip(folder: Path, target: Path) -> LayerArchive:
     """
     files = size = 0
     try:
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
             for path in _sorted_paths(folder):
                 name = path.relative_to(folder).as_posix()
                 mode = path.lstat().st_mode

@@ -211,6 +211,10 @@ def _prove(case: Case, part: Path, scratch: Path) -> tuple[KeepPlan, LayerArchiv
             proof = Proof(attempt.events, 0, names, attempt.isolated, attempt.seconds, attempt.cold_faults)
             libraries = tuple(building.shrinker.reports.values()) if building.shrinker else ()
             return plan, archive, replace(proof, libraries=libraries, shipped=dict(building.shipped))
+        if attempt.error and not building.docstrings:
+            log.warning("without docstrings the entry does not run: they stay")
+            building.docstrings = True
+            continue
         if attempt.error and not building.sources and not attempt.missed:
             building.sources = True  # somebody may have read the text of a module
             continue

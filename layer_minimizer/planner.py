@@ -136,7 +136,9 @@ def _decision(file: InstalledFile, draft: _Draft, warm: Collection[str]) -> Deci
     if path in draft.stood_in:
         return _verdict(file, stay, _Because(Reason.STAND_IN, "imported, and needed by nothing after that"))
     if development.is_for_development(file):
-        return _verdict(file, Verdict.DROPPED, _Because(Reason.DEVELOPMENT, "only a compiler or a shell reads it"))
+        return _verdict(
+            file, Verdict.DROPPED, _Because(Reason.DEVELOPMENT, "only a compiler, a shell or a test runner reads it")
+        )
     if stay is Verdict.COLD:
         return _verdict(
             file, stay, _Because(Reason.UNTOUCHED, "nothing asked for it, but for others of its distribution")

@@ -48,6 +48,7 @@ class Settings:
     keep: tuple[str, ...] = ()
     effort: float = 5.0
     bytecode: str = "auto"
+    strip_docstrings: bool = False
     native: str = "on"
     cold: Cold = Cold.KEEP
     runtime_library: str = ""

@@ -29,6 +29,7 @@ class Compiler:
     python: str
     opt: str
     scratch: Path
+    docstrings: bool = True
 
     def compile(self, rows: Iterable[tuple[Path, Path, str]]) -> set[Path]:
         """Compile (source, target, site-relative path) rows; give the sources that are no valid Python.
@@ -39,7 +40,7 @@ class Compiler:
         listed = [(str(source), str(target), f"{self.opt}/{path}") for source, target, path in rows]
         self.scratch.mkdir(parents=True, exist_ok=True)
         order = self.scratch / "compile.json"
-        order.write_text(json.dumps(listed))
+        order.write_text(json.dumps({"rows": listed, "docstrings": self.docstrings}))
         done = subprocess.run(  # noqa: S603 - the user's own interpreter
             [self.python, "-I", "-S", "-B", str(_COMPILE), str(order)], capture_output=True, text=True, check=False
         )

@@ -1,9 +1,11 @@
 """Compiles source files to bytecode that is valid wherever it lies: never compared with a source's time or contents.
 
-argv[1] is a JSON file: [source, target, name in tracebacks] rows. Prints, as JSON, the sources that do not compile.
-Runs in the interpreter that the bytecode is for: CPython 3.6 and later, the standard library alone.
+argv[1] is a JSON file with ``rows`` of [source, target, name in tracebacks], and ``docstrings``: whether those stay.
+Prints, as JSON, the sources that do not compile. Runs in the interpreter that the bytecode is for: CPython 3.6 and
+later, the standard library alone.
 """
 
+import ast
 import importlib.util
 import json
 import marshal
@@ -11,15 +13,29 @@ import sys
 import warnings
 
 
+def without_docstrings(tree):
+    """Take the docstrings out of a syntax tree; asserts stay."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = node.body[0] if node.body else None
+            text = getattr(first, "value", None) if isinstance(first, ast.Expr) else None
+            if isinstance(getattr(text, "value", getattr(text, "s", None)), str):
+                node.body[0] = ast.copy_location(ast.Pass(), first)
+    return tree
+
+
 def main():
     warnings.simplefilter("ignore")
     with open(sys.argv[1], "rb") as rows:
         wanted = json.loads(rows.read().decode("utf-8"))
     refused = []
-    for source, target, name in wanted:
+    for source, target, name in wanted["rows"]:
         with open(source, "rb") as text:
             try:
-                code = compile(text.read(), name, "exec", dont_inherit=True, optimize=0)
+                tree = compile(text.read(), name, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+                if not wanted["docstrings"]:
+                    tree = without_docstrings(tree)
+                code = compile(tree, name, "exec", dont_inherit=True, optimize=0)
             except (SyntaxError, ValueError, RecursionError):
                 refused.append(source)
                 continue
