@@ -29,8 +29,8 @@ _LAYER = "made by layer_minimizer"
 class Builder:
     """Builds layers of one case; what was compressed once is kept in ``scratch``, since a plan may need repair.
 
-    ``sources`` says that all modules keep their source beside their bytecode, ``docstrings`` that bytecode has them. ``shipped`` are the bytes that each
-    installed file has in the last layer.
+    ``sources`` says that all modules keep their source beside their bytecode, ``docstrings`` that bytecode has them.
+    ``shipped`` are the bytes that each installed file has in the last layer.
     """
 
     case: Case

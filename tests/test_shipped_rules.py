@@ -60,6 +60,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         events=[folder / "events.json"],
         python=str(folder / "env/bin/python"),
         output=folder / "layer.zip",
+        effort=0,
+        bytecode="source",
     )
     (folder / "by_rule.json").write_text(json.dumps([d.path for d in report.plan.kept if d.reason.value == "RULE"]))
     with zipfile.ZipFile(folder / "layer.zip") as archive:

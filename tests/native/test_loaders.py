@@ -490,7 +490,7 @@ def test_what_is_served_comes_from_the_store(debian: Debian, shelf: Shelves, pro
     log = debian.work / "log"
     assert debian.run(programs.probe, library, LAYER_MINIMIZER_COLD_LOG=log).returncode == 0
     lines = log.read_text().splitlines()
-    assert len(lines) > 3
+    assert len(lines) >= 3
     assert {line.split()[0] for line in lines} == {"package/libshapes.so"}
     (store,) = debian.work.glob("own/*/libshapes.so.cold")
     store.write_bytes(random.Random(1).randbytes(store.stat().st_size))
