@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ class Builder:
     shrinker: Shrinker | None = None
     sources: bool = False
     docstrings: bool = True
+    texts: set[str] = field(default_factory=set)
     given_up: set[str] = field(default_factory=set)
     shipped: dict[str, int] = field(default_factory=dict)
 
@@ -77,6 +79,18 @@ class Builder:
         shutil.rmtree(self._folder, ignore_errors=True)
         return archive
 
+    def give_sources(self, said: str) -> None:
+        """Ship the source of modules that a traceback names, or of all when it names none that lacks it."""
+        place = re.compile(rf'"{re.escape(self._opt)}/([^"]+\.py)"')
+        named = set(place.findall(said)) - self.texts
+        self.texts |= named
+        self.sources = not named
+
+    @property
+    def _opt(self) -> str:
+        """Where the packages will lie in Lambda."""
+        return f"/opt/{self.case.settings.layout.prefix(self.case.trace.python)}"
+
     @property
     def _folder(self) -> Path:
         return self.scratch / "stage"
@@ -91,7 +105,7 @@ class Builder:
         top = self._folder / prefix
         compiler = stubs.Compiler(
             self.case.interpreter.executable,
-            f"/opt/{prefix}",
+            self._opt,
             self.scratch / "compile",
             docstrings=self.docstrings,
         )
@@ -133,7 +147,7 @@ class Builder:
 
     def _with_source(self, plan: KeepPlan) -> set[str]:
         texts = {file.path for file in self.case.trace.files if Use.TEXT in file.uses}
-        return self._modules(plan) if self.sources else texts & self._modules(plan)
+        return self._modules(plan) if self.sources else (texts | self.texts) & self._modules(plan)
 
     def _stand_ins(self, plan: KeepPlan) -> list[TracedStandIn]:
         stood_in = {d.path for d in plan.decisions if d.reason is Reason.STAND_IN}

@@ -216,7 +216,7 @@ def _prove(case: Case, part: Path, scratch: Path) -> tuple[KeepPlan, LayerArchiv
             building.docstrings = True
             continue
         if attempt.error and not building.sources and not attempt.missed:
-            building.sources = True  # somebody may have read the text of a module
+            building.give_sources(attempt.error)  # somebody may have read the text of a module
             continue
         more = set(case.widen(attempt.missed, plan, repaired)) - {d.path for d in plan.kept}
         if not more and not steady:
