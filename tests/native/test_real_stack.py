@@ -60,7 +60,7 @@ def test_sixteen_threads_do_something_new_at_once(
     found = fastai_stack.run("operations.py", fastai_stack.mixed, "threads", turn, **variables).splitlines()
     assert len(found) == 16
     assert found == [line for line in expected if line in found]
-    assert len(restored(log)) > 100
+    assert len(restored(log)) > 50
 
 
 def test_children_and_their_parent_do_something_new_at_once(
@@ -71,7 +71,7 @@ def test_children_and_their_parent_do_something_new_at_once(
     found = fastai_stack.run("operations.py", fastai_stack.mixed, "children", **variables).splitlines()
     assert found == [line for k in range(6) for line in expected[k % 3 :: 3]]
     lines = log.read_text().splitlines()
-    assert len(lines) - len(set(lines)) > 100  # each process puts back what it needs
+    assert len(lines) - len(set(lines)) > 50  # each process puts back what it needs
 
 
 # ---- pages, whatever lies in them ---------------------------------------------------------------------------------
