@@ -26,19 +26,34 @@ _STOOD_IN, _ALONE = 0.5, 0.001
 _LAYER = "made by layer_minimizer"
 
 
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """What becomes of a plan's Python code.
+
+    ``modules`` are the paths of all that is kept, ``texts`` of those among them that keep their source; ``cold`` has
+    the sources of the others, too. ``standing`` are modules that another stands in for.
+    """
+
+    modules: frozenset[str]
+    texts: frozenset[str]
+    standing: tuple[TracedStandIn, ...]
+    cold: tuple[Decision, ...]
+
+
 @dataclass(slots=True)
 class Builder:
     """Builds layers of one case; what was compressed once is kept in ``scratch``, since a plan may need repair.
 
     ``sources`` says that all modules keep their source beside their bytecode, ``docstrings`` that bytecode has them.
-    ``shipped`` are the bytes that each installed file has in the last layer.
+    ``texts`` are modules that keep their source although the trace saw nobody read it, ``given_up`` cold files that
+    the budget has no room for. ``shipped`` are the bytes that each installed file has in the last layer.
     """
 
     case: Case
     scratch: Path
-    shrinker: Shrinker | None = None
-    sources: bool = False
-    docstrings: bool = True
+    shrinker: Shrinker | None
+    sources: bool
+    docstrings: bool
     texts: set[str] = field(default_factory=set)
     given_up: set[str] = field(default_factory=set)
     shipped: dict[str, int] = field(default_factory=dict)
@@ -47,14 +62,10 @@ class Builder:
     def of(cls, case: Case, scratch: Path) -> Builder:
         """Give the builder for a case: with libraries compacted where that is wanted and possible."""
         settings = case.settings
-        hot = case.hot_pages()
+        hot = case.hot_pages() if settings.native == "on" else {}
         runtime = Path(settings.runtime_library) if settings.runtime_library else parts.runtime_library()
-        # Where it is not known whose text is read, the verifying run shows whether somebody needs one.
-        sources = settings.bytecode == "both"
-        if settings.native == "off" or not hot or runtime is None:
-            return cls(case, scratch, sources=sources, docstrings=not settings.strip_docstrings)
-        shrinker = Shrinker(hot, runtime, settings.cold, scratch / "libraries")
-        return cls(case, scratch, shrinker, sources, docstrings=not settings.strip_docstrings)
+        shrinker = Shrinker(hot, runtime, settings.cold, scratch / "libraries") if hot and runtime else None
+        return cls(case, scratch, shrinker, settings.bytecode in ("both", "source"), not settings.strip_docstrings)
 
     def build(self, plan: KeepPlan, part: Path) -> LayerArchive:
         """Write the layer of ``plan`` into the zip ``part``.
@@ -68,7 +79,7 @@ class Builder:
         sizes, shares = self._stage(plan)
         excess = sizes.total() - settings.budget.limit
         if excess > 0 and settings.cold is Cold.AUTO:
-            offers = [*(self.shrinker.offers() if self.shrinker else ()), *self._offers(plan, shares)]
+            offers = [*(self.shrinker.offers() if self.shrinker else ()), *_offers(plan, shares)]
             dropped = list(_least_likely(offers, excess))
             self.given_up |= {offer.path for offer in dropped if offer.chunk < 0}
             if self.shrinker:
@@ -97,106 +108,92 @@ class Builder:
 
     def _stage(self, plan: KeepPlan) -> tuple[Counter[str], dict[str, int]]:
         """Lay the layer out; give its bytes by distribution, and what each cold file costs."""
-        layout, shares = self.case.settings.layout, dict[str, int]()
+        settings = self.case.settings
         shutil.rmtree(self._folder, ignore_errors=True)
         place = self.shrinker.place if self.shrinker else None
-        sizes = packager.stage(plan, self.case.inventory, self._folder, layout, place)
-        prefix = layout.prefix(plan.python)
-        top = self._folder / prefix
+        sizes = packager.stage(plan, self.case.inventory, self._folder, settings.layout, place)
+        top = self._folder / settings.layout.prefix(plan.python)
+        contents = self._contents(plan)
         compiler = stubs.Compiler(
-            self.case.interpreter.executable,
-            self._opt,
-            self.scratch / "compile",
-            docstrings=self.docstrings,
+            self.case.interpreter, self._opt, self.scratch / "compile", docstrings=self.docstrings
         )
-        standing = self._stand_ins(plan)
-        cold = [d for d in (*plan.cold, *self._texts(plan)) if d.path not in self.given_up]
-        if standing or cold:
-            shares = self._write_cold(plan, cold, top)
-            sizes += _by_owner(cold, shares)
+        shares: dict[str, int] = {}
+        if contents.standing or contents.cold:
+            shares = self._write_cold(plan, contents.cold, top)
+            sizes += _by_owner(contents.cold, shares)
             sizes[packager.NO_DISTRIBUTION] += stubs.write_stand_ins(
-                standing, top, compiler, layer=_LAYER, kept=self.case.settings.cold is not Cold.DROP
+                contents.standing, top, compiler, layer=_LAYER, kept=settings.cold is not Cold.DROP
             )
-        if self.case.settings.bytecode != "source":
-            sizes[packager.NO_DISTRIBUTION] += self._compile(plan, top, compiler)
+        if settings.bytecode != "source":
+            runtime = [path.relative_to(top).as_posix() for path in sorted((top / coldfiles.PACKAGE).glob("*.py"))]
+            sizes[packager.NO_DISTRIBUTION] += stubs.compile_modules(
+                [*sorted(contents.modules), *runtime], top, compiler, with_source=contents.texts
+            )
         kept = Counter({d.path: self._shipped_bytes(top, d.path) for d in plan.kept})
         self.shipped = dict(kept + Counter(shares))
         return sizes, shares
 
+    def _contents(self, plan: KeepPlan) -> _Contents:
+        settings = self.case.settings
+        links = {file.path for file in self.case.inventory.files if file.link}
+        code = {d.path for d in plan.kept if d.path.endswith(".py") and modules.module_name(d.path)} - links
+        read = {file.path for file in self.case.trace.files if Use.TEXT in file.uses} | self.texts
+        texts = code if self.sources else code & read if settings.bytecode == "auto" else set()
+        # Without a way back nobody finds a source in the cold store.
+        bare = set() if settings.cold is Cold.DROP else code - texts
+        cold = (*plan.cold, *(d for d in plan.kept if d.path in bare))
+        stood_in = {d.path for d in plan.decisions if d.reason is Reason.STAND_IN}
+        return _Contents(
+            modules=frozenset(code),
+            texts=frozenset(texts),
+            standing=tuple(module for module in self.case.trace.stand_ins if module.path in stood_in),
+            cold=tuple(d for d in cold if d.path not in self.given_up),
+        )
+
     def _shipped_bytes(self, top: Path, path: str) -> int:
         """Give what stands for an installed file in the staged layer, whatever became of it."""
         file = top / path
-        places = [file, file.with_suffix(".pyc"), *(file.parent / "__pycache__").glob(f"{file.stem}.*.pyc")]
-        found = [
-            place for place in (places if path.endswith(".py") else [file]) if place.is_symlink() or place.exists()
-        ]
-        store = self.shrinker.reports[path].cold if self.shrinker and path in self.shrinker.reports else 0
-        return sum(place.lstat().st_size for place in found) + store
+        compiled = [file.with_suffix(".pyc"), *(file.parent / "__pycache__").glob(f"{file.stem}.*.pyc")]
+        places = [file, *(compiled if path.endswith(".py") else ())]
+        found = [place for place in places if place.is_symlink() or place.exists()]
+        report = self.shrinker.reports.get(path) if self.shrinker else None
+        store = report.cold if report else 0
+        size: int = store + sum(place.lstat().st_size for place in found)
+        return size
 
-    def _texts(self, plan: KeepPlan) -> list[Decision]:
-        """Give the modules whose source goes into the store, since the layer has their bytecode alone."""
-        if self.case.settings.cold is Cold.DROP or self.case.settings.bytecode == "source":
-            return []
-        compiled_only = self._modules(plan) - self._with_source(plan)
-        return [d for d in plan.kept if d.path in compiled_only]
-
-    def _modules(self, plan: KeepPlan) -> set[str]:
-        links = {file.path for file in self.case.inventory.files if file.link}
-        found = {d.path for d in plan.kept if d.path.endswith(".py") and modules.module_name(d.path)}
-        return found - links
-
-    def _with_source(self, plan: KeepPlan) -> set[str]:
-        texts = {file.path for file in self.case.trace.files if Use.TEXT in file.uses}
-        return self._modules(plan) if self.sources else (texts | self.texts) & self._modules(plan)
-
-    def _stand_ins(self, plan: KeepPlan) -> list[TracedStandIn]:
-        stood_in = {d.path for d in plan.decisions if d.reason is Reason.STAND_IN}
-        return [module for module in self.case.trace.stand_ins if module.path in stood_in]
-
-    def _write_cold(self, plan: KeepPlan, cold: list[Decision], top: Path) -> dict[str, int]:
-        sources = {file.path: Path(file.source) for file in self.case.inventory.files}
-        kept = {
+    def _write_cold(self, plan: KeepPlan, cold: Iterable[Decision], top: Path) -> dict[str, int]:
+        """Write the cold store, which also knows what was dropped with its whole distribution."""
+        present = {
             d.distribution for d in plan.decisions if d.verdict is not Verdict.DROPPED or d.reason is Reason.STAND_IN
         }
         dropped = {
             d.path.split("/", 1)[0].removesuffix(".py"): d.distribution
             for d in plan.decisions
-            if d.distribution not in kept and modules.module_name(d.path) and d.reason is not Reason.PROVIDED
+            if d.distribution not in present and modules.module_name(d.path) and d.reason is not Reason.PROVIDED
         }
-        needs = self._library_needs([d.path for d in cold], sources)
-        files = [coldfiles.ColdFile(d.path, sources[d.path], needs.get(d.path, ())) for d in cold]
+        sources = self.case.sources()
+        files = [coldfiles.ColdFile(d.path, sources[d.path], self._needs(d.path)) for d in cold]
         return coldfiles.write_store(files, top, layer=_LAYER, dropped=dropped)
 
-    def _library_needs(self, paths: Iterable[str], sources: dict[str, Path]) -> dict[str, tuple[str, ...]]:
-        def read(path: str) -> elf.Dynamic | None:
-            return elf.read_dynamic(sources[path])
+    def _needs(self, path: str) -> tuple[str, ...]:
+        """Give all site libraries that a library needs."""
+        found = self.case.library_closure([path]) if elf.is_elf_name(path) else ()
+        return tuple(sorted({needed for needed, _ in found} - {path}))
 
-        found = {}
-        for path in paths:
-            if ".so" in path:
-                closure = elf.library_closure([path], read, sources.__contains__)
-                found[path] = tuple(sorted({needed for needed, _ in closure} - {path}))
-        return found
 
-    def _compile(self, plan: KeepPlan, top: Path, compiler: stubs.Compiler) -> int:
-        """Put bytecode in place of sources, beside them where somebody reads their text."""
-        runtime = [path.relative_to(top).as_posix() for path in sorted((top / coldfiles.PACKAGE).glob("*.py"))]
-        wanted = [*sorted(self._modules(plan)), *runtime]
-        return stubs.compile_modules(wanted, top, compiler, with_source=self._with_source(plan))
+def _offers(plan: KeepPlan, shares: dict[str, int]) -> Iterator[Offer]:
+    """Give the cold files, with a guess how likely it is that another input needs them.
 
-    def _offers(self, plan: KeepPlan, shares: dict[str, int]) -> Iterator[Offer]:
-        """Give the cold files, with a guess how likely it is that another input needs them.
-
-        What lies beside much that is used is likely to be needed.
-        """
-        beside = Counter(d.path.rpartition("/")[0] for d in plan.kept)
-        everything = Counter(d.path.rpartition("/")[0] for d in plan.decisions)
-        for decision in plan.cold:
-            if decision.path in shares:
-                folder = decision.path.rpartition("/")[0]
-                likely = max(_ALONE, _STOOD_IN * beside[folder] / everything[folder])
-                likely = _STOOD_IN if decision.reason is Reason.STAND_IN else likely
-                yield Offer(likely, shares[decision.path], decision.path, -1)
+    What lies beside much that is used is likely to be needed.
+    """
+    beside = Counter(d.path.rpartition("/")[0] for d in plan.kept)
+    everything = Counter(d.path.rpartition("/")[0] for d in plan.decisions)
+    for decision in plan.cold:
+        if decision.path in shares:
+            folder = decision.path.rpartition("/")[0]
+            likely = max(_ALONE, _STOOD_IN * beside[folder] / everything[folder])
+            likely = _STOOD_IN if decision.reason is Reason.STAND_IN else likely
+            yield Offer(likely, shares[decision.path], decision.path, -1)
 
 
 def _by_owner(cold: Iterable[Decision], shares: dict[str, int]) -> Counter[str]:

@@ -59,9 +59,10 @@ class Case:
             PlanError: no sound decision is possible.
         """
         wishes = Wishes(
-            self.settings.include,
-            self.settings.exclude,
-            self.settings.provided,
+            include=self.settings.include,
+            exclude=self.settings.exclude,
+            provided=self.settings.provided,
+            keep=self.settings.keep,
             cold=self.settings.cold is not Cold.DROP,
             repaired=repaired,
         )
@@ -82,20 +83,17 @@ class Case:
             () if self.settings.cold is Cold.DROP else rules.load_rules(),
             wishes,
             pickled=self.pickled,
-            library_needs=self._library_needs(),
+            library_needs=self.library_closure,
         )
 
-    def _library_needs(self) -> Callable[[Iterable[str]], Iterable[tuple[str, str]]]:
-        sources = self._sources()
-
-        def read(path: str) -> elf.Dynamic | None:
-            return elf.read_dynamic(sources[path])
-
-        return lambda paths: elf.library_closure(paths, read, sources.__contains__)
+    def library_closure(self, paths: Iterable[str]) -> tuple[tuple[str, str], ...]:
+        """Give the installed libraries that ``paths`` need, each with one that needs it."""
+        sources = self.sources()
+        return elf.library_closure(paths, lambda path: elf.read_dynamic(sources[path]), sources.__contains__)
 
     def _modules(self, plan: KeepPlan, *, kept: bool = False) -> dict[str, tuple[Path, bool]]:
         """Give the installed modules, or the kept ones, by name: their file, and whether they are packages."""
-        sources = self._sources()
+        sources = self.sources()
         paths = [
             d.path for d in plan.decisions if (d.verdict is Verdict.KEPT if kept else d.reason not in FINAL_REASONS)
         ]
@@ -116,7 +114,7 @@ class Case:
         files = {file.path: file for file in self.inventory.files}
         # Pages of another build of a library mean nothing for this one.
         traced = [lib for lib in self.trace.libraries if lib.path in files and files[lib.path].size == lib.size]
-        hot = shared_by_copies({lib.path: lib.pages() for lib in traced}, self._sources())
+        hot = shared_by_copies({lib.path: lib.pages() for lib in traced}, self.sources())
         if self.settings.cold is not Cold.DROP:
             return hot
         # A library that the run did not load is whole or useless: without a way back nothing of it may go.
@@ -138,12 +136,13 @@ class Case:
         again = {owner[path] for path in earlier} & {owner[path] for path in missed} - {""}
         available = self._modules(plan)
         names = [name for path in missed if (name := modules.module_name(path)) in available]
-        files = {file: path for path, file in self._sources().items()}
+        files = {file: path for path, file in self.sources().items()}
         reached = {files[available[name][0]] for name in static_imports.closure(names, available)}
         whole = {path for path, name in owner.items() if name in again}
         return earlier | set(missed) | reached | whole
 
-    def _sources(self) -> dict[str, Path]:
+    def sources(self) -> dict[str, Path]:
+        """Give where each installed file lies, by its path in the site."""
         return {file.path: Path(file.source) for file in self.inventory.files}
 
     def touched_but_dropped(self, plan: KeepPlan) -> set[str]:

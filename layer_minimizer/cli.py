@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     python = parser.add_argument_group("Python code")
     python.add_argument(
-        "--keep", action="append", default=[], metavar="MODULE", help="never let another module stand in for this one"
+        "--keep", action="append", default=[], metavar="MODULE", help="it can be imported, and nothing stands in for it"
     )
     python.add_argument(
         "--effort", type=float, default=5.0, metavar="MINUTES", help="to search for imports without use; 0: keep them"

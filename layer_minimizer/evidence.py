@@ -15,9 +15,9 @@ from layer_minimizer.native import parts
 from layer_minimizer.observation import Observer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from layer_minimizer.model import Interpreter, Trace, Workload
+    from layer_minimizer.model import InstalledFile, Interpreter, Trace, Workload
     from layer_minimizer.settings import Clock, Settings
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,8 @@ def gather(  # noqa: PLR0913 - all that a run takes
     clock: Clock,
 ) -> Trace:
     """Run the workload until it is known what it needs: once as it is, then with stand-ins for what it may not need."""
-    watched = _watched_libraries(interpreter, settings, warnings)
+    installed = inventory.take_inventory(interpreter).files
+    watched = _watched_libraries(installed, settings, warnings)
     # Where bytecode can lie elsewhere than beside its source, the runs after the first do not read sources for it.
     cache = scratch / "bytecode" if interpreter.version >= (3, 8) else None
     base = tracer.Tracer(interpreter, observers, settings.timeout, bytecode=cache)
@@ -46,19 +47,19 @@ def gather(  # noqa: PLR0913 - all that a run takes
     with clock.stage("trace", f"tracing {name} with {' and '.join(observers)}"):
         first, study = base.study(source, scratch / "trace" / "run")
     with clock.stage("search", f"looking for modules that {name} imports and does not need"):
-        groups = search.candidates(study, first, _never_stood_in(interpreter, settings))
+        groups = search.candidates(study, first, _never_stood_in(installed, settings))
         trials = search.Search(
-            replace(base, observers=(Observer.PROBE,)),
-            first,
-            study.tables,
-            study.classes or scratch,
-            groups,
-            settings.tolerance,
-            scratch / "search",
-            settings.effort * 60,
+            tracer=replace(base, observers=(Observer.PROBE,)),
+            first=first,
+            tables=study.tables,
+            classes=study.classes or scratch,
+            groups=groups,
+            tolerance=settings.tolerance,
+            scratch=scratch / "search",
+            seconds=settings.effort * 60,
         )
         memory = search.cache_file(metadata.version("layer_minimizer"), *_identity(first, groups, study))
-        chosen = search.remembered(memory, frozenset)
+        chosen = search.remembered(memory)
         found = trials.confirm(chosen & groups.keys(), full) if chosen is not None else None
         if found is None:
             chosen = trials.find()
@@ -81,15 +82,16 @@ def _identity(first: Trace, groups: Mapping[str, frozenset[str]], study: tracer.
     yield [(table["file"], os.stat(table["file"]).st_size) for _, table in sorted(study.tables.items())]
 
 
-def _never_stood_in(interpreter: Interpreter, settings: Settings) -> set[str]:
+def _never_stood_in(installed: Iterable[InstalledFile], settings: Settings) -> set[str]:
     """Give the modules that are to be real: those that the user keeps, and those that another layer brings."""
     provided = {inventory.normalize(name) for name in settings.provided}
-    files = inventory.take_inventory(interpreter).files
-    names = {modules.module_name(file.path).split(".")[0] for file in files if file.distribution in provided}
+    names = {modules.module_name(file.path).split(".")[0] for file in installed if file.distribution in provided}
     return {*settings.keep, *names} - {""}
 
 
-def _watched_libraries(interpreter: Interpreter, settings: Settings, warnings: list[str]) -> list[tuple[str, Path]]:
+def _watched_libraries(
+    installed: Iterable[InstalledFile], settings: Settings, warnings: list[str]
+) -> list[tuple[str, Path]]:
     """Give the libraries whose pages are to be traced: all that are installed, none where they are shipped whole."""
     if settings.native == "off":
         return []
@@ -97,5 +99,4 @@ def _watched_libraries(interpreter: Interpreter, settings: Settings, warnings: l
         log.warning("%s", problem)
         warnings.append(problem)
         return []
-    stock = inventory.take_inventory(interpreter)
-    return [(f.path, Path(f.source)) for f in stock.files if elf.is_elf_name(f.path) and not f.link]
+    return [(f.path, Path(f.source)) for f in installed if elf.is_elf_name(f.path) and not f.link]

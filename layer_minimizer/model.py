@@ -77,6 +77,11 @@ class Interpreter:
         """Name of the version's folder in a layer, ``python3.11``."""
         return f"python{self.version[0]}.{self.version[1]}"
 
+    @property
+    def cache_tag(self) -> str:
+        """What the names of its bytecode files have in their middle, ``cpython-311``."""
+        return f"cpython-{self.version[0]}{self.version[1]}"
+
 
 # ---- facts of one run ---------------------------------------------------------------------------------------------
 
@@ -180,10 +185,7 @@ class TracedStandIn:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The facts of one or several runs of a workload. No opinion about what follows from them.
-
-    ``texts`` says that modules whose source was read as text are marked (`Use.TEXT`).
-    """
+    """The facts of one or several runs of a workload. No opinion about what follows from them."""
 
     python: str
     observers: tuple[str, ...]
@@ -199,7 +201,6 @@ class Trace:
     workload: Workload
     libraries: tuple[LibraryPages, ...] = ()
     stand_ins: tuple[TracedStandIn, ...] = ()
-    texts: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Give the form in which a trace is saved."""
@@ -217,7 +218,6 @@ class Trace:
             "results": [[r.event, r.value] for r in self.results],
             "seconds": self.seconds,
             "libraries": [[library.path, library.size, library.runs] for library in self.libraries],
-            "texts": self.texts,
             "stand_ins": [[module.name, module.path, dict(module.table)] for module in self.stand_ins],
             "workload": {
                 "entry": str(self.workload.entry),
@@ -265,7 +265,6 @@ class Trace:
                     for path, size, runs in data.get("libraries", ())
                 ),
                 stand_ins=tuple(TracedStandIn(*row) for row in data.get("stand_ins", ())),
-                texts=data.get("texts", False),
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise UsageError(f"a part of the trace is damaged ({type(exc).__name__}: {exc}): trace again") from exc
@@ -551,7 +550,6 @@ def _merge(one: Trace, two: Trace) -> Trace:
         ),
         libraries=_merge_libraries((*one.libraries, *two.libraries)),
         stand_ins=_merge_stand_ins(one, two),
-        texts=one.texts and two.texts,
     )
 
 

@@ -41,6 +41,15 @@ def by_name(paths: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def with_packages(names: Iterable[str]) -> set[str]:
+    """Give the modules with the packages that they lie in: those are loaded before them."""
+    found: set[str] = set()
+    for name in names:
+        parts = name.split(".")
+        found.update(".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+    return found
+
+
 def _precedence(path: str) -> tuple[bool, int, str]:
     kind = 0 if path.endswith(".so") else 1 if path.endswith(".py") else 2
     return not is_package(path), kind, path

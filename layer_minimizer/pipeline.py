@@ -215,7 +215,7 @@ def _prove(case: Case, part: Path, scratch: Path) -> tuple[KeepPlan, LayerArchiv
             log.warning("without docstrings the entry does not run: they stay")
             building.docstrings = True
             continue
-        if attempt.error and not building.sources and not attempt.missed:
+        if attempt.error and not attempt.missed and case.settings.bytecode == "auto" and not building.sources:
             building.give_sources(attempt.error)  # somebody may have read the text of a module
             continue
         more = set(case.widen(attempt.missed, plan, repaired)) - {d.path for d in plan.kept}

@@ -38,11 +38,13 @@ _SAID = {
 class Wishes:
     """What the user says beside the evidence, and what earlier attempts to verify have taught.
 
-    ``cold`` says that what nothing touched goes into the layer's cold store.
+    ``keep`` are modules that are to be importable, ``cold`` says that what nothing touched goes into the layer's cold
+    store.
     """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
     provided: tuple[str, ...] = ()
     static_modules: tuple[str, ...] = ()
     cold: bool = False
@@ -156,6 +158,10 @@ def _refuse_unknown(inventory: Inventory, wishes: Wishes) -> None:
         if normalize(name) not in names:
             raise PlanError(f"--provided {name}: no such distribution is installed; pip list shows their names")
     paths = [file.path for file in inventory.files]
+    importable = modules.with_packages(modules.by_name(paths))
+    for name in wishes.keep:
+        if name not in importable:
+            raise PlanError(f"--keep {name}: no installed module has that name; it takes names as in import statements")
     for option, patterns in (("--include", wishes.include), ("--exclude", wishes.exclude)):
         for pattern in patterns:
             if not rules.matching(pattern, paths):
@@ -245,6 +251,9 @@ def _keep_wished(draft: _Draft, wishes: Wishes) -> None:
     for module in wishes.companions:
         if module in names:
             draft.keep(names[module], Reason.STATIC, "imported by a module that is kept although it did not run", "")
+    for module in wishes.keep:
+        if module in names:
+            draft.keep(names[module], Reason.INCLUDED, f"--keep {module}")
     for pattern in wishes.include:
         for path in rules.matching(pattern, draft.files):
             draft.keep(path, Reason.INCLUDED, f"--include {pattern}")

@@ -17,12 +17,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from layer_minimizer import modules
 from layer_minimizer.errors import TraceError
 from layer_minimizer.results import compare
 from layer_minimizer.tracer import texts_marked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from layer_minimizer.model import Trace
     from layer_minimizer.tracer import Study, Tracer
@@ -186,7 +187,7 @@ def candidates(study: Study, first: Trace, kept: Collection[str]) -> dict[str, f
     """
     real = set(study.ran) | {module.name for module in first.modules if module.startup}
     real |= {name for name in study.tables if any(name == k or name.startswith(f"{k}.") for k in kept)}
-    real = with_packages(real)
+    real = modules.with_packages(real)
     groups: dict[str, set[str]] = {}
     for name in study.tables:
         if name not in real:
@@ -204,15 +205,6 @@ def _top(name: str, real: Collection[str]) -> str:
     return name
 
 
-def with_packages(names: Iterable[str]) -> set[str]:
-    """Give the modules with the packages that they lie in: those are loaded before them."""
-    found: set[str] = set()
-    for name in names:
-        parts = name.split(".")
-        found.update(".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
-    return found
-
-
 # ---- what an earlier run has found --------------------------------------------------------------------------------
 
 
@@ -223,10 +215,10 @@ def cache_file(*parts: object) -> Path:
     return Path(base) / "layer_minimizer" / "stand-ins" / f"{digest[:24]}.json"
 
 
-def remembered(file: Path, read: Callable[[Any], Any] = list) -> Any:
+def remembered(file: Path) -> frozenset[str] | None:
     """Give what was remembered, None where nothing or nothing readable is."""
     try:
-        return read(json.loads(file.read_bytes()))
+        return frozenset(json.loads(file.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
 

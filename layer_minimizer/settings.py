@@ -31,8 +31,9 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 class Settings:
     """How a layer is made, beside the workload.
 
-    Paths in ``include`` and ``exclude`` are site-relative globs; ``keep`` are modules that nothing stands in for, and
-    ``effort`` the minutes for which those that can be stood in for are searched.
+    Paths in ``include`` and ``exclude`` are site-relative globs; ``keep`` are modules that can be
+    imported and that nothing stands in for, ``effort`` the minutes for which those that can be stood in for are
+    searched.
     """
 
     python: str = ""

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer import modules
+from layer_minimizer import modules, runners
 from layer_minimizer.coldfiles import PACKAGE
 from layer_minimizer.errors import PackError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from layer_minimizer.model import TracedStandIn
+    from layer_minimizer.model import Interpreter, TracedStandIn
 
 _COMPILE = Path(__file__).parent / "_probe" / "compile.py"
 TABLES = "stand_ins.json"
@@ -26,7 +26,7 @@ _STUB = "from _layer_minimizer.stubs import stand_in\n\nstand_in(__name__, {last
 class Compiler:
     """Makes bytecode with the interpreter that is to run it. ``opt`` is where the layer's site folder will lie."""
 
-    python: str
+    interpreter: Interpreter
     opt: str
     scratch: Path
     docstrings: bool = True
@@ -39,20 +39,25 @@ class Compiler:
         """
         listed = [(str(source), str(target), f"{self.opt}/{path}") for source, target, path in rows]
         self.scratch.mkdir(parents=True, exist_ok=True)
-        order = self.scratch / "compile.json"
+        order, python = self.scratch / "compile.json", self.interpreter.executable
         order.write_text(json.dumps({"rows": listed, "docstrings": self.docstrings}))
+        # Before 3.11 the order of a set's members in bytecode is the order of their hashes. (-I would ignore this.)
+        environment = {**runners.clean_environment(), "PYTHONHASHSEED": "0"}
         done = subprocess.run(  # noqa: S603 - the user's own interpreter
-            [self.python, "-I", "-S", "-B", str(_COMPILE), str(order)], capture_output=True, text=True, check=False
+            [python, "-s", "-S", "-B", str(_COMPILE), str(order)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
-            raise PackError(f"{self.python} cannot compile the layer's modules:\n{done.stderr.strip()}")
+            raise PackError(f"{python} cannot compile the layer's modules:\n{done.stderr.strip()}")
         return set(map(Path, json.loads(done.stdout)))
 
 
 def place_of(path: str) -> str:
     """Give the path of the stub for a module's file: bytecode in its place, whatever the module was."""
-    stem = modules.stem(path)
-    return f"{stem}.pyc"
+    return f"{modules.stem(path)}.pyc"
 
 
 def write_stand_ins(
@@ -89,7 +94,7 @@ def compile_modules(paths: Iterable[str], top: Path, compiler: Compiler, *, with
     Raises:
         PackError: it cannot be written.
     """
-    tag = _cache_tag(compiler.python)
+    tag = compiler.interpreter.cache_tag
     rows: list[tuple[Path, Path, str]] = []
     for path in paths:
         source = top / path
@@ -110,13 +115,3 @@ def compile_modules(paths: Iterable[str], top: Path, compiler: Compiler, *, with
             change -= source.stat().st_size
             source.unlink()
     return change
-
-
-def _cache_tag(python: str) -> str:
-    done = subprocess.run(  # noqa: S603 - the user's own interpreter
-        [python, "-I", "-S", "-c", "import sys; print(sys.implementation.cache_tag)"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from layer_minimizer.model import Interpreter, Workload
-from layer_minimizer.observation import Observer
+    from layer_minimizer.observation import Observer
 
 log = logging.getLogger(__name__)
 _BYTECODE = re.compile(r"^(?P<folder>(?:.*/)?)__pycache__/(?P<name>[^/]+?)\.[^./]+(?:\.opt-\d)?\.pyc$")
@@ -171,7 +171,7 @@ def texts_marked(trace: Trace) -> Trace:
         file for file in trace.files if file.path in modules and file.path.endswith(".py") and Use.OPEN in file.uses
     ]
     marked = {file.path: TracedFile(file.path, file.uses | {Use.TEXT}) for file in read}
-    return replace(trace, files=tuple(marked.get(file.path, file) for file in trace.files), texts=True)
+    return replace(trace, files=tuple(marked.get(file.path, file) for file in trace.files))
 
 
 def _read_study(observation: Observation, facts: Facts) -> Study:

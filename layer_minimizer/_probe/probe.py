@@ -75,6 +75,35 @@ def _importer():
     return "", 0
 
 
+def ask_behind(finder, name, path, target):
+    """Give the spec that the finders behind ``finder`` in sys.meta_path have for a module.
+
+    None when they have none, or when one of them is of the old kind, which the interpreter itself knows how to ask.
+    """
+    behind = sys.meta_path
+    if finder in behind:
+        behind = behind[behind.index(finder) + 1 :]
+    for other in list(behind):
+        find = getattr(other, "find_spec", None)
+        if find is None:
+            return None
+        spec = find(name, path, target)
+        if spec is not None:
+            return spec
+    return None
+
+
+def replace_execution(spec, execute):
+    """Let ``execute(original, module)`` execute the module of ``spec``, where its loader allows that."""
+    original = getattr(spec.loader, "exec_module", None)
+    if original is None:
+        return
+    try:
+        spec.loader.exec_module = lambda module: execute(original, module)
+    except AttributeError:
+        pass
+
+
 class _Finder(object):
     """Stands first in sys.meta_path, asks the finders behind it, and notes what they found for whom."""
 
@@ -83,24 +112,22 @@ class _Finder(object):
 
     def find_spec(self, name, path=None, target=None):
         importer, line = _importer()
-        spec = None
-        behind = sys.meta_path
-        if self in behind:
-            behind = behind[behind.index(self) + 1 :]
-        for finder in list(behind):
-            find = getattr(finder, "find_spec", None)
-            if find is None:
-                return None  # a finder of the old kind: the interpreter itself knows how to ask it
-            spec = find(name, path, target)
-            if spec is not None:
-                break
+        spec = ask_behind(self, name, path, target)
         if spec is None:
-            self.log("missing", name)
+            if all(hasattr(finder, "find_spec") for finder in sys.meta_path):
+                self.log("missing", name)
             return None
         self.note(name, spec, importer, line)
         if name in _METADATA_MODULES:
-            _after_execution(spec, lambda module: _watch_metadata(module, self.log))
+            replace_execution(spec, self._watch_metadata)
         return spec
+
+    def _watch_metadata(self, execute, module):
+        execute(module)
+        try:
+            _watch_metadata(module, self.log)
+        except Exception:
+            pass  # a release of another shape
 
     def note(self, name, spec, importer, line):
         if ("module", name) in self.log.seen:
@@ -110,25 +137,6 @@ class _Finder(object):
         if not isinstance(origin, str):
             origin = ""
         self.log("module", name, origin, importer, line)
-
-
-def _after_execution(spec, action):
-    """Call ``action(module)`` once the module of ``spec`` has been executed."""
-    execute = getattr(spec.loader, "exec_module", None)
-    if execute is None:
-        return
-
-    def exec_module(module):
-        execute(module)
-        try:
-            action(module)
-        except Exception:
-            pass
-
-    try:
-        spec.loader.exec_module = exec_module
-    except AttributeError:
-        pass
 
 
 def _asker():

@@ -7,6 +7,8 @@ import importlib
 import sys
 from importlib.machinery import ModuleSpec
 
+from _layer_minimizer_probe import ask_behind, replace_execution
+
 _expected = {}
 _report = None
 
@@ -63,16 +65,12 @@ class TrialFinder(object):
             table = None
         if table is None and name not in _expected:
             return None
-        behind = sys.meta_path[sys.meta_path.index(self) + 1 :]
-        for finder in behind:
-            find = getattr(finder, "find_spec", None)
-            real = find(name, path, target) if find is not None else None
-            if real is not None:
-                if table is not None and real.loader is not None:
-                    return self._standing_in(real, table)
-                _watch(real)
-                return real
-        return None
+        real = ask_behind(self, name, path, target)
+        if real is not None and table is not None and real.loader is not None:
+            return self._standing_in(real, table)
+        if real is not None:
+            replace_execution(real, _execute)
+        return real
 
     def _standing_in(self, real, table):
         spec = ModuleSpec(real.name, _Loader(real, table, self._standin.stand_in), origin=real.origin)
@@ -82,16 +80,8 @@ class TrialFinder(object):
         return spec
 
 
-def _watch(spec):
-    """Let the package of ``spec`` be a watched one from its execution on."""
-    execute = getattr(spec.loader, "exec_module", None)
-
-    def exec_module(module):
-        if type(module) is type(sys):
-            module.__class__ = _Watched
-        execute(module)
-
-    try:
-        spec.loader.exec_module = exec_module
-    except AttributeError:
-        pass  # a loader of another kind: what it lacks shows as an error of the run
+def _execute(execute, module):
+    """Let a package be a watched one from its execution on; where that cannot be, the run fails by what it lacks."""
+    if type(module) is type(sys):
+        module.__class__ = _Watched
+    execute(module)

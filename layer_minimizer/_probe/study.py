@@ -8,6 +8,8 @@ import json
 import sys
 import threading
 
+from _layer_minimizer_probe import ask_behind, replace_execution
+
 
 class Study(object):
     """What one run shows of the modules below ``sites``; ``describe(module)`` gives the table of one."""
@@ -26,32 +28,22 @@ class Study(object):
         """See a module that is about to be imported: it is described as soon as what began its import is done.
 
         At that time all that its own package does to it is done, and nothing yet of what others do to it.
+        Where a loader cannot be watched, its module is described later.
         """
-        behind = sys.meta_path[sys.meta_path.index(self) + 1 :]
-        for finder in behind:
-            find = getattr(finder, "find_spec", None)
-            spec = find(name, path, target) if find is not None else None
-            if spec is not None:
-                self._watch_execution(spec, name.split(".")[0])
-                return spec
-        return None
+        spec = ask_behind(self, name, path, target)
+        if spec is not None:
+            replace_execution(spec, self._execute)
+        return spec
 
-    def _watch_execution(self, spec, top):
-        execute = getattr(spec.loader, "exec_module", None)
-
-        def exec_module(module):
-            self._depth[top] = self._depth.get(top, 0) + 1
-            try:
-                execute(module)
-            finally:
-                self._depth[top] -= 1
-                if not self._depth[top]:
-                    self.look(top)
-
+    def _execute(self, execute, module):
+        top = module.__name__.split(".")[0]
+        self._depth[top] = self._depth.get(top, 0) + 1
         try:
-            spec.loader.exec_module = exec_module
-        except AttributeError:
-            pass  # a loader of another kind: its module is described later
+            execute(module)
+        finally:
+            self._depth[top] -= 1
+            if not self._depth[top]:
+                self.look(top)
 
     def begin(self):
         """Start to note whose code runs. What ran before was the import of the entry."""

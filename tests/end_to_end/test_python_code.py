@@ -165,6 +165,13 @@ def test_a_kept_module_is_real(desk: Desk, shop: Environment) -> None:
     assert call(desk, packages, "frame", "path").stdout == call(desk, shop.site, "frame").stdout
 
 
+@pytest.mark.parametrize("cold", ["keep", "drop"])
+def test_a_kept_module_that_nothing_touched_can_be_imported(desk: Desk, shop: Environment, cold: str) -> None:
+    _, packages = build(desk, shop, "--keep", "untouched", "--cold", cold)
+    ended = call(desk, packages, "dropped")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "null\n", "")
+
+
 def test_a_second_search_remembers_and_gives_the_same_layer(desk: Desk, shop: Environment) -> None:
     one, _ = build(desk, shop)
     remembered = list((desk.home / ".cache/layer_minimizer/stand-ins").iterdir())
@@ -184,3 +191,15 @@ def test_modules_are_shipped_as_wished(desk: Desk, shop: Environment, bytecode: 
     )
     _, packages = build(desk, shop, "--bytecode", bytecode)
     assert {Path(name).suffix for name in names(packages) if Path(name).stem.startswith("frames")} == suffixes
+
+
+@pytest.mark.parametrize("version", ["3.6", "3.9"])
+def test_bytecode_does_not_depend_on_the_order_of_hashes(
+    desk: Desk, make_env: Callable[..., Environment], version: str
+) -> None:
+    # In bytecode before 3.11 a set's members stand in the order of their hashes, which are others in each process.
+    colours = ", ".join(f"'colour {number}'" for number in range(40))
+    env = make_env(version).install("paint", {"paint.py": f"def known(x):\n    return x in {{{colours}}}\n"})
+    desk.write("handler.py", "import paint\n\n\ndef handler(event, context):\n    return paint.known('colour 7')\n")
+    layers = {build(desk, env)[0]["layer"]["sha256"] for _ in range(3)}
+    assert len(layers) == 1

@@ -174,6 +174,12 @@ def test_modules_that_kept_code_could_import_are_kept_on_demand(build: Any) -> N
     assert verdicts(planned)["a/never.py"] == (DROPPED, Reason.UNUSED)
 
 
+def test_a_module_that_the_user_keeps_is_kept_with_its_package(build: Any) -> None:
+    files = dict.fromkeys(["a.py", "b/__init__.py", "b/c.py", "b/d.py", "space/e/__init__.py"], "a")
+    planned = decide(build.trace(["a.py"]), build.inventory(files), Wishes(keep=("b.c", "space")))
+    assert {d.path for d in planned.kept} == {"a.py", "b/__init__.py", "b/c.py"}
+
+
 def test_what_the_user_includes_is_kept_with_its_package(build: Any) -> None:
     inventory = build.inventory({"a.py": "a", "b/__init__.py": "b", "b/x.py": "b", "b/y.py": "b"})
     planned = decide(build.trace(["a.py"]), inventory, Wishes(include=("b/x.*",)))
@@ -355,6 +361,7 @@ def test_metadata_folders_do_not_stay_without_their_files(build: Any) -> None:
     ("wishes", "said"),
     [
         (Wishes(include=("b/*",)), "--include b/\\*"),
+        (Wishes(keep=("b.c",)), "--keep b.c"),
         (Wishes(exclude=("b/*",)), "--exclude b/\\*"),
         (Wishes(provided=("b",)), "--provided b"),
     ],

@@ -51,8 +51,7 @@ def _stand_in(here, tables, probe):
             return described and described["methods"].get(method)
         return False
 
-    if hasattr(standin, "know_members"):
-        standin.know_members(find_member)
+    standin.know_members(find_member)
     finder = _load(here, "standins").TrialFinder(known["tables"], known["expected"], standin, probe.note)
     sys.meta_path.insert(1, finder)
 
