@@ -15,6 +15,7 @@ from layer_minimizer.model import FINAL_REASONS, KeepPlan, Reason, Size, Trace, 
 from layer_minimizer.native.shrink import Cold, shared_by_copies
 from layer_minimizer.observation import choose_observers
 from layer_minimizer.planner import Wishes
+from layer_minimizer.production import Restored
 from layer_minimizer.settings import Clock, Settings
 
 if TYPE_CHECKING:
@@ -174,15 +175,17 @@ def prepare(
         MinimizeError: the workload does not run, or one of the inputs cannot be used.
     """
     clock = Clock()
-    saved = [read_trace(Path(file)) for file in traces]
+    saved, restored = _read_traces(map(Path, traces))
     named = [_model_names(model) for model in (source.models if source else ())]
     interpreter = environment.describe(settings.python or sys.executable)
     observers = choose_observers(settings.observe)
     warnings: list[str] = []
     if source is not None:
-        saved.insert(
-            0, evidence.gather(source, interpreter, observers, settings, scratch, warnings=warnings, clock=clock)
+        real = {*settings.keep, *restored.modules}
+        own = evidence.gather(
+            source, interpreter, observers, settings, scratch, real=real, warnings=warnings, clock=clock
         )
+        saved.insert(0, own)
     if not saved:
         raise UsageError("there is nothing to trace: name the handler or script with --entry, or a saved --trace")
     trace = merge_traces(saved)
@@ -193,6 +196,7 @@ def prepare(
     installed = _same_version(trace, interpreter)
     with clock.stage("plan", "taking stock of what is installed"):
         stock = inventory.take_inventory(installed, trace.foreign)
+        trace = restored.added_to(trace, stock)
     problems = [names.problem for _, names in named if names.problem]
     outside = [f"{path} was imported from outside of the site and cannot go into a layer" for path in trace.unplaced]
     return Case(
@@ -218,13 +222,23 @@ def _same_version(trace: Trace, interpreter: Interpreter) -> Interpreter:
     return interpreter
 
 
-def read_trace(file: Path) -> Trace:
-    """Read a trace that was saved with ``--save-trace``.
+def _read_traces(files: Iterable[Path]) -> tuple[list[Trace], Restored]:
+    """Read traces that were saved with ``--save-trace``, and logs in which a layer tells what it restored.
 
     Raises:
-        UsageError: it cannot be read, or is no trace.
+        UsageError: one cannot be read, or is neither.
     """
-    return read_saved(file, "--trace", lambda data: Trace.from_json(data, Path))
+    traces: list[Trace] = []
+    logs: list[str] = []
+    for file in files:
+        try:
+            traces.append(read_saved(file, "--trace", lambda data: Trace.from_json(data, Path)))
+        except UsageError as exc:
+            said = file.read_text("utf-8", errors="replace") if file.is_file() else ""
+            if not Restored.read([said]):
+                raise UsageError(f"{exc}; nor is it the log of a layer that restored something") from exc
+            logs.append(said)
+    return traces, Restored.read(logs)
 
 
 def read_saved(file: Path, option: str, parse: Callable[[Any], _Value]) -> _Value:

@@ -15,7 +15,7 @@ from layer_minimizer.native import parts
 from layer_minimizer.observation import Observer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from layer_minimizer.model import InstalledFile, Interpreter, Trace, Workload
     from layer_minimizer.settings import Clock, Settings
@@ -30,10 +30,14 @@ def gather(  # noqa: PLR0913 - all that a run takes
     settings: Settings,
     scratch: Path,
     *,
+    real: Collection[str],
     warnings: list[str],
     clock: Clock,
 ) -> Trace:
-    """Run the workload until it is known what it needs: once as it is, then with stand-ins for what it may not need."""
+    """Run the workload until it is known what it needs: once as it is, then with stand-ins for what it may not need.
+
+    ``real`` are modules that nothing is to stand in for.
+    """
     installed = inventory.take_inventory(interpreter).files
     watched = _watched_libraries(installed, settings, warnings)
     # Where bytecode can lie elsewhere than beside its source, the runs after the first do not read sources for it.
@@ -47,12 +51,11 @@ def gather(  # noqa: PLR0913 - all that a run takes
     with clock.stage("trace", f"tracing {name} with {' and '.join(observers)}"):
         first, study = base.study(source, scratch / "trace" / "run")
     with clock.stage("search", f"looking for modules that {name} imports and does not need"):
-        groups = search.candidates(study, first, _never_stood_in(installed, settings))
+        groups = search.candidates(study, first, {*real, *_brought_along(installed, settings)})
         trials = search.Search(
             tracer=replace(base, observers=(Observer.PROBE,)),
             first=first,
-            tables=study.tables,
-            classes=study.classes or scratch,
+            study=study,
             groups=groups,
             tolerance=settings.tolerance,
             scratch=scratch / "search",
@@ -82,11 +85,11 @@ def _identity(first: Trace, groups: Mapping[str, frozenset[str]], study: tracer.
     yield [(table["file"], os.stat(table["file"]).st_size) for _, table in sorted(study.tables.items())]
 
 
-def _never_stood_in(installed: Iterable[InstalledFile], settings: Settings) -> set[str]:
-    """Give the modules that are to be real: those that the user keeps, and those that another layer brings."""
+def _brought_along(installed: Iterable[InstalledFile], settings: Settings) -> set[str]:
+    """Give the top-level modules that another layer brings."""
     provided = {inventory.normalize(name) for name in settings.provided}
     names = {modules.module_name(file.path).split(".")[0] for file in installed if file.distribution in provided}
-    return {*settings.keep, *names} - {""}
+    return names - {""}
 
 
 def _watched_libraries(

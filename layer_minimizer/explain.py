@@ -13,7 +13,9 @@ from layer_minimizer.model import Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from layer_minimizer.model import Decision, KeepPlan, TracedModule
+    from layer_minimizer.model import Decision, KeepPlan, TracedModule, TracedStandIn
+
+_SHOWN = 8
 
 
 def explain(plan: KeepPlan, subject: str) -> str:
@@ -27,10 +29,9 @@ def explain(plan: KeepPlan, subject: str) -> str:
         # A path that is there twice stands for the file that Python finds; the shadowed ones come last.
         by_path.setdefault(decision.path, decision)
     wanted = subject.strip("/")
-    if wanted in by_path:
-        return "\n".join(_one(plan, by_path[wanted], by_path))
     names = modules.by_name(by_path)
-    group = [d for d in plan.decisions if d.distribution == normalize(wanted)]
+    group = [by_path[wanted]] if wanted in by_path else []
+    group = group or [d for d in plan.decisions if d.distribution == normalize(wanted)]
     if not group:
         group = [by_path[path] for path in rules.matching(wanted, by_path)]
     lines = []
@@ -43,6 +44,9 @@ def explain(plan: KeepPlan, subject: str) -> str:
         first = next((d for d in group if d.verdict is Verdict.KEPT), None)
         if first is not None and wanted not in names:
             lines += ["", f"The first of them, {first.path}:", *_one(plan, first, by_path)]
+    paths = {decision.path for decision in group}
+    if stood_in := [m for m in plan.stand_ins if f"{m.name}.".startswith(f"{wanted}.") or m.path in paths]:
+        lines += ["", *_stand_ins(plan, stood_in, wanted, by_path)]
     if not lines:
         raise PlanError(f"--explain {subject}: no installed file, module or distribution has that name")
     return "\n".join(lines)
@@ -71,6 +75,31 @@ def _import_of(module: TracedModule) -> str:
     if not module.importer:
         return f"{module.name} was loaded when Python started" if module.startup else f"{module.name} (the entry)"
     return f"{module.name} is imported by {module.importer}, line {module.line}"
+
+
+def _stand_ins(
+    plan: KeepPlan, stand_ins: list[TracedStandIn], subject: str, by_path: dict[str, Decision]
+) -> Iterator[str]:
+    """Say of modules that others stand in for who imports them, what is taken from them, and what that saves."""
+    names = {module.name for module in stand_ins}
+    size = sum(by_path[module.path].size for module in stand_ins)
+    seconds = sum(module.seconds for module in stand_ins)
+    yield (
+        f"Stood in for: {len(stand_ins):,} modules; {size:,} bytes that no event needed, and {seconds:.2f} s of import "
+        "in the traced run, under observers"
+    )
+    importers = [m for m in plan.chains if m.name in names and m.importer not in names]
+    yield from _shortened("  imported by", [f"{m.importer}, line {m.line} ({m.name})" for m in importers if m.importer])
+    touched = [f"{m.name}.{name} ({kind})" for m in stand_ins for name, kind in m.touched]
+    yield from _shortened("  of them was touched", touched)
+    tops = sorted({name.split(".")[0] for name in names}) if subject not in names else [subject]
+    yield f"  real with {' '.join(f'--keep {name}' for name in tops)}"
+
+
+def _shortened(what: str, items: list[str]) -> Iterator[str]:
+    if items:
+        more = f", and {len(items) - _SHOWN:,} more" if len(items) > _SHOWN else ""
+        yield f"{what}: {'; '.join(items[:_SHOWN])}{more}"
 
 
 def _summary(group: list[Decision]) -> Iterator[str]:

@@ -176,11 +176,27 @@ class ForeignRoot:
 
 @dataclass(frozen=True, slots=True)
 class TracedStandIn:
-    """A module that another stood in for, and that was not needed. ``table``: see ``_runtime/standin.py``."""
+    """A module that another stood in for, and that was not needed. ``table``: see ``_runtime/standin.py``.
+
+    ``touched`` are (name, kind) pairs of what was taken from the stand-in, ``seconds`` what it took to execute the real
+    module, without what that imported, in a run under observers.
+    """
 
     name: str
     path: str
     table: Mapping[str, Any]
+    touched: tuple[tuple[str, str], ...] = ()
+    seconds: float = 0.0
+
+    def to_json(self) -> list[Any]:
+        """Give the form in which it is saved in a trace or a plan."""
+        return [self.name, self.path, dict(self.table), self.touched, self.seconds]
+
+    @staticmethod
+    def from_json(row: list[Any]) -> TracedStandIn:
+        """Read the saved form."""
+        name, path, table, touched, seconds = row
+        return TracedStandIn(name, path, table, tuple((attribute, kind) for attribute, kind in touched), seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +234,7 @@ class Trace:
             "results": [[r.event, r.value] for r in self.results],
             "seconds": self.seconds,
             "libraries": [[library.path, library.size, library.runs] for library in self.libraries],
-            "stand_ins": [[module.name, module.path, dict(module.table)] for module in self.stand_ins],
+            "stand_ins": [module.to_json() for module in self.stand_ins],
             "workload": {
                 "entry": str(self.workload.entry),
                 "handler": self.workload.handler,
@@ -264,7 +280,7 @@ class Trace:
                     LibraryPages(path, size, tuple((first, count) for first, count in runs))
                     for path, size, runs in data.get("libraries", ())
                 ),
-                stand_ins=tuple(TracedStandIn(*row) for row in data.get("stand_ins", ())),
+                stand_ins=tuple(map(TracedStandIn.from_json, data.get("stand_ins", ()))),
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise UsageError(f"a part of the trace is damaged ({type(exc).__name__}: {exc}): trace again") from exc
@@ -386,12 +402,17 @@ class NotExercised:
 
 @dataclass(frozen=True, slots=True)
 class KeepPlan:
-    """A verdict for every installed file, and the empty folders that the run looked into."""
+    """A verdict for every installed file, and the empty folders that the run looked into.
+
+    ``chains`` are the modules on the way from what is kept to the entry, ``stand_ins`` those that others stand in for,
+    without their tables.
+    """
 
     python: str
     decisions: tuple[Decision, ...]
     folders: tuple[str, ...]
     chains: tuple[TracedModule, ...]
+    stand_ins: tuple[TracedStandIn, ...] = ()
 
     @property
     def kept(self) -> tuple[Decision, ...]:
@@ -416,6 +437,7 @@ class KeepPlan:
             "decisions": [list(dataclasses.astuple(d)) for d in self.decisions],
             "folders": list(self.folders),
             "chains": [[m.name, m.path, m.importer, m.line, m.startup] for m in self.chains],
+            "stand_ins": [module.to_json() for module in self.stand_ins],
         }
 
     @staticmethod
@@ -438,6 +460,7 @@ class KeepPlan:
                 ),
                 folders=tuple(data["folders"]),
                 chains=tuple(TracedModule(*row) for row in data["chains"]),
+                stand_ins=tuple(map(TracedStandIn.from_json, data["stand_ins"])),
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise UsageError(f"a part of the plan is damaged ({type(exc).__name__}: {exc})") from exc

@@ -104,7 +104,8 @@ class RunSettings:
     the function although they may lie below the entry's folder. ``shown`` sends what the program prints to standard
     error while it runs; otherwise it is kept, and given back as ``Observation.said``. ``study`` are folders whose
     modules are to be described (see ``_probe/study.py``); ``stand_ins`` a file with tables of modules to be stood in
-    for; ``bytecode`` a folder for the interpreter's cache, which several runs may share (CPython 3.8 and later).
+    for; ``bytecode`` a folder for the interpreter's cache, which several runs may share (CPython 3.8 and later);
+    ``restored`` the file in which a layer's runtime tells what it restores.
     """
 
     python: str
@@ -117,7 +118,7 @@ class RunSettings:
     timeout: float = DEFAULT_TIMEOUT
     shown: bool = False
     page_tracer: PageTracer | None = None
-    cold_log: Path | None = None
+    restored: Path | None = None
     study: tuple[str, ...] = ()
     stand_ins: Path | None = None
     bytecode: Path | None = None
@@ -239,8 +240,8 @@ def _watching(settings: RunSettings) -> dict[str, str]:
         environment["PYTHONPYCACHEPREFIX"] = str(settings.bytecode)
     if settings.stand_ins:
         environment[runners.STAND_INS_VARIABLE] = str(settings.stand_ins)
-    if settings.cold_log:
-        environment["LAYER_MINIMIZER_COLD_LOG"] = str(settings.cold_log)
+    if settings.restored:
+        environment["LAYER_MINIMIZER_LOG"] = str(settings.restored)
     return environment
 
 

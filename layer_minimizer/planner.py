@@ -7,14 +7,24 @@ again because the user, another layer, or the lack of any real use says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from layer_minimizer import development, modules, rules
 from layer_minimizer.errors import PlanError
 from layer_minimizer.inventory import normalize
-from layer_minimizer.model import Decision, Inventory, KeepPlan, Reason, Trace, TracedModule, Use, Verdict
+from layer_minimizer.model import (
+    Decision,
+    Inventory,
+    KeepPlan,
+    Reason,
+    Trace,
+    TracedModule,
+    TracedStandIn,
+    Use,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from layer_minimizer.model import InstalledFile
@@ -63,11 +73,11 @@ class _Because:
 class _Draft:
     """The verdicts so far. The first reason for which a file is kept stands.
 
-    ``stood_in`` are the files of modules that others stand in for.
+    ``stood_in`` are the modules that others stand in for, by their files.
     """
 
     files: dict[str, InstalledFile]
-    stood_in: frozenset[str] = frozenset()
+    stood_in: Mapping[str, TracedStandIn]
     kept: dict[str, _Because] = field(default_factory=dict)
     dropped: dict[str, _Because] = field(default_factory=dict)
 
@@ -82,7 +92,7 @@ class _Draft:
     def used(self) -> set[str]:
         """Give the distributions of which a kept file is more than metadata or a companion of Python's start."""
         kept = {path for path, why in self.kept.items() if why.reason is not Reason.STARTUP and not _in_metadata(path)}
-        return {self.files[path].distribution for path in kept | self.stood_in}
+        return {self.files[path].distribution for path in {*kept, *self.stood_in}}
 
 
 def plan(  # noqa: PLR0913 - each is one kind of evidence
@@ -102,7 +112,7 @@ def plan(  # noqa: PLR0913 - each is one kind of evidence
         PlanError: a glob or a distribution's name fits nothing, or nothing at all would be kept.
     """
     files = {file.path: file for file in inventory.files}
-    draft = _Draft(files, frozenset(module.path for module in trace.stand_ins if module.path in files))
+    draft = _Draft(files, {module.path: module for module in trace.stand_ins if module.path in files})
     _refuse_unknown(inventory, wishes)
     _keep_traced(draft, trace, inventory)
     _keep_pickled(draft, pickled)
@@ -116,7 +126,8 @@ def plan(  # noqa: PLR0913 - each is one kind of evidence
     if not draft.stood_in and not any(file.path in draft.kept for file in inventory.files):
         raise PlanError(f"{trace.workload.entry.name} uses no installed file: it needs no layer")
     used = draft.used()
-    decisions = [_decision(file, draft, used if wishes.cold else set()) for file in inventory.files]
+    importers = {module.name: module.importer for module in trace.modules}
+    decisions = [_decision(file, draft, importers, used if wishes.cold else set()) for file in inventory.files]
     shadow = _Because(Reason.SHADOWED, "a folder earlier on sys.path has a file of this name")
     decisions += [_verdict(file, Verdict.DROPPED, shadow) for file in inventory.shadowed]
     return KeepPlan(
@@ -124,10 +135,15 @@ def plan(  # noqa: PLR0913 - each is one kind of evidence
         decisions=tuple(decisions),
         folders=_empty_folders(draft, trace, inventory),
         chains=_chains(draft, trace),
+        stand_ins=tuple(
+            replace(module, table={})
+            for path, module in draft.stood_in.items()
+            if path not in draft.kept.keys() | draft.dropped.keys()
+        ),
     )
 
 
-def _decision(file: InstalledFile, draft: _Draft, warm: Collection[str]) -> Decision:
+def _decision(file: InstalledFile, draft: _Draft, importers: Mapping[str, str], warm: Collection[str]) -> Decision:
     """Give a file's verdict; what lies beside files that are used goes into the store if its owner is in ``warm``."""
     path = file.path
     if path in draft.kept:
@@ -136,7 +152,9 @@ def _decision(file: InstalledFile, draft: _Draft, warm: Collection[str]) -> Deci
         return _verdict(file, Verdict.DROPPED, draft.dropped[path])
     stay = Verdict.COLD if file.distribution in warm and not file.link else Verdict.DROPPED
     if path in draft.stood_in:
-        return _verdict(file, stay, _Because(Reason.STAND_IN, "imported, and needed by nothing after that"))
+        name = draft.stood_in[path].name
+        said = "imported, and needed by nothing after that"
+        return _verdict(file, stay, _Because(Reason.STAND_IN, said, importers.get(name, "")))
     if development.is_for_development(file):
         return _verdict(
             file, Verdict.DROPPED, _Because(Reason.DEVELOPMENT, "only a compiler, a shell or a test runner reads it")
@@ -177,7 +195,7 @@ def _refuse_unknown(inventory: Inventory, wishes: Wishes) -> None:
 def _keep_traced(draft: _Draft, trace: Trace, inventory: Inventory) -> None:
     importers = {m.path: m for m in trace.modules if m.path}
     resolve = _link_resolver(inventory)
-    skipped = _start_only(trace) | {pth.path for pth in inventory.pth} | draft.stood_in
+    skipped = _start_only(trace) | {pth.path for pth in inventory.pth} | set(draft.stood_in)
     for traced in trace.files:
         for path in resolve(traced.path):
             if path not in draft.files or path in skipped or _in_metadata(path):
@@ -392,10 +410,10 @@ def _empty_folders(draft: _Draft, trace: Trace, inventory: Inventory) -> tuple[s
 
 
 def _chains(draft: _Draft, trace: Trace) -> tuple[TracedModule, ...]:
-    """Give the modules of kept files, and all those on the way from them to the entry."""
+    """Give the modules of kept files and those that others stand in for, and all on the way from them to the entry."""
     by_name = {m.name: m for m in trace.modules}
     wanted: dict[str, TracedModule] = {}
-    todo = [m for m in trace.modules if m.path in draft.kept]
+    todo = [m for m in trace.modules if m.path in draft.kept or m.path in draft.stood_in]
     while todo:
         module = todo.pop()
         if module.name not in wanted:

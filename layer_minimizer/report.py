@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from layer_minimizer.model import Reason
 from layer_minimizer.packager import LAMBDA_DIRECT_UPLOAD_BYTES
 
 if TYPE_CHECKING:
@@ -66,16 +65,19 @@ class Report:
             reasons.setdefault(name, Counter())[decision.reason.value] += size
         return tuple((name, size, reasons[name].most_common(1)[0][0]) for name, size in sizes.most_common())
 
-    @property
-    def stand_ins(self) -> tuple[tuple[str, str, int], ...]:
-        """The modules that others stand in for: name, who imports it, and its installed bytes."""
-        files = {d.path: d for d in self.plan.decisions if d.reason is Reason.STAND_IN}
-        importers = {module.name: module.importer for module in self.trace.modules}
-        return tuple(
-            (module.name, importers.get(module.name, ""), files[module.path].size)
-            for module in self.trace.stand_ins
-            if module.path in files
-        )
+    def _stand_ins(self) -> Iterator[dict[str, Any]]:
+        """Give for each module that another stands in for who imports it, what is taken from it, and what it saves."""
+        sizes = {decision.path: decision.size for decision in self.plan.decisions}
+        found = {module.name: module for module in self.plan.chains}
+        for module in self.plan.stand_ins:
+            yield {
+                "module": module.name,
+                "importer": found[module.name].importer,
+                "line": found[module.name].line,
+                "touched": [{"name": name, "kind": kind} for name, kind in module.touched],
+                "bytes": sizes[module.path],
+                "seconds": module.seconds,
+            }
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as JSON. The names of format 1 stay for good; new ones may join them."""
@@ -104,7 +106,7 @@ class Report:
             },
             "kept": self.kept,
             "distributions": {name: size for name, size, _ in self.largest},
-            "stand_ins": [{"module": name, "importer": by, "bytes": size} for name, by, size in self.stand_ins],
+            "stand_ins": list(self._stand_ins()),
             "cold": {
                 "files": len(self.plan.cold),
                 "bytes": sum(decision.size for decision in self.plan.cold),
@@ -176,14 +178,15 @@ class Report:
             yield f"  {library.path}: {_megabytes(library.file)}; {sizes}"
 
     def _python(self) -> Iterator[str]:
-        stood_in, cold = self.stand_ins, self.to_json()["cold"]
+        stood_in, cold = list(self._stand_ins()), self.to_json()["cold"]
         if stood_in:
-            tops = Counter(name.split(".")[0] for name, _, _ in stood_in)
+            tops = Counter(each["module"].split(".")[0] for each in stood_in)
             listed = ", ".join(f"{name} ({count})" for name, count in tops.most_common(_SHOWN))
             yield ""
             yield (
-                f"Stand-ins: {_count(len(stood_in), 'module', 'modules')} that are imported and that no event needed, "
-                f"for instance in {listed}. --keep takes one back."
+                f"Stand-ins: {_count(len(stood_in), 'module', 'modules')} that are imported and that no event needed "
+                f"({_megabytes(sum(each['bytes'] for each in stood_in))}), for instance in {listed}. "
+                "--explain tells more of one, --keep takes it back."
             )
         if cold["files"]:
             yield (

@@ -40,7 +40,7 @@ _CLASS_WITHOUT_MEMBERS = 4
 
 @dataclass(slots=True)
 class Search:
-    """Runs a workload with stand-ins. ``first`` is a run without any, ``tables`` describe all modules that it loaded.
+    """Runs a workload with stand-ins. ``first`` is a run without any, ``study`` tells what its modules are.
 
     ``groups`` of modules are real or stood in for as one: packages that are half real are hard to get right.
     ``seconds`` bound all runs together, but for the one that is under way.
@@ -48,8 +48,7 @@ class Search:
 
     tracer: Tracer
     first: Trace
-    tables: Mapping[str, Mapping[str, Any]]
-    classes: Path
+    study: Study
     groups: Mapping[str, frozenset[str]]
     tolerance: float
     scratch: Path
@@ -86,13 +85,24 @@ class Search:
             return None
         trace = texts_marked(run[0]) if tracer.bytecode else run[0]
         tables = self._with_members(self._tables(chosen), run[1].members)
-        return replace(trace, stand_ins=tuple(replace(m, table=tables[m.name]) for m in trace.stand_ins))
+        return replace(
+            trace,
+            stand_ins=tuple(
+                replace(
+                    module,
+                    table=tables[module.name],
+                    touched=run[1].touched.get(module.name, ()),
+                    seconds=round(self.study.seconds.get(module.name, 0.0), 4),
+                )
+                for module in trace.stand_ins
+            ),
+        )
 
     def _with_members(
         self, tables: dict[str, Mapping[str, Any]], members: Iterable[tuple[str, str, str]]
     ) -> dict[str, Mapping[str, Any]]:
         """Put the signatures that were asked for into the tables."""
-        known = json.loads(self.classes.read_bytes()) if members else {}
+        known = json.loads(self.study.classes.read_bytes()) if members else {}
         for module, attribute, method in sorted(members):
             names = dict(tables[module]["names"])
             kind = [*names[attribute], *([{}] if len(names[attribute]) == _CLASS_WITHOUT_MEMBERS else [])]
@@ -106,7 +116,7 @@ class Search:
         return time.monotonic() - self._begun < self.seconds * share
 
     def _bytes(self, group: str) -> int:
-        return sum(Path(self.tables[name]["file"]).stat().st_size for name in self.groups[group])
+        return sum(Path(self.study.tables[name]["file"]).stat().st_size for name in self.groups[group])
 
     def _settle(self, chosen: frozenset[str]) -> frozenset[str] | None:
         """Take back what wakes until nothing does; give what is left, None when a run fails."""
@@ -146,7 +156,7 @@ class Search:
         tables: dict[str, Mapping[str, Any]] = {}
         for group in sorted(chosen):
             for name in sorted(self.groups[group]):
-                table = {key: value for key, value in self.tables[name].items() if key != "file"}
+                table = {key: value for key, value in self.study.tables[name].items() if key != "file"}
                 tables[name] = {**table, "group": group, "also": self._also.get(name, [])}
         return tables
 
@@ -157,7 +167,7 @@ class Search:
         folder = self.scratch / f"run{self.runs}"
         try:
             trace, study = tracer.stand_in(
-                self.first.workload, folder / "run", tables, expected=self._expected(), classes=self.classes
+                self.first.workload, folder / "run", tables, expected=self._expected(), classes=self.study.classes
             )
         except TraceError as exc:
             log.debug("with stand-ins for %d modules: %s", len(tables), exc)
@@ -173,9 +183,9 @@ class Search:
     def _expected(self) -> dict[str, list[str]]:
         """Give the submodules of each package as they were bound in the run without stand-ins."""
         expected: dict[str, list[str]] = {}
-        for name in self.tables:
+        for name in self.study.tables:
             package, _, last = name.rpartition(".")
-            if self.tables.get(package, {}).get("names", {}).get(last) == ["module", name]:
+            if self.study.tables.get(package, {}).get("names", {}).get(last) == ["module", name]:
                 expected.setdefault(package, []).append(last)
         return expected
 

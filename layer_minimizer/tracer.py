@@ -44,9 +44,13 @@ _PROBE_USES = {"open": Use.OPEN, "list": Use.LIST, "stat": Use.STAT, "library": 
 class Study:
     """What a run shows of modules beside what it used: tables by module name, and the modules whose code ran.
 
-    ``woken`` are the stand-ins that had to load the real module, with the reason; see ``_runtime/standin.py``.
-    ``implicit`` are modules that were expected to be loaded, and that nobody has imported; ``members`` (module, class,
-    method) of which a stand-in told the signature; ``classes`` the file that has all of those.
+    ``seconds`` are those that the execution of each module took by itself, ``classes`` is the file with the signatures
+    of all methods.
+
+    Of a run with stand-ins: ``woken`` are those that had to load the real module, with the reason (see
+    ``_runtime/standin.py``); ``implicit`` modules that were expected to be loaded and that nobody has imported;
+    ``members`` (module, class, method) of which a stand-in told the signature; ``touched`` (name, kind) pairs of what
+    was taken from each.
     """
 
     tables: Mapping[str, Mapping[str, Any]]
@@ -54,7 +58,9 @@ class Study:
     woken: Mapping[str, str]
     implicit: frozenset[str] = frozenset()
     members: frozenset[tuple[str, str, str]] = frozenset()
-    classes: Path | None = None
+    classes: Path = Path()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    touched: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +182,19 @@ def texts_marked(trace: Trace) -> Trace:
 
 def _read_study(observation: Observation, facts: Facts) -> Study:
     if observation.study is None or not observation.study.exists():
-        return Study({}, frozenset(), facts.woken, frozenset(facts.implicit), frozenset(facts.members))
+        return Study(
+            tables={},
+            ran=frozenset(),
+            woken=facts.woken,
+            implicit=frozenset(facts.implicit),
+            members=frozenset(facts.members),
+            touched={name: tuple(sorted(pairs)) for name, pairs in facts.touched.items()},
+        )
     said = json.loads(observation.study.read_bytes())
     tables: dict[str, Any] = said["tables"]
     ran = set(said["ran"]) if said["ran"] is not None else {table["file"] for table in tables.values()}
     used = frozenset(name for name, table in tables.items() if table["file"] in ran)
-    return Study(tables, used, facts.woken, classes=Path(f"{observation.study}.classes"))
+    return Study(tables, used, facts.woken, classes=Path(f"{observation.study}.classes"), seconds=said["seconds"])
 
 
 def _page_tracer(libraries: Iterable[tuple[str, Path]], scratch: Path) -> PageTracer:
@@ -246,6 +259,7 @@ class Facts:
     woken: dict[str, str] = field(default_factory=dict)
     implicit: set[str] = field(default_factory=set)
     members: set[tuple[str, str, str]] = field(default_factory=set)
+    touched: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     processes: int = 0
 
     def use(self, path: str, use: Use) -> None:
@@ -307,6 +321,9 @@ def _take_note(facts: Facts, text: str) -> None:
     elif what == "member":
         attribute, _, method = reason.partition(" ")
         facts.members.add((name, attribute, method))
+    elif what == "touched":
+        kind, _, attribute = reason.partition(" ")
+        facts.touched.setdefault(name, set()).add((attribute, kind))
 
 
 def _take_use(facts: Facts, path: str, use: Use, places: _Places) -> None:

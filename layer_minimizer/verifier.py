@@ -87,7 +87,7 @@ def attempt(trial: Trial, plan: KeepPlan, archive: LayerArchive, scratch: Path) 
         isolation=isolation,
         avoid=(*trial.interpreter.site_dirs, *trial.interpreter.hidden_dirs),
         timeout=trial.timeout,
-        cold_log=scratch / "cold",
+        restored=scratch / "cold",
     )
     observation = observe(trial.trace.workload, settings, scratch / "run")
     facts = read_facts(observation, trial.interpreter, [os.path.realpath(top)])
@@ -99,13 +99,13 @@ def attempt(trial: Trial, plan: KeepPlan, archive: LayerArchive, scratch: Path) 
         missed=_missed(facts, plan, f"{error}\n{observation.said}"),
         leaked=_leaked(facts, trial, plan, isolation.hide if isolation else ()),
         isolated=isolation is not None,
-        cold_faults=_lines(scratch / "cold"),
+        cold_faults=_cold_faults(scratch / "cold"),
         seconds=observation.ended.seconds,
     )
 
 
-def _lines(file: Path) -> int:
-    return len(file.read_bytes().splitlines()) if file.exists() else 0
+def _cold_faults(log: Path) -> int:
+    return log.read_bytes().count(b"restored pages ") if log.exists() else 0
 
 
 def differing_again(trial: Trial, scratch: Path) -> tuple[Mismatch, ...]:

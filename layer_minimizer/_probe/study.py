@@ -7,6 +7,7 @@ CPython 3.6 and later, the standard library alone.
 import json
 import sys
 import threading
+import time
 
 from _layer_minimizer_probe import ask_behind, replace_execution
 
@@ -23,6 +24,8 @@ class Study(object):
         self._ran = set()
         self._watching = False
         self._depth = {}
+        self._seconds = {}
+        self._within = threading.local()
 
     def find_spec(self, name, path=None, target=None):
         """See a module that is about to be imported: it is described as soon as what began its import is done.
@@ -38,12 +41,19 @@ class Study(object):
     def _execute(self, execute, module):
         top = module.__name__.split(".")[0]
         self._depth[top] = self._depth.get(top, 0) + 1
+        # What was imported by each module that is being executed in this thread, in seconds.
+        waiting = self._within.__dict__.setdefault("waiting", [])
+        waiting.append(0.0)
+        begun = time.perf_counter()
         try:
             execute(module)
         finally:
+            self._seconds[module.__name__] = time.perf_counter() - begun - waiting.pop()
             self._depth[top] -= 1
             if not self._depth[top]:
                 self.look(top)
+            if waiting:
+                waiting[-1] += time.perf_counter() - begun
 
     def begin(self):
         """Start to note whose code runs. What ran before was the import of the entry."""
@@ -100,9 +110,10 @@ class Study(object):
         return table
 
     def end(self, path):
-        """Stop, and write what was found as JSON: ``tables`` by module, and ``ran``: the files whose code ran, or null.
+        """Stop, and write what was found as JSON.
 
-        What their classes consist of goes into a file beside it.
+        ``tables`` by module; ``ran``: the files whose code ran, or null; ``seconds`` that the execution of each module
+        took by itself. What their classes consist of goes into a file beside it.
         """
         if hasattr(sys, "monitoring") and self._watching:
             sys.monitoring.set_events(sys.monitoring.OPTIMIZER_ID, 0)
@@ -113,6 +124,6 @@ class Study(object):
         self.look()
         ran = sorted(self._ran) if self._watching else None
         with open(path, "w") as out:
-            json.dump({"tables": self._tables, "ran": ran}, out)
+            json.dump({"tables": self._tables, "ran": ran, "seconds": self._seconds}, out)
         with open(path + ".classes", "w") as out:
             json.dump(self._classes, out)

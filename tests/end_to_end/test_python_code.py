@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -107,12 +108,14 @@ print(json.dumps(handler.handler({"what": what}, None)))
 """
 
 
-def call(desk: Desk, packages: Path, what: str, start: str = "pth") -> subprocess.CompletedProcess[str]:
+def call(
+    desk: Desk, packages: Path, what: str, start: str = "pth", **variables: str
+) -> subprocess.CompletedProcess[str]:
     base = os.path.realpath(sys.executable)
     path = {"PYTHONPATH": str(packages)} if start == "pythonpath" else {}
     return subprocess.run(
         [base, "-B", "-c", RUN, packages, desk.work, start, what],
-        env={"PATH": os.environ["PATH"], "TMPDIR": str(desk.tmp), **path},
+        env={"PATH": os.environ["PATH"], "TMPDIR": str(desk.tmp), **path, **variables},
         text=True,
         capture_output=True,
         timeout=60,
@@ -163,6 +166,26 @@ def test_a_kept_module_is_real(desk: Desk, shop: Environment) -> None:
     assert report["stand_ins"] == []
     assert "heavy/frames.pyc" in names(packages)
     assert call(desk, packages, "frame", "path").stdout == call(desk, shop.site, "frame").stdout
+
+
+def test_what_production_restored_is_at_hand_in_the_next_layer(desk: Desk, shop: Environment) -> None:
+    _, packages = build(desk, shop)
+    log = desk.folder / "cold.log"
+    for what in EVENTS:
+        assert call(desk, packages, what, LAYER_MINIMIZER_LOG=str(log)).returncode == 0
+    told = {line.split(" for ")[0] for line in log.read_text().splitlines()}
+    assert {"restored module light.late", "restored file light/notes.txt", "woke heavy.frames"} <= told
+    # As Amazon CloudWatch shows it, between other lines.
+    lines = [f"2026-01-01T00:00:00.000Z [INFO]\t2026-01-01\t7b3c\t{line}" for line in log.read_text().splitlines()]
+    log.write_text("\n".join(["INIT_START Runtime Version: python:3.12.v1", *lines, "END RequestId: 7b3c"]))
+    shutil.rmtree(desk.folder / "opt")
+    report, packages = build(desk, shop, "--trace", str(log))
+    assert {"light/late.pyc", "light/notes.txt", "heavy/frames.pyc"} <= names(packages)
+    assert {entry["module"] for entry in report["stand_ins"]} <= {"heavy.plots"}
+    log.unlink()
+    for what in EVENTS:
+        assert call(desk, packages, what, LAYER_MINIMIZER_LOG=str(log)).returncode == 0
+    assert not log.exists() or "light" not in log.read_text()
 
 
 @pytest.mark.parametrize("cold", ["keep", "drop"])

@@ -122,9 +122,9 @@ def originally(stack: Any, **variables: str) -> list[str]:
 
 def run(stack: Any, log: Path, *way: object, **variables: str) -> tuple[list[str], set[str]]:
     """Go one way through the operations on the compacted libraries; give the lines, and what was put back."""
-    variables = {**ALONE, **variables, "LAYER_MINIMIZER_COLD_LOG": str(log)}
+    variables = {**ALONE, **variables, "LAYER_MINIMIZER_LOG": str(log)}
     lines = stack.run("vision_operations.py", stack.mixed, *way, **variables).splitlines()
-    return lines, {re.split(r"[-.]", line.split()[0].split("/")[-1])[0] for line in log.read_text().splitlines()}
+    return lines, {re.split(r"[-.]", name.split("/")[-1])[0] for name in log.read_text().splitlines()}
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)

@@ -9,6 +9,7 @@ modules), ``describe`` (modules to describe, or null), ``out`` (where the tables
 
 import importlib
 import json
+import os
 import sys
 
 
@@ -47,6 +48,7 @@ def main():
     elif settings["tables"] is not None:
         standin = load(settings["standin"], "_layer_minimizer_standin")
         standin.report_to(reports.append)
+        load(os.path.join(os.path.dirname(settings["standins"]), "probe.py"), "_layer_minimizer_probe")
         finders = load(settings["standins"], "_layer_minimizer_standins")
         sys.meta_path.insert(1, finders.TrialFinder(settings["tables"], {}, standin, reports.append))
     try:

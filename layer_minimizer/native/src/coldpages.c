@@ -16,7 +16,9 @@
 #include "faults.h"
 #include "lzma.h"
 
-static char log_path[1024]; /* LAYER_MINIMIZER_COLD_LOG: a line for every chunk that is put back */
+/* LAYER_MINIMIZER_LOG: where a line goes for every chunk that is put back. A value with a slash is a file's path, any
+ * other asks for standard error. */
+static char log_target[1024];
 
 /* ---- which library, which page ---- */
 
@@ -204,15 +206,23 @@ static const char *open_store(const Library *library, char *room, size_t size) {
 static void write_log(const Library *library, const struct ColdRun *run) {
     char line[512];
     char *at = line, *end = line + sizeof line - 2;
-    if (!log_path[0]) return;
+    if (!log_target[0]) return;
+    at = append_text(at, end, "restored pages ");
+    at = append_hex(at, end, run->page);
+    at = append_text(at, end, "+");
+    at = append_hex(at, end, run->pages);
+    at = append_text(at, end, " of ");
     at = append_text(at, end, library_name(library));
-    at = append_text(at, end, " ");
-    at = append_hex(at, end, (uint64_t)run->page * library->index->page_size);
     *at++ = '\n';
-    int file = open_file(log_path, O_WRONLY | O_APPEND | O_CREAT, 0600);
+    int file = 2;
+    for (const char *c = log_target; *c; c++)
+        if (*c == '/') {
+            file = open_file(log_target, O_WRONLY | O_APPEND | O_CREAT, 0600);
+            break;
+        }
     if (file < 0) return;
     kernel_call(SYS_write, file, (long)line, at - line, 0, 0, 0);
-    close_file(file);
+    if (file != 2) close_file(file);
 }
 
 /* Decode one chunk and move its pages into place; NULL, or the reason why that is impossible. */
@@ -347,12 +357,12 @@ static void (*serve_early(void))(void) {
 static void early(void) __attribute__((ifunc("serve_early")));
 
 __attribute__((constructor)) static void begin(int count, char **arguments, char **environment) {
-    static const char variable[] = "LAYER_MINIMIZER_COLD_LOG=";
+    static const char variable[] = "LAYER_MINIMIZER_LOG=";
     (void)count, (void)arguments;
     for (char **at = environment; at && *at; at++) {
         size_t i = 0;
         while (variable[i] && (*at)[i] == variable[i]) i++;
-        if (!variable[i]) append_text(log_path, log_path + sizeof log_path - 1, *at + i);
+        if (!variable[i]) append_text(log_target, log_target + sizeof log_target - 1, *at + i);
     }
     early();
     if (another_runtime_serves()) return;
