@@ -44,16 +44,17 @@ class _Contents:
 class Builder:
     """Builds layers of one case; what was compressed once is kept in ``scratch``, since a plan may need repair.
 
-    ``sources`` says that all modules keep their source beside their bytecode, ``docstrings`` that bytecode has them.
-    ``texts`` are modules that keep their source although the trace saw nobody read it, ``given_up`` cold files that
-    the budget has no room for. ``shipped`` are the bytes that each installed file has in the last layer.
+    ``sources`` says that all modules keep their source beside their bytecode. ``documented`` are the top-level packages
+    whose bytecode has docstrings, None for all. ``texts`` are modules that keep their source although the trace saw
+    nobody read it, ``given_up`` cold files that the budget has no room for. ``shipped`` are the bytes that each
+    installed file has in the last layer.
     """
 
     case: Case
     scratch: Path
     shrinker: Shrinker | None
     sources: bool
-    docstrings: bool
+    documented: set[str] | None
     texts: set[str] = field(default_factory=set)
     given_up: set[str] = field(default_factory=set)
     shipped: dict[str, int] = field(default_factory=dict)
@@ -65,7 +66,8 @@ class Builder:
         hot = case.hot_pages() if settings.native == "on" else {}
         runtime = Path(settings.runtime_library) if settings.runtime_library else parts.runtime_library()
         shrinker = Shrinker(hot, runtime, settings.cold, scratch / "libraries") if hot and runtime else None
-        return cls(case, scratch, shrinker, settings.bytecode in ("both", "source"), not settings.strip_docstrings)
+        documented = set[str]() if settings.strip_docstrings else None
+        return cls(case, scratch, shrinker, settings.bytecode in ("both", "source"), documented)
 
     def build(self, plan: KeepPlan, part: Path) -> LayerArchive:
         """Write the layer of ``plan`` into the zip ``part``.
@@ -92,10 +94,18 @@ class Builder:
 
     def give_sources(self, said: str) -> None:
         """Ship the source of modules that a traceback names, or of all when it names none that lacks it."""
-        place = re.compile(rf'"{re.escape(self._opt)}/([^"]+\.py)"')
-        named = set(place.findall(said)) - self.texts
+        named = self._named_in(said) - self.texts
         self.texts |= named
         self.sources = not named
+
+    def give_docstrings(self, said: str) -> None:
+        """Ship the docstrings of the packages that a traceback names, or of all when it names none that lacks them."""
+        named = {modules.top_level(path) for path in self._named_in(said)} - (self.documented or set())
+        self.documented = self.documented | named if self.documented is not None and named else None
+
+    def _named_in(self, traceback: str) -> set[str]:
+        """Give the layer's modules that a traceback goes through."""
+        return set(re.findall(rf'"{re.escape(self._opt)}/([^"]+\.py)"', traceback))
 
     @property
     def _opt(self) -> str:
@@ -115,7 +125,7 @@ class Builder:
         top = self._folder / settings.layout.prefix(plan.python)
         contents = self._contents(plan)
         compiler = stubs.Compiler(
-            self.case.interpreter, self._opt, self.scratch / "compile", docstrings=self.docstrings
+            self.case.interpreter, self._opt, self.scratch / "compile", documented=self.documented
         )
         shares: dict[str, int] = {}
         if contents.standing or contents.cold:

@@ -13,6 +13,7 @@ from importlib import resources
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
+from layer_minimizer import modules
 from layer_minimizer.errors import PackError
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def _index(
 ) -> bytes:
     segments = defaultdict(list)
     for member in members:
-        segments[_top_level(member.file.path)].append(member)
+        segments[modules.top_level(member.file.path)].append(member)
     rows: dict[str, tuple[int, int, int]] = {}
     body = b""
     for name, held in sorted(segments.items()):
@@ -206,12 +207,6 @@ def _index(
     entries = sorted({member.file.path.partition("/")[0] for member in members})
     header = _compact({"format": _FORMAT, **about, "entries": entries, "segments": rows}) + b"\n"
     return header + b"%08x\n" % zlib.crc32(header) + body
-
-
-def _top_level(path: str) -> str:
-    """Give the folder that a path begins with, or the name of a module that lies in no folder."""
-    top, below = path.partition("/")[::2]
-    return top if below else top.partition(".")[0]
 
 
 def _segment(held: list[_Member], starts: Mapping[str, tuple[int, int]], chunks: list[_Chunk]) -> dict[str, object]:

@@ -27,6 +27,12 @@ def stem(path: str) -> str:
     return found["stem"] if found else path
 
 
+def top_level(path: str) -> str:
+    """Give the top-level package or module that a site-relative path lies in."""
+    first, below = path.partition("/")[::2]
+    return first if below else first.partition(".")[0]
+
+
 def is_package(path: str) -> bool:
     """Say whether a module's file is the ``__init__`` of a package."""
     return path.rpartition("/")[2].split(".", 1)[0] == "__init__"

@@ -211,9 +211,10 @@ def _prove(case: Case, part: Path, scratch: Path) -> tuple[KeepPlan, LayerArchiv
             proof = Proof(attempt.events, 0, names, attempt.isolated, attempt.seconds, attempt.cold_faults)
             libraries = tuple(building.shrinker.reports.values()) if building.shrinker else ()
             return plan, archive, replace(proof, libraries=libraries, shipped=dict(building.shipped))
-        if attempt.error and not building.docstrings:
-            log.warning("without docstrings the entry does not run: they stay")
-            building.docstrings = True
+        if attempt.error and building.documented is not None:
+            building.give_docstrings(attempt.error)
+            which = "all" if building.documented is None else ", ".join(sorted(building.documented))
+            log.warning("without docstrings the entry does not run: those of %s stay", which)
             continue
         if attempt.error and not attempt.missed and case.settings.bytecode == "auto" and not building.sources:
             building.give_sources(attempt.error)  # somebody may have read the text of a module

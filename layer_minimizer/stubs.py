@@ -24,12 +24,16 @@ _STUB = "from _layer_minimizer.stubs import stand_in\n\nstand_in(__name__, {last
 
 @dataclass(frozen=True, slots=True)
 class Compiler:
-    """Makes bytecode with the interpreter that is to run it. ``opt`` is where the layer's site folder will lie."""
+    """Makes bytecode with the interpreter that is to run it.
+
+    ``opt`` is where the layer's site folder will lie. ``documented`` are the top-level packages of which docstrings
+    stay, None for all.
+    """
 
     interpreter: Interpreter
     opt: str
     scratch: Path
-    docstrings: bool = True
+    documented: Collection[str] | None = None
 
     def compile(self, rows: Iterable[tuple[Path, Path, str]]) -> set[Path]:
         """Compile (source, target, site-relative path) rows; give the sources that are no valid Python.
@@ -37,10 +41,13 @@ class Compiler:
         Raises:
             PackError: the interpreter cannot do it.
         """
-        listed = [(str(source), str(target), f"{self.opt}/{path}") for source, target, path in rows]
+        listed = [
+            (str(source), str(target), f"{self.opt}/{path}", self._has_docstrings(path))
+            for source, target, path in rows
+        ]
         self.scratch.mkdir(parents=True, exist_ok=True)
         order, python = self.scratch / "compile.json", self.interpreter.executable
-        order.write_text(json.dumps({"rows": listed, "docstrings": self.docstrings}))
+        order.write_text(json.dumps(listed))
         # Before 3.11 the order of a set's members in bytecode is the order of their hashes. (-I would ignore this.)
         environment = {**runners.clean_environment(), "PYTHONHASHSEED": "0"}
         done = subprocess.run(  # noqa: S603 - the user's own interpreter
@@ -53,6 +60,9 @@ class Compiler:
         if done.returncode:
             raise PackError(f"{python} cannot compile the layer's modules:\n{done.stderr.strip()}")
         return set(map(Path, json.loads(done.stdout)))
+
+    def _has_docstrings(self, path: str) -> bool:
+        return self.documented is None or modules.top_level(path) in self.documented
 
 
 def place_of(path: str) -> str:

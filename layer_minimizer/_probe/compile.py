@@ -1,6 +1,6 @@
 """Compiles source files to bytecode that is valid wherever it lies: never compared with a source's time or contents.
 
-argv[1] is a JSON file with ``rows`` of [source, target, name in tracebacks], and ``docstrings``: whether those stay.
+argv[1] is a JSON file with rows of [source, target, name in tracebacks, whether docstrings stay].
 Prints, as JSON, the sources that do not compile. Runs in the interpreter that the bytecode is for: CPython 3.6 and
 later, the standard library alone.
 """
@@ -27,13 +27,13 @@ def without_docstrings(tree):
 def main():
     warnings.simplefilter("ignore")
     with open(sys.argv[1], "rb") as rows:
-        wanted = json.loads(rows.read().decode("utf-8"))
+        listed = json.loads(rows.read().decode("utf-8"))
     refused = []
-    for source, target, name in wanted["rows"]:
+    for source, target, name, docstrings in listed:
         with open(source, "rb") as text:
             try:
                 tree = compile(text.read(), name, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
-                if not wanted["docstrings"]:
+                if not docstrings:
                     tree = without_docstrings(tree)
                 code = compile(tree, name, "exec", dont_inherit=True, optimize=0)
             except (SyntaxError, ValueError, RecursionError):

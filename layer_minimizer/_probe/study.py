@@ -1,4 +1,4 @@
-"""Notes whose code runs while events are handled, and what every module consists of.
+"""Notes whose code runs for a result, and what every module consists of.
 
 From that the tool guesses which modules do nothing for a result; see ../search.py. Runs inside the traced interpreter:
 CPython 3.6 and later, the standard library alone.
@@ -25,7 +25,8 @@ class Study(object):
         self._watching = False
         self._depth = {}
         self._seconds = {}
-        self._within = threading.local()
+        # ``waiting``: for each module that the thread is executing, the seconds that went into what that imported.
+        self._importing = threading.local()
 
     def find_spec(self, name, path=None, target=None):
         """See a module that is about to be imported: it is described as soon as what began its import is done.
@@ -41,8 +42,7 @@ class Study(object):
     def _execute(self, execute, module):
         top = module.__name__.split(".")[0]
         self._depth[top] = self._depth.get(top, 0) + 1
-        # What was imported by each module that is being executed in this thread, in seconds.
-        waiting = self._within.__dict__.setdefault("waiting", [])
+        waiting = self._importing.__dict__.setdefault("waiting", [])
         waiting.append(0.0)
         begun = time.perf_counter()
         try:
@@ -56,7 +56,7 @@ class Study(object):
                 waiting[-1] += time.perf_counter() - begun
 
     def begin(self):
-        """Start to note whose code runs. What ran before was the import of the entry."""
+        """Start to note whose code runs, but for what runs only while a module is imported."""
         self.look()
         self._watching = True
         if hasattr(sys, "monitoring"):
@@ -73,6 +73,8 @@ class Study(object):
             return
 
         def started(code, offset):
+            if self._imports():
+                return None
             self._ran.add(code.co_filename)
             return monitoring.DISABLE  # once for each piece of code: after that it costs nothing
 
@@ -80,8 +82,12 @@ class Study(object):
         monitoring.set_events(monitoring.OPTIMIZER_ID, monitoring.events.PY_START)
 
     def _called(self, frame, event, argument):
-        if event == "call":
+        if event == "call" and not self._imports():
             self._ran.add(frame.f_code.co_filename)
+
+    def _imports(self):
+        """Say whether this thread is executing a module."""
+        return self._importing.__dict__.get("waiting")
 
     def look(self, top=None):
         """Describe the modules, of one package or of all, that are loaded now and were not before.

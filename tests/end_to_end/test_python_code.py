@@ -226,3 +226,33 @@ def test_bytecode_does_not_depend_on_the_order_of_hashes(
     desk.write("handler.py", "import paint\n\n\ndef handler(event, context):\n    return paint.known('colour 7')\n")
     layers = {build(desk, env)[0]["layer"]["sha256"] for _ in range(3)}
     assert len(layers) == 1
+
+
+def test_docstrings_stay_where_an_import_needs_them(desk: Desk, make_env: Callable[..., Environment]) -> None:
+    env = make_env()
+    env.install(
+        "needs", {"needs/__init__.py": '"""Needed."""\n', "needs/help.py": "import needs\nTEXT = needs.__doc__[0]\n"}
+    )
+    env.install(
+        "plain", {"plain.py": '"""Not needed."""\n\n\ndef double(x):\n    """Give twice x."""\n    return 2 * x\n'}
+    )
+    desk.write("handler.py", "import needs.help, plain\n\n\ndef handler(event, context):\n    return plain.double(4)\n")
+    _, packages = build(desk, env, "--strip-docstrings", "--effort", "0")
+    look = "import needs, plain; print(needs.__doc__, plain.__doc__, plain.double.__doc__, plain.double(4))"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(packages)!r}); {look}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "Needed. None None 8\n"
+
+
+def test_a_scripts_imports_are_stood_in_for_like_a_handlers(desk: Desk, make_env: Callable[..., Environment]) -> None:
+    env = make_env()
+    # What runs only while a module is imported is no use of it, wherever the import stands.
+    setup = "LIMITS = [1, 4, 9]\n\n\ndef prepare():\n    return dict.fromkeys(LIMITS)\n\n\nTABLE = prepare()\n"
+    env.install("setup_only", {"setup_only.py": setup}).install("light", LIGHT)
+    desk.write("handler.py", "import setup_only\nimport light\n\nprint(light.work(2))\n")
+    report, _ = build(desk, env)
+    assert [entry["module"] for entry in report["stand_ins"]] == ["setup_only"]
