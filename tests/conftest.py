@@ -34,6 +34,7 @@ from layer_minimizer.model import (
 from layer_minimizer.observation import Observer
 from layer_minimizer.workload import load_workload
 
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 VERSIONS = tuple(f"3.{minor}" for minor in range(6, 15))
 Content = str | bytes
 
@@ -86,6 +87,20 @@ def base_python() -> str:
     return environment.describe(sys.executable).base_executable
 
 
+@pytest.fixture(scope="session")
+def requirements_env() -> Callable[[str, Path], Path]:
+    """Give the Python of an environment with the requirements of a file, which is made once and cached."""
+    script = 'source "$1/common.sh"; base=$(require_python); requirements_env "$2" "$base" "$3"'
+
+    def make(name: str, requirements: Path) -> Path:
+        command = ["bash", "-euo", "pipefail", "-c", script, "bash", EXAMPLES, name, requirements]
+        done = subprocess.run(command, text=True, capture_output=True, check=False, timeout=1200)
+        assert done.returncode == 0, done.stderr
+        return Path(done.stdout.strip())
+
+    return make
+
+
 @pytest.fixture
 def strace() -> None:
     """Skip where system calls cannot be observed."""
@@ -111,7 +126,7 @@ def write_files(folder: Path, files: Mapping[str, Content]) -> Path:
     return folder
 
 
-def install(  # noqa: PLR0913 - what tells one distribution from another
+def install(
     site: Path,
     name: str,
     files: Mapping[str, Content],
@@ -247,7 +262,7 @@ class Build:
         )
 
     @staticmethod
-    def inventory(  # noqa: PLR0913 - each is one part of an inventory
+    def inventory(
         files: Mapping[str, str | tuple[str, int]],
         *,
         links: Mapping[str, str] | None = None,
@@ -276,7 +291,7 @@ class Build:
         )
 
     @staticmethod
-    def trace(  # noqa: PLR0913 - each is one kind of fact
+    def trace(
         files: Mapping[str, str] | Iterable[str] = (),
         modules: Iterable[tuple[object, ...]] = (),
         *,

@@ -58,7 +58,7 @@ def listing(*roots: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
-def install(  # noqa: PLR0913 - what a distribution is made of
+def install(
     site: Path,
     name: str,
     files: Mapping[str, str | bytes],
@@ -160,7 +160,7 @@ class Desk:
                 given += [option, value]
         return given
 
-    def minimize(  # noqa: PLR0913 - how a command is run
+    def minimize(
         self,
         env: Environment | None,
         *args: object,

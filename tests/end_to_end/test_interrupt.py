@@ -79,7 +79,7 @@ def started() -> Iterator[list[int]]:
             os.kill(pid, signal.SIGKILL)
 
 
-def interrupt(  # noqa: PLR0913, PLR0917 - what is run, and when it is interrupted
+def interrupt(
     desk: Desk, env: Environment, tool: tuple[str, ...], number: int, words: str, blocked: int, *args: str
 ) -> tuple[int, str, list[int]]:
     """Send signal ``number`` once the command says ``words``, or once the blocked run of the handler has begun."""
@@ -111,7 +111,7 @@ def interrupt(  # noqa: PLR0913, PLR0917 - what is run, and when it is interrupt
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["int", "term"])
 @pytest.mark.parametrize(("words", "blocked"), STAGES, ids=[words.replace(" ", "-") for words, _ in STAGES])
-def test_interrupted(  # noqa: PLR0913, PLR0917 - fixtures
+def test_interrupted(
     desk: Desk,
     slow: Environment,
     tool: tuple[str, ...],

@@ -304,7 +304,7 @@ print(json.dumps([handler.handler({"a": 1}, None), found["alpha"]]))
 
 
 @pytest.mark.parametrize("layout", ["site", "flat"])
-def test_layer_works_by_our_own_means(  # noqa: PLR0913, PLR0917 - fixtures
+def test_layer_works_by_our_own_means(
     desk: Desk,
     make_env: Callable[..., Environment],
     env: Environment,

@@ -31,6 +31,28 @@ def kit() -> ModuleType:
     return sys.modules[__name__]
 
 
+@pytest.fixture(scope="session")
+def good() -> Callable[[subprocess.CompletedProcess[str]], None]:
+    """Require of a run of the driver that its scenario went well."""
+
+    def check(done: subprocess.CompletedProcess[str]) -> None:
+        assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+
+    return check
+
+
+@pytest.fixture(
+    params=[
+        "plain", "threads", "fork_before", "fork_after", "fork_among_threads", "sigaction_before", "sigaction_after",
+        "signal_before", "signal_after", "blocked_by_thread", "blocked_by_process", "blocked_before_loading",
+        "in_handler", "on_alternate_stack", "small_stack", "again_and_again", "no_descriptors",
+    ]
+)  # fmt: skip
+def scenario(request: pytest.FixtureRequest) -> str:
+    """Give the scenarios of the driver that need nothing but a library, one after the other."""
+    return str(request.param)
+
+
 # ---- tools --------------------------------------------------------------------------------------------------------
 
 

@@ -28,6 +28,7 @@ import pytest
 from layer_minimizer.native import hotness, pagetrace
 from layer_minimizer.native.elf_image import ElfImage, Right, Tag, read_image
 
+Check = Callable[[subprocess.CompletedProcess[str]], None]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 PREFIX = "aarch64-linux-gnu-"
 SYSROOT = Path("/usr/aarch64-linux-gnu")
@@ -235,7 +236,7 @@ def accepted(kit: ModuleType, library: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_behaves_and_reads_the_same(  # noqa: PLR0913, PLR0917 - fixtures
+def test_every_layout_behaves_and_reads_the_same(
     layout: str, run: Run, survey: Path, kit: ModuleType, parts: Any, linked: Callable[..., Path], tmp_path: Path
 ) -> None:
     original = linked(*LAYOUTS[layout])
@@ -246,7 +247,7 @@ def test_every_layout_behaves_and_reads_the_same(  # noqa: PLR0913, PLR0917 - fi
     same_answers(run, survey, [tree.library for tree in trees], kit, original)
 
 
-def test_signed_return_addresses_and_branch_targets(  # noqa: PLR0913, PLR0917 - fixtures
+def test_signed_return_addresses_and_branch_targets(
     run: Run, survey: Path, kit: ModuleType, parts: Any, objects_of: Callable[[str], Any], tmp_path: Path
 ) -> None:
     """The loader asks for BTI on the hot pages, and the unwinder authenticates what it reads by cold tables."""
@@ -269,19 +270,7 @@ def test_signed_return_addresses_and_branch_targets(  # noqa: PLR0913, PLR0917 -
 # ---- whatever a program does --------------------------------------------------------------------------------------
 
 
-def good(done: subprocess.CompletedProcess[str]) -> None:
-    assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
-
-
-ALONE = [
-    "plain", "threads", "fork_before", "fork_after", "fork_among_threads", "sigaction_before", "sigaction_after",
-    "signal_before", "signal_after", "blocked_by_thread", "blocked_by_process", "blocked_before_loading", "in_handler",
-    "on_alternate_stack", "small_stack", "again_and_again", "no_descriptors",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("scenario", ALONE)
-def test_pages_come_back(scenario: str, run: Run, driver: Path, tree: Any, library: Path) -> None:
+def test_pages_come_back(scenario: str, run: Run, driver: Path, tree: Any, library: Path, good: Check) -> None:
     good(run(driver, scenario, library))  # with the original: the scenario itself is right
     good(run(driver, scenario, tree.library))
 
@@ -295,12 +284,12 @@ def test_genuine_faults_end_the_process_as_ever(
         assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGSEGV, "", "")
 
 
-def test_a_relative_path(run: Run, driver: Path, tree: Any) -> None:
+def test_a_relative_path(run: Run, driver: Path, tree: Any, good: Check) -> None:
     good(run(driver, "relative_path", "./libshapes.so", tree.library.parent))
 
 
-def test_dropped_pages(  # noqa: PLR0913, PLR0917 - fixtures
-    run: Run, driver: Path, kit: ModuleType, parts: Any, library: Path, tmp_path: Path
+def test_dropped_pages(
+    run: Run, driver: Path, kit: ModuleType, parts: Any, library: Path, tmp_path: Path, good: Check
 ) -> None:
     tree = kit.compacted(library, tmp_path / "top", parts.runtime, keep=False)
     done = run(driver, "plain", tree.library)
@@ -396,7 +385,7 @@ def large_pages(run: Run, survey: Path) -> int:
     return size
 
 
-def test_a_kernel_with_pages_of_64_kib(  # noqa: PLR0913, PLR0917 - fixtures
+def test_a_kernel_with_pages_of_64_kib(
     run: Run,
     survey: Path,
     driver: Path,
@@ -405,6 +394,7 @@ def test_a_kernel_with_pages_of_64_kib(  # noqa: PLR0913, PLR0917 - fixtures
     parts: Any,
     linked: Callable[..., Path],
     tmp_path: Path,
+    good: Check,
 ) -> None:
     original = linked()
     trees = every_choice(kit, parts, original, tmp_path)
@@ -416,7 +406,7 @@ def test_a_kernel_with_pages_of_64_kib(  # noqa: PLR0913, PLR0917 - fixtures
     assert run(driver, "null_write", trees[0].library, page_size=large_pages).returncode == -signal.SIGSEGV
 
 
-def test_pages_of_64_kib_refuse_what_is_made_for_smaller_ones(  # noqa: PLR0913, PLR0917 - fixtures
+def test_pages_of_64_kib_refuse_what_is_made_for_smaller_ones(
     run: Run, driver: Path, large_pages: int, kit: ModuleType, parts: Any, linked: Callable[..., Path], tmp_path: Path
 ) -> None:
     """The original is refused, and so is the compacted one: by the loader, with its own words."""
@@ -481,7 +471,7 @@ def marks_exactly(kit: ModuleType, library: Path, touched: frozenset[int], numbe
 
 @pytest.mark.parametrize("way", ["use", "in-child"])
 @pytest.mark.parametrize("numbers", [[], SOME, list(range(300))], ids=len)
-def test_it_marks_the_pages_of_the_functions_that_were_called(  # noqa: PLR0913, PLR0917 - fixtures
+def test_it_marks_the_pages_of_the_functions_that_were_called(
     way: str, numbers: list[int], run: Run, survey: Path, kit: ModuleType, parts: Any, library: Path, tmp_path: Path
 ) -> None:
     done, touched = traced(run, parts.tracer, library, tmp_path, survey, way, library, *numbers)
@@ -490,8 +480,8 @@ def test_it_marks_the_pages_of_the_functions_that_were_called(  # noqa: PLR0913,
 
 
 @pytest.mark.parametrize("scenario", ["threads", "sigaction_before", "signal_after", "blocked_by_process"])
-def test_it_changes_nothing_else(  # noqa: PLR0913, PLR0917 - fixtures
-    scenario: str, run: Run, driver: Path, kit: ModuleType, parts: Any, library: Path, tmp_path: Path
+def test_it_changes_nothing_else(
+    scenario: str, run: Run, driver: Path, kit: ModuleType, parts: Any, library: Path, tmp_path: Path, good: Check
 ) -> None:
     done, touched = traced(run, parts.tracer, library, tmp_path, driver, scenario, library)
     good(done)
@@ -517,7 +507,7 @@ def test_genuine_faults_end_a_traced_process_as_ever(
     assert done.stderr == ""
 
 
-def test_a_run_on_hot_pages_alone_touches_no_cold_one(  # noqa: PLR0913, PLR0917 - fixtures
+def test_a_run_on_hot_pages_alone_touches_no_cold_one(
     run: Run, survey: Path, kit: ModuleType, parts: Any, library: Path, tmp_path: Path
 ) -> None:
     _, touched = traced(run, parts.tracer, library, tmp_path, survey, "use", library, 3, 50)

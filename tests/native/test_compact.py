@@ -78,7 +78,7 @@ def test_a_library_that_patchelf_has_edited(kit: ModuleType, parts: Any, library
 
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32), share=st.floats(0, 1), run=st.integers(1, 20))
-def test_any_choice_of_hot_pages(  # noqa: PLR0913, PLR0917 - what hypothesis gives, and fixtures
+def test_any_choice_of_hot_pages(
     seed: int, share: float, run: int, kit: ModuleType, parts: Any, library: Path, tmp_path_factory: Any
 ) -> None:
     dice = random.Random(seed)

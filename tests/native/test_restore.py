@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+Check = Callable[[subprocess.CompletedProcess[str]], None]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 PLUGIN = """
 #include <signal.h>
@@ -50,19 +51,7 @@ def tree(kit: ModuleType, parts: Any, library: Path, tmp_path: Path) -> Any:
     return kit.compacted(library, tmp_path / "top", parts.runtime)
 
 
-def good(done: subprocess.CompletedProcess[str]) -> None:
-    assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
-
-
-ALONE = [
-    "plain", "threads", "fork_before", "fork_after", "fork_among_threads", "sigaction_before", "sigaction_after",
-    "signal_before", "signal_after", "blocked_by_thread", "blocked_by_process", "blocked_before_loading", "in_handler",
-    "on_alternate_stack", "small_stack", "again_and_again", "no_descriptors",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("scenario", ALONE)
-def test_pages_come_back(scenario: str, run: Run, tree: Any, library: Path) -> None:
+def test_pages_come_back(scenario: str, run: Run, tree: Any, library: Path, good: Check) -> None:
     good(run(scenario, library))  # with the original: the scenario itself is right
     good(run(scenario, tree.library))
 
@@ -70,7 +59,7 @@ def test_pages_come_back(scenario: str, run: Run, tree: Any, library: Path) -> N
 @pytest.mark.skipif(
     tuple(map(int, platform.libc_ver()[1].split("."))) < (2, 35), reason="glibc lists other namespaces from 2.35 on"
 )
-def test_pages_come_back_in_other_namespaces(run: Run, tree: Any, library: Path) -> None:
+def test_pages_come_back_in_other_namespaces(run: Run, tree: Any, library: Path, good: Check) -> None:
     good(run("other_namespaces", library))
     good(run("other_namespaces", tree.library))
 
@@ -91,14 +80,16 @@ def copies(kit: ModuleType, parts: Any, library: Path, top: Path, count: int) ->
     return made
 
 
-def test_libraries_share_one_runtime(run: Run, kit: ModuleType, parts: Any, library: Path, tmp_path: Path) -> None:
+def test_libraries_share_one_runtime(
+    run: Run, kit: ModuleType, parts: Any, library: Path, tmp_path: Path, good: Check
+) -> None:
     trees = copies(kit, parts, library, tmp_path, 4)
     assert len({tree.runtime for tree in trees}) == 1
     good(run("many_at_once", *(tree.library for tree in trees)))
 
 
 def test_two_copies_of_the_runtime_share_a_process(
-    run: Run, kit: ModuleType, parts: Any, library: Path, tmp_path: Path
+    run: Run, kit: ModuleType, parts: Any, library: Path, tmp_path: Path, good: Check
 ) -> None:
     trees = [kit.compacted(library, tmp_path / name, parts.runtime) for name in "abc"]
     good(run("many_at_once", *(tree.library for tree in trees)))
@@ -146,23 +137,25 @@ def plugin(kit: ModuleType, tmp_path: Path) -> Path:
     return kit.build("gcc", tmp_path / "plugin.so", "-shared", "-fPIC", tmp_path / "plugin.c")
 
 
-def test_a_library_that_is_loaded_again_does_not_get_past_the_runtime(run: Run, tree: Any, plugin: Path) -> None:
+def test_a_library_that_is_loaded_again_does_not_get_past_the_runtime(
+    run: Run, tree: Any, plugin: Path, good: Check
+) -> None:
     good(run("plugin_again", tree.library, plugin))
 
 
-def test_other_threads_load_and_unload(run: Run, tree: Any, plugin: Path) -> None:
+def test_other_threads_load_and_unload(run: Run, tree: Any, plugin: Path, good: Check) -> None:
     good(run("unloading_elsewhere", tree.library, plugin))
 
 
 # ---- places -------------------------------------------------------------------------------------------------------
 
 
-def test_a_relative_path_and_another_folder_afterwards(run: Run, tree: Any) -> None:
+def test_a_relative_path_and_another_folder_afterwards(run: Run, tree: Any, good: Check) -> None:
     good(run("relative_path", "./libshapes.so", tree.library.parent))
     good(run("relative_path", "package/libshapes.so", tree.library.parent.parent))
 
 
-def test_a_plain_name_from_the_search_path(run: Run, tree: Any) -> None:
+def test_a_plain_name_from_the_search_path(run: Run, tree: Any, good: Check) -> None:
     good(run("plain", "libshapes.so", LD_LIBRARY_PATH=str(tree.library.parent)))
 
 
@@ -179,14 +172,14 @@ def test_a_program_that_is_linked_against_the_library(
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_moved_tree_and_a_read_only_one(run: Run, tree: Any, tmp_path: Path) -> None:
+def test_a_moved_tree_and_a_read_only_one(run: Run, tree: Any, tmp_path: Path, good: Check) -> None:
     moved = Path(shutil.move(tree.library.parents[1], tmp_path / "with spaces" / "and ünïcode"))
     for path in (moved, *moved.rglob("*")):
         path.chmod(0o555)
     good(run("plain", moved / "package" / "libshapes.so"))
 
 
-def test_the_log_names_what_was_put_back(run: Run, tree: Any, tmp_path: Path) -> None:
+def test_the_log_names_what_was_put_back(run: Run, tree: Any, tmp_path: Path, good: Check) -> None:
     log = tmp_path / "log"
     good(run("plain", tree.library, LAYER_MINIMIZER_LOG=str(log)))
     lines = log.read_text().splitlines()
@@ -228,7 +221,7 @@ def test_a_store_of_the_same_size_and_other_bytes(run: Run, tree: Any) -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_flipped_bit_in_the_store(seed: int, run: Run, tree: Any) -> None:
+def test_a_flipped_bit_in_the_store(seed: int, run: Run, tree: Any, good: Check) -> None:
     dice = random.Random(seed)
     data = bytearray(tree.store.read_bytes())
     data[dice.randrange(len(data) - 8)] ^= 1 << dice.randrange(8)
@@ -258,7 +251,7 @@ def test_a_flipped_byte_anywhere_in_the_index(part: int, run: Run, tree: Any) ->
         ends_with_one_line(run("plain", tree.library), "its index is damaged", str(tree.library))
 
 
-def test_dropped_pages(run: Run, kit: ModuleType, parts: Any, library: Path, tmp_path: Path) -> None:
+def test_dropped_pages(run: Run, kit: ModuleType, parts: Any, library: Path, tmp_path: Path, good: Check) -> None:
     tree = kit.compacted(library, tmp_path / "top", parts.runtime, keep=False)
     assert not tree.store.exists()
     ends_with_one_line(run("plain", tree.library), "trace this use")

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,12 +22,6 @@ opencv-python-headless==4.14.0.94
 packaging==26.3
 protobuf==7.36.2
 typing_extensions==4.16.0
-"""
-MAKE_ENVIRONMENT = """
-set -euo pipefail
-source "$1/common.sh"
-base=$(require_python)
-requirements_env vision "$base" "$2"
 """
 MAKE_TASK = """
 import base64, json, sys
@@ -70,7 +65,9 @@ ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
-def stack(kit: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def stack(
+    kit: ModuleType, requirements_env: Callable[[str, Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Any:
     """An environment with these packages and its layer, compacted for one small workload."""
     folder = tmp_path_factory.mktemp("vision")
     (folder / "requirements.txt").write_text(REQUIREMENTS.lstrip())
@@ -82,20 +79,9 @@ def stack(kit: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
 
-    requirements = folder / "requirements.txt"
-    python = Path(done("bash", "-c", MAKE_ENVIRONMENT, "bash", kit.ROOT / "examples", requirements).strip())
+    python = requirements_env("vision", folder / "requirements.txt")
     done(python, "-I", "-B", "-c", MAKE_TASK, folder)
-    minimize = [
-        Path(sys.executable).with_name("minimize"),
-        "-q",
-        "--json",
-        "--native",
-        "on",
-        "--cold",
-        "keep",
-        "--effort",
-        "0",
-    ]
+    minimize = [Path(sys.executable).with_name("minimize"), "-q", "--json", "--effort", "0"]
     task = ["--entry", folder / "task/handler.py", "--model", folder / "model.onnx", "--event", folder / "event.json"]
     layer = folder / "layer.zip"
     report = json.loads(done(*minimize, *task, "--python", python, "--max-size", "400MB", "--output", layer))

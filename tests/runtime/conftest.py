@@ -54,7 +54,7 @@ class ColdLayer:
 def layer_of(tmp_path: Path, write: Callable[..., Path]) -> Callable[..., ColdLayer]:
     """Make a layer: ``layer_of(python, hot={path: content}, cold={path: content})``."""
 
-    def make(  # noqa: PLR0913 - what tells one layer from another
+    def make(
         python: str,
         cold: Mapping[str, Content],
         hot: Mapping[str, Content] | None = None,

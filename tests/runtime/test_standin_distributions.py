@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,6 @@ import pytest
 from .standing_in import Modules
 
 pytestmark = pytest.mark.example
-ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = """
 jinja2==3.1.4
 lxml==5.3.0
@@ -25,12 +24,6 @@ rich==13.9.4
 scikit-learn==1.5.2
 scipy==1.14.1
 sympy==1.13.3
-"""
-MAKE_ENVIRONMENT = """
-set -euo pipefail
-source "$1/common.sh"
-base=$(require_python)
-requirements_env standins "$base" "$2"
 """
 
 
@@ -308,14 +301,11 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def python(requirements_env: Callable[[str, Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with all of them."""
     requirements = tmp_path_factory.mktemp("standins") / "requirements.txt"
     requirements.write_text(REQUIREMENTS.lstrip())
-    command = ["bash", "-c", MAKE_ENVIRONMENT, "bash", str(ROOT / "examples"), str(requirements)]
-    ended = subprocess.run(command, text=True, capture_output=True, check=False, timeout=900)
-    assert ended.returncode == 0, ended.stderr
-    return Path(ended.stdout.strip())
+    return requirements_env("standins", requirements)
 
 
 @pytest.mark.parametrize("name", CASES)

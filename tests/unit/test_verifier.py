@@ -50,7 +50,7 @@ class Case:
 
 @pytest.fixture
 def case(trace_run: Callable[..., Any], tmp_path: Path) -> Callable[..., Case]:
-    def make(  # noqa: PLR0913 - what a run is judged by
+    def make(
         env: Any,
         files: Mapping[str, str],
         *,
