@@ -37,6 +37,11 @@ def ask(question, *args):
         _busy.discard(me)
 
 
+# Where this runtime lies, and where it was compiled to lie: bytecode without a source keeps the names that it got then.
+_HERE = os.path.realpath(os.path.dirname(os.path.dirname(__file__)))
+_MEANT = os.path.dirname(os.path.dirname(ask.__code__.co_filename))
+
+
 class Layer(object):
     """One site folder with a cold store."""
 
@@ -45,6 +50,8 @@ class Layer(object):
         real = os.path.realpath(root)
         # The names that the folder is known by, its real one last.
         self.tops = (root,) if real == root else (root, real)
+        # Code names its sources below this folder.
+        self._named = _MEANT + "/" if real == _HERE and real != _MEANT else None
         self._store = None
 
     @property
@@ -64,6 +71,8 @@ class Layer(object):
                     return ""
                 if path[len(top)] == "/":
                     return path[len(top) + 1 :].rstrip("/")
+        if self._named is not None and path.startswith(self._named) and path.endswith(".py"):
+            return path[len(self._named) :]
         return None
 
 
@@ -181,7 +190,11 @@ class ColdFileFinder(FileFinder):
         if spec is None or spec.loader is None:
             cold = COLD.spec_in(fullname, self.path)
             if cold is not None and (spec is None or cold.loader is not None):
-                return cold
+                spec = cold
+        standin = sys.modules.get(__package__ + ".standin")
+        # Another thread may be importing it.
+        if spec is not None and spec.loader is not None and hasattr(standin, "find_below"):
+            return standin.find_below(fullname) or spec
         return spec
 
 

@@ -1,5 +1,7 @@
 """Loads what lies in a cold store as if it lay where it came from. Imported once a store may have a module."""
 
+import sys
+
 # importlib.util gives the same function, and imports a lot for it.
 from _frozen_importlib_external import spec_from_file_location
 from importlib.machinery import (
@@ -33,7 +35,7 @@ def refuse_dropped(name, store, frame):
     raise ModuleNotFoundError(
         "No module named %r: it belongs to %s, which was left out of the layer %s because no traced event used it; "
         "build the layer with an event that does, or with --keep %s"
-        % (name, distribution, store.header["layer"], distribution),
+        % (name, distribution, store.header["layer"], name),
         name=name,
     )
 
@@ -85,6 +87,20 @@ class _Cold(object):
         code = super().get_code(fullname)
         note("restored module " + self.name)
         return code
+
+    def exec_module(self, module):
+        """Run the module's code, after that of sleeping modules where it relies on it."""
+        standin = sys.modules.get(__package__ + ".standin")
+        if not hasattr(standin, "in_order"):
+            super().exec_module(module)
+            return
+
+        def load():
+            # What was woken since may have imported it.
+            if sys.modules.setdefault(self.name, module) is module:
+                super(_Cold, self).exec_module(module)
+
+        standin.in_order(self.name, load)
 
 
 class ColdSourceLoader(_Cold, SourceFileLoader):

@@ -40,11 +40,18 @@ _READS = frozenset(opmap[name] for name in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_
 _STAR = (opmap["IMPORT_STAR"],) if "IMPORT_STAR" in opmap else (opmap["CALL_INTRINSIC_1"], 2)
 _NOTHING = object()
 _states = {}  # of the stand-ins that have not been woken, by id
+_planned = set()  # the names of all modules that are not imported otherwise than as stand-ins
+_loading = set()  # the threads that load a real module
 _awake = set()
 _awake_groups = set()
 _shared = {}  # placeholders that have not been replaced, by module and qualified name
 _replaced = []  # and those that have been: what refers to them weakly has to go on
 _report = [lambda text: None]
+
+
+def plan(names):
+    """Let :func:`find_below` know the modules that a layer has stand-ins for."""
+    _planned.update(names)
 
 
 def report_to(note):
@@ -189,9 +196,9 @@ def wake(name, touched):
 def _caller():
     """Give file and line of the code that touched a stand-in."""
     frame = sys._getframe(2)
-    own = _caller.__code__.co_filename
+    own = os.path.dirname(_caller.__code__.co_filename)
     while frame is not None and (
-        frame.f_code.co_filename == own or frame.f_code.co_filename.startswith("<frozen importlib")
+        os.path.dirname(frame.f_code.co_filename) == own or frame.f_code.co_filename.startswith("<frozen importlib")
     ):
         frame = frame.f_back
     return "%s:%d" % (frame.f_code.co_filename, frame.f_lineno) if frame is not None else "the interpreter"
@@ -219,10 +226,52 @@ def _wake(module, touched):
         return module  # as far as it has come: an import statement does the same
     try:
         if id(module) in _states and state.waking is None:
-            return _become_real(state, touched, caller)
+
+            def load():
+                # What has woken in the meantime may have woken it.
+                return _become_real(state, touched, caller) if id(module) in _states else module
+
+            return in_order(state.name, load)
     finally:
         lock.__exit__(None, None, None)
     return module
+
+
+def in_order(name, load):
+    """Load a module with ``load()``, and again with more of its distribution awake if that fails.
+
+    Where modules import each other in a circle, it matters which of them came first: those that were imported have.
+    """
+    me = get_ident()
+    if me in _loading:
+        return load()  # what it is loaded for is loaded again
+    _loading.add(me)
+    try:
+        try:
+            return load()
+        except (ImportError, AttributeError) as exc:
+            beside = _asleep_beside(name, exc.__traceback__)
+            if isinstance(exc, ModuleNotFoundError) or not beside:
+                raise
+        if type(sys.modules.get(name)) is not StandIn:
+            sys.modules.pop(name, None)  # as an import that fails does: it is half loaded
+        for state in beside:
+            try:
+                _wake(state.module, "what %s relies on" % name)
+            except (ImportError, AttributeError):
+                pass  # told to those who need that one
+        return load()
+    finally:
+        _loading.discard(me)
+
+
+def _asleep_beside(name, traceback):
+    """Give the stand-ins in the distributions that an error came through, in the order in which they were imported."""
+    tops = set()
+    while traceback is not None:
+        tops.add(str(traceback.tb_frame.f_globals.get("__name__")).partition(".")[0])
+        traceback = traceback.tb_next
+    return [state for state in list(_states.values()) if state.name.partition(".")[0] in tops and state.name != name]
 
 
 def _become_real(state, touched, caller):
@@ -357,18 +406,54 @@ class _Last(object):
         if above not in _awake if state is None else state.waking is not None:
             return None
         try:
-            _without_lock(_wake, package, name)
+            return _find_below(package, state, name, target)
         except ModuleNotFoundError:
-            if sys._getframe(2).f_code.co_name == "_find_and_load_unlocked":
+            if _is_being_imported(sys._getframe(1)):
                 raise
-            return None  # a question, not an import
-        if name in sys.modules:
-            return ModuleSpec(name, _There(sys.modules[name]))
-        path = getattr(package, "__path__", None)
-        return None if state is None or path is None else importlib._bootstrap._find_spec(name, path, target)
+            return None
 
 
 _LAST = _Last()
+
+
+def find_below(name):
+    """Find a real module in a package that may be asleep: that wakes, since a package's code runs before its modules'.
+
+    None where there is nothing to be woken.
+    """
+    package = sys.modules.get(name.rpartition(".")[0])
+    state = _states.get(id(package))
+    return None if name in _planned or state is None or state.waking is not None else _find_below(package, state, name)
+
+
+def _find_below(package, state, name, target=None):
+    _without_lock(_wake, package, name)
+    if name in sys.modules:
+        return _spec_of_loaded(name, sys.modules[name], sys._getframe(1))
+    path = getattr(package, "__path__", None)
+    return None if state is None or path is None else importlib._bootstrap._find_spec(name, path, target)
+
+
+def _is_being_imported(frame):
+    """Say whether finders are asked for the sake of an import: importlib.util.find_spec asks, too."""
+    while frame.f_code.co_name != "_find_spec" and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_back is not None and frame.f_back.f_code.co_name == "_find_and_load_unlocked"
+
+
+def _spec_of_loaded(name, module, frame):
+    """Give a spec that leads to a module which was loaded while it was looked for.
+
+    The import system would take the module's own, and so load it again: it hides until then.
+    """
+    own = _namespace(module) if issubclass(type(module), types.ModuleType) else {}
+    spec = own.get("__spec__")
+    if spec is None:
+        return ModuleSpec(name, _There(module))
+    if not _is_being_imported(frame):
+        return spec
+    own["__spec__"] = None
+    return ModuleSpec(name, _There(module, spec))
 
 
 def _without_lock(call, *args):
@@ -388,14 +473,17 @@ def _without_lock(call, *args):
 class _There(object):
     """Loads a module that another one has put into sys.modules."""
 
-    def __init__(self, module):
+    def __init__(self, module, spec=None):
         self._module = module
+        self._spec = spec
 
     def create_module(self, spec):
         return None
 
     def exec_module(self, module):
         sys.modules[module.__name__] = self._module
+        if self._spec is not None:
+            _namespace(self._module)["__spec__"] = self._spec
 
 
 # ---- what is handed out -------------------------------------------------------------------------------------------

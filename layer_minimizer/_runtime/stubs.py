@@ -15,11 +15,18 @@ def stand_in(name, last):
     root = module.__file__[: -len(last) - 1]
     if root not in _tables:
         start(root)
-        standin.report_to(note)
+        standin.report_to(_tell)
         with open(os.path.join(root, "_layer_minimizer", "stand_ins.json"), "rb") as source:
             _tables[root] = json.loads(source.read().decode("utf-8"))
+        standin.plan(_tables[root]["modules"])
     known = _tables[root]
     standin.stand_in(module, known["modules"][name], lambda: _real(name, last, root, known))
+
+
+def _tell(text):
+    """Pass on which modules wake; that others are stood in for is as it should be."""
+    if text.startswith("woke "):
+        note(text)
 
 
 def _real(name, last, root, known):

@@ -70,10 +70,14 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class PackedChunk:
-    """A chunk's bytes in the store, and the CRC-32 of its pages."""
+    """A chunk's bytes in the store, and the CRC-32 of its pages.
+
+    ``code`` says that they went through the filter for x86 machine code before they were compressed.
+    """
 
     data: bytes
     checksum: int
+    code: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +292,7 @@ def _index(parts: Split, name: str, store: str, packed: Sequence[PackedChunk]) -
     number = offset = 0
     for which, (chunk, stored) in enumerate(zip(parts.chunks, packed, strict=True)):
         length = len(stored.data)
-        chunks += _CHUNK.pack(offset, length, chunk.pages, stored.checksum, number, len(chunk.runs), 0)
+        chunks += _CHUNK.pack(offset, length, chunk.pages, stored.checksum, number, len(chunk.runs), stored.code)
         offset += length
         within = 0
         for run in chunk.runs:

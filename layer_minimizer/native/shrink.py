@@ -119,7 +119,9 @@ class Shrinker:
             for offer in self._offers[path]:
                 if offer.chunk not in chunks:
                     raw = zlib.crc32(parts.raw(parts.chunks[offer.chunk]))
-                    packed[offer.chunk] = compact.PackedChunk(stored[at : at + offer.size], raw)
+                    packed[offer.chunk] = compact.PackedChunk(
+                        stored[at : at + offer.size], raw, coldstore.is_code(parts, parts.chunks[offer.chunk])
+                    )
                 at += offer.size
             self._write(path, parts, packed)
 

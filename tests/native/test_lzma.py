@@ -2,6 +2,7 @@
 
 import ctypes
 import lzma
+import os
 import random
 import struct
 import subprocess
@@ -17,9 +18,13 @@ from layer_minimizer.native import coldstore
 
 LIBRARY = """
 #include "lzma.h"
+#include "x86code.h"
 static uint16_t probabilities[LZMA_PROBS];
 int decode(const uint8_t *in, size_t in_size, uint8_t *out, size_t out_size) {
     return lzma_decode(in, in_size, out, out_size, probabilities);
+}
+void relative(uint8_t *code, size_t size) {
+    x86_relative(code, size);
 }
 """
 # Reads (size of input, size of output, input) until the end; each buffer has exactly the size that it must have.
@@ -44,18 +49,34 @@ Decode = Callable[[bytes, int], bytes | None]
 
 
 @pytest.fixture(scope="module")
-def decode(kit: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Decode:
+def decoders(kit: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     folder = tmp_path_factory.mktemp("lzma")
     (folder / "decode.c").write_text(LIBRARY)
     flags = ["-O2", "-shared", "-fPIC", f"-I{kit.SOURCES}"]
     library = ctypes.CDLL(str(kit.build("gcc", folder / "decode.so", *flags, folder / "decode.c")))
     library.decode.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t]
+    library.relative.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    library.relative.restype = None
+    return library
 
+
+@pytest.fixture(scope="module")
+def decode(decoders: ctypes.CDLL) -> Decode:
     def decode(packed: bytes, size: int) -> bytes | None:
         out = ctypes.create_string_buffer(size + 1)
-        return None if library.decode(packed, len(packed), out, size) else out.raw[:size]
+        return None if decoders.decode(packed, len(packed), out, size) else out.raw[:size]
 
     return decode
+
+
+@pytest.fixture(scope="module")
+def relative(decoders: ctypes.CDLL) -> Callable[[bytes], bytes]:
+    def relative(code: bytes) -> bytes:
+        buffer = ctypes.create_string_buffer(code, len(code) + 1)
+        decoders.relative(buffer, len(code))
+        return buffer.raw[: len(code)]
+
+    return relative
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +131,34 @@ data_strategy = st.one_of(
 @example(data=structured(2, 1_500_000))
 def test_what_python_encodes_is_decoded(data: bytes, decode: Decode) -> None:
     assert decode(encode(data), len(data)) == data
+
+
+def filtered(code: bytes) -> bytes:
+    """Give what the encoder's filter for x86 machine code makes of bytes."""
+    packed = lzma.compress(code, format=lzma.FORMAT_RAW, filters=coldstore._CODE_FILTERS)
+    return lzma.decompress(packed, format=lzma.FORMAT_RAW, filters=coldstore._FILTERS)
+
+
+# Mostly opcodes and the bytes by which an offset is judged, so that offsets overlap.
+alike_code = st.lists(st.sampled_from([0xE8, 0xE9, 0x00, 0xFF, 0x01, 0x7F, 0x80, 0xFE]), max_size=80).map(bytes)
+
+
+@settings(max_examples=3000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(code=st.one_of(alike_code, st.builds(bytes.__add__, st.binary(max_size=600).map(lambda b: b * 9), alike_code)))
+def test_what_the_filter_for_machine_code_does_is_undone(code: bytes, relative: Callable[[bytes], bytes]) -> None:
+    assert relative(filtered(code)) == code
+
+
+def test_machine_code_of_a_real_program_comes_back(relative: Callable[[bytes], bytes]) -> None:
+    code = Path(os.path.realpath("/bin/bash")).read_bytes()[: 1 << 20]
+    assert filtered(code) != code
+    assert relative(filtered(code)) == code
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@given(code=alike_code)
+def test_the_filter_ends_on_bytes_that_no_encoder_has_made(code: bytes, relative: Callable[[bytes], bytes]) -> None:
+    assert len(relative(code)) == len(code)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

@@ -51,7 +51,7 @@ class Modules:
     """Modules in a folder, and an interpreter that runs programs on them or on their stand-ins.
 
     ``way`` is "trial" (everything is installed, a finder gives stand-ins) or "layer" (stubs lie in a layer, the real
-    modules in its cold store).
+    modules in its cold store). ``real`` modules are cold, and never stood in for.
     """
 
     python: str
@@ -59,6 +59,7 @@ class Modules:
     scratch: Path
     way: str = "trial"
     kept: bool = True
+    real: tuple[str, ...] = ()
     timeout: float = 60
     environment: Mapping[str, str] = field(default_factory=dict)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -72,6 +73,8 @@ class Modules:
         """
         tables = json.loads(self._drive(self.site, describe=list(names), program=program))
         for name, table in tables.items():
+            if name in self.real:
+                continue
             known = {"group": (groups or {}).get(name, name.partition(".")[0]), "also": also.get(name, [])}
             self.tables[name] = {**table, **known}
         if self.way == "layer":
@@ -147,7 +150,9 @@ class Modules:
             relative = str(path.relative_to(self.site))
             last = f"{relative.partition('.')[0]}.pyc"
             name = last[: -len(".pyc")].replace("/", ".").replace(".__init__", "")
-            if name in self.tables:
+            if name in self.real:
+                cold.append(ColdFile(relative, path))
+            elif name in self.tables:
                 cold.append(ColdFile(relative, path))
                 (top / last).parent.mkdir(parents=True, exist_ok=True)
                 stubs.append(str(top / last))

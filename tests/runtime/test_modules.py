@@ -204,6 +204,36 @@ def test_bytecode_without_source(layer_of: Callable[..., ColdLayer], cpython: st
     layer.run("import compiled; assert compiled.value == 3 and compiled.__file__ == R + '/compiled.pyc'")
 
 
+COMPILE_ALL = """
+import os, py_compile, sys
+for folder in ("", "_layer_minimizer"):
+    for name in os.listdir(os.path.join(sys.argv[1], folder)):
+        source = os.path.join(sys.argv[1], folder, name)
+        if name.endswith(".py"):
+            py_compile.compile(source, source + "c", os.path.join(sys.argv[2], folder, name), doraise=True)
+            os.remove(source)
+"""
+
+
+def test_bytecode_finds_its_source_wherever_the_layer_lies(layer_of: Callable[..., ColdLayer], cpython: str) -> None:
+    source = "def fail():\n    raise ValueError('told')\n"
+    layer = layer_of(cpython, {"hot.py": source, "data.txt": "text"}, {"hot.py": source})
+    subprocess.run([cpython, "-I", "-c", COMPILE_ALL, str(layer.root), "/meant/site"], check=True)
+    layer.run(
+        """
+        import inspect, traceback, hot
+        assert hot.__file__ == R + "/hot.pyc", hot.__file__
+        assert hot.fail.__code__.co_filename == "/meant/site/hot.py"
+        assert inspect.getsource(hot.fail).startswith("def fail()")
+        try:
+            hot.fail()
+        except ValueError:
+            assert "raise ValueError('told')" in traceback.format_exc()
+        assert not any(map(os.path.exists, ("/meant", "/meant/site", "/meant/site/data.txt", "/meant/site/other.py")))
+        """
+    )
+
+
 def test_zlib_serves_a_python_without_lzma(layer_of: Callable[..., ColdLayer], cpython: str) -> None:
     noise = bytes(range(256)) * 8000
     layer = layer_of(cpython, {"a.py": "x = 1\n" * 1000, "a.bin": noise}, compression="zlib")

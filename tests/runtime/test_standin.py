@@ -75,9 +75,16 @@ def stand(
     """Make modules: ``stand({path: source}, names to describe)``."""
     version, way = request.param
 
-    def make(files: Mapping[str, str], names: tuple[str, ...], *, kept: bool = True, **more: object) -> Modules:
+    def make(
+        files: Mapping[str, str],
+        names: tuple[str, ...],
+        *,
+        kept: bool = True,
+        real: tuple[str, ...] = (),
+        **more: object,
+    ) -> Modules:
         site = write(tmp_path / "site", {path: textwrap.dedent(source) for path, source in files.items()})
-        modules = Modules(python_of(version), site, tmp_path / "scratch", way, kept)
+        modules = Modules(python_of(version), site, tmp_path / "scratch", way, kept, real)
         return modules.describe(names, **more)  # type: ignore[arg-type]
 
     return make
@@ -976,6 +983,48 @@ def test_circular_imports(stand: Make) -> None:
         "from ring import b, a\nfrom ring.b import ask\nprint(ask(), a.twice is b.twice)\n",
     ):
         modules.honest(program)
+
+
+def test_a_package_is_real_before_a_real_module_in_it(stand: Make) -> None:
+    files = {
+        "ring/__init__.py": "from . import user\n",
+        "ring/user.py": "from .errors import Trouble\n",
+        "ring/errors.py": "from . import user\nclass Trouble(Exception): pass\n",
+        "ring/deep/__init__.py": "from ..errors import Trouble\n",
+        "ring/deep/leaf.py": "from . import Trouble\nname = Trouble.__name__\n",
+    }
+    modules = stand(files, ("ring", "ring.deep.leaf"), real=("ring.errors", "ring.deep", "ring.deep.leaf"))
+    if modules.way == "trial":
+        return
+    for program in (
+        "import ring\nfrom ring.errors import Trouble\nprint(Trouble is ring.user.Trouble)\n",
+        "import ring.deep.leaf as leaf\nprint(leaf.name, leaf.__spec__.name, leaf.__name__)\n",
+        "from importlib.util import find_spec\nprint(find_spec('ring.errors').name, find_spec('ring.nothing'))\n",
+        "import ring.errors, importlib\nprint(importlib.reload(ring.errors) is ring.errors, ring.errors.__name__)\n",
+    ):
+        assert "ring" in modules.honest(program)
+
+
+def test_modules_in_a_circle_keep_the_order_of_their_imports(stand: Make) -> None:
+    files = {
+        "knot/__init__.py": "from . import early, user\n",
+        "knot/early.py": "from . import prims\ndef reader(): return prims.Reader\n",
+        "knot/user.py": "from . import store\ndef reader(): return store.Reader\n",
+        "knot/prims.py": "from .store import Reader\n",  # fails where the store comes first
+        "knot/store.py": "from . import prims\nclass Reader: pass\n",
+        "knot/wrong.py": "from .store import nothing\n",
+    }
+    groups = {"knot.early": "knot.early", "knot.user": "knot.user"}
+    real = ("knot", "knot.prims", "knot.store", "knot.wrong")
+    modules = stand(files, ("knot",), real=real, groups=groups)
+    if modules.way == "trial":
+        return
+    for program in (
+        "import knot.store\nprint(knot.early.reader() is knot.store.Reader is knot.prims.Reader)\n",
+        "from knot.user import reader\nimport knot.store\nprint(reader() is knot.store.Reader)\n",
+        "try:\n    import knot.wrong\nexcept ImportError as exc:\n    print(exc.name, exc.msg.partition('(')[0])\n",
+    ):
+        assert "knot.early" in modules.honest(program)
 
 
 def test_modules_that_take_their_own_place(stand: Make) -> None:

@@ -1,7 +1,5 @@
 """Ten widely used distributions: imported and unused they sleep, and used after all they do what they always do."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -42,7 +42,7 @@ struct ColdChunk {
     uint32_t pages;
     uint32_t checksum; /* CRC-32 of the pages */
     uint32_t first_run, runs;
-    uint32_t unused;
+    uint32_t code; /* 1: what was compressed went through the filter for x86 machine code; see x86code.h */
 };
 
 /* Zero when the library is loaded. Its alignment is that of the dynamic section. */

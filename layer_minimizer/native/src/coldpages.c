@@ -15,6 +15,7 @@
 #include "coldindex.h"
 #include "faults.h"
 #include "lzma.h"
+#include "x86code.h"
 
 /* LAYER_MINIMIZER_LOG: where a line goes for every chunk that is put back. A value with a slash is a file's path, any
  * other asks for standard error. */
@@ -243,6 +244,8 @@ static const char *restore(const Library *library, uint32_t number) {
             __builtin_memcpy(fresh, packed, size);
         else if (lzma_decode(packed, chunk->packed, fresh, size, probabilities))
             problem = "its cold store is damaged";
+        else if (chunk->code)
+            x86_relative(fresh, size);
         if (!problem && checksum(fresh, size) != chunk->checksum) problem = "its cold store is damaged";
     }
     if (problem) {

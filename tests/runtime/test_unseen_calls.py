@@ -1,0 +1,143 @@
+"""Calls that the example's events never made: on the layer alone they do what they do in the full environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from layer_minimizer import environment, runners
+
+pytestmark = pytest.mark.example
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples/fastai_vision"
+DRIVER = Path(__file__).with_name("unseen_calls.py")
+# Calls that need a distribution which no event imports, by the first that they miss.
+LEFT_OUT = {
+    "dropped_distribution": "spacy",
+    "jinja_and_yaml": "jinja2",
+    "networkx_paths": "networkx",
+    "torch_compile_eagerly": "filelock",
+    "torch_compile_without_a_compiler": "filelock",
+    "torch_dynamo_explains": "filelock",
+    "torch_export": "filelock",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """An interpreter that has the example's packages, or the layer's and no others."""
+
+    python: Path
+    isolation: runners.Isolation | None = None
+
+    def calls(self, folder: Path, *which: str) -> dict[str, str]:
+        """Make calls; give what each of them came to."""
+        for name in ("home", "temp", "work"):
+            (folder / name).mkdir(parents=True)
+        variables = {
+            # As in Lambda there is no compiler.
+            "PATH": "/nonexistent",
+            "HOME": str(folder / "home"),
+            "TMPDIR": str(folder / "temp"),
+            "MPLBACKEND": "agg",
+            "MODEL_PATH": str(EXAMPLE / "out/export.pkl"),
+            "OMP_NUM_THREADS": "1",
+            "LAYER_MINIMIZER_LOG": str(folder / "log"),
+        }
+        command = [self.python, "-I", "-B", DRIVER, EXAMPLE / "out/task", folder / "lines", *which]
+        ended = runners.run(
+            list(map(str, command)),
+            variables,
+            folder / "work",
+            timeout=1800,
+            output=folder / "said",
+            isolation=self.isolation,
+        )
+        assert ended.returncode == 0, (folder / "said").read_text()[-3000:]
+        return dict(line.split("\t", 1) for line in (folder / "lines").read_text().splitlines())
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Make the layer that holds torch, too; give the example's Python and the layer."""
+    layer = tmp_path_factory.mktemp("unseen") / "layer.zip"
+    done = subprocess.run(
+        [EXAMPLE / "run.sh", "--max-size", "262144000", "--output", layer],
+        env={**os.environ, "MINIMIZE": str(Path(sys.executable).with_name("minimize"))},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    line = next(line for line in done.stderr.splitlines() if " the environment " in line)
+    return Path(line.split(" the environment ")[1]) / "bin/python", layer
+
+
+@pytest.fixture(scope="module")
+def alone(full: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Give a virtual environment whose site-packages is the layer, and that cannot see the example's own."""
+    python, layer = full
+    described = environment.describe(str(python))
+    top = tmp_path_factory.mktemp("alone")
+    with zipfile.ZipFile(layer) as archive:
+        archive.extractall(top / "opt")
+    (top / "env/bin").mkdir(parents=True)
+    (top / "env/lib" / described.folder).mkdir(parents=True)
+    site = top / "env/lib" / described.folder / "site-packages"
+    site.symlink_to(top / "opt/python/lib" / described.folder / "site-packages")
+    base = Path(described.base_executable)
+    (top / "env/pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
+    (top / "env/bin/python").symlink_to(base)
+    isolation = runners.Isolation(hide=described.site_dirs, read_only=(str(top / "opt"),))
+    return Place(top / "env/bin/python", isolation if runners.can_isolate() else None)
+
+
+@pytest.fixture(scope="module")
+def expected(full: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return Place(full[0]).calls(tmp_path_factory.mktemp("expected") / "run")
+
+
+@pytest.mark.parametrize("step", [1, -1], ids=["forwards", "backwards"])
+def test_calls_give_the_originals_results_and_errors(
+    step: int, alone: Place, expected: dict[str, str], tmp_path: Path
+) -> None:
+    names = [name for name in expected if name not in LEFT_OUT][::step]
+    assert len(names) > 100
+    assert alone.calls(tmp_path / "run", *names) == {name: expected[name] for name in names}
+    log = (tmp_path / "run/log").read_text()
+    for kind in ("restored module ", "restored file ", "woke "):
+        assert log.count(f"\n{kind}") > 20, kind
+
+
+@pytest.mark.parametrize("call", LEFT_OUT)
+def test_what_was_left_out_is_named(call: str, alone: Place, tmp_path: Path) -> None:
+    found, name = alone.calls(tmp_path / "run", call)[call], LEFT_OUT[call]
+    assert f"No module named '{name}': it belongs to {name}, which was left out of the layer" in found
+    assert f"--keep {name}" in found
+
+
+# Each in a process of its own: what another call has loaded cannot help it.
+@pytest.mark.parametrize(
+    "call",
+    [
+        "interpretation_of_a_classifier",
+        "matplotlib_draws",
+        "metrics_of_scikit_learn",
+        "learner_fits_one_cycle",
+        "tabular_learner_fits",
+        "torch_distributions",
+        "torch_generator",
+        "torch_jit_script",
+        "torch_loader_with_a_worker",
+        "torch_on_the_meta_device",
+        "torch_optimizers",
+        "torchvision_transforms",
+    ],
+)
+def test_one_call_alone(call: str, alone: Place, expected: dict[str, str], tmp_path: Path) -> None:
+    assert alone.calls(tmp_path / "run", call)[call] == expected[call]
