@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer import coldfiles, elf, modules, packager, stubs
+from layer_minimizer import coldfiles, elf, lambda_rules, modules, packager, stubs
 from layer_minimizer.model import Reason, Use, Verdict
 from layer_minimizer.native import parts
 from layer_minimizer.native.shrink import Cold, Offer, Shrinker
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from layer_minimizer.case import Case
-    from layer_minimizer.model import Decision, KeepPlan, LayerArchive, TracedStandIn
+    from layer_minimizer.model import Bundled, Decision, KeepPlan, LayerArchive, TracedStandIn
 
 # How likely it is that another input needs what only stands in, and what lies beside nothing that is used.
 _STOOD_IN, _ALONE = 0.5, 0.001
@@ -47,7 +47,8 @@ class Builder:
     ``sources`` says that all modules keep their source beside their bytecode. ``documented`` are the top-level packages
     whose bytecode has docstrings, None for all. ``texts`` are modules that keep their source although the trace saw
     nobody read it, ``given_up`` cold files that the budget has no room for. ``shipped`` are the bytes that each
-    installed file has in the last layer.
+    installed file has in the last layer. ``bundled`` are the libraries of this machine in it, ``warnings`` what may
+    fail in the runtime.
     """
 
     case: Case
@@ -58,6 +59,8 @@ class Builder:
     texts: set[str] = field(default_factory=set)
     given_up: set[str] = field(default_factory=set)
     shipped: dict[str, int] = field(default_factory=dict)
+    bundled: tuple[Bundled, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, case: Case, scratch: Path) -> Builder:
@@ -73,9 +76,10 @@ class Builder:
         """Write the layer of ``plan`` into the zip ``part``.
 
         Raises:
-            PackError: it is too large, or cannot be written.
+            PackError: it is too large, would not work in the runtime, or cannot be written.
         """
         settings = self.case.settings
+        self.bundled, self.warnings = self.case.obey_lambda(plan)
         if self.shrinker is None and settings.bytecode == "source":
             settings.budget.check(plan)  # before anything is copied
         sizes, shares = self._stage(plan)
@@ -89,6 +93,8 @@ class Builder:
             sizes, _ = self._stage(plan)
         settings.budget.check_sizes(sizes)
         archive = packager.write_zip(self._folder, part)
+        if self.case.target:
+            lambda_rules.refuse_entries(packager.entries(part))
         shutil.rmtree(self._folder, ignore_errors=True)
         return archive
 
@@ -122,6 +128,7 @@ class Builder:
         shutil.rmtree(self._folder, ignore_errors=True)
         place = self.shrinker.place if self.shrinker else None
         sizes = packager.stage(plan, self.case.inventory, self._folder, settings.layout, place)
+        sizes += packager.add_libraries(self.bundled, self._folder)
         top = self._folder / settings.layout.prefix(plan.python)
         contents = self._contents(plan)
         compiler = stubs.Compiler(
@@ -202,7 +209,7 @@ def _offers(plan: KeepPlan, shares: dict[str, int]) -> Iterator[Offer]:
         if decision.path in shares:
             folder = decision.path.rpartition("/")[0]
             likely = max(_ALONE, _STOOD_IN * beside[folder] / everything[folder])
-            likely = _STOOD_IN if decision.reason is Reason.STAND_IN else likely
+            likely = _STOOD_IN if decision.reason in (Reason.STAND_IN, Reason.ASLEEP) else likely
             yield Offer(likely, shares[decision.path], decision.path, -1)
 
 

@@ -6,10 +6,23 @@ import json
 import logging
 import sys
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from layer_minimizer import elf, environment, evidence, inventory, modules, pickles, planner, rules, static_imports
+from layer_minimizer import (
+    elf,
+    environment,
+    evidence,
+    inventory,
+    lambda_rules,
+    modules,
+    pickles,
+    planner,
+    rules,
+    static_imports,
+    system_libraries,
+)
 from layer_minimizer.errors import UsageError
 from layer_minimizer.model import FINAL_REASONS, KeepPlan, Reason, Size, Trace, Use, Verdict, merge_traces
 from layer_minimizer.native.shrink import Cold, shared_by_copies
@@ -20,9 +33,9 @@ from layer_minimizer.settings import Clock, Settings
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-    from layer_minimizer.model import Interpreter, Inventory, NotExercised, Workload
+    from layer_minimizer.model import Bundled, Decision, Interpreter, Inventory, NotExercised, Workload
     from layer_minimizer.observation import Observer
 
     StrPath = str | os.PathLike[str]
@@ -52,6 +65,7 @@ class Case:
     observers: tuple[Observer, ...]
     warnings: tuple[str, ...]
     clock: Clock
+    target: lambda_rules.Target | None = None
 
     def plan(self, repaired: frozenset[str] = frozenset()) -> KeepPlan:
         """Decide about every installed file; ``repaired`` are files that an attempt to verify has missed.
@@ -91,6 +105,45 @@ class Case:
         """Give the installed libraries that ``paths`` need, each with one that needs it."""
         sources = self.sources()
         return elf.library_closure(paths, lambda path: elf.read_dynamic(sources[path]), sources.__contains__)
+
+    def obey_lambda(self, plan: KeepPlan) -> tuple[tuple[Bundled, ...], tuple[str, ...]]:
+        """Give the libraries of this machine that the layer must bring because the runtime lacks them, and warnings.
+
+        Raises:
+            PackError: the layer would not work in the runtime.
+        """
+        if self.target is None:
+            return (), ()
+        beside = {d.path for d in plan.decisions if d.verdict is not Verdict.DROPPED or d.reason is Reason.PROVIDED}
+        kept, cold = (
+            lambda_rules.examine(self.target, self._libraries(decisions), beside.__contains__, self._system_library)
+            for decisions in (plan.kept, plan.cold)
+        )
+        lambda_rules.refuse(self.target, kept)
+        return kept.bundled, lambda_rules.warnings(self.target, kept, cold)
+
+    def _libraries(self, decisions: Iterable[Decision]) -> Iterator[lambda_rules.Library]:
+        """Give the shared libraries and programs among files, with what their headers say."""
+        files = {file.path: file for file in self.inventory.files}
+        loaded = {file.path for file in self.trace.files if Use.MAP in file.uses}
+        if self.trace.libraries:
+            # More exact: of a library that cannot be loaded, since something is missing, no page is touched.
+            loaded = {library.path for library in self.trace.libraries if library.runs}
+        for decision in decisions:
+            file = files[decision.path]
+            if not file.link and (elf.is_elf_name(file.path) or file.executable):
+                found = _library(file.path, Path(file.source), file.distribution, loaded=file.path in loaded)
+                if found:
+                    yield found
+
+    def _system_library(self, owner: lambda_rules.Library, name: str) -> lambda_rules.Library | None:
+        """Give the library that the loader takes on this machine when ``owner`` needs ``name``."""
+        source = self.sources().get(owner.path, Path(owner.path))
+        for path in system_libraries.candidates(name, elf.own_folders(source, owner.dynamic)):
+            found = _library(str(path), path)
+            if found and found.dynamic.machine == owner.dynamic.machine:
+                return found
+        return None
 
     def _modules(self, plan: KeepPlan, *, kept: bool = False) -> dict[str, tuple[Path, bool]]:
         """Give the installed modules, or the kept ones, by name: their file, and whether they are packages."""
@@ -163,6 +216,14 @@ class Case:
         return Size(len(files), sum(f.size for f in files), len(names))
 
 
+def _library(path: str, source: Path, distribution: str = "", *, loaded: bool = True) -> lambda_rules.Library | None:
+    dynamic = elf.read_dynamic(source)
+    if dynamic is None:
+        return None
+    size = source.stat().st_size
+    return lambda_rules.Library(path, size, distribution, dynamic, elf.read_versions(source), loaded)
+
+
 def prepare(
     source: Workload | None,
     traces: Iterable[StrPath],
@@ -175,9 +236,10 @@ def prepare(
         MinimizeError: the workload does not run, or one of the inputs cannot be used.
     """
     clock = Clock()
-    saved, restored = _read_traces(map(Path, traces))
+    saved, restored = read_traces(map(Path, traces))
     named = [_model_names(model) for model in (source.models if source else ())]
     interpreter = environment.describe(settings.python or sys.executable)
+    target = lambda_rules.choose_target(settings.runtime, settings.architecture, interpreter)
     observers = choose_observers(settings.observe)
     warnings: list[str] = []
     if source is not None:
@@ -198,6 +260,7 @@ def prepare(
         stock = inventory.take_inventory(installed, trace.foreign)
         trace = restored.added_to(trace, stock)
     problems = [names.problem for _, names in named if names.problem]
+    deprecated = lambda_rules.warn_of(target.runtime, datetime.now(UTC).date()) if target else ()
     outside = [f"{path} was imported from outside of the site and cannot go into a layer" for path in trace.unplaced]
     return Case(
         trace=trace,
@@ -206,8 +269,9 @@ def prepare(
         pickled=tuple((model, *pair) for model, names in named for pair in names.globals),
         settings=settings,
         observers=observers,
-        warnings=(*stock.warnings, *problems, *outside, *warnings),
+        warnings=(*stock.warnings, *problems, *outside, *warnings, *deprecated),
         clock=clock,
+        target=target,
     )
 
 
@@ -222,7 +286,7 @@ def _same_version(trace: Trace, interpreter: Interpreter) -> Interpreter:
     return interpreter
 
 
-def _read_traces(files: Iterable[Path]) -> tuple[list[Trace], Restored]:
+def read_traces(files: Iterable[Path]) -> tuple[list[Trace], Restored]:
     """Read traces that were saved with ``--save-trace``, and logs in which a layer tells what it restored.
 
     Raises:

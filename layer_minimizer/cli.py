@@ -2,7 +2,7 @@
 
 Exit codes: 0 a verified layer (or the answer that was asked for), 2 a wrong argument or input file, 3 the workload
 does not run, 4 no plan, 5 no layer or one over the limit, 6 not verified, 7 the interpreter or observer cannot run,
-130 interrupted. 1 is Python's own: it means a bug of this tool.
+8 AWS refuses or cannot be reached, 130 interrupted. 1 is Python's own: it means a bug of this tool.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 
-from layer_minimizer import packager, pipeline
+from layer_minimizer import lambda_rules, packager, pipeline
 from layer_minimizer.errors import MinimizeError, UsageError
 from layer_minimizer.explain import explain
 from layer_minimizer.native.shrink import Cold
 from layer_minimizer.observation import DEFAULT_TIMEOUT
 from layer_minimizer.packager import Layout
+from layer_minimizer.publish import ARCHITECTURES, publish
 from layer_minimizer.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ examples:
   minimize --entry handler.py --model export.pkl --event event.json --output layer.zip
   minimize --python .venv/bin/python --entry predict.py --provided torch
   minimize --entry handler.py --event event.json --explain scipy
+  minimize publish layer.zip --name fastai --runtime python3.12    (minimize publish --help)
 """
 
 
@@ -122,6 +124,13 @@ def _parser() -> argparse.ArgumentParser:
         help="pages not in use: keep them compressed, drop them, auto: keep what --max-size allows; default: keep",
     )
     native.add_argument("--runtime-library", default="", metavar="FILE", help="the runtime for another architecture")
+    runtime = parser.add_argument_group("where the layer is to work")
+    runtime.add_argument(
+        "--runtime", choices=list(lambda_rules.load_runtimes()), default="", help="check the layer against Lambda's"
+    )
+    runtime.add_argument(
+        "--architecture", choices=list(lambda_rules.ARCHITECTURES), default="", help="default: this machine's"
+    )
     result = parser.add_argument_group("what comes out")
     result.add_argument("--output", metavar="FILE", help="the layer; default: layer.zip")
     result.add_argument(
@@ -140,27 +149,63 @@ def _parser() -> argparse.ArgumentParser:
     stages.add_argument("--trace", nargs="+", action="extend", default=[], metavar="FILE", help="use saved traces")
     stages.add_argument("--save-plan", metavar="FILE")
     stages.add_argument("--plan", metavar="FILE", help="with --explain: ask a saved plan")
+    _add_talk(parser)
+    return parser
+
+
+def _publish_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="minimize publish",
+        description="Publish a layer's zip as a new version, unless the newest version is identical; print its ARN.",
+        epilog="Credentials, region and endpoint are found as boto3 does: AWS_* variables, AWS_PROFILE, ~/.aws.",
+    )
+    parser.add_argument("archive", metavar="FILE", help="the layer's zip")
+    parser.add_argument("--name", required=True, metavar="NAME", help="of the layer, or its ARN without a version")
+    parser.add_argument(
+        "--runtime", action="append", required=True, metavar="PYTHON", help="it is for: python3.12; repeatable"
+    )
+    parser.add_argument(
+        "--architecture", action="append", default=[], choices=ARCHITECTURES, help="it is for; repeatable"
+    )
+    parser.add_argument("--bucket", default="", metavar="NAME", help="in S3, through which a zip over 50 MB is sent")
+    parser.add_argument("--key", default="", metavar="KEY", help="of the object in it; default: a name of its own")
+    parser.add_argument("--keep-object", action="store_true", help="do not delete the object afterwards")
+    parser.add_argument("--region", default="", metavar="REGION", help="default: boto3's")
+    parser.add_argument("--description", default="", metavar="TEXT", help="of the version")
+    parser.add_argument("--license", default="", metavar="TEXT", help="for instance MIT")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
+    _add_talk(parser)
+    return parser
+
+
+def _add_talk(parser: argparse.ArgumentParser) -> None:
     talk = parser.add_mutually_exclusive_group()
     talk.add_argument("-q", "--quiet", action="store_true", help="only errors on standard error")
     talk.add_argument("-v", "--verbose", action="store_true", help="more on standard error")
-    return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and give its exit code."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    publishing = given[:1] == ["publish"]
+    options = _publish_parser().parse_args(given[1:]) if publishing else _parser().parse_args(given)
     level = logging.ERROR if options.quiet else logging.DEBUG if options.verbose else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
     for name in _ENDING:
         if signal.getsignal(name) is not signal.SIG_IGN:  # nohup, and a shell's background jobs
             signal.signal(name, _interrupt)
     try:
-        _act(options)
+        if publishing:
+            _publish(options)
+        else:
+            _act(options)
     except MinimizeError as exc:
         sys.stderr.write(f"minimize: {exc}\n")
         return exc.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("minimize: interrupted; nothing was written\n")
+        left = "aws lambda list-layer-versions tells what was published" if publishing else "nothing was written"
+        sys.stderr.write(f"minimize: interrupted; {left}\n")
         return 130
     return 0
 
@@ -196,6 +241,8 @@ def _act(options: argparse.Namespace) -> None:
         native=options.native,
         cold=Cold(options.cold),
         runtime_library=options.runtime_library,
+        runtime=options.runtime,
+        architecture=options.architecture,
     )
     workload = {"handler": options.handler, "models": options.model, "events": options.event}
     if options.explain:
@@ -227,6 +274,29 @@ def _minimize(options: argparse.Namespace, settings: Settings, workload: dict[st
         sys.stdout.write(json.dumps(report.to_json(), indent=2) + "\n")
     else:
         report.show(Console(file=sys.stdout))
+
+
+def _publish(options: argparse.Namespace) -> None:
+    for name in ("boto3", "botocore", "urllib3"):
+        # They tell of every step and, when asked for more, of the headers that sign a request.
+        logging.getLogger(name).setLevel(logging.WARNING)
+    published = publish(
+        options.archive,
+        name=options.name,
+        runtimes=options.runtime,
+        architectures=options.architecture,
+        bucket=options.bucket,
+        key=options.key,
+        keep_object=options.keep_object,
+        region=options.region,
+        description=options.description,
+        license_info=options.license,
+        dry_run=options.dry_run,
+    )
+    if options.json:
+        sys.stdout.write(json.dumps(published.to_json(), indent=2) + "\n")
+    elif published.arn:
+        sys.stdout.write(f"{published.arn}\n")
 
 
 def run() -> NoReturn:

@@ -1,4 +1,6 @@
-"""Which shared libraries a shared library loads, and from where, read from its ELF headers without executing it.
+"""What a shared library asks of the system, read from its ELF headers without executing it.
+
+That is which libraries it loads, from where, and which versions of their symbols they must have.
 
 The rules are those of the dynamic loader of glibc (ld.so(8)): DT_RPATH counts only without DT_RUNPATH and holds for the
 libraries that are loaded in turn, DT_RUNPATH holds for the library alone, `$ORIGIN` is the library's own folder.
@@ -6,12 +8,16 @@ libraries that are loaded in turn, DT_RUNPATH holds for the library alone, `$ORI
 
 import posixpath
 import re
+import struct
+import sys
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from elftools.common.utils import parse_cstring_from_stream
 from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
 
@@ -20,6 +26,10 @@ from layer_minimizer.errors import PlanError
 _MAGIC = b"\x7fELF"
 _NAME = re.compile(r"\.so(\.[0-9][0-9A-Za-z_]*)*$")
 _ORIGIN = re.compile(r"\$(?:\{ORIGIN\}|ORIGIN(?![0-9A-Za-z_]))")
+# Elf64_Verneed and Elf64_Vernaux, of the same form for 32 bits: the needed file, and one version of it.
+_VERNEED, _VERNAUX = "HHIII", "IHHII"
+_WEAK = 2
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,15 @@ class Dynamic:
     runpath: tuple[str, ...]
     soname: str
     machine: str
+
+
+@dataclass(frozen=True, slots=True)
+class VersionNeed:
+    """A version of ``library`` without which a library is not loaded, and a symbol of that version, if one is known."""
+
+    library: str
+    version: str
+    symbol: str
 
 
 def is_elf_name(path: str) -> bool:
@@ -47,12 +66,25 @@ def read_dynamic(source: Path) -> Dynamic | None:
     Raises:
         PlanError: The file cannot be read, is cut short or is corrupt.
     """
+    return _read(source, _dynamic)
+
+
+def read_versions(source: Path) -> tuple[VersionNeed, ...]:
+    """Read which versions of other libraries a library insists on, in the order of its table.
+
+    Raises:
+        PlanError: The file cannot be read, is cut short or is corrupt.
+    """
+    return _read(source, _versions) or ()
+
+
+def _read(source: Path, parse: Callable[[Any, int], _Value]) -> _Value | None:
     try:
         with source.open("rb") as stream:
             if stream.read(len(_MAGIC)) != _MAGIC:
                 return None
             try:
-                return _dynamic(ELFFile(stream), source.stat().st_size)
+                return parse(ELFFile(stream), source.stat().st_size)
             except Exception as error:  # on corrupt headers pyelftools raises whatever its reading runs into
                 raise PlanError(
                     f"The library {source} is cut short or corrupt ({str(error) or type(error).__name__}): "
@@ -90,6 +122,60 @@ def _dynamic(elf: Any, size: int) -> Dynamic | None:
     )
 
 
+def _versions(elf: Any, size: int) -> tuple[VersionNeed, ...]:
+    if _dynamic(elf, size) is None:
+        return ()
+    segment = next(segment for segment in elf.iter_segments() if isinstance(segment, DynamicSegment))
+    place, names = (segment.get_table_offset(tag)[1] for tag in ("DT_VERNEED", "DT_STRTAB"))
+    if place is None or names is None:
+        return ()
+    symbols = _symbols_by_version(elf)
+    found = []
+    for _ in range(sum(tag.entry.d_val for tag in segment.iter_tags("DT_VERNEEDNUM"))):
+        _, number, library, first, following = _unpack(elf, _VERNEED, place)
+        at = place + first
+        for _ in range(number):
+            _, flags, index, version, onward = _unpack(elf, _VERNAUX, at)
+            if not flags & _WEAK:  # the loader does without a weak one
+                library_name, version_name = (_text(elf, names + name) for name in (library, version))
+                found.append(VersionNeed(library_name, version_name, symbols(index)))
+            at += onward
+            if not onward:
+                break
+        place += following
+        if not following:
+            break
+    return tuple(found)
+
+
+def _unpack(elf: Any, form: str, place: int) -> tuple[int, ...]:
+    form = ("<" if elf.little_endian else ">") + form
+    elf.stream.seek(place)
+    return struct.unpack(form, elf.stream.read(struct.calcsize(form)))
+
+
+def _text(elf: Any, place: int) -> str:
+    text = parse_cstring_from_stream(elf.stream, place)
+    if text is None:
+        raise ValueError("a name in it has no end")
+    return str(text.decode("utf-8", "surrogateescape"))
+
+
+def _symbols_by_version(elf: Any) -> Callable[[int], str]:
+    """Give a function that names the first symbol with the version of an index; "" where section headers are gone."""
+    versions, symbols = (elf.get_section_by_name(name) for name in (".gnu.version", ".dynsym"))
+    if versions is None or symbols is None:
+        return lambda _: ""
+    indices = array("H", versions.data())
+    if elf.little_endian != (sys.byteorder == "little"):
+        indices.byteswap()
+
+    def name(index: int) -> str:
+        return str(symbols.get_symbol(indices.index(index)).name) if index in indices else ""
+
+    return name
+
+
 def _folders(values: Iterable[str]) -> tuple[str, ...]:
     # Empty ones stay: an empty DT_RUNPATH names no folder, but it takes the effect from DT_RPATH.
     return tuple(folder for value in values for folder in value.split(":"))
@@ -105,6 +191,13 @@ def _expanded(owner: str, folders: Iterable[str]) -> Iterator[str]:
             normal = posixpath.normpath(relative)
             if normal != ".." and not normal.startswith("../"):
                 yield "" if normal == "." else normal
+
+
+def own_folders(source: Path, dynamic: Dynamic) -> tuple[str, ...]:
+    """Tell in which folders of this machine a file looks for libraries by its own DT_RPATH or DT_RUNPATH."""
+    folders = dynamic.runpath or dynamic.rpath
+    expanded = [_ORIGIN.sub(lambda _: str(source.parent), folder) for folder in folders]
+    return tuple(posixpath.normpath(folder) for folder in expanded if folder.startswith("/"))
 
 
 def rpath_folders(owner: str, dynamic: Dynamic) -> tuple[str, ...]:
@@ -153,6 +246,33 @@ def library_closure(
         the needed ones only if another library needs it.
     """
     needed_by: dict[str, str] = {}
+    for owner, _, found in _walk(roots, read, present):
+        for path in found:
+            if path != owner:
+                needed_by.setdefault(path, owner)
+    return tuple(needed_by.items())
+
+
+def needed_elsewhere(
+    roots: Iterable[str], read: Callable[[str], Dynamic | None], present: Callable[[str], bool]
+) -> dict[str, tuple[str, ...]]:
+    """Give the names that libraries, and those that they load, need and that no way to them finds in the site.
+
+    The arguments are those of `library_closure`.
+    """
+    needed: dict[str, tuple[str, ...]] = {}
+    inside: set[tuple[str, str]] = set()
+    for owner, dynamic, found in _walk(roots, read, present):
+        needed[owner] = dynamic.needed
+        inside |= {(owner, posixpath.basename(path)) for path in found}
+    left = {owner: tuple(name for name in names if (owner, name) not in inside) for owner, names in needed.items()}
+    return {owner: names for owner, names in left.items() if names}
+
+
+def _walk(
+    roots: Iterable[str], read: Callable[[str], Dynamic | None], present: Callable[[str], bool]
+) -> Iterator[tuple[str, Dynamic, tuple[str, ...]]]:
+    """Give the libraries that are loaded, what they say, and the files that they load, by every way to them."""
     known: dict[str, Dynamic | None] = {}
     waiting: deque[tuple[str, tuple[str, ...]]] = deque((root, ()) for root in sorted(set(roots)))
     visited = set(waiting)
@@ -162,12 +282,11 @@ def library_closure(
             known[owner] = read(owner)
         if (dynamic := known[owner]) is None:
             continue
+        found = needed_files(owner, dynamic, present, inherited)
+        yield owner, dynamic, found
         # Who loads a library first depends on the program: with other inherited folders it may find other files.
         handed_on = tuple(dict.fromkeys((*rpath_folders(owner, dynamic), *inherited)))
-        for path in needed_files(owner, dynamic, present, inherited):
-            if path != owner:
-                needed_by.setdefault(path, owner)
+        for path in found:
             if (path, handed_on) not in visited:
                 visited.add((path, handed_on))
                 waiting.append((path, handed_on))
-    return tuple(needed_by.items())

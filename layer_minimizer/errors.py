@@ -1,7 +1,7 @@
 """Every error that a user can cause, and the exit code that each one ends the command with.
 
 Exit codes: 0 success, 1 a bug of this tool (Python's own code for an uncaught exception), 2 a wrong argument or
-input file, 3 to 7 the stage that failed, 130 interrupted by Ctrl-C.
+input file, 3 to 8 the stage that failed, 130 interrupted by Ctrl-C.
 """
 
 
@@ -45,3 +45,9 @@ class RunnerError(MinimizeError):
     """The place where the workload should run (an interpreter, an observer) cannot be used."""
 
     exit_code = 7
+
+
+class PublishError(MinimizeError):
+    """AWS refuses the layer, or cannot be asked: no credentials, no permission, no region, no way to it."""
+
+    exit_code = 8

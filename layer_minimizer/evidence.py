@@ -62,13 +62,16 @@ def gather(  # noqa: PLR0913 - all that a run takes
             seconds=settings.effort * 60,
         )
         memory = search.cache_file(metadata.version("layer_minimizer"), *_identity(first, groups, study))
-        chosen = search.remembered(memory)
-        found = trials.confirm(chosen & groups.keys(), full) if chosen is not None else None
+        found = None
+        if known := search.remembered(memory):
+            chosen, trials.also, trials.bound = known
+            found = trials.confirm(chosen & groups.keys(), full)
         if found is None:
+            trials.also, trials.bound = {}, {}
             chosen = trials.find()
             found = trials.confirm(chosen, full)
             if found is not None:
-                search.remember(memory, chosen)
+                search.remember(memory, chosen, trials)
         return found if found is not None else full.warm(first.workload, scratch / "warm" / "run")
 
 

@@ -201,7 +201,10 @@ class TracedStandIn:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The facts of one or several runs of a workload. No opinion about what follows from them."""
+    """The facts of one or several runs of a workload. No opinion about what follows from them.
+
+    ``stand_ins`` are modules that others have stood in for, ``asleep`` those that only such modules would import.
+    """
 
     python: str
     observers: tuple[str, ...]
@@ -217,6 +220,7 @@ class Trace:
     workload: Workload
     libraries: tuple[LibraryPages, ...] = ()
     stand_ins: tuple[TracedStandIn, ...] = ()
+    asleep: tuple[TracedModule, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Give the form in which a trace is saved."""
@@ -235,6 +239,7 @@ class Trace:
             "seconds": self.seconds,
             "libraries": [[library.path, library.size, library.runs] for library in self.libraries],
             "stand_ins": [module.to_json() for module in self.stand_ins],
+            "asleep": [[m.name, m.path, m.importer, m.line, m.startup] for m in self.asleep],
             "workload": {
                 "entry": str(self.workload.entry),
                 "handler": self.workload.handler,
@@ -281,6 +286,7 @@ class Trace:
                     for path, size, runs in data.get("libraries", ())
                 ),
                 stand_ins=tuple(map(TracedStandIn.from_json, data.get("stand_ins", ()))),
+                asleep=tuple(TracedModule(*row) for row in data.get("asleep", ())),
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise UsageError(f"a part of the trace is damaged ({type(exc).__name__}: {exc}): trace again") from exc
@@ -364,6 +370,7 @@ class Reason(StrEnum):
     LINKED = "LINKED"  # target of a kept symbolic link
     REPAIRED = "REPAIRED"  # the layer's own run asked for it
     STAND_IN = "STAND_IN"  # imported and never needed: another module stands in for it
+    ASLEEP = "ASLEEP"  # only modules that others stand in for import it
     UNTOUCHED = "UNTOUCHED"  # nothing asked for it, but for other files of its distribution
     DEVELOPMENT = "DEVELOPMENT"  # only a compiler or a shell reads it
     UNUSED = "UNUSED"  # nothing asked for it
@@ -500,10 +507,21 @@ class Library:
 
 
 @dataclass(frozen=True, slots=True)
+class Bundled:
+    """A library of this machine in the layer's ``lib`` folder, since Lambda's runtime is not known to have it."""
+
+    name: str
+    source: str
+    needed_by: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """What the verifying run showed. ``isolated`` says that the original environment was out of reach by a mount.
 
-    ``shipped`` are the bytes that each installed file has in the layer, in whatever form.
+    ``shipped`` are the bytes that each installed file has in the layer, in whatever form; ``bundled`` are files of this
+    machine in it; ``warnings`` say what the run could not show.
     """
 
     events: int
@@ -514,6 +532,8 @@ class Proof:
     cold_faults: int = 0
     shipped: Mapping[str, int] = field(default_factory=dict)
     libraries: tuple[Library, ...] = ()
+    bundled: tuple[Bundled, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -573,6 +593,7 @@ def _merge(one: Trace, two: Trace) -> Trace:
         ),
         libraries=_merge_libraries((*one.libraries, *two.libraries)),
         stand_ins=_merge_stand_ins(one, two),
+        asleep=tuple({m.name: m for m in (*two.asleep, *one.asleep) if m.name not in modules}.values()),
     )
 
 

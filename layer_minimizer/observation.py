@@ -104,8 +104,10 @@ class RunSettings:
     the function although they may lie below the entry's folder. ``shown`` sends what the program prints to standard
     error while it runs; otherwise it is kept, and given back as ``Observation.said``. ``study`` are folders whose
     modules are to be described (see ``_probe/study.py``); ``stand_ins`` a file with tables of modules to be stood in
-    for; ``bytecode`` a folder for the interpreter's cache, which several runs may share (CPython 3.8 and later);
-    ``restored`` the file in which a layer's runtime tells what it restores.
+    for, ``check`` one with the namespaces that their real modules leave behind; ``bytecode`` a folder for the
+    interpreter's cache, which several runs may share (CPython 3.8 and later);
+    ``restored`` the file in which a layer's runtime tells what it restores; ``libraries`` a folder that the dynamic
+    loader looks into.
     """
 
     python: str
@@ -119,8 +121,10 @@ class RunSettings:
     shown: bool = False
     page_tracer: PageTracer | None = None
     restored: Path | None = None
+    libraries: Path | None = None
     study: tuple[str, ...] = ()
     stand_ins: Path | None = None
+    check: Path | None = None
     bytecode: Path | None = None
 
 
@@ -151,6 +155,7 @@ def observe(workload: Workload, settings: RunSettings, scratch: Path) -> Observa
         "stdout": str(stdout),
         "study": str(scratch / "study.json") if settings.study else "",
         "sites": list(settings.study),
+        "check": str(settings.check or ""),
     }
     try:
         scratch.mkdir(parents=True)
@@ -229,7 +234,7 @@ def _environment(workload: Workload, settings: RunSettings, scratch: Path, facts
 
 
 def _watching(settings: RunSettings) -> dict[str, str]:
-    """Give the variables that tell the process' observers what to do."""
+    """Give the variables that tell the process' observers, and its loader, what to do."""
     environment: dict[str, str] = {}
     if settings.page_tracer:
         environment |= {
@@ -242,6 +247,9 @@ def _watching(settings: RunSettings) -> dict[str, str]:
         environment[runners.STAND_INS_VARIABLE] = str(settings.stand_ins)
     if settings.restored:
         environment["LAYER_MINIMIZER_LOG"] = str(settings.restored)
+    if settings.libraries:
+        own = os.environ.get("LD_LIBRARY_PATH")
+        environment["LD_LIBRARY_PATH"] = f"{settings.libraries}:{own}" if own else str(settings.libraries)
     return environment
 
 

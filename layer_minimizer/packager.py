@@ -19,9 +19,9 @@ from layer_minimizer.errors import PackError
 from layer_minimizer.model import LayerArchive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from layer_minimizer.model import Inventory, KeepPlan
+    from layer_minimizer.model import Bundled, Inventory, KeepPlan
 
     # Writes the library of a site-relative path and source below a folder, gives the bytes written, 0 for "not I".
     PlaceLibrary = Callable[[str, Path, Path], int]
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 LAMBDA_UNZIPPED_BYTES = 262_144_000
 LAMBDA_DIRECT_UPLOAD_BYTES = 50 * 1024 * 1024
 NO_DISTRIBUTION = "(no distribution)"
+SYSTEM_LIBRARIES = "(libraries of this machine)"
+# Lambda has it on LD_LIBRARY_PATH: https://docs.aws.amazon.com/lambda/latest/dg/packaging-layers.html
+LIBRARY_FOLDER = "lib"
 # The oldest time that a zip can hold: a layer must not depend on when it was made.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
@@ -141,6 +144,31 @@ def stage(
     except OSError as exc:
         raise PackError(f"cannot copy {exc.filename} into {folder}: {exc.strerror}; TMPDIR sets another place") from exc
     return sizes
+
+
+def add_libraries(bundled: Iterable[Bundled], folder: Path) -> Counter[str]:
+    """Copy libraries of this machine to where Lambda's loader finds them; give their bytes.
+
+    Raises:
+        PackError: one cannot be copied.
+    """
+    sizes: Counter[str] = Counter()
+    for library in bundled:
+        target = folder / LIBRARY_FOLDER / library.name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(library.source, target)
+            target.chmod(0o755)
+        except OSError as exc:
+            raise PackError(f"cannot copy {library.source} into {folder}: {exc.strerror}") from exc
+        sizes[SYSTEM_LIBRARIES] += library.bytes
+    return sizes
+
+
+def entries(archive: Path) -> tuple[tuple[str, int], ...]:
+    """Give the names in a layer, and their permission bits."""
+    with zipfile.ZipFile(archive) as source:
+        return tuple((entry.filename, entry.external_attr >> 16) for entry in source.infolist())
 
 
 def _refuse_name(path: str) -> None:

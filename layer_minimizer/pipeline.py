@@ -176,7 +176,7 @@ def _minimize(case: Case, target: Path, scratch: Path, save_plan: StrPath | None
         archive=replace(archive, path=target),
         proof=proof,
         not_exercised=unseen,
-        warnings=(*case.warnings, *packager.upload_warnings(archive)),
+        warnings=(*case.warnings, *proof.warnings, *packager.upload_warnings(archive)),
         seconds=case.clock.seconds,
     )
 
@@ -210,7 +210,8 @@ def _prove(case: Case, part: Path, scratch: Path) -> tuple[KeepPlan, LayerArchiv
             names = tuple(sorted(repaired))
             proof = Proof(attempt.events, 0, names, attempt.isolated, attempt.seconds, attempt.cold_faults)
             libraries = tuple(building.shrinker.reports.values()) if building.shrinker else ()
-            return plan, archive, replace(proof, libraries=libraries, shipped=dict(building.shipped))
+            proof = replace(proof, libraries=libraries, shipped=dict(building.shipped), bundled=building.bundled)
+            return plan, archive, replace(proof, warnings=building.warnings)
         if attempt.error and building.documented is not None:
             building.give_docstrings(attempt.error)
             which = "all" if building.documented is None else ", ".join(sorted(building.documented))

@@ -73,11 +73,12 @@ class _Because:
 class _Draft:
     """The verdicts so far. The first reason for which a file is kept stands.
 
-    ``stood_in`` are the modules that others stand in for, by their files.
+    ``stood_in`` are the modules that others stand in for, ``asleep`` those that only they would import, by their files.
     """
 
     files: dict[str, InstalledFile]
     stood_in: Mapping[str, TracedStandIn]
+    asleep: Mapping[str, TracedModule]
     kept: dict[str, _Because] = field(default_factory=dict)
     dropped: dict[str, _Because] = field(default_factory=dict)
 
@@ -92,7 +93,7 @@ class _Draft:
     def used(self) -> set[str]:
         """Give the distributions of which a kept file is more than metadata or a companion of Python's start."""
         kept = {path for path, why in self.kept.items() if why.reason is not Reason.STARTUP and not _in_metadata(path)}
-        return {self.files[path].distribution for path in {*kept, *self.stood_in}}
+        return {self.files[path].distribution for path in {*kept, *self.stood_in, *self.asleep}}
 
 
 def plan(  # noqa: PLR0913 - each is one kind of evidence
@@ -112,7 +113,11 @@ def plan(  # noqa: PLR0913 - each is one kind of evidence
         PlanError: a glob or a distribution's name fits nothing, or nothing at all would be kept.
     """
     files = {file.path: file for file in inventory.files}
-    draft = _Draft(files, {module.path: module for module in trace.stand_ins if module.path in files})
+    draft = _Draft(
+        files,
+        stood_in={module.path: module for module in trace.stand_ins if module.path in files},
+        asleep={module.path: module for module in trace.asleep if module.path in files},
+    )
     _refuse_unknown(inventory, wishes)
     _keep_traced(draft, trace, inventory)
     _keep_pickled(draft, pickled)
@@ -145,25 +150,29 @@ def plan(  # noqa: PLR0913 - each is one kind of evidence
 
 def _decision(file: InstalledFile, draft: _Draft, importers: Mapping[str, str], warm: Collection[str]) -> Decision:
     """Give a file's verdict; what lies beside files that are used goes into the store if its owner is in ``warm``."""
-    path = file.path
-    if path in draft.kept:
-        return _verdict(file, Verdict.KEPT, draft.kept[path])
-    if path in draft.dropped:
-        return _verdict(file, Verdict.DROPPED, draft.dropped[path])
+    if file.path in draft.kept:
+        return _verdict(file, Verdict.KEPT, draft.kept[file.path])
+    if file.path in draft.dropped:
+        return _verdict(file, Verdict.DROPPED, draft.dropped[file.path])
     stay = Verdict.COLD if file.distribution in warm and not file.link else Verdict.DROPPED
+    why = _why_not_kept(file, draft, importers, cold=stay is Verdict.COLD)
+    return _verdict(file, Verdict.DROPPED if why.reason is Reason.DEVELOPMENT else stay, why)
+
+
+def _why_not_kept(file: InstalledFile, draft: _Draft, importers: Mapping[str, str], *, cold: bool) -> _Because:
+    path = file.path
     if path in draft.stood_in:
-        name = draft.stood_in[path].name
         said = "imported, and needed by nothing after that"
-        return _verdict(file, stay, _Because(Reason.STAND_IN, said, importers.get(name, "")))
+        return _Because(Reason.STAND_IN, said, importers.get(draft.stood_in[path].name, ""))
+    if path in draft.asleep:
+        by = draft.asleep[path].importer
+        said = f"imported by {by} alone, which nothing needed" if by else "imported by what nothing needed"
+        return _Because(Reason.ASLEEP, said, by)
     if development.is_for_development(file):
-        return _verdict(
-            file, Verdict.DROPPED, _Because(Reason.DEVELOPMENT, "only a compiler, a shell or a test runner reads it")
-        )
-    if stay is Verdict.COLD:
-        return _verdict(
-            file, stay, _Because(Reason.UNTOUCHED, "nothing asked for it, but for others of its distribution")
-        )
-    return _verdict(file, stay, _Because(Reason.UNUSED, "nothing asked for it"))
+        return _Because(Reason.DEVELOPMENT, "only a compiler, a shell or a test runner reads it")
+    if cold:
+        return _Because(Reason.UNTOUCHED, "nothing asked for it, but for others of its distribution")
+    return _Because(Reason.UNUSED, "nothing asked for it")
 
 
 def _verdict(file: InstalledFile, verdict: Verdict, why: _Because) -> Decision:
@@ -411,13 +420,13 @@ def _empty_folders(draft: _Draft, trace: Trace, inventory: Inventory) -> tuple[s
 
 def _chains(draft: _Draft, trace: Trace) -> tuple[TracedModule, ...]:
     """Give the modules of kept files and those that others stand in for, and all on the way from them to the entry."""
-    by_name = {m.name: m for m in trace.modules}
+    by_name = {m.name: m for m in (*trace.asleep, *trace.modules)}
     wanted: dict[str, TracedModule] = {}
-    todo = [m for m in trace.modules if m.path in draft.kept or m.path in draft.stood_in]
+    todo = [m for m in by_name.values() if m.path in {*draft.kept, *draft.stood_in, *draft.asleep}]
     while todo:
         module = todo.pop()
         if module.name not in wanted:
             wanted[module.name] = module
             if module.importer in by_name:
                 todo.append(by_name[module.importer])
-    return tuple(m for m in trace.modules if m.name in wanted)
+    return tuple(m for m in by_name.values() if m.name in wanted)

@@ -113,6 +113,7 @@ class Report:
                 "stored_bytes": sum(self._shipped()[decision.path] for decision in self.plan.cold),
             },
             "libraries": [dataclasses.asdict(library) for library in self.proof.libraries],
+            "bundled": [dataclasses.asdict(library) for library in self.proof.bundled],
             "not_exercised": [
                 {"module": entry.module, "importer": entry.importer, "line": entry.line} for entry in self.not_exercised
             ],
@@ -139,6 +140,7 @@ class Report:
         for name, size, reason in self.largest[:_SHOWN]:
             yield f"  {_megabytes(size):>10}  {name} ({reason})"
         yield from self._compacted()
+        yield from self._bundled()
         yield from self._python()
         yield ""
         processes = _count(self.trace.processes, "process", "processes")
@@ -176,6 +178,13 @@ class Report:
                 )
             )
             yield f"  {library.path}: {_megabytes(library.file)}; {sizes}"
+
+    def _bundled(self) -> Iterator[str]:
+        for library in self.proof.bundled:
+            yield (
+                f"Bundled: {library.name} ({_megabytes(library.bytes)}, {library.source}), which {library.needed_by} "
+                "needs and the runtime is not known to have."
+            )
 
     def _python(self) -> Iterator[str]:
         stood_in, cold = list(self._stand_ins()), self.to_json()["cold"]

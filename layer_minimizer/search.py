@@ -25,7 +25,7 @@ from layer_minimizer.tracer import texts_marked
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from layer_minimizer.model import Trace
+    from layer_minimizer.model import Trace, TracedModule
     from layer_minimizer.tracer import Study, Tracer
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,9 @@ class Search:
     """Runs a workload with stand-ins. ``first`` is a run without any, ``study`` tells what its modules are.
 
     ``groups`` of modules are real or stood in for as one: packages that are half real are hard to get right.
-    ``seconds`` bound all runs together, but for the one that is under way.
+    ``seconds`` bound all runs together, but for the one that is under way, and the check at the end. ``also`` are
+    modules that a stand-in imports because an event needed them, ``bound`` those of which only a stand-in is imported
+    along with it, so that a used package has it.
     """
 
     tracer: Tracer
@@ -55,27 +57,54 @@ class Search:
     seconds: float
     runs: int = 0
     _begun: float = field(default_factory=time.monotonic)
-    _also: dict[str, list[str]] = field(default_factory=dict)
+    also: dict[str, list[str]] = field(default_factory=dict)
+    bound: dict[str, list[str]] = field(default_factory=dict)
 
     def find(self) -> frozenset[str]:
         """Give the groups that can be stood in for together.
 
         Whole packages first; what they allow stays, whatever becomes of parts of packages that are used. Without such
-        parts, more whole packages may be needless: so those once more.
+        parts, more whole packages may be needless: so those once more. What is found is checked for modules whose
+        import alone has an effect on others, and for those that cannot be loaded later: these are real after all.
         """
-        good: frozenset[str] = frozenset()
         whole = [name for name in self.groups if "." not in name]
         parts = [name for name in self.groups if "." in name and self._bytes(name) >= _WORTH_BYTES]
+        good: frozenset[str] = frozenset()
         for together, share in ((whole, 1.0), (parts, _SHARE_OF_PARTS), (whole, 1.0)):
-            waiting = [[name for name in together if name not in good]]
-            while waiting and self._left(share):
-                some = waiting.pop()
-                tried = self._settle(good.union(some)) if some else None
-                if tried is not None:
-                    good = tried
-                elif len(some) > 1:
-                    middle = len(some) // 2
-                    waiting += [some[middle:], some[:middle]]
+            good = self._with_most_of(together, good, share)
+        return self._checked(good)
+
+    def _checked(self, good: frozenset[str]) -> frozenset[str]:
+        """Take back what is better real although no event needed it, and bring back what used packages would lack."""
+        while good:
+            run = self._run(good, self.tracer, check=True)
+            if run is None:
+                log.warning("it could not be checked whether modules that are stood in for can be loaded later")
+                return good
+            trace, study = run
+            unfit = {group for group in good if self.groups[group] & study.unfit.keys()}
+            if unfit:
+                log.debug("real after all:\n  %s", "\n  ".join(f"{name} {why}" for name, why in study.unfit.items()))
+                good = self._with_most_of([name for name in self.groups if name in good - unfit], frozenset(), 1.0)
+                continue
+            if not (brought := self._bind(trace)):
+                return good
+            good = self._with_most_of([name for name in self.groups if name in brought], good, 1.0)
+        return good
+
+    def _with_most_of(self, names: list[str], good: frozenset[str], share: float) -> frozenset[str]:
+        """Give ``good`` with as many of the groups ``names`` as can be found in the time: all of them, or by halves."""
+        waiting = [[name for name in names if name not in good]]
+        first = True
+        while waiting and (first or self._left(share)):
+            first = False
+            some = waiting.pop()
+            tried = self._settle(good.union(some)) if some else None
+            if tried is not None:
+                good = tried
+            elif len(some) > 1:
+                middle = len(some) // 2
+                waiting += [some[middle:], some[:middle]]
         return good
 
     def confirm(self, chosen: frozenset[str], tracer: Tracer) -> Trace | None:
@@ -87,6 +116,7 @@ class Search:
         tables = self._with_members(self._tables(chosen), run[1].members)
         return replace(
             trace,
+            asleep=self._asleep(trace),
             stand_ins=tuple(
                 replace(
                     module,
@@ -97,6 +127,10 @@ class Search:
                 for module in trace.stand_ins
             ),
         )
+
+    def _asleep(self, trace: Trace) -> tuple[TracedModule, ...]:
+        loaded = {module.name for module in trace.modules}
+        return tuple(module for module in self.first.modules if module.path and module.name not in loaded)
 
     def _with_members(
         self, tables: dict[str, Mapping[str, Any]], members: Iterable[tuple[str, str, str]]
@@ -137,37 +171,70 @@ class Search:
                     return None
         return None
 
+    def _bind(self, trace: Trace) -> set[str]:
+        """Let stand-ins import what used packages would lack: submodules of theirs that nobody has imported by now.
+
+        Gives the groups of these, which have to be stood in for, too.
+        """
+        loaded = {module.name for module in trace.modules}
+        stood_in = {module.name for module in trace.stand_ins}
+        group_of = {name: group for group, members in self.groups.items() for name in members}
+        brought = set()
+        for package, names in self._expected().items():
+            # A package with a __getattr__ of its own imports them itself.
+            if package in loaded - stood_in and not self.study.tables[package]["dynamic"]:
+                for name in (f"{package}.{last}" for last in names):
+                    by = self._importer(name, stood_in) if name not in loaded and name in group_of else ""
+                    if by and name not in self.bound.setdefault(by, []):
+                        self.bound[by].append(name)
+                        brought.add(group_of[name])
+        return brought
+
+    def _importer(self, name: str, stood_in: Collection[str]) -> str:
+        """Give the stand-in through which ``name`` was imported in the run without any; empty when there is none."""
+        importers = {module.name: module.importer for module in self.first.modules}
+        seen = set()
+        while name and name not in seen:
+            seen.add(name)
+            name = importers.get(name, "")
+            if name in stood_in:
+                return name
+        return ""
+
     def _bring_along(self, name: str, stood_in: Collection[str]) -> bool:
         """Let the stand-in through which ``name`` was imported import it; False when there is none."""
-        importers = {module.name: module.importer for module in self.first.modules}
-        at, seen = name, set()
-        while at and at not in seen:
-            seen.add(at)
-            at = importers.get(at, "")
-            if at in stood_in:
-                listed = self._also.setdefault(at, [])
-                if name not in listed:
-                    listed.append(name)
-                return True
-        log.debug("%s is expected to be loaded, and nobody knows by whom", name)
-        return False
+        by = self._importer(name, stood_in)
+        if not by:
+            log.debug("%s is expected to be loaded, and nobody knows by whom", name)
+            return False
+        listed = self.also.setdefault(by, [])
+        if name not in listed:
+            listed.append(name)
+        return True
 
     def _tables(self, chosen: Iterable[str]) -> dict[str, Mapping[str, Any]]:
         tables: dict[str, Mapping[str, Any]] = {}
+        standing = {name for group in chosen for name in self.groups[group]}
         for group in sorted(chosen):
             for name in sorted(self.groups[group]):
+                bound = [other for other in self.bound.get(name, ()) if other in standing]
                 table = {key: value for key, value in self.study.tables[name].items() if key != "file"}
-                tables[name] = {**table, "group": group, "also": self._also.get(name, [])}
+                tables[name] = {**table, "group": group, "also": [*self.also.get(name, []), *bound]}
         return tables
 
-    def _run(self, chosen: frozenset[str], tracer: Tracer) -> tuple[Trace, Study] | None:
+    def _run(self, chosen: frozenset[str], tracer: Tracer, *, check: bool = False) -> tuple[Trace, Study] | None:
         self.runs += 1
         tables = self._tables(chosen)
         log.info("running %s with stand-ins for %d modules", self.first.workload.entry.name, len(tables))
         folder = self.scratch / f"run{self.runs}"
         try:
             trace, study = tracer.stand_in(
-                self.first.workload, folder / "run", tables, expected=self._expected(), classes=self.study.classes
+                self.first.workload,
+                folder / "run",
+                tables,
+                expected=self._expected(),
+                study=self.study,
+                check=check,
             )
         except TraceError as exc:
             log.debug("with stand-ins for %d modules: %s", len(tables), exc)
@@ -218,6 +285,9 @@ def _top(name: str, real: Collection[str]) -> str:
 # ---- what an earlier run has found --------------------------------------------------------------------------------
 
 
+_IMPORTED = ("also", "bound")
+
+
 def cache_file(*parts: object) -> Path:
     """Give the file that remembers what a search with these inputs has found."""
     digest = hashlib.sha256(json.dumps([str(part) for part in parts]).encode("utf-8", "surrogateescape")).hexdigest()
@@ -225,20 +295,22 @@ def cache_file(*parts: object) -> Path:
     return Path(base) / "layer_minimizer" / "stand-ins" / f"{digest[:24]}.json"
 
 
-def remembered(file: Path) -> frozenset[str] | None:
-    """Give what was remembered, None where nothing or nothing readable is."""
+def remembered(file: Path) -> tuple[frozenset[str], dict[str, list[str]], dict[str, list[str]]] | None:
+    """Give the groups that were found, with `Search.also` and `Search.bound`; None where nothing readable is."""
     try:
-        return frozenset(json.loads(file.read_bytes()))
-    except (OSError, ValueError, TypeError):
+        known = json.loads(file.read_bytes())
+        also, bound = ({str(name): [*map(str, listed)] for name, listed in known[key].items()} for key in _IMPORTED)
+        return frozenset(map(str, known["groups"])), also, bound
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
-def remember(file: Path, names: Iterable[str]) -> None:
+def remember(file: Path, groups: Iterable[str], search: Search) -> None:
     """Remember what was found; a cache that cannot be written is none."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_name(f"{file.name}.{os.getpid()}")
-        part.write_text(json.dumps(sorted(names)))
+        part.write_text(json.dumps({"groups": sorted(groups), **{key: getattr(search, key) for key in _IMPORTED}}))
         part.replace(file)
     except OSError as exc:
         log.debug("cannot remember what was found: %s", exc)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from layer_minimizer.errors import UsageError
+from layer_minimizer.lambda_rules import ARCHITECTURES, load_runtimes
 from layer_minimizer.native.shrink import Cold
 from layer_minimizer.observation import DEFAULT_TIMEOUT
 from layer_minimizer.packager import Budget, Layout
@@ -24,6 +25,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "bytecode": ("auto", "only", "both", "source"),
     "native": ("on", "off"),
     "cold": tuple(Cold),
+    "runtime": ("", *load_runtimes()),
+    "architecture": ("", *ARCHITECTURES),
 }
 
 
@@ -33,7 +36,7 @@ class Settings:
 
     Paths in ``include`` and ``exclude`` are site-relative globs; ``keep`` are modules that can be
     imported and that nothing stands in for, ``effort`` the minutes for which those that can be stood in for are
-    searched.
+    searched. ``runtime`` is where the layer is to work; without it nothing of Lambda's systems is checked.
     """
 
     python: str = ""
@@ -53,6 +56,8 @@ class Settings:
     native: str = "on"
     cold: Cold = Cold.KEEP
     runtime_library: str = ""
+    runtime: str = ""
+    architecture: str = ""
 
     @property
     def budget(self) -> Budget:
@@ -88,7 +93,7 @@ def choose(settings: Settings | None, options: dict[str, object]) -> Settings:
     """
     for name, choices in _CHOICES.items():
         if options.get(name, choices[0]) not in choices:
-            raise UsageError(f"{name}={options[name]!r}: choose one of {', '.join(choices)}")
+            raise UsageError(f"{name}={options[name]!r}: choose one of {', '.join(filter(None, choices))}")
     if "layout" in options:
         options["layout"] = Layout(str(options["layout"]))
     if "cold" in options:

@@ -45,12 +45,13 @@ class Study:
     """What a run shows of modules beside what it used: tables by module name, and the modules whose code ran.
 
     ``seconds`` are those that the execution of each module took by itself, ``classes`` is the file with the signatures
-    of all methods.
+    of all methods, ``names`` that with the namespaces at the end.
 
     Of a run with stand-ins: ``woken`` are those that had to load the real module, with the reason (see
     ``_runtime/standin.py``); ``implicit`` modules that were expected to be loaded and that nobody has imported;
     ``members`` (module, class, method) of which a stand-in told the signature; ``touched`` (name, kind) pairs of what
-    was taken from each.
+    was taken from each; ``unfit`` those that a check found not to be replaceable, with the reason (see
+    ``_probe/standins.py``).
     """
 
     tables: Mapping[str, Mapping[str, Any]]
@@ -59,8 +60,10 @@ class Study:
     implicit: frozenset[str] = frozenset()
     members: frozenset[tuple[str, str, str]] = frozenset()
     classes: Path = Path()
+    names: Path = Path()
     seconds: Mapping[str, float] = field(default_factory=dict)
     touched: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    unfit: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,27 +108,29 @@ class Tracer:
         trace, _ = self._run(workload, scratch, RunSettings(**self._settings(scratch)))
         return texts_marked(trace)
 
-    def stand_in(
+    def stand_in(  # noqa: PLR0913 - all that such a run takes
         self,
         workload: Workload,
         scratch: Path,
         tables: Mapping[str, Any],
         *,
         expected: Mapping[str, list[str]],
-        classes: Path,
+        study: Study,
+        check: bool = False,
     ) -> tuple[Trace, Study]:
         """Do as `trace`, with stand-ins for the modules of ``tables``.
 
-        ``expected`` are the names of submodules by package that are loaded in a run without stand-ins, ``classes`` what
-        a study wrote of methods.
+        ``expected`` are the names of submodules by package that are loaded in a run without stand-ins, ``study`` what
+        that run has shown. ``check``: find out what is not replaceable, once all events have been handled.
 
         Raises:
             TraceError, RunnerError: as `trace`.
         """
         scratch.parent.mkdir(parents=True, exist_ok=True)
         file = scratch.with_name("stand_ins.json")
-        file.write_text(json.dumps({"tables": tables, "expected": expected, "classes": str(classes)}))
-        return self._run(workload, scratch, RunSettings(**self._settings(scratch), stand_ins=file))
+        file.write_text(json.dumps({"tables": tables, "expected": expected, "classes": str(study.classes)}))
+        settings = RunSettings(**self._settings(scratch), stand_ins=file, check=study.names if check else None)
+        return self._run(workload, scratch, settings)
 
     def _settings(self, scratch: Path) -> dict[str, Any]:
         interpreter = self.interpreter
@@ -189,12 +194,20 @@ def _read_study(observation: Observation, facts: Facts) -> Study:
             implicit=frozenset(facts.implicit),
             members=frozenset(facts.members),
             touched={name: tuple(sorted(pairs)) for name, pairs in facts.touched.items()},
+            unfit=facts.unfit,
         )
     said = json.loads(observation.study.read_bytes())
     tables: dict[str, Any] = said["tables"]
     ran = set(said["ran"]) if said["ran"] is not None else {table["file"] for table in tables.values()}
     used = frozenset(name for name, table in tables.items() if table["file"] in ran)
-    return Study(tables, used, facts.woken, classes=Path(f"{observation.study}.classes"), seconds=said["seconds"])
+    return Study(
+        tables=tables,
+        ran=used,
+        woken=facts.woken,
+        classes=Path(f"{observation.study}.classes"),
+        names=Path(f"{observation.study}.names"),
+        seconds=said["seconds"],
+    )
 
 
 def _page_tracer(libraries: Iterable[tuple[str, Path]], scratch: Path) -> PageTracer:
@@ -260,7 +273,9 @@ class Facts:
     implicit: set[str] = field(default_factory=set)
     members: set[tuple[str, str, str]] = field(default_factory=set)
     touched: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+    unfit: dict[str, str] = field(default_factory=dict)
     processes: int = 0
+    checked: bool = False
 
     def use(self, path: str, use: Use) -> None:
         """Note that ``path`` was used."""
@@ -292,6 +307,8 @@ def read_facts(observation: Observation, interpreter: Interpreter, site_dirs: It
 
 def _take_probe_fact(facts: Facts, fact: tuple[str, ...], places: _Places) -> None:
     kind = fact[0]
+    if facts.checked and kind != "note":
+        return
     if kind in _PROBE_USES:
         _take_use(facts, fact[1], _PROBE_USES[kind], places)
     elif kind == "module":
@@ -321,6 +338,10 @@ def _take_note(facts: Facts, text: str) -> None:
     elif what == "member":
         attribute, _, method = reason.partition(" ")
         facts.members.add((name, attribute, method))
+    elif what in ("late", "effect"):
+        facts.unfit.setdefault(name, f"{what}: {reason}")
+    elif what == "check":
+        facts.checked = True  # what follows are the doings of a check
     elif what == "touched":
         kind, _, attribute = reason.partition(" ")
         facts.touched.setdefault(name, set()).add((attribute, kind))

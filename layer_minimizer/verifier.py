@@ -88,6 +88,7 @@ def attempt(trial: Trial, plan: KeepPlan, archive: LayerArchive, scratch: Path) 
         avoid=(*trial.interpreter.site_dirs, *trial.interpreter.hidden_dirs),
         timeout=trial.timeout,
         restored=scratch / "cold",
+        libraries=libraries if (libraries := opt / packager.LIBRARY_FOLDER).is_dir() else None,
     )
     observation = observe(trial.trace.workload, settings, scratch / "run")
     facts = read_facts(observation, trial.interpreter, [os.path.realpath(top)])

@@ -4,7 +4,8 @@ argv[1] is a JSON file with: ``root`` (the task root), ``module`` (the entry's f
 (a function's name, or empty), ``events`` ([name, payload, context] rows), ``front`` (folders that stand on sys.path
 right behind the task root, as a layer's do), ``result`` (where the outcome goes), ``stdout`` (where a script's
 standard output goes), ``study`` (where to write what modules are and do, or empty; see study.py), ``sites`` (folders
-whose modules that is about). Runs in the traced interpreter: CPython 3.6 and later, the standard library alone.
+whose modules that is about), ``check`` (the namespaces of a run without stand-ins, or empty; see standins.py). Runs in
+the traced interpreter: CPython 3.6 and later, the standard library alone.
 """
 
 import sys
@@ -241,6 +242,9 @@ def main():
     take_stock()
     if study is not None:
         study.end(settings["study"])
+    if settings["check"]:
+        with open(settings["check"]) as names:
+            sys.modules["_layer_minimizer_standins"].check(json.load(names), load_beside("study").namespace)
     with open(settings["result"] + ".part", "w") as out:
         json.dump(outcome, out)
     os.rename(settings["result"] + ".part", settings["result"])

@@ -11,6 +11,7 @@ from _layer_minimizer_probe import ask_behind, replace_execution
 
 _expected = {}
 _report = None
+_standin = None
 
 
 class _Loader(object):
@@ -53,9 +54,10 @@ class TrialFinder(object):
     """
 
     def __init__(self, tables, expected, standin, report):
-        global _report
+        global _report, _standin
         self._tables = tables
-        self._standin = standin
+        self._standin = _standin = standin
+        standin.plan(tables)
         _expected.update(expected)
         _report = report
 
@@ -63,14 +65,15 @@ class TrialFinder(object):
         table = self._tables.get(name)
         if table is not None and self._standin.is_awake(table):
             table = None
-        if table is None and name not in _expected:
-            return None
         real = ask_behind(self, name, path, target)
-        if real is not None and table is not None and real.loader is not None:
+        if real is None or real.loader is None:
+            return real
+        if table is not None:
             return self._standing_in(real, table)
-        if real is not None:
+        found = self._standin.find_below(name)
+        if found is None and name in _expected:
             replace_execution(real, _execute)
-        return real
+        return found or real
 
     def _standing_in(self, real, table):
         spec = ModuleSpec(real.name, _Loader(real, table, self._standin.stand_in), origin=real.origin)
@@ -78,6 +81,41 @@ class TrialFinder(object):
         spec.has_location = real.has_location
         spec.cached = real.cached
         return spec
+
+
+def check(namespaces, namespace):
+    """Wake all stand-ins, in the order in which they were imported, and report what that shows.
+
+    ``namespaces`` are those of the modules at the end of a run without stand-ins. ("late", module) is one that cannot
+    be loaded any more; ("effect", module) one that changes a module that is real already.
+    """
+    _report("check")
+    _standin.report_to(lambda _text: None)
+    missing = {}
+    for name, before in namespaces.items():
+        module = sys.modules.get(name)
+        if type(module) in (type(sys), _Watched):
+            lacking = _lacking(before, module, namespace)
+            if lacking:
+                missing[name] = lacking
+    for name in _standin.asleep():
+        try:
+            _standin.wake(name, "a check")
+        except Exception as exc:
+            _report("late %s %s: %s" % (name, type(exc).__name__, exc))
+        for other, lacking in list(missing.items()):
+            left = _lacking(namespaces[other], sys.modules[other], namespace)
+            if left < lacking:
+                _report("effect %s %s.%s" % (name, other, min(lacking - left)))
+                missing[other] = left
+            if not left:
+                del missing[other]
+
+
+def _lacking(before, module, namespace):
+    """Give the names that a module had, and has not now or with a class of another kind."""
+    now = namespace(module)
+    return {name for name, meta in before.items() if name not in now or (meta and now[name] != meta)}
 
 
 def _execute(execute, module):

@@ -12,6 +12,16 @@ import time
 from _layer_minimizer_probe import ask_behind, replace_execution
 
 
+def namespace(module):
+    """Give the names that a module has, each with the metaclass of its value, empty where that is an ordinary one."""
+    found = {}
+    for name, value in list(module.__dict__.items()):
+        if isinstance(name, str) and not issubclass(type(value), type(sys)):
+            meta = type(value)
+            found[name] = meta.__qualname__ if issubclass(meta, type) and meta is not type else ""
+    return found
+
+
 class Study(object):
     """What one run shows of the modules below ``sites``; ``describe(module)`` gives the table of one."""
 
@@ -119,7 +129,8 @@ class Study(object):
         """Stop, and write what was found as JSON.
 
         ``tables`` by module; ``ran``: the files whose code ran, or null; ``seconds`` that the execution of each module
-        took by itself. What their classes consist of goes into a file beside it.
+        took by itself. What their classes consist of goes into a file beside it, and what they have at the very end
+        into another: ``{module: namespace(module)}``.
         """
         if hasattr(sys, "monitoring") and self._watching:
             sys.monitoring.set_events(sys.monitoring.OPTIMIZER_ID, 0)
@@ -133,3 +144,5 @@ class Study(object):
             json.dump({"tables": self._tables, "ran": ran, "seconds": self._seconds}, out)
         with open(path + ".classes", "w") as out:
             json.dump(self._classes, out)
+        with open(path + ".names", "w") as out:
+            json.dump({name: namespace(sys.modules[name]) for name in self._tables if name in sys.modules}, out)

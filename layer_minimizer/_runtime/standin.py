@@ -49,6 +49,11 @@ _replaced = []  # and those that have been: what refers to them weakly has to go
 _report = [lambda text: None]
 
 
+def asleep():
+    """Give the names of the stand-ins that have not been woken, in the order in which they were imported."""
+    return [state.name for state in list(_states.values())]
+
+
 def plan(names):
     """Let :func:`find_below` know the modules that a layer has stand-ins for."""
     _planned.update(names)
@@ -57,6 +62,10 @@ def plan(names):
 def report_to(note):
     """Call ``note(text)`` from now on whenever a module is stood in for or woken."""
     _report[0] = note
+
+
+# How reports call the kinds of things that tables tell.
+_TOLD = {"tuple": "value", "list": "value", "builtin": "function", "loaded": "class"}
 
 
 class _State(object):
@@ -70,6 +79,7 @@ class _State(object):
         self.group = table["group"]
         self.find = find  # gives the real module's spec, or raises
         self.set_later = {}  # what others have set on the module
+        self.touched = set()  # what has been taken from it
         self.waking = None  # the thread that runs the real code
 
 
@@ -108,6 +118,9 @@ class StandIn(types.ModuleType):
                 return types.ModuleType.__getattribute__(self, name)
             raise AttributeError("module %r has no attribute %r" % (state.name, name))
         found = _hand_out(state, name, kind) if kind is not None and not awake else _NOTHING
+        if found is not _NOTHING and name not in state.touched:
+            state.touched.add(name)
+            _report[0]("touched %s %s %s" % (state.name, _TOLD.get(kind[0], kind[0]), name))
         if found is _NOTHING and kind == ["other"] and not awake and _is_only_written_to(sys._getframe(1), name):
             found = _Target(state, (name,))
         return found if found is not _NOTHING else _ask(_wake(self, name), name)

@@ -29,7 +29,7 @@ from layer_minimizer.native.elf_image import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 512 * 1024
 # Every PT_LOAD costs the loader a system call and 56 bytes of its stack; few threads have stacks of under a megabyte.
 _MOST_RUNS = 2048
 # A single page between two hot ones is rarely as cold as it looks, and saves little more than its PT_LOAD costs.

@@ -3,6 +3,8 @@
 A rule names files that other inputs than the traced ones need. ``when`` is an import name: the rule applies once a
 traced module is this one or lies below it. ``files`` are globs over site-relative paths; ``*`` stays within a folder,
 ``**`` crosses folders. ``because`` is shown as the decision's evidence and links its source.
+
+``runtimes.toml`` is of another kind: what Lambda's runtimes have (see ``lambda_rules``).
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ def load_rules() -> tuple[Rule, ...]:
     """Read the rules that come with this tool, in the order of their files' names."""
     found = []
     for file in sorted(resources.files(__name__).iterdir(), key=lambda file: file.name):
-        if file.name.endswith(".toml"):
+        if file.name.endswith(".toml") and file.name != "runtimes.toml":
             data = tomllib.loads(file.read_text("utf-8"))
             found += [
                 Rule(data["distribution"], keep["when"], tuple(keep["files"]), keep["because"]) for keep in data["keep"]

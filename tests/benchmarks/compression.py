@@ -5,7 +5,7 @@ usage: python tests/benchmarks/compression.py LIBRARY [--hot PAGES.json]
 What a cold store costs is two-fold: its size, and the time that a program waits when it touches a cold page, which is
 above all the decoding of a whole chunk. Both depend on the compression and on the chunk's size, and both on what is
 compressed: PAGES.json is the list of the page numbers that a traced run touched; without it all pages that can be cold
-are. Every row sees the same bytes: 256 KiB at a time, taken at even steps, cut into chunks of each size.
+are. Every row sees the same bytes: 512 KiB at a time, taken at even steps, cut into chunks of each size.
 
 zstandard, lz4 and brotli are measured when they are installed, src/lzma.h when there is a compiler.
 """
@@ -34,7 +34,7 @@ from types import ModuleType
 
 from layer_minimizer.native import coldstore, compact
 
-CHUNK_KIB = (32, 64, 128, 256)
+CHUNK_KIB = (64, 128, 256, 512)
 SAMPLE_BYTES = 20 << 20  # the strongest compressions do a megabyte a second
 DRAWS = 256
 PASSES = 3

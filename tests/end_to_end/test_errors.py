@@ -544,7 +544,7 @@ def read_trace(file: Path) -> str:
     from layer_minimizer import case, errors  # noqa: PLC0415
 
     try:
-        case.read_trace(file)
+        case.read_traces([file])
     except errors.UsageError as exc:
         return "UsageError" if str(file) in str(exc) else f"a message without the file: {exc}"
     return "fine"

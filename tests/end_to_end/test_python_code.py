@@ -256,3 +256,79 @@ def test_a_scripts_imports_are_stood_in_for_like_a_handlers(desk: Desk, make_env
     desk.write("handler.py", "import setup_only\nimport light\n\nprint(light.work(2))\n")
     report, _ = build(desk, env)
     assert [entry["module"] for entry in report["stand_ins"]] == ["setup_only"]
+
+
+ENTANGLED = """\
+import kit
+import late_one
+import registers
+import through
+import uses_extra
+
+kit.FLAG = True
+
+
+def handler(event, context):
+    what = event.get("what", "work")
+    if what == "work":
+        return kit.work(2)
+    if what == "effect":
+        return kit.READY
+    if what == "late":
+        return late_one.answer()
+    if what == "bound":
+        return kit.extra.value()
+    if what == "through":
+        return through.total([1, 2])
+"""
+
+
+def test_other_inputs_find_what_imports_leave_behind(desk: Desk, make_env: Callable[..., Environment]) -> None:
+    env = make_env()
+    env.install("kit", {"kit/__init__.py": "FLAG = False\n\n\ndef work(x):\n    return x + 1\n"})
+    env.install("kit-extra", {"kit/extra.py": "def value():\n    return 7\n"})
+    # Its import alone changes another module.
+    env.install("registers", {"registers.py": "import kit\n\nkit.READY = 'ready'\n"})
+    # It cannot be loaded any more once the entry has been imported.
+    late = "import kit\n\nif kit.FLAG:\n    raise ImportError('too late')\n\n\ndef answer():\n    return 5\n"
+    env.install("late-one", {"late_one.py": late})
+    # Others find the submodule that it imports in the package.
+    env.install(
+        "uses-extra", {"uses_extra.py": "import kit.extra\n\n\ndef twice():\n    return 2 * kit.extra.value()\n"}
+    )
+    # Nobody else imports the distribution that it needs.
+    env.install("through", {"through.py": "import behind\n\n\ndef total(x):\n    return behind.total(x)\n"})
+    env.install("behind", {"behind.py": "def total(x):\n    return sum(x)\n"})
+    desk.write("handler.py", ENTANGLED)
+    report, packages = build(desk, env)
+    assert {entry["module"] for entry in report["stand_ins"]} == {"kit.extra", "uses_extra", "through"}
+    for what in ("work", "effect", "late", "bound", "through"):
+        expected, actual = call(desk, env.site, what), call(desk, packages, what)
+        assert expected.returncode == 0, expected.stderr
+        assert (actual.stdout, actual.stderr) == (expected.stdout, ""), what
+    command = [Path(sys.executable).with_name("minimize"), "-q", "--entry", desk.work / "handler.py"]
+    answer = subprocess.run(
+        [*command, "--python", env.python, "--explain", "behind"],
+        env=desk.variables(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "is cold: ASLEEP\n  imported by through alone, which nothing needed\n" in answer.stdout
+    assert "through is imported by handler, line 4" in answer.stdout
+
+
+def test_a_stand_in_is_explained(desk: Desk, shop: Environment) -> None:
+    command = [Path(sys.executable).with_name("minimize"), "-q", "--entry", desk.work / "handler.py"]
+    done = subprocess.run(
+        [*command, "--python", shop.python, "--explain", "heavy"],
+        env=desk.variables(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "heavy/__init__.py" in done.stdout
+    assert "Stood in for: 3 modules; " in done.stdout
+    assert "imported by: handler, line 3 (heavy)" in done.stdout
+    assert "heavy.frames.Frame (class)" in done.stdout
+    assert "real with --keep heavy" in done.stdout

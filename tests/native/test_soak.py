@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.example
 MODEL = Path(__file__).resolve().parents[2] / "examples/fastai_vision/out/export.pkl"
 PREDICTIONS = int(os.environ.get("SOAK_PREDICTIONS", "3000"))
-CHUNK = 256 * 1024
+CHUNK = 512 * 1024
 # What allocators keep is not the same in two runs. One kilobyte a prediction that nobody gives back would be more.
 NOISE = 8 * 1024 * 1024
 

@@ -1,6 +1,7 @@
 """What the ELF reader says about libraries that the real linker made, checked against what the real loader loads."""
 
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -13,10 +14,14 @@ from hypothesis import strategies as st
 
 from layer_minimizer.elf import (
     Dynamic,
+    VersionNeed,
     is_elf_name,
     library_closure,
+    needed_elsewhere,
     needed_files,
+    own_folders,
     read_dynamic,
+    read_versions,
     rpath_folders,
 )
 from layer_minimizer.errors import PlanError
@@ -153,6 +158,104 @@ def test_a_library_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         read_dynamic(tmp_path / "gone.so")
 
 
+@pytest.fixture
+def versioned(tmp_path: Path) -> Path:
+    return compile_versioned(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def versioned_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return compile_versioned(tmp_path_factory.mktemp("versioned")).read_bytes()
+
+
+def compile_versioned(tmp_path: Path) -> Path:
+    """Make a library that needs versions of another one."""
+    (tmp_path / "other.c").write_text(
+        "int a(void) { return 1; }\nint b(void) { return 2; }\nint c(void) { return 3; }\n"
+    )
+    (tmp_path / "other.map").write_text("FOO_1.0 { a; };\nFOO_2.99 { b; } FOO_1.0;\nFOO_3.0 { c; } FOO_2.99;\n")
+    other = tmp_path / "libother.so.1"
+    script = f"-Wl,--version-script={tmp_path}/other.map"
+    gcc("-shared", "-nostdlib", "-fPIC", tmp_path / "other.c", "-o", other, script, "-Wl,-soname,libother.so.1")
+    (tmp_path / "user.c").write_text(
+        "int a(void);\nint b(void);\nint c(void) __attribute__((weak));\n"
+        "int own(void) { return a() + b() + (c ? c() : 0); }\n"
+    )
+    gcc("-shared", "-nostdlib", "-fPIC", tmp_path / "user.c", "-o", tmp_path / "user.so", other)
+    return tmp_path / "user.so"
+
+
+def test_versions_are_read_with_a_symbol_that_uses_each(versioned: Path) -> None:
+    found = set(read_versions(versioned))
+    expected = {VersionNeed("libother.so.1", "FOO_1.0", "a"), VersionNeed("libother.so.1", "FOO_2.99", "b")}
+    # Whether a version that only weak symbols use is a weak need is up to the linker.
+    assert found - {VersionNeed("libother.so.1", "FOO_3.0", "c")} == expected
+
+
+def test_a_weak_need_is_none(versioned: Path) -> None:
+    content = bytearray(versioned.read_bytes())
+    before = read_versions(versioned)
+    place = content.index(elf_hash(b"FOO_2.99").to_bytes(4, "little"))
+    content[place + 4] |= 2  # vna_flags
+    versioned.write_bytes(content)
+    assert set(before) - set(read_versions(versioned)) == {VersionNeed("libother.so.1", "FOO_2.99", "b")}
+
+
+def elf_hash(name: bytes) -> int:
+    value = 0
+    for byte in name:
+        value = (value << 4) + byte
+        value = (value ^ (value & 0xF0000000) >> 24) & 0x0FFFFFFF
+    return value
+
+
+def test_versions_without_section_headers_have_no_symbols(versioned: Path) -> None:
+    content = bytearray(versioned.read_bytes())
+    content[0x28:0x30] = bytes(8)  # e_shoff
+    content[0x3C:0x40] = bytes(4)  # e_shnum, e_shstrndx
+    whole = read_versions(versioned)
+    versioned.write_bytes(content)
+    assert [each.symbol for each in read_versions(versioned)] == [""] * len(whole)
+    assert [each.version for each in read_versions(versioned)] == [each.version for each in whole]
+
+
+def test_a_file_without_versions_needs_none(build: Build, tmp_path: Path) -> None:
+    assert read_versions(build("a.so")) == ()
+    (tmp_path / "script.so").write_text("INPUT(libc.so.6)\n")
+    assert read_versions(tmp_path / "script.so") == ()
+
+
+def test_the_versions_of_every_library_that_python_loads_are_what_readelf_says() -> None:
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    libraries = {line.split(maxsplit=5)[5] for line in maps if line.count("/")}
+    read = 0
+    for library in sorted(path for path in libraries if is_elf_name(path)):
+        printed = subprocess.run(["readelf", "-VW", library], capture_output=True, check=True, text=True).stdout
+        needs = re.findall(r"Name: (\S+)  Flags: (?:none|BASE)  Version:", printed.partition("Version needs")[2])
+        assert sorted(each.version for each in read_versions(Path(library))) == sorted(needs), library
+        read += len(needs)
+    assert read
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.data())
+def test_corrupt_version_tables_raise_nothing_else(versioned_bytes: bytes, data: st.DataObject) -> None:
+    content = bytearray(versioned_bytes)
+    table = content.index(elf_hash(b"FOO_2.99").to_bytes(4, "little"))
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(table - 40, table + 40) | st.integers(4, len(content) - 1))
+        content[place] = data.draw(st.integers(0, 255))
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder, "a.so")
+        library.write_bytes(content)
+        try:
+            found = read_versions(library)
+        except PlanError as error:
+            assert "reinstall" in str(error)  # noqa: PT017 - either of two outcomes is right
+        else:
+            assert all(isinstance(each, VersionNeed) for each in found)
+
+
 @pytest.fixture(scope="module")
 def intact(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("intact")
@@ -227,6 +330,28 @@ def test_files_are_found_in_the_order_of_the_loader(
 ) -> None:
     present = {"a.so", "pkg/a.so", "pkg/sub/a.so", "pkg/sub/b.so", "libs/a.so"}
     assert needed_files(OWNER, of_library, present.__contains__, inherited) == expected
+
+
+def test_names_that_no_way_finds_are_the_systems(build: Build, site: Path) -> None:
+    build("libs/libb.so")
+    build("libs/liba.so", needs=("libs/libb.so",))
+    build("pkg/old.so", RPATH + "$ORIGIN/../libs", needs=("libs/liba.so",))
+    roots = ("pkg/old.so", "libs/liba.so", "libs/libb.so")
+
+    def elsewhere(*present: str) -> dict[str, tuple[str, ...]]:
+        return needed_elsewhere(present, lambda path: read_dynamic(site / path), present.__contains__)
+
+    assert elsewhere(*roots) == {}
+    assert elsewhere(*roots[1:]) == {"libs/liba.so": ("libb.so",)}
+    assert elsewhere(*roots[:1]) == {"pkg/old.so": ("liba.so",)}
+    assert elsewhere(*roots[:2]) == {"libs/liba.so": ("libb.so",)}
+
+
+def test_folders_of_this_machine_are_absolute() -> None:
+    source = Path("/env/lib/site/pkg/ext.so")
+    said = ("$ORIGIN/../../x", "/abs/./y", "relative", "", "$LIB/z")
+    assert own_folders(source, dynamic(rpath=said)) == ("/env/lib/x", "/abs/y")
+    assert own_folders(source, dynamic(rpath=said, runpath=("${ORIGIN}",))) == ("/env/lib/site/pkg",)
 
 
 def test_only_rpath_is_handed_on() -> None:

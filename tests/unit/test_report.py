@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from layer_minimizer.model import Decision, KeepPlan, LayerArchive, Library, NotExercised, Proof, Reason, Size, Verdict
+from layer_minimizer.model import (
+    Bundled,
+    Decision,
+    KeepPlan,
+    LayerArchive,
+    Library,
+    NotExercised,
+    Proof,
+    Reason,
+    Size,
+    Verdict,
+)
 from layer_minimizer.report import Report
 
 
@@ -65,6 +76,7 @@ def test_the_json_has_the_names_of_format_1(report: Report) -> None:
         "stand_ins": [],
         "cold": {"files": 0, "bytes": 0, "stored_bytes": 0},
         "libraries": [],
+        "bundled": [],
         "not_exercised": [
             {"module": "big.late", "importer": "big", "line": 5},
             {"module": "big.later", "importer": "big", "line": 6},
@@ -96,6 +108,15 @@ def test_compacted_libraries_count_with_what_they_ship(report: Report) -> None:
     said = " ".join(text(compacted_report).split())
     assert "1 compacted, 3.0 MB → 0.5 MB and 0.7 MB of cold pages; the verifying run put 3 back" in said
     assert "Shared libraries" not in text(report)
+
+
+def test_libraries_of_this_machine_in_the_layer_are_told(report: Report) -> None:
+    bundled = Bundled("libgomp.so.1", "/usr/lib/libgomp.so.1", "big/a.so", 300_000)
+    with_one = dataclasses.replace(report, proof=dataclasses.replace(report.proof, bundled=(bundled,)))
+    assert with_one.to_json()["bundled"] == [dataclasses.asdict(bundled)]
+    said = "Bundled: libgomp.so.1 (0.3 MB, /usr/lib/libgomp.so.1), which big/a.so needs and the runtime is not known to"
+    assert said in text(with_one)
+    assert "Bundled" not in text(report)
 
 
 def test_the_largest_come_first_with_their_main_reason(report: Report) -> None:
