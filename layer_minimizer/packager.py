@@ -228,7 +228,7 @@ def upload_warnings(archive: LayerArchive) -> tuple[str, ...]:
     if archive.zipped_bytes <= LAMBDA_DIRECT_UPLOAD_BYTES:
         return ()
     size = f"{archive.zipped_bytes:,} bytes zipped are over the {LAMBDA_DIRECT_UPLOAD_BYTES:,} of a direct upload"
-    return (f"{size}: put the layer into S3 and publish it from there",)
+    return (f"{size}: it has to go through S3",)
 
 
 def _sorted_paths(folder: Path) -> list[Path]:

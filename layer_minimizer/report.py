@@ -214,13 +214,9 @@ class Report:
         )
 
     def _next_step(self) -> str:
-        if self.archive.zipped_bytes > LAMBDA_DIRECT_UPLOAD_BYTES:
-            return (
-                f"upload {self.archive.path} to S3 and publish the layer from there: at "
-                f"{_megabytes(self.archive.zipped_bytes)} it is over the 50 MB of a direct upload."
-            )
-        path = self.archive.path
-        return f"publish {path} with: aws lambda publish-layer-version --layer-name NAME --zip-file fileb://{path}"
+        runtime = f"python{'.'.join(self.plan.python.split('.')[:2])}"
+        bucket = " --bucket BUCKET" if self.archive.zipped_bytes > LAMBDA_DIRECT_UPLOAD_BYTES else ""
+        return f"publish it with: minimize publish {self.archive.path} --name NAME --runtime {runtime}{bucket}"
 
 
 def _megabytes(size: int) -> str:

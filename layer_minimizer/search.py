@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layer_minimizer import modules
-from layer_minimizer.errors import TraceError
 from layer_minimizer.results import compare
 from layer_minimizer.tracer import texts_marked
 
@@ -77,11 +76,10 @@ class Search:
     def _checked(self, good: frozenset[str]) -> frozenset[str]:
         """Take back what is better real although no event needed it, and bring back what used packages would lack."""
         while good:
-            run = self._run(good, self.tracer, check=True)
-            if run is None:
+            trace, study = self._run(good, self.tracer, check=True)
+            if trace is None:
                 log.warning("it could not be checked whether modules that are stood in for can be loaded later")
                 return good
-            trace, study = run
             unfit = {group for group in good if self.groups[group] & study.unfit.keys()}
             if unfit:
                 log.debug("real after all:\n  %s", "\n  ".join(f"{name} {why}" for name, why in study.unfit.items()))
@@ -109,11 +107,11 @@ class Search:
 
     def confirm(self, chosen: frozenset[str], tracer: Tracer) -> Trace | None:
         """Run once more with stand-ins for these groups, watched by ``tracer``; None when it is not as it was."""
-        run = self._run(chosen, tracer)
-        if run is None or run[1].woken or run[1].implicit:
+        trace, study = self._run(chosen, tracer)
+        if trace is None or study.woken or study.implicit:
             return None
-        trace = texts_marked(run[0]) if tracer.bytecode else run[0]
-        tables = self._with_members(self._tables(chosen), run[1].members)
+        trace = texts_marked(trace) if tracer.bytecode else trace
+        tables = self._with_members(self._tables(chosen), study.members)
         return replace(
             trace,
             asleep=self._asleep(trace),
@@ -121,7 +119,7 @@ class Search:
                 replace(
                     module,
                     table=tables[module.name],
-                    touched=run[1].touched.get(module.name, ()),
+                    touched=study.touched.get(module.name, ()),
                     seconds=round(self.study.seconds.get(module.name, 0.0), 4),
                 )
                 for module in trace.stand_ins
@@ -153,18 +151,21 @@ class Search:
         return sum(Path(self.study.tables[name]["file"]).stat().st_size for name in self.groups[group])
 
     def _settle(self, chosen: frozenset[str]) -> frozenset[str] | None:
-        """Take back what wakes until nothing does; give what is left, None when a run fails."""
+        """Take back what wakes until nothing does; give what is left, None when a run fails for another reason."""
         for _ in range(_MOST_ROUNDS):
             if not chosen:
                 return chosen
-            run = self._run(chosen, self.tracer)
-            if run is None:
-                return None
-            trace, study = run
-            if not study.woken and not study.implicit:
+            trace, study = self._run(chosen, self.tracer)
+            if trace is not None and not study.woken and not study.implicit:
                 return chosen
             log.debug("taken back:\n  %s", "\n  ".join(f"{name} {why}" for name, why in sorted(study.woken.items())))
-            chosen = frozenset(name for name in chosen if not self.groups[name] & study.woken.keys())
+            left = frozenset(name for name in chosen if not self.groups[name] & study.woken.keys())
+            if trace is None:
+                if left == chosen:
+                    return None
+                chosen = left
+                continue
+            chosen = left
             stood_in = {module.name for module in trace.stand_ins}
             for name in sorted(study.implicit):
                 if not self._bring_along(name, stood_in):
@@ -222,7 +223,8 @@ class Search:
                 tables[name] = {**table, "group": group, "also": [*self.also.get(name, []), *bound]}
         return tables
 
-    def _run(self, chosen: frozenset[str], tracer: Tracer, *, check: bool = False) -> tuple[Trace, Study] | None:
+    def _run(self, chosen: frozenset[str], tracer: Tracer, *, check: bool = False) -> tuple[Trace | None, Study]:
+        """Run with stand-ins; there is no trace of a run that fails or gives other results."""
         self.runs += 1
         tables = self._tables(chosen)
         log.info("running %s with stand-ins for %d modules", self.first.workload.entry.name, len(tables))
@@ -236,15 +238,14 @@ class Search:
                 study=self.study,
                 check=check,
             )
-        except TraceError as exc:
-            log.debug("with stand-ins for %d modules: %s", len(tables), exc)
-            return None
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+        if trace is None:
+            return None, study
         actual = {result.event: result.value for result in trace.results}
         if differing := compare(self.first.results, actual, self.tolerance):
             log.debug("with stand-ins for %d modules: %s", len(tables), "; ".join(map(str, differing)))
-            return None
+            return None, study
         return trace, study
 
     def _expected(self) -> dict[str, list[str]]:

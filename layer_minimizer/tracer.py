@@ -117,8 +117,8 @@ class Tracer:
         expected: Mapping[str, list[str]],
         study: Study,
         check: bool = False,
-    ) -> tuple[Trace, Study]:
-        """Do as `trace`, with stand-ins for the modules of ``tables``.
+    ) -> tuple[Trace | None, Study]:
+        """Do as `trace`, with stand-ins for the modules of ``tables``; there is no trace of a workload that fails.
 
         ``expected`` are the names of submodules by package that are loaded in a run without stand-ins, ``study`` what
         that run has shown. ``check``: find out what is not replaceable, once all events have been handled.
@@ -130,7 +130,12 @@ class Tracer:
         file = scratch.with_name("stand_ins.json")
         file.write_text(json.dumps({"tables": tables, "expected": expected, "classes": str(study.classes)}))
         settings = RunSettings(**self._settings(scratch), stand_ins=file, check=study.names if check else None)
-        return self._run(workload, scratch, settings)
+        observation = observe(workload, settings, scratch)
+        try:
+            return self._read(observation, workload, settings)
+        except TraceError as exc:
+            log.debug("with stand-ins for %d modules: %s", len(tables), exc)
+            return None, _read_study(observation, read_facts(observation, self.interpreter))
 
     def _settings(self, scratch: Path) -> dict[str, Any]:
         interpreter = self.interpreter
@@ -145,7 +150,9 @@ class Tracer:
         }
 
     def _run(self, workload: Workload, scratch: Path, settings: RunSettings) -> tuple[Trace, Study]:
-        observation = observe(workload, settings, scratch)
+        return self._read(observe(workload, settings, scratch), workload, settings)
+
+    def _read(self, observation: Observation, workload: Workload, settings: RunSettings) -> tuple[Trace, Study]:
         outcome = require_success(observation, workload)
         facts = read_facts(observation, self.interpreter)
         study = _read_study(observation, facts)
