@@ -565,7 +565,7 @@ def _real(placeholder, touched):
                 _wake(module, "%s (%s)" % (_get(placeholder, "_as"), touched))
     if _get(placeholder, "_found") is None:
         real = _loaded(kind)
-        if real is _NOTHING:
+        if real is _NOTHING or real is placeholder:  # what says that it is of a package may be in it as a placeholder
             real = _follow(_get(placeholder, "_in"), _get(placeholder, "_as").split("."))
         if real is placeholder:
             raise ImportError("%s has no %s" % (kind[1], kind[2]), name=kind[1])
