@@ -67,7 +67,7 @@ class Search:
         import alone has an effect on others, and for those that cannot be loaded later: these are real after all.
         """
         whole = [name for name in self.groups if "." not in name]
-        parts = [name for name in self.groups if "." in name and self._bytes(name) >= _WORTH_BYTES]
+        parts = [name for name in self.groups if "." in name and self._bytes([name]) >= _WORTH_BYTES]
         good: frozenset[str] = frozenset()
         for together, share in ((whole, 1.0), (parts, _SHARE_OF_PARTS), (whole, 1.0)):
             good = self._with_most_of(together, good, share)
@@ -98,7 +98,8 @@ class Search:
             first = False
             some = waiting.pop()
             tried = self._settle(good.union(some)) if some else None
-            if tried is not None:
+            # What is taken back on the way may be more than what has come.
+            if tried is not None and self._bytes(tried) >= self._bytes(good):
                 good = tried
             elif len(some) > 1:
                 middle = len(some) // 2
@@ -147,8 +148,9 @@ class Search:
     def _left(self, share: float) -> bool:
         return time.monotonic() - self._begun < self.seconds * share
 
-    def _bytes(self, group: str) -> int:
-        return sum(Path(self.study.tables[name]["file"]).stat().st_size for name in self.groups[group])
+    def _bytes(self, groups: Iterable[str]) -> int:
+        names = (name for group in groups for name in self.groups[group])
+        return sum(Path(self.study.tables[name]["file"]).stat().st_size for name in names)
 
     def _settle(self, chosen: frozenset[str]) -> frozenset[str] | None:
         """Take back what wakes until nothing does; give what is left, None when a run fails for another reason."""

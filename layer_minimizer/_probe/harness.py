@@ -243,6 +243,7 @@ def main():
     if study is not None:
         study.end(settings["study"])
     if settings["check"]:
+        os.dup2(2, 1)  # what modules say now is no part of a script's output
         with open(settings["check"]) as names:
             sys.modules["_layer_minimizer_standins"].check(json.load(names), load_beside("study").namespace)
     with open(settings["result"] + ".part", "w") as out:
