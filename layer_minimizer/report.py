@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -216,7 +217,7 @@ class Report:
     def _next_step(self) -> str:
         runtime = f"python{'.'.join(self.plan.python.split('.')[:2])}"
         bucket = " --bucket BUCKET" if self.archive.zipped_bytes > LAMBDA_DIRECT_UPLOAD_BYTES else ""
-        return f"publish it with: minimize publish {self.archive.path} --name NAME --runtime {runtime}{bucket}"
+        return f"publish it with: minimize publish {shlex.quote(str(self.archive.path))} --name NAME --runtime {runtime}{bucket}"
 
 
 def _megabytes(size: int) -> str:

@@ -1,5 +1,6 @@
 """Loads what lies in a cold store as if it lay where it came from. Imported once a store may have a module."""
 
+import functools
 import sys
 
 # importlib.util gives the same function, and imports a lot for it.
@@ -72,6 +73,10 @@ class _Cold(object):
         super().__init__(fullname, path)
         self._store = store
         self._cold = cold
+        standin = sys.modules.get(__package__ + ".standin")
+        if hasattr(standin, "in_order"):
+            # Only where there are stand-ins: it stands in the tracebacks of the module's errors.
+            self.exec_module = functools.partial(self._exec_in_order, standin.in_order)
 
     def get_data(self, path):
         """Give the bytes of this module or of a file beside it."""
@@ -88,19 +93,15 @@ class _Cold(object):
         note("restored module " + self.name)
         return code
 
-    def exec_module(self, module):
+    def _exec_in_order(self, in_order, module):
         """Run the module's code, after that of sleeping modules where it relies on it."""
-        standin = sys.modules.get(__package__ + ".standin")
-        if not hasattr(standin, "in_order"):
-            super().exec_module(module)
-            return
 
         def load():
             # What was woken since may have imported it.
             if sys.modules.setdefault(self.name, module) is module:
                 super(_Cold, self).exec_module(module)
 
-        standin.in_order(self.name, load)
+        in_order(self.name, load)
 
 
 class ColdSourceLoader(_Cold, SourceFileLoader):

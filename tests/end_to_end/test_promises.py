@@ -208,7 +208,7 @@ def test_json_report(desk: Desk, env: Environment) -> None:
     assert json.loads(report_file.read_text()) == report
     assert set(report) == {
         "format", "before", "layer", "verified", "verification", "kept", "distributions", "not_exercised", "observers",
-        "warnings", "seconds", "libraries", "stand_ins", "cold",
+        "warnings", "seconds", "libraries", "stand_ins", "cold", "bundled",
     }  # fmt: skip
     installed = [path for path in env.site.rglob("*") if path.is_file()]
     assert report["format"] == 1

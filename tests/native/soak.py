@@ -22,7 +22,7 @@ from fastai.vision.all import load_learner
 
 THREADS = 8
 MODES = ("nearest", "bilinear", "bicubic", "area")  # one after the other: later ones need code that was not used yet
-LOG = os.environ.get("LAYER_MINIMIZER_COLD_LOG", "")
+LOG = os.environ.get("LAYER_MINIMIZER_LOG", "")
 
 
 def memory() -> dict[str, int]:
@@ -32,7 +32,7 @@ def memory() -> dict[str, int]:
     chunks = 0
     if LOG and os.path.exists(LOG):
         with open(LOG, encoding="utf-8") as log:
-            chunks = sum(1 for _ in log)
+            chunks = sum(line.startswith("restored pages ") for line in log)
     return {"rss": kilobytes["Rss:"] * 1024, "anonymous": kilobytes["Anonymous:"] * 1024, "chunks": chunks}
 
 

@@ -116,7 +116,7 @@ def test_variables_keep_an_alignment_beyond_a_page(kit: ModuleType, parts: Any, 
 def test_a_short_text_between_code_and_unwind_tables_stays(kit: ModuleType, parts: Any, tmp_path: Path) -> None:
     """What system calls read must be in the file: the kernel raises no signal, it fails."""
     source = tmp_path / "short.c"
-    say = 'long say(int file) { return write(file, "hello\\n", 6); }\n__asm__(".text\\n.skip 280000");'
+    say = 'long say(int file) { return write(file, "hello\\n", 6); }\n__asm__(".text\\n.skip 560000");'
     filler = "".join(f"int f{i}(int (*p)(void)) {{ return p() + {i}; }}\n" for i in range(900))
     source.write_text(f"#include <unistd.h>\n{say}\n{filler}")
     flags = ["-O1", "-shared", "-fPIC", "-Wl,-z,noseparate-code"]

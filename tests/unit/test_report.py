@@ -139,7 +139,7 @@ def test_the_text_mentions_what_matters(report: Report) -> None:
     assert "big (2)" in said
     # Square brackets are no markup, and long lines are not broken: both would damage what people copy.
     assert "Warning: a [warning] of the inventory\n" in said
-    assert "--zip-file fileb:///out/layer [x].zip" in said
+    assert "minimize publish '/out/layer [x].zip' --name NAME --runtime python3.11" in said
     assert "dropped.py" not in said
 
 
@@ -154,6 +154,6 @@ def test_a_script_and_an_open_environment_are_told_as_such(report: Report, build
 def test_a_zip_too_large_for_a_direct_upload_goes_by_s3(report: Report) -> None:
     limit = 50 * 1024 * 1024
     direct = dataclasses.replace(report.archive, zipped_bytes=limit)
-    assert "S3" not in text(dataclasses.replace(report, archive=direct))
+    assert "--bucket" not in text(dataclasses.replace(report, archive=direct))
     larger = dataclasses.replace(report.archive, zipped_bytes=limit + 1)
-    assert "S3" in text(dataclasses.replace(report, archive=larger))
+    assert "--bucket" in text(dataclasses.replace(report, archive=larger))
