@@ -217,7 +217,8 @@ class Report:
     def _next_step(self) -> str:
         runtime = f"python{'.'.join(self.plan.python.split('.')[:2])}"
         bucket = " --bucket BUCKET" if self.archive.zipped_bytes > LAMBDA_DIRECT_UPLOAD_BYTES else ""
-        return f"publish it with: minimize publish {shlex.quote(str(self.archive.path))} --name NAME --runtime {runtime}{bucket}"
+        file = shlex.quote(str(self.archive.path))
+        return f"publish it with: minimize publish {file} --name NAME --runtime {runtime}{bucket}"
 
 
 def _megabytes(size: int) -> str:
