@@ -25,7 +25,7 @@ from layer_minimizer.explain import explain
 from layer_minimizer.native.shrink import Cold
 from layer_minimizer.observation import DEFAULT_TIMEOUT
 from layer_minimizer.packager import Layout
-from layer_minimizer.publish import ARCHITECTURES, publish
+from layer_minimizer.publish import publish
 from layer_minimizer.settings import Settings
 
 if TYPE_CHECKING:
@@ -165,7 +165,11 @@ def _publish_parser() -> argparse.ArgumentParser:
         "--runtime", action="append", required=True, metavar="PYTHON", help="it is for: python3.12; repeatable"
     )
     parser.add_argument(
-        "--architecture", action="append", default=[], choices=ARCHITECTURES, help="it is for; repeatable"
+        "--architecture",
+        action="append",
+        default=[],
+        choices=list(lambda_rules.ARCHITECTURES),
+        help="it is for; repeatable",
     )
     parser.add_argument("--bucket", default="", metavar="NAME", help="in S3, through which a zip over 50 MB is sent")
     parser.add_argument("--key", default="", metavar="KEY", help="of the object in it; default: a name of its own")

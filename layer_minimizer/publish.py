@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from layer_minimizer.errors import MinimizeError, PackError, PublishError, UsageError
+from layer_minimizer.lambda_rules import ARCHITECTURES
 from layer_minimizer.packager import LAMBDA_UNZIPPED_BYTES
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ log = logging.getLogger(__name__)
 
 # What Lambda's own refusal names; the zip is in the request as base64, so it is about 50 MiB of zip.
 LAMBDA_REQUEST_BYTES = 69_905_067
-ARCHITECTURES = ("x86_64", "arm64")
 # https://docs.aws.amazon.com/lambda/latest/api/API_PublishLayerVersion.html
 _NAME = re.compile(r"(arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:\d{12}:layer:)?([a-zA-Z0-9_-]+)")
 _NAME_LENGTH = 140
