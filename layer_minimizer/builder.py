@@ -188,7 +188,7 @@ class Builder:
             for d in plan.decisions
             if d.distribution not in present and modules.module_name(d.path) and d.reason is not Reason.PROVIDED
         }
-        sources = self.case.sources()
+        sources = self.case.sources
         files = [coldfiles.ColdFile(d.path, sources[d.path], self._needs(d.path)) for d in cold]
         return coldfiles.write_store(files, top, layer=_LAYER, dropped=dropped)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -55,7 +55,10 @@ def _needed_to_run(statement: static_imports.ImportStatement) -> bool:
 
 @dataclass(slots=True)
 class Case:
-    """A traced workload, and what is installed beside it: all that a plan is made from."""
+    """A traced workload, and what is installed beside it: all that a plan is made from.
+
+    ``sources`` tells where each installed file lies, by its path in the site.
+    """
 
     trace: Trace
     interpreter: Interpreter
@@ -66,6 +69,11 @@ class Case:
     warnings: tuple[str, ...]
     clock: Clock
     target: lambda_rules.Target | None = None
+    sources: dict[str, Path] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Note once where the files lie: there are many, and it is asked for again for every library."""
+        self.sources = {file.path: Path(file.source) for file in self.inventory.files}
 
     def plan(self, repaired: frozenset[str] = frozenset()) -> KeepPlan:
         """Decide about every installed file; ``repaired`` are files that an attempt to verify has missed.
@@ -103,7 +111,7 @@ class Case:
 
     def library_closure(self, paths: Iterable[str]) -> tuple[tuple[str, str], ...]:
         """Give the installed libraries that ``paths`` need, each with one that needs it."""
-        sources = self.sources()
+        sources = self.sources
         return elf.library_closure(paths, lambda path: elf.read_dynamic(sources[path]), sources.__contains__)
 
     def obey_lambda(self, plan: KeepPlan) -> tuple[tuple[Bundled, ...], tuple[str, ...]]:
@@ -138,7 +146,7 @@ class Case:
 
     def _system_library(self, owner: lambda_rules.Library, name: str) -> lambda_rules.Library | None:
         """Give the library that the loader takes on this machine when ``owner`` needs ``name``."""
-        source = self.sources().get(owner.path, Path(owner.path))
+        source = self.sources.get(owner.path, Path(owner.path))
         for path in system_libraries.candidates(name, elf.own_folders(source, owner.dynamic)):
             found = _library(str(path), path)
             if found and found.dynamic.machine == owner.dynamic.machine:
@@ -147,7 +155,7 @@ class Case:
 
     def _modules(self, plan: KeepPlan, *, kept: bool = False) -> dict[str, tuple[Path, bool]]:
         """Give the installed modules, or the kept ones, by name: their file, and whether they are packages."""
-        sources = self.sources()
+        sources = self.sources
         paths = [
             d.path for d in plan.decisions if (d.verdict is Verdict.KEPT if kept else d.reason not in FINAL_REASONS)
         ]
@@ -168,7 +176,7 @@ class Case:
         files = {file.path: file for file in self.inventory.files}
         # Pages of another build of a library mean nothing for this one.
         traced = [lib for lib in self.trace.libraries if lib.path in files and files[lib.path].size == lib.size]
-        hot = shared_by_copies({lib.path: lib.pages() for lib in traced}, self.sources())
+        hot = shared_by_copies({lib.path: lib.pages() for lib in traced}, self.sources)
         if self.settings.cold is not Cold.DROP:
             return hot
         # A library that the run did not load is whole or useless: without a way back nothing of it may go.
@@ -190,14 +198,10 @@ class Case:
         again = {owner[path] for path in earlier} & {owner[path] for path in missed} - {""}
         available = self._modules(plan)
         names = [name for path in missed if (name := modules.module_name(path)) in available]
-        files = {file: path for path, file in self.sources().items()}
+        files = {file: path for path, file in self.sources.items()}
         reached = {files[available[name][0]] for name in static_imports.closure(names, available)}
         whole = {path for path, name in owner.items() if name in again}
         return earlier | set(missed) | reached | whole
-
-    def sources(self) -> dict[str, Path]:
-        """Give where each installed file lies, by its path in the site."""
-        return {file.path: Path(file.source) for file in self.inventory.files}
 
     def touched_but_dropped(self, plan: KeepPlan) -> set[str]:
         """Give the files that the trace saw used in some way and that the plan judged to be of no use."""

@@ -95,6 +95,18 @@ def build(desk: Desk, env: Environment, *options: str) -> tuple[Any, Path]:
     return json.loads(done.stdout), next((desk.folder / "opt/python/lib").glob("*/site-packages"))
 
 
+def explained(desk: Desk, env: Environment, subject: str) -> str:
+    command = [Path(sys.executable).with_name("minimize"), "-q", "--entry", desk.work / "handler.py"]
+    done = subprocess.run(
+        [*command, "--python", env.python, "--explain", subject],
+        env=desk.variables(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
 RUN = """
 import json, os, site, sys
 packages, task, start, what = sys.argv[1:]
@@ -306,29 +318,15 @@ def test_other_inputs_find_what_imports_leave_behind(desk: Desk, make_env: Calla
         expected, actual = call(desk, env.site, what), call(desk, packages, what)
         assert expected.returncode == 0, expected.stderr
         assert (actual.stdout, actual.stderr) == (expected.stdout, ""), what
-    command = [Path(sys.executable).with_name("minimize"), "-q", "--entry", desk.work / "handler.py"]
-    answer = subprocess.run(
-        [*command, "--python", env.python, "--explain", "behind"],
-        env=desk.variables(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "is cold: ASLEEP\n  imported by through alone, which nothing needed\n" in answer.stdout
-    assert "through is imported by handler, line 4" in answer.stdout
+    answer = explained(desk, env, "behind")
+    assert "is cold: ASLEEP\n  imported by through alone, which nothing needed\n" in answer
+    assert "through is imported by handler, line 4" in answer
 
 
 def test_a_stand_in_is_explained(desk: Desk, shop: Environment) -> None:
-    command = [Path(sys.executable).with_name("minimize"), "-q", "--entry", desk.work / "handler.py"]
-    done = subprocess.run(
-        [*command, "--python", shop.python, "--explain", "heavy"],
-        env=desk.variables(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "heavy/__init__.py" in done.stdout
-    assert "Stood in for: 3 modules; " in done.stdout
-    assert "imported by: handler, line 3 (heavy)" in done.stdout
-    assert "heavy.frames.Frame (class)" in done.stdout
-    assert "real with --keep heavy" in done.stdout
+    answer = explained(desk, shop, "heavy")
+    assert "heavy/__init__.py" in answer
+    assert "Stood in for: 3 modules; " in answer
+    assert "imported by: handler, line 3 (heavy)" in answer
+    assert "heavy.frames.Frame (class)" in answer
+    assert "real with --keep heavy" in answer
