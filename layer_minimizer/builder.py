@@ -48,7 +48,7 @@ class Builder:
     whose bytecode has docstrings, None for all. ``texts`` are modules that keep their source although the trace saw
     nobody read it, ``given_up`` cold files that the budget has no room for. ``shipped`` are the bytes that each
     installed file has in the last layer. ``bundled`` are the libraries of this machine in it, ``warnings`` what may
-    fail in the runtime.
+    fail in the runtime. ``beside`` is what the layer shares the limit with.
     """
 
     case: Case
@@ -56,6 +56,7 @@ class Builder:
     shrinker: Shrinker | None
     sources: bool
     documented: set[str] | None
+    beside: packager.Beside = packager.ALONE
     texts: set[str] = field(default_factory=set)
     given_up: set[str] = field(default_factory=set)
     shipped: dict[str, int] = field(default_factory=dict)
@@ -81,9 +82,9 @@ class Builder:
         settings = self.case.settings
         self.bundled, self.warnings = self.case.obey_lambda(plan)
         if self.shrinker is None and settings.bytecode == "source":
-            settings.budget.check(plan)  # before anything is copied
+            settings.budget.check(plan, self.beside)  # before anything is copied
         sizes, shares = self._stage(plan)
-        excess = sizes.total() - settings.budget.limit
+        excess = sizes.total() + self.beside.total - settings.budget.limit
         if excess > 0 and settings.cold is Cold.AUTO:
             offers = [*(self.shrinker.offers() if self.shrinker else ()), *_offers(plan, shares)]
             dropped = list(_least_likely(offers, excess))
@@ -91,7 +92,7 @@ class Builder:
             if self.shrinker:
                 self.shrinker.drop(offer for offer in dropped if offer.chunk >= 0)
             sizes, _ = self._stage(plan)
-        settings.budget.check_sizes(sizes)
+        settings.budget.check_sizes(sizes, self.beside)
         archive = packager.write_zip(self._folder, part)
         if self.case.target:
             lambda_rules.refuse_entries(packager.entries(part))

@@ -141,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--max-size", type=_size, metavar="SIZE", help="unzipped; default: Lambda's 262,144,000 bytes")
     result.add_argument("--tolerance", type=_tolerance, default=0.0, metavar="X", help="for numbers; default: exact")
+    result.add_argument("--function-zip", metavar="FILE", help="also write the function: entry, local modules, models")
     result.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else")
     result.add_argument("--report-json", metavar="FILE", help="also write it there")
     result.add_argument("--explain", metavar="NAME", help="why a path, module or distribution is kept or dropped")
@@ -269,6 +270,7 @@ def _minimize(options: argparse.Namespace, settings: Settings, workload: dict[st
         traces=options.trace,
         save_trace=options.save_trace,
         save_plan=options.save_plan,
+        function_zip=options.function_zip,
         settings=settings,
         **workload,
     )

@@ -78,6 +78,11 @@ class Interpreter:
         return f"python{self.version[0]}.{self.version[1]}"
 
     @property
+    def avoid(self) -> tuple[str, ...]:
+        """Folders that are no part of a function although they may lie below the entry's."""
+        return (*self.site_dirs, *self.hidden_dirs)
+
+    @property
     def cache_tag(self) -> str:
         """What the names of its bytecode files have in their middle, ``cpython-311``."""
         return f"cpython-{self.version[0]}{self.version[1]}"
@@ -204,6 +209,7 @@ class Trace:
     """The facts of one or several runs of a workload. No opinion about what follows from them.
 
     ``stand_ins`` are modules that others have stood in for, ``asleep`` those that only such modules would import.
+    ``task`` are the files of the workload's own folder, by their names in it.
     """
 
     python: str
@@ -221,6 +227,7 @@ class Trace:
     libraries: tuple[LibraryPages, ...] = ()
     stand_ins: tuple[TracedStandIn, ...] = ()
     asleep: tuple[TracedModule, ...] = ()
+    task: tuple[TracedFile, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Give the form in which a trace is saved."""
@@ -240,6 +247,7 @@ class Trace:
             "libraries": [[library.path, library.size, library.runs] for library in self.libraries],
             "stand_ins": [module.to_json() for module in self.stand_ins],
             "asleep": [[m.name, m.path, m.importer, m.line, m.startup] for m in self.asleep],
+            "task": [[f.path, sorted(f.uses)] for f in self.task],
             "workload": {
                 "entry": str(self.workload.entry),
                 "handler": self.workload.handler,
@@ -287,6 +295,7 @@ class Trace:
                 ),
                 stand_ins=tuple(map(TracedStandIn.from_json, data.get("stand_ins", ()))),
                 asleep=tuple(TracedModule(*row) for row in data.get("asleep", ())),
+                task=tuple(TracedFile(path, frozenset(map(Use, uses))) for path, uses in data.get("task", ())),
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise UsageError(f"a part of the trace is damaged ({type(exc).__name__}: {exc}): trace again") from exc
@@ -488,6 +497,15 @@ class LayerArchive:
 
 
 @dataclass(frozen=True, slots=True)
+class FunctionArchive:
+    """A function's zip that exists. ``model_bytes`` of it are models; ``left_out`` lies beside the entry, not in it."""
+
+    archive: LayerArchive
+    model_bytes: int
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Library:
     """What became of a shared library; all sizes in bytes.
 
@@ -563,9 +581,6 @@ def _merge(one: Trace, two: Trace) -> Trace:
     if one.kind != two.kind:
         raise UsageError(f"one trace is of a {one.kind}, another of a {two.kind}: they have no common entry")
     events, results = _merge_events(one, two)
-    uses: dict[str, frozenset[Use]] = {}
-    for file in (*one.files, *two.files):
-        uses[file.path] = uses.get(file.path, frozenset()) | file.uses
     modules: dict[str, TracedModule] = {}
     for module in (*one.modules, *two.modules):
         known = modules.setdefault(module.name, module)
@@ -578,7 +593,7 @@ def _merge(one: Trace, two: Trace) -> Trace:
         observers=tuple(sorted({*one.observers, *two.observers})),
         kind=one.kind,
         modules=tuple(modules.values()),
-        files=tuple(TracedFile(path, used) for path, used in sorted(uses.items())),
+        files=_merge_files((*one.files, *two.files)),
         metadata=tuple(asked[name] for name in sorted(asked)),
         foreign=tuple({r.name: r for r in (*two.foreign, *one.foreign)}.values()),
         unplaced=tuple(sorted({*one.unplaced, *two.unplaced})),
@@ -594,7 +609,15 @@ def _merge(one: Trace, two: Trace) -> Trace:
         libraries=_merge_libraries((*one.libraries, *two.libraries)),
         stand_ins=_merge_stand_ins(one, two),
         asleep=tuple({m.name: m for m in (*two.asleep, *one.asleep) if m.name not in modules}.values()),
+        task=_merge_files((*one.task, *two.task)),
     )
+
+
+def _merge_files(files: Iterable[TracedFile]) -> tuple[TracedFile, ...]:
+    uses: dict[str, frozenset[Use]] = {}
+    for file in files:
+        uses[file.path] = uses.get(file.path, frozenset()) | file.uses
+    return tuple(TracedFile(path, used) for path, used in sorted(uses.items()))
 
 
 def _merge_stand_ins(one: Trace, two: Trace) -> tuple[TracedStandIn, ...]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 LAMBDA_UNZIPPED_BYTES = 262_144_000
 LAMBDA_DIRECT_UPLOAD_BYTES = 50 * 1024 * 1024
+LAMBDA_TMP_BYTES = 512 * 1024 * 1024
 NO_DISTRIBUTION = "(no distribution)"
 SYSTEM_LIBRARIES = "(libraries of this machine)"
 # Lambda has it on LD_LIBRARY_PATH: https://docs.aws.amazon.com/lambda/latest/dg/packaging-layers.html
@@ -52,13 +53,40 @@ class Layout(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """The bytes that share Lambda's limit with a layer: the function's, its models', those of the layers below."""
+
+    code: int = 0
+    models: int = 0
+    layers: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them together."""
+        return self.code + self.models + self.layers
+
+    def __str__(self) -> str:
+        """Say what there is."""
+        parts = (("the function", self.code), ("its models", self.models), ("other layers", self.layers))
+        return ", ".join(f"{name} {size:,}" for name, size in parts if size)
+
+
+ALONE = Beside()
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
-    """How large a layer may be unzipped, and whether the user has set that himself."""
+    """How large a layer may be unzipped together with what is beside it, and whether the user has set that himself."""
 
     limit: int = LAMBDA_UNZIPPED_BYTES
     chosen: bool = False
 
-    def check(self, plan: KeepPlan) -> None:
+    @property
+    def whose(self) -> str:
+        """Whose limit it is."""
+        return "--max-size" if self.chosen else "AWS Lambda's limit for a function and its layers together"
+
+    def check(self, plan: KeepPlan, beside: Beside = ALONE) -> None:
         """Refuse a plan whose files are too large together.
 
         Raises:
@@ -67,27 +95,42 @@ class Budget:
         sizes: Counter[str] = Counter()
         for decision in plan.kept:
             sizes[decision.distribution or NO_DISTRIBUTION] += decision.size
-        self.check_sizes(sizes)
+        self.check_sizes(sizes, beside)
 
-    def check_sizes(self, sizes: Counter[str]) -> None:
+    def check_sizes(self, sizes: Counter[str], beside: Beside = ALONE) -> None:
         """Refuse a layer of these bytes by distribution, as `check` does.
 
         Raises:
             PackError: it is too large.
         """
-        total = sizes.total()
-        if total <= self.limit:
+        layer = sizes.total()
+        excess = layer + beside.total - self.limit
+        if excess <= 0:
             return
         largest = "\n".join(f"  {size / 1e6:9.1f} MB  {name}" for name, size in sizes.most_common(10))
-        whose = "--max-size" if self.chosen else "AWS Lambda's limit for a function and its layers together"
-        top = next(iter(sizes.most_common(1)))[0]
+        together = f", and {layer + beside.total:,} with what is beside it ({beside})" if beside.total else ""
+        model = f"{what_fits(self, layer, beside)}; or " if excess <= beside.models else ""
+        top = next(iter(sizes.most_common(1)), (NO_DISTRIBUTION, 0))[0]
         raise PackError(
-            f"the layer would be {total:,} bytes unzipped; {whose} is {self.limit:,}.\n"
+            f"the layer would be {layer:,} bytes unzipped{together}; {self.whose} is {self.limit:,}.\n"
             f"The largest distributions in it:\n{largest}\n"
-            f"What to do: put a large one into a layer of its own and name it with --provided {top}; "
+            f"What to do: {model}put a large one into a layer of its own and name it with --provided {top}; "
             f"leave files away that you know are not needed with --exclude; ask why one is kept with --explain {top}; "
             "or, for a container image or another place without this limit, raise it with --max-size 1GB"
         )
+
+
+def what_fits(budget: Budget, layer: int, beside: Beside) -> str:
+    """Say what to do about a layer of ``layer`` bytes that fits, but not together with what is beside it."""
+    excess = layer + beside.total - budget.limit
+    if excess > beside.models:
+        return f"make the layer smaller: --max-size {budget.limit - beside.total} --cold auto leaves room"
+    tmp = "" if beside.models < LAMBDA_TMP_BYTES else f" (set ephemeral storage to more than {beside.models:,} bytes)"
+    return (
+        f"keep the models ({beside.models:,} bytes) out of the function's zip: with them it is {excess:,} bytes over "
+        f"the limit, without them {beside.models - excess:,} under it. The handler can take them from S3 into /tmp{tmp}"
+        " when it starts, or from an EFS file system"
+    )
 
 
 def check_output(output: Path, option: str = "--output") -> None:
@@ -223,12 +266,12 @@ def write_zip(folder: Path, target: Path) -> LayerArchive:
     return LayerArchive(target, digest, files, size, zipped)
 
 
-def upload_warnings(archive: LayerArchive) -> tuple[str, ...]:
+def upload_warnings(archive: LayerArchive, whose: str = "") -> tuple[str, ...]:
     """Say what stands in the way of a direct upload."""
     if archive.zipped_bytes <= LAMBDA_DIRECT_UPLOAD_BYTES:
         return ()
     size = f"{archive.zipped_bytes:,} bytes zipped are over the {LAMBDA_DIRECT_UPLOAD_BYTES:,} of a direct upload"
-    return (f"{size}: it has to go through S3",)
+    return (f"{whose}{size}: it has to go through S3",)
 
 
 def _sorted_paths(folder: Path) -> list[Path]:

@@ -7,8 +7,8 @@ import logging
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from layer_minimizer.builder import Builder
 from layer_minimizer.case import Case, prepare, read_saved
 from layer_minimizer.errors import PackError, VerifyError
 from layer_minimizer.explain import explain
+from layer_minimizer.function import FunctionZip, select
 from layer_minimizer.model import KeepPlan, Proof
 from layer_minimizer.report import Report
 from layer_minimizer.settings import Settings, choose
@@ -24,7 +25,7 @@ from layer_minimizer.settings import Settings, choose
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from layer_minimizer.model import LayerArchive, Trace, Workload
+    from layer_minimizer.model import FunctionArchive, LayerArchive, Trace, Workload
 
     StrPath = str | os.PathLike[str]
 
@@ -43,6 +44,7 @@ def minimize(  # noqa: PLR0913 - these are the command's options, by keyword onl
     traces: Iterable[StrPath] = (),
     save_trace: StrPath | None = None,
     save_plan: StrPath | None = None,
+    function_zip: StrPath | None = None,
     settings: Settings | None = None,
     **options: object,
 ) -> Report:
@@ -57,6 +59,7 @@ def minimize(  # noqa: PLR0913 - these are the command's options, by keyword onl
         traces: saved traces, united with the one of ``entry``.
         save_trace: where to write the trace.
         save_plan: where to write the plan.
+        function_zip: where to write the function's own zip: the entry, its local modules, what it read, its models.
         settings: how to make the layer.
         options: single fields of `Settings`, which win over ``settings``.
 
@@ -66,14 +69,14 @@ def minimize(  # noqa: PLR0913 - these are the command's options, by keyword onl
     chosen = choose(settings, options)
     target = Path(output).absolute()
     packager.check_output(target)
-    for option, path in (("--save-trace", save_trace), ("--save-plan", save_plan)):
+    for option, path in (("--save-trace", save_trace), ("--save-plan", save_plan), ("--function-zip", function_zip)):
         if path is not None:
             packager.check_output(Path(path).absolute(), option)
     source = load(entry, handler=handler, models=models, events=events)
     with scratch_folder() as scratch:
         case = prepare(source, traces, chosen, scratch)
         _save(save_trace, case.trace, "--save-trace")
-        return _minimize(case, target, scratch, save_plan)
+        return _minimize(case, target, scratch, save_plan, Path(function_zip).absolute() if function_zip else None)
 
 
 def load(
@@ -159,16 +162,26 @@ def save_stages(
             _save(save_plan, case.plan(), "--save-plan")
 
 
-def _minimize(case: Case, target: Path, scratch: Path, save_plan: StrPath | None) -> Report:
-    with packager.unfinished(target) as part:
-        plan, archive, proof = _prove(case, part, scratch)
+def _minimize(
+    case: Case, target: Path, scratch: Path, save_plan: StrPath | None, function_target: Path | None
+) -> Report:
+    with ExitStack() as stack:
+        part = stack.enter_context(packager.unfinished(target))
+        beside = None
+        if function_target:
+            with case.clock.stage("pack", f"packing the function of {case.trace.workload.entry.name}"):
+                function_part = stack.enter_context(packager.unfinished(function_target))
+                beside = FunctionZip(case.trace, case.interpreter.avoid, function_part, scratch / "function")
+        plan, archive, proof = _Proving.of(case, part, scratch, beside).prove()
         _save(save_plan, plan, "--save-plan")
         with case.clock.stage("plan", "looking for imports that the run did not exercise"):
             unseen = case.not_exercised(plan)
-        try:
-            part.replace(target)
-        except OSError as exc:
-            raise PackError(f"cannot write {target}: {exc.strerror}") from exc
+        function = None
+        if beside and function_target:
+            _put_in_place(function_part, function_target)
+            function = replace(beside.finished, archive=replace(beside.archive, path=function_target))
+        _put_in_place(part, target)
+    warnings = (*case.warnings, *proof.warnings, *packager.upload_warnings(archive))
     return Report(
         trace=case.trace,
         plan=plan,
@@ -176,62 +189,145 @@ def _minimize(case: Case, target: Path, scratch: Path, save_plan: StrPath | None
         archive=replace(archive, path=target),
         proof=proof,
         not_exercised=unseen,
-        warnings=(*case.warnings, *proof.warnings, *packager.upload_warnings(archive)),
+        warnings=(*warnings, *_function_warnings(case, archive, function)),
         seconds=case.clock.seconds,
+        function=function,
     )
 
 
-def _prove(case: Case, part: Path, scratch: Path) -> tuple[KeepPlan, LayerArchive, Proof]:
-    """Plan, pack and verify; put back what the layer's own run asked for, until it gives the expected results."""
-    trial = verifier.Trial(
-        case.trace,
-        case.interpreter,
-        case.inventory,
-        case.settings.layout,
-        case.observers,
-        case.settings.timeout,
-        case.settings.tolerance,
-    )
+def _put_in_place(part: Path, target: Path) -> None:
+    try:
+        part.replace(target)
+    except OSError as exc:
+        raise PackError(f"cannot write {target}: {exc.strerror}") from exc
+
+
+def _function_warnings(case: Case, archive: LayerArchive, function: FunctionArchive | None) -> tuple[str, ...]:
+    """Say what stands in the way of the function: of its zip, or of what it will have to be."""
+    if function:
+        return packager.upload_warnings(function.archive, "the function: ")
+    beside = select(case.trace, case.interpreter.avoid).beside
+    budget = case.settings.budget
+    if archive.unzipped_bytes + beside.total <= budget.limit:
+        return ()
+    fits = packager.what_fits(budget, archive.unzipped_bytes, beside)
+    return (f"the layer leaves no room for all of the function ({beside} bytes): {fits}",)
+
+
+@dataclass(slots=True)
+class _Proving:
+    """A layer on its way: planned, packed, run, and repaired until a run on it alone gives the expected results.
+
+    ``repaired`` are the files that such a run has missed; ``steady`` says that the workload was found to give the same
+    results twice in the full environment.
+    """
+
+    case: Case
+    part: Path
+    scratch: Path
+    function: FunctionZip | None
+    building: Builder
+    trial: verifier.Trial
     repaired: frozenset[str] = frozenset()
-    building = Builder.of(case, scratch / "build")
-    steady = False
-    for left in reversed(range(_ROUNDS)):
-        with case.clock.stage("plan", "deciding about every file"):
-            plan = case.plan(repaired)
+    steady: bool = False
+
+    @classmethod
+    def of(cls, case: Case, part: Path, scratch: Path, function: FunctionZip | None) -> _Proving:
+        """Begin with a case, and its function's zip if there is to be one."""
+        building = Builder.of(case, scratch / "build")
+        trial = verifier.Trial(
+            case.trace,
+            case.interpreter,
+            case.inventory,
+            case.settings.layout,
+            case.observers,
+            case.settings.timeout,
+            case.settings.tolerance,
+        )
+        return cls(case, part, scratch, function, building, trial)
+
+    def prove(self) -> tuple[KeepPlan, LayerArchive, Proof]:
+        """Plan, pack and verify; put back what the layer's own run asked for, until it gives the expected results.
+
+        Raises:
+            VerifyError: it never does.
+        """
+        for left in reversed(range(_ROUNDS)):
+            plan, archive, attempt = self._attempt(f"verify{left}")
+            log.debug("the run missed: %s; %s", ", ".join(attempt.missed), attempt.error)
+            # A run that asks for something else each time, and does well without, is not followed for ever.
+            if attempt.succeeded and not (attempt.missed and left):
+                return plan, archive, self._proof(attempt)
+            if not self._give_back(attempt):
+                self._put_back(plan, attempt)
+        raise VerifyError(f"after {_ROUNDS} rounds of putting files back: {attempt.explain()}")
+
+    def _attempt(self, name: str) -> tuple[KeepPlan, LayerArchive, verifier.Attempt]:
+        if self.function:
+            self.building.beside = self.function.function.beside
+            self.trial = replace(self.trial, function=self.function.workload)
+        clock = self.case.clock
+        with clock.stage("plan", "deciding about every file"):
+            plan = self.case.plan(self.repaired)
         size = sum(d.size for d in plan.kept)
-        with case.clock.stage("pack", f"packing {len(plan.kept):,} files, {size / 1e6:,.1f} MB"):
-            archive = building.build(plan, part)
-        with case.clock.stage("verify", f"running {case.trace.workload.entry.name} on the layer alone"):
-            attempt = verifier.attempt(trial, plan, archive, scratch / f"verify{left}")
-            shutil.rmtree(scratch / f"verify{left}", ignore_errors=True)
-        log.debug("the run missed: %s; %s", ", ".join(attempt.missed), attempt.error)
-        # A run that asks for something else each time, and does well without, is not followed for ever.
-        if attempt.succeeded and not (attempt.missed and left):
-            names = tuple(sorted(repaired))
-            proof = Proof(attempt.events, 0, names, attempt.isolated, attempt.seconds, attempt.cold_faults)
-            libraries = tuple(building.shrinker.reports.values()) if building.shrinker else ()
-            proof = replace(proof, libraries=libraries, shipped=dict(building.shipped), bundled=building.bundled)
-            return plan, archive, replace(proof, warnings=building.warnings)
+        with clock.stage("pack", f"packing {len(plan.kept):,} files, {size / 1e6:,.1f} MB"):
+            archive = self.building.build(plan, self.part)
+        with clock.stage("verify", f"running {self.case.trace.workload.entry.name} on the layer alone"):
+            attempt = verifier.attempt(self.trial, plan, archive, self.scratch / name)
+            shutil.rmtree(self.scratch / name, ignore_errors=True)
+        return plan, archive, attempt
+
+    def _proof(self, attempt: verifier.Attempt) -> Proof:
+        building = self.building
+        return Proof(
+            events=attempt.events,
+            mismatches=0,
+            repaired=tuple(sorted(self.repaired)),
+            isolated=attempt.isolated,
+            seconds=attempt.seconds,
+            cold_faults=attempt.cold_faults,
+            shipped=dict(building.shipped),
+            libraries=tuple(building.shrinker.reports.values()) if building.shrinker else (),
+            bundled=building.bundled,
+            warnings=building.warnings,
+        )
+
+    def _give_back(self, attempt: verifier.Attempt) -> bool:
+        """Give back what was left out of files that are there, where that may be why the run failed."""
+        building = self.building
         if attempt.error and building.documented is not None:
             building.give_docstrings(attempt.error)
             which = "all" if building.documented is None else ", ".join(sorted(building.documented))
             log.warning("without docstrings the entry does not run: those of %s stay", which)
-            continue
-        if attempt.error and not attempt.missed and case.settings.bytecode == "auto" and not building.sources:
+            return True
+        if attempt.missed or attempt.succeeded:
+            return False
+        if attempt.error and self.case.settings.bytecode == "auto" and not building.sources:
             building.give_sources(attempt.error)  # somebody may have read the text of a module
-            continue
-        more = set(case.widen(attempt.missed, plan, repaired)) - {d.path for d in plan.kept}
-        if not more and not steady:
-            steady = True
+            return True
+        if self.function and not self.function.whole and self.function.give_all():
+            log.warning("with the files that it used alone the function does not work: all of its folder goes in")
+            return True
+        return False
+
+    def _put_back(self, plan: KeepPlan, attempt: verifier.Attempt) -> None:
+        """Let the next plan keep more files, or give up.
+
+        Raises:
+            VerifyError: there is nothing more to keep.
+        """
+        case = self.case
+        more = set(case.widen(attempt.missed, plan, self.repaired)) - {d.path for d in plan.kept}
+        if not more and not self.steady:
+            self.steady = True
             with case.clock.stage("verify", "the result differs; running once more in the full environment"):
-                _refuse_unsteady(trial, scratch / "again")
-            more = case.touched_but_dropped(plan) - repaired
+                _refuse_unsteady(self.trial, self.scratch / "again")
+            more = case.touched_but_dropped(plan) - self.repaired
         if not more:
             raise VerifyError(attempt.explain() + _left_out_on_purpose(case.settings))
         log.info("putting back %d files that the run on the layer asked for", len(more))
         log.debug("put back:\n  %s", "\n  ".join(sorted(more)))
-        repaired |= more
-    raise VerifyError(f"after {_ROUNDS} rounds of putting files back: {attempt.explain()}")
+        self.repaired |= more
 
 
 def _left_out_on_purpose(settings: Settings) -> str:

@@ -8,14 +8,23 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from layer_minimizer.packager import LAMBDA_DIRECT_UPLOAD_BYTES
+from layer_minimizer.packager import LAMBDA_DIRECT_UPLOAD_BYTES, LAMBDA_UNZIPPED_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.console import Console
 
-    from layer_minimizer.model import Decision, KeepPlan, LayerArchive, NotExercised, Proof, Size, Trace
+    from layer_minimizer.model import (
+        Decision,
+        FunctionArchive,
+        KeepPlan,
+        LayerArchive,
+        NotExercised,
+        Proof,
+        Size,
+        Trace,
+    )
 
 REPORT_FORMAT = 1
 _SHOWN = 8
@@ -33,6 +42,7 @@ class Report:
     not_exercised: tuple[NotExercised, ...]
     warnings: tuple[str, ...]
     seconds: dict[str, float]
+    function: FunctionArchive | None = None
 
     @property
     def _in_layer(self) -> tuple[Decision, ...]:
@@ -97,6 +107,7 @@ class Report:
                 "zipped_bytes": self.archive.zipped_bytes,
                 "distributions": len(self.largest),
             },
+            "function": self._function_json(),
             "verified": True,
             "verification": {
                 "events": self.proof.events,
@@ -123,6 +134,21 @@ class Report:
             "seconds": self.seconds,
         }
 
+    def _function_json(self) -> dict[str, Any] | None:
+        if self.function is None:
+            return None
+        archive = self.function.archive
+        return {
+            "path": str(archive.path),
+            "sha256": archive.sha256,
+            "files": archive.files,
+            "unzipped_bytes": archive.unzipped_bytes,
+            "zipped_bytes": archive.zipped_bytes,
+            "model_bytes": self.function.model_bytes,
+            "left_out": list(self.function.left_out),
+            "with_layer_bytes": archive.unzipped_bytes + self.archive.unzipped_bytes,
+        }
+
     def show(self, console: Console) -> None:
         """Print the report for people."""
         for line in self._lines():
@@ -136,6 +162,7 @@ class Report:
         )
         yield (f"{before.files:,} → {after.files:,} files, {before.distributions} → {len(self.largest)} distributions")
         yield self._verified()
+        yield from self._function()
         yield ""
         yield "Largest in the layer:"
         for name, size, reason in self.largest[:_SHOWN]:
@@ -157,6 +184,20 @@ class Report:
         repaired = len(self.proof.repaired)
         put_back = f"; {_count(repaired, 'file', 'files')} put back" if repaired else ""
         return f"Verified: {what}, same results on the layer alone ({where}){put_back}."
+
+    def _function(self) -> Iterator[str]:
+        if self.function is None:
+            return
+        archive, models = self.function.archive, self.function.model_bytes
+        together = archive.unzipped_bytes + self.archive.unzipped_bytes
+        yield (
+            f"The function: {_count(archive.files, 'file', 'files')}, {_megabytes(archive.unzipped_bytes)} unzipped, "
+            f"{_megabytes(models)} of it models, {_megabytes(archive.zipped_bytes)} zipped; together with the layer "
+            f"{_megabytes(together)}, Lambda's limit is {_megabytes(LAMBDA_UNZIPPED_BYTES)}."
+        )
+        if left_out := self.function.left_out:
+            listed = ", ".join(left_out[:_SHOWN]) + (", …" if len(left_out) > _SHOWN else "")
+            yield f"  Not in it, since no event used it: {listed}. --model adds a file."
 
     def _compacted(self) -> Iterator[str]:
         done = [library for library in self.proof.libraries if not library.problem]

@@ -143,7 +143,7 @@ class Tracer:
             "python": interpreter.executable,
             "observers": self.observers,
             "user_base": interpreter.user_base,
-            "avoid": (*interpreter.site_dirs, *interpreter.hidden_dirs),
+            "avoid": interpreter.avoid,
             "timeout": self.timeout,
             "bytecode": self.bytecode,
             "page_tracer": _page_tracer(self.libraries, scratch) if self.libraries else None,
@@ -164,7 +164,7 @@ class Tracer:
             observers=tuple(sorted(self.observers)),
             kind=outcome.kind,
             modules=facts.modules(),
-            files=tuple(TracedFile(path, frozenset(uses)) for path, uses in sorted(facts.uses.items())),
+            files=_traced_files(facts.uses),
             metadata=tuple(TracedMetadata(name, asker) for name, asker in sorted(facts.metadata.items())),
             foreign=tuple(ForeignRoot(name, source) for name, source in sorted(facts.foreign.items())),
             unplaced=tuple(sorted(facts.unplaced)),
@@ -178,8 +178,13 @@ class Tracer:
                 for name in sorted(facts.stood_in - facts.woken.keys())
                 if name in facts.found
             ),
+            task=_traced_files(facts.task),
         )
         return trace, study
+
+
+def _traced_files(uses: Mapping[str, set[Use]]) -> tuple[TracedFile, ...]:
+    return tuple(TracedFile(path, frozenset(used)) for path, used in sorted(uses.items()))
 
 
 def texts_marked(trace: Trace) -> Trace:
@@ -266,9 +271,10 @@ def _tail(said: str) -> str:
 
 @dataclass(slots=True)
 class Facts:
-    """What a run used, by site-relative paths."""
+    """What a run used, by site-relative paths; ``task``: files of the workload's own folder, by their names in it."""
 
     uses: dict[str, set[Use]] = field(default_factory=dict)
+    task: dict[str, set[Use]] = field(default_factory=dict)
     found: dict[str, TracedModule] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     foreign: dict[str, str] = field(default_factory=dict)
@@ -357,24 +363,32 @@ def _take_note(facts: Facts, text: str) -> None:
 def _take_use(facts: Facts, path: str, use: Use, places: _Places) -> None:
     if use in (Use.OPEN, Use.MAP):
         facts.absolute.add(path)
+    if name := places.in_task(path):
+        facts.task.setdefault(name, set()).add(use)
     relatives = places.in_site(path)
     for relative in relatives or _in_foreign(facts, path):
         facts.use(relative, use)
+
+
+def _source_of(path: str) -> str:
+    """Give the source of a file of bytecode, else the path itself."""
+    cached = _BYTECODE.match(path)
+    return f"{cached['folder']}{cached['name']}.py" if cached else path
 
 
 def _in_foreign(facts: Facts, path: str) -> Iterator[str]:
     """Give the layer's name of a file below a package that lies outside of the site."""
     for name, source in facts.foreign.items():
         if path == source or path.startswith(f"{source}/"):
-            cached = _BYTECODE.match(path)
-            path = f"{cached['folder']}{cached['name']}.py" if cached else path
-            yield f"{name}{path.removeprefix(source)}"
+            yield f"{name}{_source_of(path).removeprefix(source)}"
 
 
 def _take_module(facts: Facts, module: TracedModule, places: _Places) -> None:
     """Place a module's file: in the site, in a package outside of it, or nowhere that a layer could have."""
     # Modules that a program makes up may claim any file (torch.ops says "_ops.py").
     origin = module.path if module.path.startswith("/") else ""
+    if name := places.in_task(origin):
+        facts.task.setdefault(name, set()).add(Use.SPEC)
     relative = next(iter(places.in_site(origin)), "") if origin else ""
     if relative:
         facts.use(relative, Use.SPEC)
@@ -413,6 +427,7 @@ class _Places:
     def __init__(self, interpreter: Interpreter, site_dirs: tuple[str, ...], root: str) -> None:
         self._sites = tuple(f"{folder}/" for folder in site_dirs)
         scratch = os.path.dirname(root)
+        self._task = f"{root}/"
         self._known = tuple(f"{os.path.realpath(f)}/" for f in (*interpreter.stdlib_dirs, root, scratch))
         self._real = cache(os.path.realpath)
 
@@ -430,13 +445,15 @@ class _Places:
         for name in self._names(path):
             for site in self._sites:
                 if name.startswith(site) and len(name) > len(site):
-                    relative = name[len(site) :]
-                    cached = _BYTECODE.match(relative)
-                    relative = f"{cached['folder']}{cached['name']}.py" if cached else relative
+                    relative = _source_of(name[len(site) :])
                     if not relative.endswith("__pycache__") and relative not in found:
                         found.append(relative)
                     break
         return found
+
+    def in_task(self, path: str) -> str:
+        """Give the name of ``path`` in the workload's own folder, empty when it lies elsewhere."""
+        return _source_of(path[len(self._task) :]) if path.startswith(self._task) else ""
 
     def is_known(self, path: str) -> bool:
         """Say whether ``path`` is part of the standard library or of the run's own scratch folder."""

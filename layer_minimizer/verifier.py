@@ -18,7 +18,7 @@ from layer_minimizer.tracer import Facts, read_facts
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from layer_minimizer.model import Decision, Interpreter, Inventory, KeepPlan, LayerArchive, Trace
+    from layer_minimizer.model import Decision, Interpreter, Inventory, KeepPlan, LayerArchive, Trace, Workload
     from layer_minimizer.observation import Observation
     from layer_minimizer.packager import Layout
 
@@ -54,7 +54,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """All that a run on a layer is judged by."""
+    """All that a run on a layer is judged by. ``function`` is the workload as it lies in the function's zip, if any."""
 
     trace: Trace
     interpreter: Interpreter
@@ -63,6 +63,7 @@ class Trial:
     observers: tuple[Observer, ...]
     timeout: float
     tolerance: float
+    function: Workload | None = None
 
 
 def attempt(trial: Trial, plan: KeepPlan, archive: LayerArchive, scratch: Path) -> Attempt:
@@ -85,12 +86,12 @@ def attempt(trial: Trial, plan: KeepPlan, archive: LayerArchive, scratch: Path) 
         front=(str(_site_packages(trial, scratch / "env")),) if trial.layout is packager.Layout.SITE else (str(top),),
         path_entries=() if trial.layout is packager.Layout.SITE else (str(top),),
         isolation=isolation,
-        avoid=(*trial.interpreter.site_dirs, *trial.interpreter.hidden_dirs),
+        avoid=trial.interpreter.avoid,
         timeout=trial.timeout,
         restored=scratch / "cold",
         libraries=libraries if (libraries := opt / packager.LIBRARY_FOLDER).is_dir() else None,
     )
-    observation = observe(trial.trace.workload, settings, scratch / "run")
+    observation = observe(trial.function or trial.trace.workload, settings, scratch / "run")
     facts = read_facts(observation, trial.interpreter, [os.path.realpath(top)])
     error = _error(observation, trial)
     return Attempt(
@@ -119,7 +120,7 @@ def differing_again(trial: Trial, scratch: Path) -> tuple[Mismatch, ...]:
         python=trial.interpreter.executable,
         observers=(Observer.PROBE,),
         user_base=trial.interpreter.user_base,
-        avoid=(*trial.interpreter.site_dirs, *trial.interpreter.hidden_dirs),
+        avoid=trial.interpreter.avoid,
         timeout=trial.timeout,
     )
     observation = observe(trial.trace.workload, settings, scratch)

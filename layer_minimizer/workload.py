@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from layer_minimizer.errors import TraceError, UsageError
 from layer_minimizer.model import Event, Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 # Never part of a function: histories, caches, other programs' environments.
 _NOT_LINKED = {".git", ".hg", ".svn", "__pycache__", "node_modules", ".tox", ".nox", ".mypy_cache", ".pytest_cache"}
@@ -119,6 +120,30 @@ def make_task_root(workload: Workload, root: Path, avoid: Iterable[str]) -> None
         raise TraceError(
             f"cannot lay out the task root {root}: {exc.strerror} ({exc.filename}); TMPDIR sets another place"
         ) from exc
+
+
+def files_beside(entry: Path, avoid: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """Give what `make_task_root` lays out of the entry's folder: names below the task root, and where the files lie."""
+    left_out = {os.path.realpath(folder) for folder in avoid}
+    waiting, seen = [("", entry.parent)], set[str]()
+    while waiting:
+        prefix, folder = waiting.pop()
+        if (real := os.path.realpath(folder)) in seen:
+            continue  # a link to a folder above
+        seen.add(real)
+        for path in sorted(folder.iterdir()):
+            if path.name in _NOT_LINKED or os.path.realpath(path) in left_out:
+                continue
+            if path.is_file():
+                yield f"{prefix}{path.name}", path
+            elif path.is_dir() and not (path / "pyvenv.cfg").exists():
+                waiting.append((f"{prefix}{path.name}/", path))
+
+
+def moved(workload: Workload, folder: Path) -> Workload:
+    """Give the workload as it is once its entry and models have been copied into ``folder``."""
+    models = tuple(folder / model.name for model in workload.models)
+    return replace(workload, entry=folder / workload.entry.name, models=models)
 
 
 def _place_folder(source: Path, target: Path, avoid: set[str]) -> None:

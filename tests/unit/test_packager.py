@@ -21,12 +21,14 @@ from layer_minimizer.inventory import take_inventory
 from layer_minimizer.model import Decision, InstalledFile, Inventory, KeepPlan, Reason, Verdict
 from layer_minimizer.packager import (
     LAMBDA_UNZIPPED_BYTES,
+    Beside,
     Budget,
     Layout,
     check_output,
     stage,
     unfinished,
     unzip,
+    what_fits,
     write_zip,
 )
 
@@ -324,6 +326,26 @@ def test_a_layer_over_the_limit_names_the_largest_distributions_and_what_to_do()
 def test_a_limit_of_the_users_own_is_named_as_his() -> None:
     with pytest.raises(PackError, match="--max-size is 1,000"):
         Budget(1000, chosen=True).check(sized(a=2000))
+
+
+def test_what_is_beside_a_layer_counts() -> None:
+    beside = Beside(code=100, layers=200)
+    Budget(2300, chosen=True).check(sized(a=2000), beside)
+    with pytest.raises(PackError, match="the function 100, other layers 200") as caught:
+        Budget(2298, chosen=True).check(sized(a=2000), beside)
+    assert "2,300" in str(caught.value)
+    assert "S3" not in str(caught.value)
+
+
+def test_models_that_do_not_fit_can_be_elsewhere() -> None:
+    with pytest.raises(PackError, match="700 bytes over the limit, without them 300 under it") as caught:
+        Budget(2400, chosen=True).check(sized(a=2000), Beside(code=100, models=1000))
+    assert "ephemeral" not in str(caught.value)
+    assert "more than 600,000,000 bytes" in what_fits(Budget(), 0, Beside(models=600_000_000))
+
+
+def test_a_layer_that_leaves_no_room_for_code_alone_has_to_shrink() -> None:
+    assert "--max-size 1900" in what_fits(Budget(2000), 1950, Beside(code=100))
 
 
 def test_files_without_a_distribution_are_counted_too() -> None:

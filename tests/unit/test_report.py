@@ -63,6 +63,7 @@ def test_the_json_has_the_names_of_format_1(report: Report) -> None:
             "zipped_bytes": 900_000,
             "distributions": 3,
         },
+        "function": None,
         "verified": True,
         "verification": {
             "events": 2,
