@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, NoReturn
 from rich.console import Console
 
 from layer_minimizer import lambda_rules, packager, pipeline
+from layer_minimizer.engine import ENGINES
 from layer_minimizer.errors import MinimizeError, UsageError
 from layer_minimizer.explain import explain
 from layer_minimizer.native.shrink import Cold
 from layer_minimizer.observation import DEFAULT_TIMEOUT
 from layer_minimizer.packager import Layout
 from layer_minimizer.publish import publish
-from layer_minimizer.settings import Settings
+from layer_minimizer.settings import DEFAULT_MEMORY, DEFAULT_TMP_SIZE, Settings
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -131,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     runtime.add_argument(
         "--architecture", choices=list(lambda_rules.ARCHITECTURES), default="", help="default: this machine's"
     )
+    _add_emulation(parser)
     result = parser.add_argument_group("what comes out")
     result.add_argument("--output", metavar="FILE", help="the layer; default: layer.zip")
     result.add_argument(
@@ -152,6 +154,22 @@ def _parser() -> argparse.ArgumentParser:
     stages.add_argument("--plan", metavar="FILE", help="with --explain: ask a saved plan")
     _add_talk(parser)
     return parser
+
+
+def _add_emulation(parser: argparse.ArgumentParser) -> None:
+    proof = parser.add_argument_group("how the layer is proved")
+    proof.add_argument(
+        "--verify", choices=("local", "lambda"), default="local", help="lambda: in an emulated Lambda, too"
+    )
+    proof.add_argument(
+        "--memory", type=int, default=DEFAULT_MEMORY, metavar="MB", help="of the function; default: %(default)s"
+    )
+    proof.add_argument(
+        "--tmp-size", type=int, default=DEFAULT_TMP_SIZE, metavar="MB", help="of /tmp; default: %(default)s"
+    )
+    proof.add_argument("--engine", choices=ENGINES, default="", help="emulate in a container; default: namespaces")
+    proof.add_argument("--verify-image", default="", metavar="NAME", help="with --engine; default: Lambda's own")
+    proof.add_argument("--emulator", default="", metavar="FILE", help="aws-lambda-rie; default: found, or fetched")
 
 
 def _publish_parser() -> argparse.ArgumentParser:
@@ -248,6 +266,12 @@ def _act(options: argparse.Namespace) -> None:
         runtime_library=options.runtime_library,
         runtime=options.runtime,
         architecture=options.architecture,
+        verify=options.verify,
+        memory=options.memory,
+        tmp_size=options.tmp_size,
+        engine=options.engine,
+        verify_image=options.verify_image,
+        emulator=options.emulator,
     )
     workload = {"handler": options.handler, "models": options.model, "events": options.event}
     if options.explain:

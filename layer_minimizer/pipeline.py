@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer import packager, verifier, workload
+from layer_minimizer import emulator, packager, verifier, workload
 from layer_minimizer.builder import Builder
 from layer_minimizer.case import Case, prepare, read_saved
 from layer_minimizer.errors import PackError, VerifyError
@@ -72,6 +72,8 @@ def minimize(  # noqa: PLR0913 - these are the command's options, by keyword onl
     for option, path in (("--save-trace", save_trace), ("--save-plan", save_plan), ("--function-zip", function_zip)):
         if path is not None:
             packager.check_output(Path(path).absolute(), option)
+    if chosen.verify == "lambda":
+        emulator.check(_emulation(chosen))
     source = load(entry, handler=handler, models=models, events=events)
     with scratch_folder() as scratch:
         case = prepare(source, traces, chosen, scratch)
@@ -172,7 +174,9 @@ def _minimize(
             with case.clock.stage("pack", f"packing the function of {case.trace.workload.entry.name}"):
                 function_part = stack.enter_context(packager.unfinished(function_target))
                 beside = FunctionZip(case.trace, case.interpreter.avoid, function_part, scratch / "function")
-        plan, archive, proof = _Proving.of(case, part, scratch, beside).prove()
+        proving = _Proving.of(case, part, scratch, beside)
+        plan, archive, proof = proving.prove()
+        emulated = proving.emulate(plan, archive) if case.settings.verify == "lambda" else None
         _save(save_plan, plan, "--save-plan")
         with case.clock.stage("plan", "looking for imports that the run did not exercise"):
             unseen = case.not_exercised(plan)
@@ -181,7 +185,7 @@ def _minimize(
             _put_in_place(function_part, function_target)
             function = replace(beside.finished, archive=replace(beside.archive, path=function_target))
         _put_in_place(part, target)
-    warnings = (*case.warnings, *proof.warnings, *packager.upload_warnings(archive))
+    warnings = (*case.warnings, *proof.warnings, *(emulated.warnings if emulated else ()))
     return Report(
         trace=case.trace,
         plan=plan,
@@ -189,9 +193,10 @@ def _minimize(
         archive=replace(archive, path=target),
         proof=proof,
         not_exercised=unseen,
-        warnings=(*warnings, *_function_warnings(case, archive, function)),
+        warnings=(*warnings, *packager.upload_warnings(archive), *_function_warnings(case, archive, function)),
         seconds=case.clock.seconds,
         function=function,
+        emulated=emulated,
     )
 
 
@@ -212,6 +217,10 @@ def _function_warnings(case: Case, archive: LayerArchive, function: FunctionArch
         return ()
     fits = packager.what_fits(budget, archive.unzipped_bytes, beside)
     return (f"the layer leaves no room for all of the function ({beside} bytes): {fits}",)
+
+
+def _emulation(chosen: Settings) -> emulator.Emulation:
+    return emulator.Emulation(chosen.memory, chosen.tmp_size, chosen.engine, chosen.verify_image, chosen.emulator)
 
 
 @dataclass(slots=True)
@@ -261,6 +270,19 @@ class _Proving:
             if not self._give_back(attempt):
                 self._put_back(plan, attempt)
         raise VerifyError(f"after {_ROUNDS} rounds of putting files back: {attempt.explain()}")
+
+    def emulate(self, plan: KeepPlan, archive: LayerArchive) -> emulator.Emulated:
+        """Prove the layer in an emulated Lambda, too; what fails there is not repaired: the layer is not to blame.
+
+        Raises:
+            VerifyError: an event fails there.
+        """
+        how, scratch = _emulation(self.case.settings), self.scratch / "lambda"
+        if self.function:
+            how = replace(how, function=self.scratch / "lambda-task")
+            packager.unzip(self.function.archive.path, self.scratch / "lambda-task")
+        with self.case.clock.stage("verify", f"running {self.case.trace.workload.entry.name} in an emulated Lambda"):
+            return emulator.verify(self.trial, plan, archive, how, scratch)
 
     def _attempt(self, name: str) -> tuple[KeepPlan, LayerArchive, verifier.Attempt]:
         if self.function:

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from layer_minimizer.emulator import INIT_SECONDS
 from layer_minimizer.packager import LAMBDA_DIRECT_UPLOAD_BYTES, LAMBDA_UNZIPPED_BYTES
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from layer_minimizer.emulator import Emulated
     from layer_minimizer.model import (
         Decision,
         FunctionArchive,
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 REPORT_FORMAT = 1
 _SHOWN = 8
+_MIB = 1 << 20
+_TMP = "/tmp"  # noqa: S108 - Lambda's
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class Report:
     warnings: tuple[str, ...]
     seconds: dict[str, float]
     function: FunctionArchive | None = None
+    emulated: Emulated | None = None
 
     @property
     def _in_layer(self) -> tuple[Decision, ...]:
@@ -116,6 +121,7 @@ class Report:
                 "isolated": self.proof.isolated,
                 "cold_faults": self.proof.cold_faults,
             },
+            "lambda": self._emulated_json(),
             "kept": self.kept,
             "distributions": {name: size for name, size, _ in self.largest},
             "stand_ins": list(self._stand_ins()),
@@ -149,6 +155,13 @@ class Report:
             "with_layer_bytes": archive.unzipped_bytes + self.archive.unzipped_bytes,
         }
 
+    def _emulated_json(self) -> dict[str, Any] | None:
+        if self.emulated is None:
+            return None
+        found = dataclasses.asdict(self.emulated)
+        del found["warnings"]  # they stand among all others
+        return found
+
     def show(self, console: Console) -> None:
         """Print the report for people."""
         for line in self._lines():
@@ -163,6 +176,7 @@ class Report:
         yield (f"{before.files:,} → {after.files:,} files, {before.distributions} → {len(self.largest)} distributions")
         yield self._verified()
         yield from self._function()
+        yield from self._emulated()
         yield ""
         yield "Largest in the layer:"
         for name, size, reason in self.largest[:_SHOWN]:
@@ -198,6 +212,16 @@ class Report:
         if left_out := self.function.left_out:
             listed = ", ".join(left_out[:_SHOWN]) + (", …" if len(left_out) > _SHOWN else "")
             yield f"  Not in it, since no event used it: {listed}. --model adds a file."
+
+    def _emulated(self) -> Iterator[str]:
+        if (found := self.emulated) is None:
+            return
+        what = _count(found.events, "event", "events") if self.trace.kind == "handler" else "the script's output"
+        yield (
+            f"Verified in emulated Lambda ({found.where}): {what}; init {found.init_seconds:.1f} of "
+            f"{INIT_SECONDS:.0f} s, peak {found.peak_bytes / _MIB:,.0f} of {found.memory:,} MB, "
+            f"{_TMP} {found.tmp_bytes / _MIB:,.0f} of {found.tmp_size:,} MB."
+        )
 
     def _compacted(self) -> Iterator[str]:
         done = [library for library in self.proof.libraries if not library.problem]

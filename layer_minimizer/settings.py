@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from layer_minimizer.engine import ENGINES
 from layer_minimizer.errors import UsageError
 from layer_minimizer.lambda_rules import ARCHITECTURES, load_runtimes
 from layer_minimizer.native.shrink import Cold
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 log = logging.getLogger(__name__)
+# With so much memory a function has one whole processor: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
+DEFAULT_MEMORY = 1769
+DEFAULT_TMP_SIZE = 512
+_MEMORY, _TMP_SIZE = range(128, 10240 + 1), range(512, 10240 + 1)
 _CHOICES: dict[str, tuple[str, ...]] = {
     "layout": tuple(Layout),
     "observe": ("auto", "probe", "strace"),
@@ -27,6 +32,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "cold": tuple(Cold),
     "runtime": ("", *load_runtimes()),
     "architecture": ("", *ARCHITECTURES),
+    "verify": ("local", "lambda"),
+    "engine": ("", *ENGINES),
 }
 
 
@@ -37,6 +44,8 @@ class Settings:
     Paths in ``include`` and ``exclude`` are site-relative globs; ``keep`` are modules that can be
     imported and that nothing stands in for, ``effort`` the minutes for which those that can be stood in for are
     searched. ``runtime`` is where the layer is to work; without it nothing of Lambda's systems is checked.
+    ``verify`` is "lambda" for one more proof in an emulated Lambda with ``memory`` and ``tmp_size`` MB, in a container
+    of ``verify_image`` where there is an ``engine``; ``emulator`` is the Runtime Interface Emulator to use.
     """
 
     python: str = ""
@@ -58,6 +67,12 @@ class Settings:
     runtime_library: str = ""
     runtime: str = ""
     architecture: str = ""
+    verify: str = "local"
+    memory: int = DEFAULT_MEMORY
+    tmp_size: int = DEFAULT_TMP_SIZE
+    engine: str = ""
+    verify_image: str = ""
+    emulator: str = ""
 
     @property
     def budget(self) -> Budget:
@@ -102,4 +117,8 @@ def choose(settings: Settings | None, options: dict[str, object]) -> Settings:
         given = options.get(name)
         if isinstance(given, str | list):
             options[name] = (given,) if isinstance(given, str) else tuple(given)
-    return replace(settings or Settings(), **options)  # type: ignore[arg-type]
+    chosen = replace(settings or Settings(), **options)  # type: ignore[arg-type]
+    for name, allowed in (("memory", _MEMORY), ("tmp_size", _TMP_SIZE)):
+        if (given := getattr(chosen, name)) not in allowed:
+            raise UsageError(f"{name}={given!r}: Lambda gives {allowed[0]} to {allowed[-1]:,} MB")
+    return chosen

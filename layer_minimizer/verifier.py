@@ -160,6 +160,11 @@ def _make_interpreter(trial: Trial, prefix: Path, top: Path) -> Path:
     return python
 
 
+def provided_sources(plan: KeepPlan, inventory: Inventory) -> dict[str, str]:
+    """Give what another layer will bring, by site-relative path, and where it is installed here."""
+    return _sources(_provided_roots(plan), inventory)
+
+
 def _provided_roots(plan: KeepPlan) -> tuple[str, ...]:
     """Give the highest folders and files that hold provided distributions and nothing else."""
     provided = {d.path for d in plan.decisions if d.reason is Reason.PROVIDED}

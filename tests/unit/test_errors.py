@@ -51,7 +51,7 @@ def test_there_are_no_errors_beside_these() -> None:
 def test_nothing_but_the_command_ends_the_process() -> None:
     folder = Path(layer_minimizer.__file__).parent
     for path in folder.glob("*.py"):
-        if path.name in {"cli.py", "__main__.py", "_isolate.py"}:
+        if path.name in {"cli.py", "__main__.py", "_isolate.py", "_root.py"}:
             continue
         calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
         assert not [node.lineno for node in calls if node.attr in {"exit", "_exit"}], path.name

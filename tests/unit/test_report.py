@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from layer_minimizer.emulator import Emulated
 from layer_minimizer.model import (
     Bundled,
     Decision,
@@ -72,6 +73,7 @@ def test_the_json_has_the_names_of_format_1(report: Report) -> None:
             "isolated": True,
             "cold_faults": 0,
         },
+        "lambda": None,
         "kept": {"INCLUDED": 200, "NEEDED": 3_000_000, "TRACED": 1_500},
         "distributions": {"big": 3_000_500, "small": 1_000, "(no distribution)": 200},
         "stand_ins": [],
@@ -109,6 +111,24 @@ def test_compacted_libraries_count_with_what_they_ship(report: Report) -> None:
     said = " ".join(text(compacted_report).split())
     assert "1 compacted, 3.0 MB → 0.5 MB and 0.7 MB of cold pages; the verifying run put 3 back" in said
     assert "Shared libraries" not in text(report)
+
+
+def test_an_emulated_lambda_is_told_with_its_limits(report: Report) -> None:
+    emulated = Emulated(2, 1.94, 303 << 20, 12 << 20, 1769, 512, "namespaces", ("own",), ("a warning",))
+    told = dataclasses.replace(report, emulated=emulated)
+    assert (
+        "Verified in emulated Lambda (namespaces): 2 events; init 1.9 of 10 s, peak 303 of 1,769 MB, /tmp 12 of 512 MB."
+    ) in text(told)
+    assert told.to_json()["lambda"] == {
+        "events": 2,
+        "init_seconds": 1.94,
+        "peak_bytes": 303 << 20,
+        "tmp_bytes": 12 << 20,
+        "memory": 1769,
+        "tmp_size": 512,
+        "where": "namespaces",
+        "skipped": ("own",),
+    }
 
 
 def test_libraries_of_this_machine_in_the_layer_are_told(report: Report) -> None:

@@ -1,0 +1,219 @@
+"""A desk at which layers are proved in an emulated Lambda, without an engine and in one; nothing may stay behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tests.conftest import Environment
+
+TOOL = (sys.executable, "-m", "layer_minimizer")
+# Something for the layer to hold.
+ALPHA = {"alpha/__init__.py": "from alpha.core import VALUE\n", "alpha/core.py": "VALUE = 41\n"}
+
+
+def left_processes(mark: str) -> list[str]:
+    """Give the command lines of living processes that have ``mark`` in their environment or arguments."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            said = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if mark.encode() in said and folder.name != str(os.getpid()):
+            found.append(said.replace(b"\0", b" ").decode(errors="replace"))
+    return found
+
+
+@dataclass(frozen=True)
+class Proved:
+    code: int
+    said: str
+    report: dict[str, Any]
+
+
+@dataclass
+class Desk:
+    """Runs the command in a folder of its own; TMPDIR lies in it, so that what stays behind is seen."""
+
+    folder: Path
+    options: tuple[str, ...] = ()
+    tool: tuple[str, ...] = TOOL
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def mounts(self) -> set[str]:
+        places = {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+        return {place for place in places if place.startswith(str(self.folder))}
+
+    def start(self, env: Environment | str, files: Mapping[str, str], *more: str) -> subprocess.Popen[str]:
+        task = self.folder / "task"
+        shutil.rmtree(task, ignore_errors=True)
+        task.mkdir()
+        for name, text in files.items():
+            (task / name).write_text(text)
+        (self.folder / "tmp").mkdir(exist_ok=True)
+        python = env if isinstance(env, str) else env.python
+        command = [*self.tool, "--python", python, "--entry", str(task / next(iter(files)))]
+        command += ["--output", str(self.folder / "layer.zip"), "--json", "--effort", "0", "--observe", "probe"]
+        command += ["--verify", "lambda", *self.options, *more]
+        for path in (self.folder, self.folder / "tmp"):
+            path.chmod(0o777)
+        return subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            env={**os.environ, "TMPDIR": str(self.folder / "tmp"), **self.environment},
+        )
+
+    def prove(self, env: Environment | str, files: Mapping[str, str], *more: str) -> Proved:
+        process = self.start(env, files, *more)
+        out, said = process.communicate(timeout=1200)
+        self.assert_clean()
+        return Proved(process.returncode, said, json.loads(out) if process.returncode == 0 else {})
+
+    def assert_clean(self) -> None:
+        assert list((self.folder / "tmp").iterdir()) == []
+        assert self.mounts() == set()
+        assert left_processes(str(self.folder)) == []
+
+    def events(self, *payloads: Any) -> tuple[str, str]:
+        file = self.folder / "events.json"
+        file.write_text(json.dumps(list(payloads)))
+        return "--event", str(file)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, namespaces: None) -> Desk:  # noqa: ARG001 - skips
+    """Emulates in namespaces of this machine."""
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    for path in (folder, *folder.parents):
+        if path.is_relative_to("/tmp") and path != Path("/tmp"):
+            path.chmod(path.stat().st_mode | 0o755)
+    return Desk(folder)
+
+
+@pytest.fixture
+def alpha(env: Environment) -> Environment:
+    env.install("alpha", ALPHA)
+    return env
+
+
+# ---- an engine ----------------------------------------------------------------------------------------------------
+
+
+def _answers(host: str | None) -> bool:
+    docker = shutil.which("docker")
+    if docker is None:
+        return False
+    environment = {**os.environ, **({"DOCKER_HOST": host} if host else {})}
+    done = subprocess.run([docker, "info"], capture_output=True, check=False, env=environment, timeout=60)
+    return done.returncode == 0 and b"Server Version" in done.stdout
+
+
+@pytest.fixture(scope="session")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Give the variables under which a docker engine answers: one that runs, else one that is started for the tests."""
+    if _answers(None):
+        yield {}
+        return
+    daemon = shutil.which("dockerd")
+    if daemon is None or os.geteuid() != 0:
+        pytest.skip("no docker engine answers, and none can be started: dockerd is missing, or this is not root")
+    folder = tmp_path_factory.mktemp("docker")
+    host = f"unix://{folder}/docker.sock"
+    command = [daemon, "--data-root", folder / "data", "--exec-root", folder / "exec", "-H", host]
+    command += ["--pidfile", folder / "docker.pid", "--storage-driver=overlay2"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        for _ in range(100):
+            if _answers(host) or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        if not _answers(host):
+            pytest.skip(f"dockerd does not start: {(folder / 'log').read_text()[-500:]}")
+        yield {"DOCKER_HOST": host}
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def containers(docker: Mapping[str, str], folder: Path) -> list[str]:
+    """Give the containers that see something of ``folder``; others may run beside the tests."""
+    environment = {**os.environ, **docker}
+    listed = subprocess.run(["docker", "ps", "--all", "--quiet"], env=environment, capture_output=True, check=True)
+    show = "{{.Name}} {{range .Mounts}}{{.Source}} {{end}}"
+    found = []
+    for name in listed.stdout.decode().split():
+        said = subprocess.run(
+            ["docker", "inspect", "--format", show, name], env=environment, capture_output=True, text=True, check=False
+        )  # one that is gone by now says nothing
+        if str(folder) in said.stdout:
+            found.append(said.stdout)
+    return found
+
+
+@pytest.fixture(scope="session")
+def make_image(docker: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], str]]:
+    """Make images of Debian with its own Python, with mmdebstrap; they are removed at the end."""
+    made: list[str] = []
+    environment = {**os.environ, **docker}
+
+    def make(suite: str, tag: str) -> str:
+        name = f"local/python-{suite}:{tag}"
+        known = subprocess.run(["docker", "image", "inspect", name], env=environment, capture_output=True, check=False)
+        if known.returncode == 0:
+            return name
+        if shutil.which("mmdebstrap") is None:
+            pytest.skip("mmdebstrap, which makes images without a registry, is not installed")
+        rootfs = tmp_path_factory.mktemp("image") / "rootfs.tar"
+        packages = "--include=python3-minimal,python3,libstdc++6"
+        command = ["mmdebstrap", "--variant=minbase", packages, suite, rootfs]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+        if done.returncode != 0:
+            pytest.skip(f"mmdebstrap cannot make {suite}: {done.stderr[-500:]}")
+        subprocess.run(["docker", "import", rootfs, name], env=environment, check=True, capture_output=True)
+        made.append(name)
+        return name
+
+    yield make
+    for name in made:
+        subprocess.run(["docker", "image", "rm", "--force", name], env=environment, check=False, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def image(docker: dict[str, str], make_image: Callable[[str, str], str]) -> str:
+    """An image with a Python of the version that runs the tests."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    given = os.environ.get("LAYER_MINIMIZER_TEST_IMAGE", f"local/python:{version}")
+    command = ["docker", "image", "inspect", given]
+    if subprocess.run(command, env={**os.environ, **docker}, capture_output=True, check=False).returncode == 0:
+        return given
+    suite = {"3.11": "bookworm", "3.13": "trixie"}.get(version)
+    if suite is None:
+        pytest.skip(f"no release of Debian has Python {version}; LAYER_MINIMIZER_TEST_IMAGE may name an image")
+    return make_image(suite, version)
+
+
+@pytest.fixture
+def engine_desk(tmp_path: Path, docker: dict[str, str], image: str) -> Iterator[Desk]:
+    """Emulates in containers of an engine."""
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    yield Desk(folder, ("--engine", "docker", "--verify-image", image), environment=docker)
+    assert containers(docker, folder) == []
