@@ -181,17 +181,27 @@ class Builder:
 
     def _write_cold(self, plan: KeepPlan, cold: Iterable[Decision], top: Path) -> dict[str, int]:
         """Write the cold store, which also knows what was dropped with its whole distribution."""
-        present = {
-            d.distribution for d in plan.decisions if d.verdict is not Verdict.DROPPED or d.reason is Reason.STAND_IN
-        }
+        there = (Reason.STAND_IN, Reason.PROVIDED)
+        present = {d.distribution for d in plan.decisions if d.verdict is not Verdict.DROPPED or d.reason in there}
         dropped = {
             d.path.split("/", 1)[0].removesuffix(".py"): d.distribution
             for d in plan.decisions
             if d.distribution not in present and modules.module_name(d.path) and d.reason is not Reason.PROVIDED
         }
+        versions = {each.name: each.version for each in self.case.inventory.distributions}
+        brought = {d.distribution for d in (*plan.kept, *plan.cold)} | {
+            d.distribution for d in plan.decisions if d.reason is Reason.STAND_IN
+        }
         sources = self.case.sources
         files = [coldfiles.ColdFile(d.path, sources[d.path], self._needs(d.path)) for d in cold]
-        return coldfiles.write_store(files, top, layer=_LAYER, dropped=dropped)
+        return coldfiles.write_store(
+            files,
+            top,
+            layer=_LAYER,
+            dropped=dropped,
+            distributions={name: versions[name] for name in brought & versions.keys()},
+            customized=self.case.below.customized,
+        )
 
     def _needs(self, path: str) -> tuple[str, ...]:
         """Give all site libraries that a library needs."""

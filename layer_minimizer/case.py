@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from layer_minimizer import (
+    base_layers,
     elf,
     environment,
     evidence,
     inventory,
     lambda_rules,
+    merged_site,
     modules,
     pickles,
     planner,
@@ -57,7 +59,8 @@ def _needed_to_run(statement: static_imports.ImportStatement) -> bool:
 class Case:
     """A traced workload, and what is installed beside it: all that a plan is made from.
 
-    ``sources`` tells where each installed file lies, by its path in the site.
+    ``below`` are the layers below this one in the same function. ``sources`` tells where each installed file lies, by
+    its path in the site.
     """
 
     trace: Trace
@@ -69,6 +72,7 @@ class Case:
     warnings: tuple[str, ...]
     clock: Clock
     target: lambda_rules.Target | None = None
+    below: base_layers.BaseLayers = field(default_factory=base_layers.BaseLayers)
     sources: dict[str, Path] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,6 +92,7 @@ class Case:
             keep=self.settings.keep,
             cold=self.settings.cold is not Cold.DROP,
             repaired=repaired,
+            below=self.below.provided,
         )
         plan = self._plan(wishes)
         if companions := self._companions(plan):
@@ -122,13 +127,14 @@ class Case:
         """
         if self.target is None:
             return (), ()
+        target = lambda_rules.with_libraries(self.target, self.below.libraries)
         beside = {d.path for d in plan.decisions if d.verdict is not Verdict.DROPPED or d.reason is Reason.PROVIDED}
         kept, cold = (
-            lambda_rules.examine(self.target, self._libraries(decisions), beside.__contains__, self._system_library)
+            lambda_rules.examine(target, self._libraries(decisions), beside.__contains__, self._system_library)
             for decisions in (plan.kept, plan.cold)
         )
-        lambda_rules.refuse(self.target, kept)
-        return kept.bundled, lambda_rules.warnings(self.target, kept, cold)
+        lambda_rules.refuse(target, kept)
+        return kept.bundled, lambda_rules.warnings(target, kept, cold)
 
     def _libraries(self, decisions: Iterable[Decision]) -> Iterator[lambda_rules.Library]:
         """Give the shared libraries and programs among files, with what their headers say."""
@@ -195,12 +201,13 @@ class Case:
         A missed module brings what it imports; a second miss in the same distribution brings all of it.
         """
         owner = {d.path: d.distribution for d in plan.decisions}
-        again = {owner[path] for path in earlier} & {owner[path] for path in missed} - {""}
+        ours = {path for path in missed if path not in self.below.provided}
+        again = {owner[path] for path in earlier - self.below.provided.keys()} & {owner[path] for path in ours} - {""}
         available = self._modules(plan)
         names = [name for path in missed if (name := modules.module_name(path)) in available]
         files = {file: path for path, file in self.sources.items()}
         reached = {files[available[name][0]] for name in static_imports.closure(names, available)}
-        whole = {path for path, name in owner.items() if name in again}
+        whole = {path for path, name in owner.items() if name in again and path not in self.below.provided}
         return earlier | set(missed) | reached | whole
 
     def touched_but_dropped(self, plan: KeepPlan) -> set[str]:
@@ -246,10 +253,19 @@ def prepare(
     target = lambda_rules.choose_target(settings.runtime, settings.architecture, interpreter)
     observers = choose_observers(settings.observe)
     warnings: list[str] = []
+    interpreter, below = _above(settings.base_layers, interpreter, scratch / "base", clock)
     if source is not None:
         real = {*settings.keep, *restored.modules}
         own = evidence.gather(
-            source, interpreter, observers, settings, scratch, real=real, warnings=warnings, clock=clock
+            source,
+            interpreter,
+            observers,
+            settings,
+            scratch,
+            real=real,
+            below=below.provided,
+            warnings=warnings,
+            clock=clock,
         )
         saved.insert(0, own)
     if not saved:
@@ -276,7 +292,20 @@ def prepare(
         warnings=(*stock.warnings, *problems, *outside, *warnings, *deprecated),
         clock=clock,
         target=target,
+        below=below,
     )
+
+
+def _above(
+    names: tuple[str, ...], interpreter: Interpreter, scratch: Path, clock: Clock
+) -> tuple[Interpreter, base_layers.BaseLayers]:
+    """Give an interpreter that sees the layers ``names`` and what is installed, as a function will see it."""
+    if not names:
+        return interpreter, base_layers.BaseLayers()
+    with clock.stage("trace", f"merging what is installed with {', '.join(names)}"):
+        below = base_layers.read(names, interpreter.folder, scratch)
+        merged = merged_site.make(interpreter, below, scratch / "env")
+    return merged.interpreter, replace(below, conflicts=(*below.conflicts, *merged.conflicts))
 
 
 def _model_names(model: Path) -> tuple[str, pickles.PickledNames]:

@@ -98,6 +98,13 @@ def _parser() -> argparse.ArgumentParser:
         "--provided", type=_names, nargs="+", action="extend", default=[], metavar="DIST", help="another layer has it"
     )
     which.add_argument(
+        "--base-layer",
+        action="append",
+        default=[],
+        metavar="ZIP|ARN",
+        help="a layer below this one, in the function's order; repeatable",
+    )
+    which.add_argument(
         "--closure", choices=("trace", "static"), default="trace", help="static: also what kept code could import"
     )
     python = parser.add_argument_group("Python code")
@@ -252,6 +259,7 @@ def _act(options: argparse.Namespace) -> None:
         include=tuple(options.include),
         exclude=tuple(options.exclude),
         provided=tuple(name for names in options.provided for name in names),
+        base_layers=tuple(options.base_layer),
         closure=options.closure,
         layout=Layout(options.layout),
         max_size=options.max_size,

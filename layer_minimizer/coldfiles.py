@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import lzma
 import os
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 PACKAGE = "_layer_minimizer"
 PTH = "layer_minimizer.pth"
 CUSTOMIZE = "sitecustomize.py"
+STORES = "cold"
+_DIGITS = 16  # of the digests that name what differs between layers: all of a function's lie in one folder
 _PTH_LINE = 'import sys, _layer_minimizer; _layer_minimizer.start(sys._getframe(1).f_locals.get("sitedir"))\n'
-# The numbers and the dictionary are _runtime/store.py's.
+# The numbers and the dictionary are _runtime/part.py's.
 _STORED, _ZLIB, _LZMA2, _X86_LZMA2 = range(4)
 _FORMAT = 1
 _DICTIONARY = 4 << 20
@@ -74,27 +77,43 @@ class _Chunk:
         self.size += length
 
 
-def write_store(
-    files: Iterable[ColdFile], top: Path, *, layer: str, dropped: Mapping[str, str], compression: str = "xz"
+def digest(content: bytes) -> str:
+    """Give the name of what differs between layers: Lambda unpacks all layers of a function into one folder."""
+    return hashlib.sha256(content).hexdigest()[:_DIGITS]
+
+
+def write_store(  # noqa: PLR0913 - what lies in it, and what is said of it
+    files: Iterable[ColdFile],
+    top: Path,
+    *,
+    layer: str,
+    dropped: Mapping[str, str],
+    distributions: Mapping[str, str] | None = None,
+    customized: bool = False,
+    compression: str = "xz",
 ) -> dict[str, int]:
     """Write the runtime, its store and what starts it below the site folder ``top``.
 
-    ``sitecustomize.py`` is left alone where there is one: then a layer that merely stands in PYTHONPATH is started by
-    its stand-in modules alone. ``compression`` is "xz", or "zlib" for a Python without lzma. Gives the compressed
-    bytes that each file costs: its share of its chunks.
+    ``distributions`` are the versions of what the layer has something of, for those who put another layer above it.
+    ``sitecustomize.py`` is left alone where there is one, or where another layer is said to have ``customized``: then a
+    layer that merely stands in PYTHONPATH is started by its stand-in modules alone. ``compression`` is "xz", or "zlib"
+    for a Python without lzma. Gives the compressed bytes that each file costs: its share of its chunks.
 
     Raises:
         PackError: a file cannot be read, or the store cannot be written.
     """
     try:
         members = sorted((_look_at(file) for file in files), key=lambda each: (each.code, each.file.path))
-        cold = top / PACKAGE / "cold"
+        cold = top / PACKAGE / STORES / "new"
         cold.mkdir(parents=True, exist_ok=True)
-        _write_runtime(top)
+        _write_runtime(top, customized=customized)
         starts, chunks = _arrange(members)
         _write_data(cold / "data", chunks, compression)
         index = _index(members, starts, chunks, {"compression": compression, "layer": layer, "dropped": dict(dropped)})
         _write(cold / "index", index)
+        about = {"runtime": runtime_digest(), "distributions": dict(distributions or {})}
+        _write(cold / "about.json", json.dumps(about, sort_keys=True, separators=(",", ":")).encode())
+        cold.rename(cold.with_name(digest(index)))
     except OSError as exc:
         raise PackError(
             f"cannot write the cold store below {top}: {exc.filename}: {exc.strerror}; TMPDIR sets another place"
@@ -223,6 +242,18 @@ def _segment(held: list[_Member], starts: Mapping[str, tuple[int, int]], chunks:
     }
 
 
+def paths_in(index: Path) -> tuple[str, ...]:
+    """Give the cold files that an index names.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    line, _check, body = index.read_bytes().split(b"\n", 2)
+    rows = json.loads(line)["segments"].values()
+    segments = (json.loads(zlib.decompress(body[offset : offset + length])) for offset, length, _crc in rows)
+    return tuple(path for segment in segments for path in segment["files"])
+
+
 def _compact(document: object) -> bytes:
     return json.dumps(document, separators=(",", ":"), sort_keys=True).encode("ascii")
 
@@ -242,15 +273,25 @@ def _shares(members: list[_Member], chunks: list[_Chunk]) -> dict[str, int]:
 # ---- the runtime --------------------------------------------------------------------------------------------------
 
 
-def _write_runtime(top: Path) -> None:
-    """Copy the runtime as it is installed, and write what starts it."""
+def runtime_digest() -> str:
+    """Give what tells this tool's runtime from that of another version: one of them serves all layers in a function."""
+    return digest(b"".join(b"%s\0%s\0" % (name.encode(), content) for name, content in _runtime()))
+
+
+def _runtime() -> Iterator[tuple[str, bytes]]:
+    """Give the runtime's files as they are installed."""
     for part in sorted(resources.files("layer_minimizer").joinpath("_runtime").iterdir(), key=lambda each: each.name):
-        if not part.name.endswith(".py"):
-            continue
-        if part.name != CUSTOMIZE:
-            _write(top / PACKAGE / part.name, part.read_bytes())
-        elif not (top / CUSTOMIZE).exists():
-            _write(top / CUSTOMIZE, part.read_bytes())
+        if part.name.endswith(".py"):
+            yield part.name, part.read_bytes()
+
+
+def _write_runtime(top: Path, *, customized: bool) -> None:
+    """Copy the runtime as it is installed, and write what starts it."""
+    for name, content in _runtime():
+        if name != CUSTOMIZE:
+            _write(top / PACKAGE / name, content)
+        elif not customized and not (top / CUSTOMIZE).exists():
+            _write(top / CUSTOMIZE, content)
     _write(top / PTH, _PTH_LINE.encode())
 
 

@@ -155,6 +155,7 @@ def _place(trial: Trial, plan: KeepPlan, archive: LayerArchive, how: Emulation, 
     interpreter, workload = trial.interpreter, trial.trace.workload
     installed = (*interpreter.site_dirs, *interpreter.hidden_dirs)
     task, layer = scratch / "task", scratch / "opt"
+    trial.below.unpack(layer)
     packager.unzip(archive.path, layer)
     layer.mkdir(exist_ok=True)
     if how.function is None:
@@ -218,7 +219,7 @@ def handler_name(entry: Path) -> str:
 def _provided(trial: Trial, plan: KeepPlan, layer: Path) -> Iterator[tuple[str, str]]:
     """Give what another layer brings, and where; Lambda merges all layers in /opt."""
     prefix = trial.layout.prefix(plan.python)
-    for path, source in verifier.provided_sources(plan, trial.inventory).items():
+    for path, source in verifier.provided_sources(trial, plan).items():
         real = os.path.realpath(source)
         _mount_point(layer / prefix / path, real)
         yield real, f"{emulation.LAYER}/{prefix}/{path}"

@@ -49,6 +49,25 @@ def describe(python: str) -> Interpreter:
     )
 
 
+def site_of(interpreter: Interpreter, prefix: Path) -> Path:
+    """Give the site-packages of a virtual environment."""
+    return prefix / "lib" / interpreter.folder / "site-packages"
+
+
+def make_virtual(interpreter: Interpreter, prefix: Path) -> Path:
+    """Make a virtual environment of ``interpreter`` that still lacks its site-packages, and give its Python."""
+    base = Path(interpreter.base_executable)
+    (prefix / "bin").mkdir(parents=True)
+    site_of(interpreter, prefix).parent.mkdir(parents=True)
+    (prefix / "lib64").symlink_to("lib")
+    (prefix / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
+    python = prefix / "bin" / interpreter.folder
+    python.symlink_to(base)
+    for name in ("python3", "python"):
+        (prefix / "bin" / name).symlink_to(python.name)
+    return python
+
+
 def _ask(python: str) -> dict[str, Any]:
     program = shutil.which(python)
     if program is None:

@@ -48,6 +48,6 @@ class RunnerError(MinimizeError):
 
 
 class PublishError(MinimizeError):
-    """AWS refuses the layer, or cannot be asked: no credentials, no permission, no region, no way to it."""
+    """AWS refuses to take or give a layer, or cannot be asked: no credentials, permission, region, or way to it."""
 
     exit_code = 8

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer import elf, inventory, modules, search, tracer
+from layer_minimizer import base_layers, elf, inventory, modules, search, tracer
 from layer_minimizer.native import parts
 from layer_minimizer.observation import Observer
 
@@ -31,15 +31,18 @@ def gather(  # noqa: PLR0913 - all that a run takes
     scratch: Path,
     *,
     real: Collection[str],
+    below: Collection[str],
     warnings: list[str],
     clock: Clock,
 ) -> Trace:
     """Run the workload until it is known what it needs: once as it is, then with stand-ins for what it may not need.
 
-    ``real`` are modules that nothing is to stand in for.
+    ``real`` are modules that nothing is to stand in for, ``below`` the files that layers below this one have.
     """
     installed = inventory.take_inventory(interpreter).files
-    watched = _watched_libraries(installed, settings, warnings)
+    # Of what another layer has compacted, the pages say nothing.
+    whole = [file for file in installed if file.path not in below or not base_layers.is_compacted(Path(file.source))]
+    watched = _watched_libraries(whole, settings, warnings)
     # Where bytecode can lie elsewhere than beside its source, the runs after the first do not read sources for it.
     cache = scratch / "bytecode" if interpreter.version >= (3, 8) else None
     base = tracer.Tracer(interpreter, observers, settings.timeout, bytecode=cache)
@@ -51,7 +54,7 @@ def gather(  # noqa: PLR0913 - all that a run takes
     with clock.stage("trace", f"tracing {name} with {' and '.join(observers)}"):
         first, study = base.study(source, scratch / "trace" / "run")
     with clock.stage("search", f"looking for modules that {name} imports and does not need"):
-        groups = search.candidates(study, first, {*real, *_brought_along(installed, settings)})
+        groups = search.candidates(study, first, {*real, *_brought_along(installed, settings, below)})
         trials = search.Search(
             tracer=replace(base, observers=(Observer.PROBE,)),
             first=first,
@@ -88,10 +91,11 @@ def _identity(first: Trace, groups: Mapping[str, frozenset[str]], study: tracer.
     yield [(table["file"], os.stat(table["file"]).st_size) for _, table in sorted(study.tables.items())]
 
 
-def _brought_along(installed: Iterable[InstalledFile], settings: Settings) -> set[str]:
+def _brought_along(installed: Iterable[InstalledFile], settings: Settings, below: Collection[str]) -> set[str]:
     """Give the top-level modules that another layer brings."""
     provided = {inventory.normalize(name) for name in settings.provided}
-    names = {modules.module_name(file.path).split(".")[0] for file in installed if file.distribution in provided}
+    brought = [file.path for file in installed if file.distribution in provided or file.path in below]
+    names = {modules.module_name(path).split(".")[0] for path in brought}
     return names - {""}
 
 

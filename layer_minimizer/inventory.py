@@ -90,7 +90,7 @@ class _Site:
         for name in sorted(os.listdir(self.root)):
             if not name.endswith(_METADATA_SUFFIXES):
                 continue
-            distribution = _read_distribution(self.root, name)
+            distribution = read_distribution(self.root, name)
             if distribution is None:
                 self.warnings.append(f"{self.root / name} holds no readable METADATA: is an installation unfinished?")
                 continue
@@ -168,7 +168,8 @@ def _loops(root: Path, entry: os.DirEntry[str]) -> bool:
     return any(f"{os.path.realpath(parent)}/".startswith(target) for parent in parents[1:])
 
 
-def _read_distribution(root: Path, name: str) -> Distribution | None:
+def read_distribution(root: Path, name: str) -> Distribution | None:
+    """Read the metadata ``name`` (a folder, or an egg-info file) in ``root``; None where it names no distribution."""
     folder = root / name
     candidates = [folder] if folder.is_file() else [folder / "METADATA", folder / "PKG-INFO"]
     for file in candidates:

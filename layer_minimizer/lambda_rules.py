@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -154,6 +154,11 @@ def choose_target(runtime: str, architecture: str, interpreter: Interpreter) -> 
             f"is for one kind of processor: make the layer on a machine with {architecture}"
         )
     return Target(chosen, machine)
+
+
+def with_libraries(target: Target, names: frozenset[str]) -> Target:
+    """Give a target whose loader finds these libraries, too: a layer beside ours has them in its ``lib`` folder."""
+    return replace(target, runtime=replace(target.runtime, provides=target.runtime.provides | names))
 
 
 def warn_of(runtime: Runtime, today: date) -> tuple[str, ...]:

@@ -306,6 +306,7 @@ def unzip(archive: Path, folder: Path) -> None:
                     target.mkdir(parents=True, exist_ok=True)
                     continue
                 target.parent.mkdir(parents=True, exist_ok=True)
+                target.unlink(missing_ok=True)  # a layer below this one may have it
                 if stat.S_ISLNK(mode):
                     target.symlink_to(os.fsdecode(source.read(entry)))
                     continue

@@ -197,6 +197,7 @@ def _minimize(
         seconds=case.clock.seconds,
         function=function,
         emulated=emulated,
+        below=case.below,
     )
 
 
@@ -211,7 +212,7 @@ def _function_warnings(case: Case, archive: LayerArchive, function: FunctionArch
     """Say what stands in the way of the function: of its zip, or of what it will have to be."""
     if function:
         return packager.upload_warnings(function.archive, "the function: ")
-    beside = select(case.trace, case.interpreter.avoid).beside
+    beside = replace(select(case.trace, case.interpreter.avoid).beside, layers=case.below.base_bytes)
     budget = case.settings.budget
     if archive.unzipped_bytes + beside.total <= budget.limit:
         return ()
@@ -252,6 +253,7 @@ class _Proving:
             case.observers,
             case.settings.timeout,
             case.settings.tolerance,
+            case.below,
         )
         return cls(case, part, scratch, function, building, trial)
 
@@ -285,8 +287,9 @@ class _Proving:
             return emulator.verify(self.trial, plan, archive, how, scratch)
 
     def _attempt(self, name: str) -> tuple[KeepPlan, LayerArchive, verifier.Attempt]:
+        self.building.beside = packager.Beside(layers=self.case.below.base_bytes)
         if self.function:
-            self.building.beside = self.function.function.beside
+            self.building.beside = replace(self.function.function.beside, layers=self.case.below.base_bytes)
             self.trial = replace(self.trial, function=self.function.workload)
         clock = self.case.clock
         with clock.stage("plan", "deciding about every file"):
@@ -353,7 +356,8 @@ class _Proving:
 
 
 def _left_out_on_purpose(settings: Settings) -> str:
-    options = [f"--{name} {value}" for name in ("exclude", "provided") for value in getattr(settings, name)]
+    names = {"exclude": "exclude", "provided": "provided", "base_layers": "base-layer"}
+    options = [f"--{option} {value}" for name, option in names.items() for value in getattr(settings, name)]
     return f"\nNothing is put back against {', '.join(options)}: is it needed after all?" if options else ""
 
 

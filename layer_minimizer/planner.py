@@ -49,7 +49,7 @@ class Wishes:
     """What the user says beside the evidence, and what earlier attempts to verify have taught.
 
     ``keep`` are modules that are to be importable, ``cold`` says that what nothing touched goes into the layer's cold
-    store.
+    store. ``below`` are the files that layers below this one have, each with its layer.
     """
 
     include: tuple[str, ...] = ()
@@ -60,6 +60,7 @@ class Wishes:
     cold: bool = False
     companions: tuple[str, ...] = ()
     repaired: frozenset[str] = frozenset()
+    below: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +388,8 @@ def _take_out(draft: _Draft, wishes: Wishes) -> None:
     for path, file in draft.files.items():
         if file.distribution in provided:
             draft.drop(path, Reason.PROVIDED, f"--provided {file.distribution}")
+        elif path in wishes.below and path not in wishes.repaired:
+            draft.drop(path, Reason.PROVIDED, f"--base-layer {wishes.below[path]}")
     for pattern in wishes.exclude:
         for path in rules.matching(pattern, draft.files):
             draft.drop(path, Reason.EXCLUDED, f"--exclude {pattern}")

@@ -1,4 +1,4 @@
-"""Publishes a layer's zip as a new version, unless the newest one has the same content; the only place that knows AWS.
+"""Publishes a layer's zip as a new version, unless the newest one has the same content.
 
 A zip goes in the request itself or, where it is too large for one, through an object in S3 that is gone afterwards.
 Everything that can be known without AWS is checked before AWS is asked anything.
@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from layer_minimizer.aws import client, error_code, in_boto3s_words
 from layer_minimizer.errors import MinimizeError, PackError, PublishError, UsageError
 from layer_minimizer.lambda_rules import ARCHITECTURES
 from layer_minimizer.packager import LAMBDA_UNZIPPED_BYTES
@@ -45,37 +46,7 @@ _RUNTIME = re.compile(r"python3\.\d+")
 _SITE = re.compile(r"python/lib/(python3\.\d+)/site-packages/")
 # Unpacking can fail in as many ways as there are compressions; RuntimeError means encrypted.
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
-# Lambda answers once it has unpacked the layer. Giving up before and asking again would publish it twice.
-_ANSWER_SECONDS = 300
-_CONNECT_SECONDS = 10
 _MARK = "layer-minimizer-upload"
-
-_CREDENTIALS = "give some: aws configure, AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-_LOGIN = "log in again (aws sso login, aws configure), choose another AWS_PROFILE, or set the clock right"
-_REGION = "name a region with --region or AWS_DEFAULT_REGION, for instance eu-central-1"
-_ALLOW = (
-    "your identity must be allowed lambda:ListLayerVersions, lambda:GetLayerVersion and lambda:PublishLayerVersion, "
-    "and with --bucket s3:PutObject, s3:GetObject and s3:DeleteObject (with versions: s3:DeleteObjectVersion)"
-)
-_LATER = "AWS is too busy: try again later, or let more attempts be made with AWS_MAX_ATTEMPTS=10"
-_NETWORK = "see whether the network, a proxy, the region's name or AWS_ENDPOINT_URL is the cause, and try again"
-_BUCKET = "--bucket takes the name of a bucket that exists, in the region where the layer is published"
-_READ = "see what it says; credentials, the region and other settings come from AWS_* variables and ~/.aws/config"
-# By AWS's error codes, and by the names of botocore's exceptions.
-_REMEDIES = {
-    **dict.fromkeys(("NoCredentialsError", "PartialCredentialsError"), _CREDENTIALS),
-    **dict.fromkeys(("NoRegionError", "InvalidRegionError", "EndpointProviderError"), _REGION),
-    **dict.fromkeys(("HTTPClientError", "ConnectionError"), _NETWORK),
-    **dict.fromkeys(("ExpiredToken", "ExpiredTokenException", "RequestExpired", "RequestTimeTooSkewed"), _LOGIN),
-    **dict.fromkeys(("InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId"), _LOGIN),
-    **dict.fromkeys(("SignatureDoesNotMatch", "InvalidSignatureException", "SSOError", "LoginError"), _LOGIN),
-    **dict.fromkeys(("AccessDenied", "AccessDeniedException"), _ALLOW),
-    "403": f"{_ALLOW}; or {_LOGIN}",  # without a code it may be the one or the other
-    **dict.fromkeys(("TooManyRequestsException", "ThrottlingException", "SlowDown", "ServiceUnavailable"), _LATER),
-    **dict.fromkeys(("NoSuchBucket", "PermanentRedirect", "AuthorizationHeaderMalformed"), _BUCKET),
-    "CodeStorageExceededException": "delete versions that no function uses: aws lambda delete-layer-version",
-    "PreconditionFailed": "there is an object of this name, and it is left as it is: choose another --key",
-}
 
 
 class Through(StrEnum):
@@ -173,8 +144,8 @@ def publish(  # noqa: PLR0913 - these are the command's options, by keyword only
         zipped = source.tell()
         through = _way(path, zipped, fields, bucket)
         result = partial(Published, code_sha256=digest, through=through, zipped_bytes=zipped, unzipped_bytes=unzipped)
-        with _in_boto3s_words(f"publishing {path} as {name}"):
-            lambda_ = _client("lambda", region)
+        with in_boto3s_words(f"publishing {path} as {name}"):
+            lambda_ = client("lambda", region)
             newest = _newest(lambda_, name)
             if newest is not None and _is_same(lambda_, name, newest, fields, digest):
                 log.info("version %s of %s is identical: nothing to publish", newest["Version"], name)
@@ -191,7 +162,7 @@ def publish(  # noqa: PLR0913 - these are the command's options, by keyword only
                 answer = lambda_.publish_layer_version(**fields, Content={"ZipFile": source.read()})
             else:
                 key = key or f"layer_minimizer/{name.rpartition(':')[2]}-{uuid.uuid4()}.zip"
-                with _uploaded(_client("s3", region), source, _Staging(bucket, key, keep_object)) as content:
+                with _uploaded(client("s3", region), source, _Staging(bucket, key, keep_object)) as content:
                     answer = lambda_.publish_layer_version(**fields, Content=content)
     arn = answer["LayerVersionArn"]
     log.info("published %s", arn)
@@ -289,54 +260,6 @@ def _way(path: Path, zipped: int, fields: dict[str, Any], bucket: str) -> Throug
     return Through.S3
 
 
-def _client(service: str, region: str) -> Any:
-    """Give boto3's client, which retries and looks for credentials by itself."""
-    import boto3  # noqa: PLC0415 - an extra that only this command needs
-    from botocore.config import Config  # noqa: PLC0415
-
-    config = Config(
-        retries={"mode": "standard"},
-        connect_timeout=_CONNECT_SECONDS,
-        read_timeout=_ANSWER_SECONDS,
-        user_agent_extra="layer_minimizer",
-    )
-    try:
-        return boto3.Session(region_name=region or None).client(service, config=config)
-    except ValueError as exc:  # what botocore raises of an AWS_ENDPOINT_URL or AWS_MAX_ATTEMPTS without sense
-        raise PublishError(f"boto3 cannot use these settings: {_words(exc)}; {_remedy(exc)}") from exc
-
-
-@contextmanager
-def _in_boto3s_words(doing: str) -> Iterator[None]:
-    """Raise what goes wrong with AWS as our own errors, in boto3's words and with what to do."""
-    try:
-        from boto3.exceptions import Boto3Error  # noqa: PLC0415 - an extra that only this command needs
-        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError  # noqa: PLC0415
-    except ImportError as exc:
-        raise PublishError(f"{doing} needs boto3 ({exc}): pip install 'layer_minimizer[aws]'") from exc
-    try:
-        yield
-    except ParamValidationError as exc:
-        raise UsageError(f"{doing}: {_words(exc)}") from exc
-    except (Boto3Error, BotoCoreError, ClientError) as exc:
-        raise PublishError(f"{doing}: {_words(exc)}; {_remedy(exc)}") from exc
-
-
-def _words(exc: Exception) -> str:
-    return str(exc).rstrip(".")
-
-
-def _code(exc: Exception) -> str:
-    """Give AWS's code of an error, where it comes from AWS."""
-    response: dict[str, Any] = getattr(exc, "response", None) or {}
-    return str(response.get("Error", {}).get("Code", ""))
-
-
-def _remedy(exc: Exception) -> str:
-    names = [_code(exc), *(kind.__name__ for kind in type(exc).__mro__)]
-    return next((_REMEDIES[name] for name in names if name in _REMEDIES), _READ)
-
-
 def _newest(lambda_: Any, name: str) -> dict[str, Any] | None:
     pages = lambda_.get_paginator("list_layer_versions").paginate(LayerName=name)
     try:
@@ -379,7 +302,7 @@ def _upload(s3: Any, source: BinaryIO, staging: _Staging, mark: str) -> str:
         )
     except s3.exceptions.ClientError as exc:
         # boto3 asks again when an answer is lost, and then finds what its own first attempt has written.
-        if _code(exc) != "PreconditionFailed" or (answer := _marked(s3, staging, mark)) is None:
+        if error_code(exc) != "PreconditionFailed" or (answer := _marked(s3, staging, mark)) is None:
             raise
     return str(answer.get("VersionId") or "")
 
@@ -389,7 +312,7 @@ def _marked(s3: Any, staging: _Staging, mark: str) -> dict[str, Any] | None:
     try:
         answer: dict[str, Any] = s3.head_object(Bucket=staging.bucket, Key=staging.key)
     except s3.exceptions.ClientError as exc:
-        if _code(exc) in {"404", "NoSuchKey", "NoSuchBucket"}:
+        if error_code(exc) in {"404", "NoSuchKey", "NoSuchBucket"}:
             return None
         raise
     return answer if answer.get("Metadata", {}).get(_MARK) == mark else None
@@ -398,7 +321,7 @@ def _marked(s3: Any, staging: _Staging, mark: str) -> dict[str, Any] | None:
 def _remove(s3: Any, staging: _Staging, mark: str) -> None:
     """Delete our object; where that fails it is no reason to fail, and the user is told what is left."""
     try:
-        with _in_boto3s_words(f"deleting {staging}"):
+        with in_boto3s_words(f"deleting {staging}"):
             answer = _marked(s3, staging, mark)
             if answer is None:
                 return

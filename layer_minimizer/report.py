@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from layer_minimizer.base_layers import BaseLayers
 from layer_minimizer.emulator import INIT_SECONDS
 from layer_minimizer.packager import LAMBDA_DIRECT_UPLOAD_BYTES, LAMBDA_UNZIPPED_BYTES
 
@@ -48,6 +49,12 @@ class Report:
     seconds: dict[str, float]
     function: FunctionArchive | None = None
     emulated: Emulated | None = None
+    below: BaseLayers = field(default_factory=BaseLayers)
+
+    @property
+    def base_bytes(self) -> int:
+        """The bytes that the layers below this one take together, unzipped."""
+        return self.below.base_bytes
 
     @property
     def _in_layer(self) -> tuple[Decision, ...]:
@@ -136,6 +143,17 @@ class Report:
                 {"module": entry.module, "importer": entry.importer, "line": entry.line} for entry in self.not_exercised
             ],
             "observers": list(self.trace.observers),
+            "base_layers": [
+                {
+                    "name": layer.name,
+                    "sha256": layer.sha256,
+                    "files": layer.files,
+                    "unzipped_bytes": layer.unzipped_bytes,
+                }
+                for layer in self.below.layers
+            ],
+            "base_bytes": self.base_bytes,
+            "conflicts": [dataclasses.asdict(conflict) for conflict in self.below.conflicts],
             "warnings": list(self.warnings),
             "seconds": self.seconds,
         }
@@ -152,7 +170,7 @@ class Report:
             "zipped_bytes": archive.zipped_bytes,
             "model_bytes": self.function.model_bytes,
             "left_out": list(self.function.left_out),
-            "with_layer_bytes": archive.unzipped_bytes + self.archive.unzipped_bytes,
+            "with_layers_bytes": archive.unzipped_bytes + self.archive.unzipped_bytes + self.base_bytes,
         }
 
     def _emulated_json(self) -> dict[str, Any] | None:
@@ -177,6 +195,7 @@ class Report:
         yield self._verified()
         yield from self._function()
         yield from self._emulated()
+        yield from self._below()
         yield ""
         yield "Largest in the layer:"
         for name, size, reason in self.largest[:_SHOWN]:
@@ -203,11 +222,12 @@ class Report:
         if self.function is None:
             return
         archive, models = self.function.archive, self.function.model_bytes
-        together = archive.unzipped_bytes + self.archive.unzipped_bytes
+        together = archive.unzipped_bytes + self.archive.unzipped_bytes + self.base_bytes
+        layers = "the layers" if self.below.layers else "the layer"
         yield (
             f"The function: {_count(archive.files, 'file', 'files')}, {_megabytes(archive.unzipped_bytes)} unzipped, "
-            f"{_megabytes(models)} of it models, {_megabytes(archive.zipped_bytes)} zipped; together with the layer "
-            f"{_megabytes(together)}, Lambda's limit is {_megabytes(LAMBDA_UNZIPPED_BYTES)}."
+            f"{_megabytes(models)} of it models, {_megabytes(archive.zipped_bytes)} zipped; together with "
+            f"{layers} {_megabytes(together)}, Lambda's limit is {_megabytes(LAMBDA_UNZIPPED_BYTES)}."
         )
         if left_out := self.function.left_out:
             listed = ", ".join(left_out[:_SHOWN]) + (", …" if len(left_out) > _SHOWN else "")
@@ -222,6 +242,17 @@ class Report:
             f"{INIT_SECONDS:.0f} s, peak {found.peak_bytes / _MIB:,.0f} of {found.memory:,} MB, "
             f"{_TMP} {found.tmp_bytes / _MIB:,.0f} of {found.tmp_size:,} MB."
         )
+
+    def _below(self) -> Iterator[str]:
+        if not self.below.layers:
+            return
+        listed = ", ".join(f"{layer.name} ({_megabytes(layer.unzipped_bytes)})" for layer in self.below.layers)
+        both = self.base_bytes + self.archive.unzipped_bytes
+        yield f"Above {listed}; {_megabytes(both)} unzipped with this layer."
+        for conflict in self.below.conflicts[:_SHOWN]:
+            yield f"Conflict: {conflict}."
+        if len(self.below.conflicts) > _SHOWN:
+            yield f"Conflict: and {len(self.below.conflicts) - _SHOWN:,} more, in the report's JSON."
 
     def _compacted(self) -> Iterator[str]:
         done = [library for library in self.proof.libraries if not library.problem]

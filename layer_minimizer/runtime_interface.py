@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layer_minimizer import caches
 from layer_minimizer.errors import RunnerError, UsageError
 
 if TYPE_CHECKING:
@@ -31,14 +32,9 @@ _SAM = "aws-sam-cli"
 # This line says where the program lies in the wheel.
 _IN_SAM = "samcli/local/rapid/aws-lambda-rie-{}"
 _CLIENT = "awslambdaric"
+# The kind of thing that it is among what this tool keeps.
+_CACHE = "emulator"
 _OLDEST_CLIENT = (3, 6)
-
-
-def cache_folder() -> Path:
-    """Give the folder for what is fetched once."""
-    if own := os.environ.get("LAYER_MINIMIZER_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "layer_minimizer"
 
 
 def find_emulator(given: str, machine: str) -> Path:
@@ -52,7 +48,7 @@ def find_emulator(given: str, machine: str) -> Path:
         return given_emulator(given)
     if machine not in _BUILDS:
         raise RunnerError(f"--verify lambda: there is no Lambda for {machine}, and no emulator either")
-    kept = cache_folder() / f"{_EMULATOR}-{_BUILDS[machine]}"
+    kept = caches.folder(_CACHE) / f"{_EMULATOR}-{_BUILDS[machine]}"
     for path in _installed(machine):
         if path.is_file() and os.access(path, os.X_OK):
             return path
@@ -93,7 +89,7 @@ def find_client(interpreter: Interpreter) -> Path:
         RunnerError: it cannot be fetched.
     """
     version = "{}.{}".format(*interpreter.version[:2])
-    kept = cache_folder() / f"{_CLIENT}-{version}-{interpreter.machine}"
+    kept = caches.folder(_CACHE) / f"{_CLIENT}-{version}-{interpreter.machine}"
     if not kept.exists():
         log.info("fetching %s for Python %s from PyPI, into %s", _CLIENT, version, kept.parent)
         options = ["--no-compile", "--only-binary=:all:", "--implementation=cp", f"--python-version={version}"]
@@ -147,5 +143,5 @@ def _pip(*arguments: str) -> None:
 def _by_hand() -> str:
     return (
         f"Install both where there is a network: pip install 'layer_minimizer[lambda]' brings the emulator, and "
-        f"{cache_folder()} may be copied from another machine; --emulator names a program that you have"
+        f"{caches.folder(_CACHE)} may be copied from another machine; --emulator names a program that you have"
     )

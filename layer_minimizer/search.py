@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layer_minimizer import modules
+from layer_minimizer import caches, modules
 from layer_minimizer.results import compare
 from layer_minimizer.tracer import texts_marked
 
@@ -294,8 +294,7 @@ _IMPORTED = ("also", "bound")
 def cache_file(*parts: object) -> Path:
     """Give the file that remembers what a search with these inputs has found."""
     digest = hashlib.sha256(json.dumps([str(part) for part in parts]).encode("utf-8", "surrogateescape")).hexdigest()
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base) / "layer_minimizer" / "stand-ins" / f"{digest[:24]}.json"
+    return caches.folder("stand-ins") / f"{digest[:24]}.json"
 
 
 def remembered(file: Path) -> tuple[frozenset[str], dict[str, list[str]], dict[str, list[str]]] | None:

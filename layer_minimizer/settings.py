@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -41,11 +42,12 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 class Settings:
     """How a layer is made, beside the workload.
 
-    Paths in ``include`` and ``exclude`` are site-relative globs; ``keep`` are modules that can be
-    imported and that nothing stands in for, ``effort`` the minutes for which those that can be stood in for are
-    searched. ``runtime`` is where the layer is to work; without it nothing of Lambda's systems is checked.
-    ``verify`` is "lambda" for one more proof in an emulated Lambda with ``memory`` and ``tmp_size`` MB, in a container
-    of ``verify_image`` where there is an ``engine``; ``emulator`` is the Runtime Interface Emulator to use.
+    Paths in ``include`` and ``exclude`` are site-relative globs; ``base_layers`` are zips or ARNs of the layers below
+    this one, the lowest first; ``keep`` are modules that can be imported and that nothing stands in for, ``effort`` the
+    minutes for which those that can be stood in for are searched. ``runtime`` is where the layer is to work; without it
+    nothing of Lambda's systems is checked. ``verify`` is "lambda" for one more proof in an emulated Lambda with
+    ``memory`` and ``tmp_size`` MB, in a container of ``verify_image`` where there is an ``engine``; ``emulator`` is the
+    Runtime Interface Emulator to use.
     """
 
     python: str = ""
@@ -53,6 +55,7 @@ class Settings:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     provided: tuple[str, ...] = ()
+    base_layers: tuple[str, ...] = ()
     closure: str = "trace"
     layout: Layout = Layout.SITE
     max_size: int | None = None
@@ -113,10 +116,11 @@ def choose(settings: Settings | None, options: dict[str, object]) -> Settings:
         options["layout"] = Layout(str(options["layout"]))
     if "cold" in options:
         options["cold"] = Cold(str(options["cold"]))
-    for name in ("include", "exclude", "provided", "keep"):
+    for name in ("include", "exclude", "provided", "base_layers", "keep"):
         given = options.get(name)
-        if isinstance(given, str | list):
-            options[name] = (given,) if isinstance(given, str) else tuple(given)
+        if isinstance(given, str | list | os.PathLike):
+            listed = given if isinstance(given, list) else [given]
+            options[name] = tuple(map(os.fspath, listed))
     chosen = replace(settings or Settings(), **options)  # type: ignore[arg-type]
     for name, allowed in (("memory", _MEMORY), ("tmp_size", _TMP_SIZE)):
         if (given := getattr(chosen, name)) not in allowed:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer import modules, runners
-from layer_minimizer.coldfiles import PACKAGE
+from layer_minimizer.coldfiles import PACKAGE, digest
 from layer_minimizer.errors import PackError
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from layer_minimizer.model import Interpreter, TracedStandIn
 
 _COMPILE = Path(__file__).parent / "_probe" / "compile.py"
-TABLES = "stand_ins.json"
-_STUB = "from _layer_minimizer.stubs import stand_in\n\nstand_in(__name__, {last!r})\n"
+TABLES = "stand_ins"
+_STUB = "from _layer_minimizer.stubs import stand_in\n\nstand_in(__name__, {last!r}, {tables!r})\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +81,20 @@ def write_stand_ins(
         PackError: they cannot be written.
     """
     rows = []
+    tables = {"layer": layer, "kept": kept, "modules": {module.name: module.table for module in stand_ins}}
+    content = json.dumps(tables, sort_keys=True, separators=(",", ":")).encode()
+    name = digest(content)
     compiler.scratch.mkdir(parents=True, exist_ok=True)
     for number, module in enumerate(stand_ins):
         place = place_of(module.path)
         source = compiler.scratch / f"stub{number}.py"
-        source.write_text(_STUB.format(last=place))
+        source.write_text(_STUB.format(last=place, tables=name))
         (top / place).parent.mkdir(parents=True, exist_ok=True)
         rows.append((source, top / place, module.path))
     compiler.compile(rows)
-    tables = {"layer": layer, "kept": kept, "modules": {module.name: module.table for module in stand_ins}}
-    file = top / PACKAGE / TABLES
+    file = top / PACKAGE / TABLES / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(tables, sort_keys=True, separators=(",", ":")))
+    file.write_bytes(content)
     return file.stat().st_size + sum(target.stat().st_size for _, target, _ in rows)
 
 

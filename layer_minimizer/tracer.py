@@ -147,6 +147,7 @@ class Tracer:
             "timeout": self.timeout,
             "bytecode": self.bytecode,
             "page_tracer": _page_tracer(self.libraries, scratch) if self.libraries else None,
+            "libraries": Path(interpreter.library_dir) if interpreter.library_dir else None,
         }
 
     def _run(self, workload: Workload, scratch: Path, settings: RunSettings) -> tuple[Trace, Study]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer import modules, packager, planner, runners
+from layer_minimizer import environment, modules, packager, planner, runners
 from layer_minimizer.errors import VerifyError
 from layer_minimizer.model import FINAL_REASONS, Reason, Use, Verdict
 from layer_minimizer.observation import Observer, RunSettings, observe
@@ -18,10 +18,13 @@ from layer_minimizer.tracer import Facts, read_facts
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from layer_minimizer.base_layers import BaseLayers
     from layer_minimizer.model import Decision, Interpreter, Inventory, KeepPlan, LayerArchive, Trace, Workload
     from layer_minimizer.observation import Observation
     from layer_minimizer.packager import Layout
 
+# What native/src/coldpages.c says of a library in a layer that was made without a way back.
+_PAGE_DROPPED = re.compile(r"cannot restore page \w+ of (?P<path>\S+): it was dropped")
 _LIBRARY_ABSENT = re.compile(r"(?P<name>[^\s:'\"/]+\.so[.\d]*): cannot open shared object file")
 
 
@@ -63,6 +66,7 @@ class Trial:
     observers: tuple[Observer, ...]
     timeout: float
     tolerance: float
+    below: BaseLayers
     function: Workload | None = None
 
 
@@ -75,16 +79,18 @@ def attempt(trial: Trial, plan: KeepPlan, archive: LayerArchive, scratch: Path) 
     """
     scratch.mkdir(parents=True)
     opt = scratch / "opt"
+    trial.below.unpack(opt)
     packager.unzip(archive.path, opt)
     top = opt / trial.layout.prefix(plan.python)
-    provided = _provided_roots(plan)
+    provided = _provided_roots(plan, _provided(trial, plan))
     _link_provided(top, provided, trial.inventory)
     isolation = _isolation(trial, provided, opt) if runners.can_isolate() else None
+    place = _make_place(trial, scratch / "env", opt)
     settings = RunSettings(
-        python=str(_make_interpreter(trial, scratch / "env", top)),
+        python=str(place.python),
         observers=(Observer.PROBE,) if isolation else trial.observers,
-        front=(str(_site_packages(trial, scratch / "env")),) if trial.layout is packager.Layout.SITE else (str(top),),
-        path_entries=() if trial.layout is packager.Layout.SITE else (str(top),),
+        front=tuple(str(root) for root in (place.site, place.flat) if root),
+        path_entries=(str(place.flat),) if place.flat else (),
         isolation=isolation,
         avoid=trial.interpreter.avoid,
         timeout=trial.timeout,
@@ -92,7 +98,7 @@ def attempt(trial: Trial, plan: KeepPlan, archive: LayerArchive, scratch: Path) 
         libraries=libraries if (libraries := opt / packager.LIBRARY_FOLDER).is_dir() else None,
     )
     observation = observe(trial.function or trial.trace.workload, settings, scratch / "run")
-    facts = read_facts(observation, trial.interpreter, [os.path.realpath(top)])
+    facts = read_facts(observation, trial.interpreter, place.roots)
     error = _error(observation, trial)
     return Attempt(
         events=len(trial.trace.results),
@@ -122,6 +128,7 @@ def differing_again(trial: Trial, scratch: Path) -> tuple[Mismatch, ...]:
         user_base=trial.interpreter.user_base,
         avoid=trial.interpreter.avoid,
         timeout=trial.timeout,
+        libraries=Path(trial.interpreter.library_dir) if trial.interpreter.library_dir else None,
     )
     observation = observe(trial.trace.workload, settings, scratch)
     error = _error(observation, trial)
@@ -133,41 +140,53 @@ def differing_again(trial: Trial, scratch: Path) -> tuple[Mismatch, ...]:
 # ---- the place ----------------------------------------------------------------------------------------------------
 
 
-def _site_packages(trial: Trial, prefix: Path) -> Path:
-    return prefix / "lib" / trial.interpreter.folder / "site-packages"
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the merged layers' packages lie, and how the interpreter comes to see them, as it does in Lambda.
+
+    ``site`` is a site-packages folder or None, ``flat`` the folder ``python`` where packages lie directly in it.
+    """
+
+    python: Path
+    site: Path | None
+    flat: Path | None
+
+    @property
+    def roots(self) -> list[str]:
+        return [os.path.realpath(root) for root in (self.site, self.flat) if root]
 
 
-def _make_interpreter(trial: Trial, prefix: Path, top: Path) -> Path:
+def _make_place(trial: Trial, prefix: Path, opt: Path) -> _Place:
     """Make a virtual environment whose site-packages *is* the layer.
 
     Child processes see the layer too, and ``.pth`` files run, as in Lambda. A flat layer is merely on PYTHONPATH, so
     there the folder stays empty.
     """
-    site = _site_packages(trial, prefix)
-    base = Path(trial.interpreter.base_executable)
-    (prefix / "bin").mkdir(parents=True)
-    site.parent.mkdir(parents=True)
-    (prefix / "lib64").symlink_to("lib")
-    if trial.layout is packager.Layout.SITE:
-        site.symlink_to(top)
+    layouts = {packager.Layout.FLAT if held.flat else packager.Layout.SITE for held in trial.below.held.values()}
+    layouts.add(trial.layout)
+    python = environment.make_virtual(trial.interpreter, prefix)
+    site = environment.site_of(trial.interpreter, prefix)
+    in_site = packager.Layout.SITE in layouts
+    if in_site:
+        site.symlink_to(opt / packager.Layout.SITE.prefix(trial.trace.python))
     else:
         site.mkdir()
-    (prefix / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
-    python = prefix / "bin" / trial.interpreter.folder
-    python.symlink_to(base)
-    for name in ("python3", "python"):
-        (prefix / "bin" / name).symlink_to(python.name)
-    return python
+    flat = opt / packager.Layout.FLAT.prefix(trial.trace.python)
+    return _Place(python, site if in_site else None, flat if packager.Layout.FLAT in layouts else None)
 
 
-def provided_sources(plan: KeepPlan, inventory: Inventory) -> dict[str, str]:
+def _provided(trial: Trial, plan: KeepPlan) -> set[str]:
+    """Give what another layer brings that is not here: the environment's own files stand for it."""
+    return {d.path for d in plan.decisions if d.reason is Reason.PROVIDED and d.path not in trial.below.provided}
+
+
+def provided_sources(trial: Trial, plan: KeepPlan) -> dict[str, str]:
     """Give what another layer will bring, by site-relative path, and where it is installed here."""
-    return _sources(_provided_roots(plan), inventory)
+    return _sources(_provided_roots(plan, _provided(trial, plan)), trial.inventory)
 
 
-def _provided_roots(plan: KeepPlan) -> tuple[str, ...]:
+def _provided_roots(plan: KeepPlan, provided: set[str]) -> tuple[str, ...]:
     """Give the highest folders and files that hold provided distributions and nothing else."""
-    provided = {d.path for d in plan.decisions if d.reason is Reason.PROVIDED}
     other = {d.path for d in plan.decisions if d.path not in provided and d.reason is not Reason.SHADOWED}
     shared = {folder for path in other for folder in _parents(path)}
     roots = set()
@@ -248,6 +267,9 @@ def _missed(facts: Facts, plan: KeepPlan, said: str) -> tuple[str, ...]:
     found |= set(_missed_metadata(facts, dropped.values()))
     absent = {match["name"] for match in _LIBRARY_ABSENT.finditer(said)}
     found |= {path for path in dropped if path.rpartition("/")[2] in absent}
+    # The library of a layer below lacks what is needed here: another copy of it, in ours, replaces it.
+    lost = {match["path"] for match in _PAGE_DROPPED.finditer(said)}
+    found |= {d.path for d in plan.decisions if d.reason is Reason.PROVIDED and d.path in lost}
     return tuple(sorted(found))
 
 
@@ -267,7 +289,7 @@ def _leaked(facts: Facts, trial: Trial, plan: KeepPlan, hidden: Iterable[str]) -
     Of what lay in a ``hidden`` folder the run has seen nothing: there an open is an attempt that failed.
     """
     out_of_reach = tuple(f"{folder}/" for folder in hidden)
-    provided = {d.path for d in plan.decisions if d.reason is Reason.PROVIDED}
+    provided = _provided(trial, plan)
     sources = {file.source for file in trial.inventory.files if file.path in provided}
     sources |= {os.path.realpath(source) for source in sources}
     roots = (*trial.interpreter.site_dirs, *(root.source for root in trial.trace.foreign))

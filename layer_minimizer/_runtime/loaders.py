@@ -32,11 +32,11 @@ def refuse_dropped(name, store, frame):
         frame = frame.f_back
     if "_find_and_load_unlocked" not in callers:
         return
-    distribution = store.dropped(name)
+    part = store.without(name)
     raise ModuleNotFoundError(
         "No module named %r: it belongs to %s, which was left out of the layer %s because no traced event used it; "
         "build the layer with an event that does, or with --keep %s"
-        % (name, distribution, store.header["layer"], name),
+        % (name, part.dropped(name), part.header["layer"], name),
         name=name,
     )
 

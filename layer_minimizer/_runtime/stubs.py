@@ -6,21 +6,32 @@ import sys
 
 from . import note, standin, start
 
-_tables = {}  # by site folder
+_tables = {}  # by site folder, and by the name of their file
 
 
-def stand_in(name, last):
-    """Turn the module ``name``, which is being imported from a layer, into a stand-in. ``last``: where it lay there."""
+def stand_in(name, last, tables):
+    """Turn the module ``name``, which is being imported from a layer, into a stand-in.
+
+    ``last``: where it lay there; ``tables``: which of the files with tables knows it. Each layer brings its own.
+    """
     module = sys.modules[name]
     root = module.__file__[: -len(last) - 1]
     if root not in _tables:
         start(root)
         standin.report_to(_tell)
-        with open(os.path.join(root, "_layer_minimizer", "stand_ins.json"), "rb") as source:
-            _tables[root] = json.loads(source.read().decode("utf-8"))
-        standin.plan(_tables[root]["modules"])
-    known = _tables[root]
+        _tables[root] = _read_tables(os.path.join(root, "_layer_minimizer", "stand_ins"))
+        for known in _tables[root].values():
+            standin.plan(known["modules"])
+    known = _tables[root][tables]
     standin.stand_in(module, known["modules"][name], lambda: _real(name, last, root, known))
+
+
+def _read_tables(folder):
+    found = {}
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name), "rb") as source:
+            found[name.partition(".")[0]] = json.loads(source.read().decode("utf-8"))
+    return found
 
 
 def _tell(text):
@@ -30,14 +41,14 @@ def _tell(text):
 
 
 def _real(name, last, root, known):
-    """Give the spec of the real module, which lies in the cold store."""
+    """Give the spec of the real module, which lies in a cold store: in that of the layer itself, or of another."""
     from . import finder, loaders
 
     layer = next((layer for layer in finder.COLD.layers if root in layer.tops), None)
     folder = last.rpartition("/")[0]
     if last.endswith("/__init__.pyc"):
         folder = folder.rpartition("/")[0]
-    spec = loaders.spec_at(name, layer, folder) if known["kept"] and layer is not None else None
+    spec = loaders.spec_at(name, layer, folder) if layer is not None else None
     if spec is None or spec.loader is None:
         raise ModuleNotFoundError(
             "No module named %r: no traced event needed it, and it was left out of the layer %s; "

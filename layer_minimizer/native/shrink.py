@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Beside the packages, as auditwheel's folders are.
 FOLDER = "layer_minimizer.libs"
-RUNTIME = "liblayercold.so"
+RUNTIME = "liblayercold-{digest}.so"
 # Less than this is not worth a table, a store file and a runtime.
 _WORTH_BYTES = 64 * 1024
 
@@ -97,10 +97,15 @@ class Shrinker:
         if report.cold:
             shutil.copyfile(_store_of(self.scratch / path), top / FOLDER / _store_name(path))
         written = report.shipped + report.cold
-        if not (top / FOLDER / RUNTIME).exists():
-            shutil.copyfile(self.runtime, top / FOLDER / RUNTIME)
+        if not (top / FOLDER / self.runtime_name).exists():
+            shutil.copyfile(self.runtime, top / FOLDER / self.runtime_name)
             written += self.runtime.stat().st_size
         return written
+
+    @property
+    def runtime_name(self) -> str:
+        """Give the runtime's file name, which no other build has: layers of two versions may lie in one function."""
+        return RUNTIME.format(digest=sha256(self.runtime.read_bytes()).hexdigest()[:16])
 
     def offers(self) -> list[Offer]:
         """Give the chunks that are in the stores now."""
@@ -147,7 +152,7 @@ class Shrinker:
         small = compact.rewrite(
             parts,
             name=path,
-            runtime=f"$ORIGIN/{up}{FOLDER}/{RUNTIME}",
+            runtime=f"$ORIGIN/{up}{FOLDER}/{self.runtime_name}",
             store=f"{up}{FOLDER}/{_store_name(path)}" if store else "",
             packed=packed,
         )

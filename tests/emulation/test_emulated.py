@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_minimizer import emulator, pipeline, runtime_interface
+from layer_minimizer import caches, emulator, pipeline, runtime_interface
 from layer_minimizer.errors import UsageError, VerifyError
 from layer_minimizer.model import Event, Workload
 from layer_minimizer.settings import Settings, choose
@@ -216,7 +216,7 @@ def test_an_ordinary_user(desk: Desk, make_environment: Callable[..., Environmen
     runtime_interface.find_client(interpreter)
     cache = desk.folder / "cache"
     cache.mkdir()
-    for kept in runtime_interface.cache_folder().glob("aws*"):
+    for kept in caches.folder("emulator").glob("aws*"):
         (shutil.copytree if kept.is_dir() else shutil.copy)(kept, cache / kept.name)
     desk.tool = ordinary
     desk.environment |= {"HOME": "/nowhere", "LAYER_MINIMIZER_CACHE": str(cache), "XDG_CACHE_HOME": str(cache)}

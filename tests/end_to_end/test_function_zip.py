@@ -85,7 +85,7 @@ def test_it_has_local_modules_used_data_and_models(desk: Desk, env: Environment,
     assert function["files"] == len(IN_IT)
     with zipfile.ZipFile(function_of(desk)) as archive:
         assert function["unzipped_bytes"] == sum(entry.file_size for entry in archive.infolist())
-    assert function["with_layer_bytes"] == function["unzipped_bytes"] + report["layer"]["unzipped_bytes"]
+    assert function["with_layers_bytes"] == function["unzipped_bytes"] + report["layer"]["unzipped_bytes"]
 
 
 def test_function_and_layer_work_with_nothing_else(
@@ -164,7 +164,7 @@ def test_cold_files_make_room_for_the_function(desk: Desk, make_env: Callable[..
     alone = json.loads(desk.minimize(env, "--json", "--cold", "auto", *limit).out)
     assert alone["layer"]["unzipped_bytes"] > 300_000
     both = minimize(desk, env, "--cold", "auto", *limit)
-    assert both["function"]["with_layer_bytes"] <= 350_000
+    assert both["function"]["with_layers_bytes"] <= 350_000
 
 
 def test_a_folder_that_is_only_listed_brings_all_that_lies_beside_the_entry(desk: Desk, env: Environment) -> None:

@@ -96,6 +96,26 @@ def test_a_library_that_the_runtime_lacks_goes_into_the_layer_and_is_used_there(
     assert runs[-1].endswith("/opt/lib/libodd.so.1")
 
 
+def test_a_library_of_a_layer_below_is_used_and_not_bundled(
+    desk: Desk, shop: Environment, system: Path, tmp_path: Path
+) -> None:
+    below, seen = desk.folder / "below.zip", tmp_path / "seen"
+    with zipfile.ZipFile(below, "w") as archive:
+        entry = zipfile.ZipInfo("lib/libodd.so.1")
+        entry.external_attr = 0o100755 << 16
+        archive.writestr(entry, (system / "libodd.so.1").read_bytes())
+    ended = desk.minimize(
+        shop, "--base-layer", below, "--runtime", RUNTIME, "--json", "--cold", "keep", variables={"SEEN": str(seen)}
+    )
+    assert json.loads(ended.out)["bundled"] == []
+    with zipfile.ZipFile(desk.output) as archive:
+        assert not [name for name in archive.namelist() if name.startswith("lib/")]
+    runs = seen.read_text().splitlines()
+    assert runs[0].endswith("/base/opt/lib/libodd.so.1")
+    assert runs[-1].endswith("/opt/lib/libodd.so.1")
+    assert runs[-1] != runs[0]
+
+
 def test_a_library_beside_the_site_goes_into_the_layer(
     desk: Desk, shop: Environment, system: Path, tmp_path: Path
 ) -> None:

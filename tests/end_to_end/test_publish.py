@@ -765,7 +765,7 @@ def test_permissions_that_the_message_names_suffice(
     desk: Desk, bucket: str, large: Path, strict: Callable[..., None]
 ) -> None:
     source = subprocess.run(
-        [sys.executable, "-c", "from layer_minimizer import publish as module; print(module._ALLOW)"],
+        [sys.executable, "-c", "from layer_minimizer import aws; print(aws._ALLOW)"],
         capture_output=True,
         text=True,
         check=True,

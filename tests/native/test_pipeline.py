@@ -97,10 +97,8 @@ def test_kept_cold_pages_come_back(place: Path) -> None:
     assert library["hot"] < library["mapped"] / 3
     assert library["shipped"] < library["file"] / 3
     assert report["verification"]["cold_faults"] == 0
-    assert (
-        sum(report["kept"].values()) + (packages / "layer_minimizer.libs/liblayercold.so").stat().st_size
-        == (report["layer"]["unzipped_bytes"])
-    )
+    (runtime,) = (packages / "layer_minimizer.libs").glob("liblayercold-*.so")
+    assert sum(report["kept"].values()) + runtime.stat().st_size == report["layer"]["unzipped_bytes"]
     original = next((place / "env/lib").glob("python3*/site-packages"))
     for which in (3, 0, 59, 17):
         expected = call(place, original, which)
@@ -111,7 +109,8 @@ def test_kept_cold_pages_come_back(place: Path) -> None:
 def test_dropped_cold_pages_end_the_process_by_name(place: Path) -> None:
     report, packages = make(place, "--cold", "drop")
     assert report["libraries"][0]["cold"] == 0
-    assert [path.name for path in (packages / "layer_minimizer.libs").iterdir()] == ["liblayercold.so"]
+    (runtime,) = (packages / "layer_minimizer.libs").iterdir()
+    assert runtime.match("liblayercold-*.so")
     assert call(place, packages, 3).returncode == 0
     ended = call(place, packages, 59)
     assert ended.returncode == -6

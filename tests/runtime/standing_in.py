@@ -21,7 +21,7 @@ _DRIVER = Path(__file__).with_name("standin_driver.py")
 _COMPILE = """
 import json, os, py_compile, sys
 for last in json.loads(sys.argv[1]):
-    source = "from _layer_minimizer.stubs import stand_in\\n\\nstand_in(__name__, %r)\\n" % last
+    source = "from _layer_minimizer.stubs import stand_in\\n\\nstand_in(__name__, %r, 'tables')\\n" % last
     with open(last + ".py", "w") as out:
         out.write(source)
     py_compile.compile(last + ".py", last, last[:-1], doraise=True)
@@ -163,4 +163,5 @@ class Modules:
         relatives = [os.path.relpath(stub, top) for stub in stubs]
         subprocess.run([self.python, "-I", "-S", "-c", _COMPILE, json.dumps(relatives)], check=True, cwd=top)
         known = {"layer": "layer-R", "kept": self.kept, "modules": self.tables}
-        (top / "_layer_minimizer" / "stand_ins.json").write_text(json.dumps(known))
+        (top / "_layer_minimizer/stand_ins").mkdir()
+        (top / "_layer_minimizer/stand_ins/tables.json").write_text(json.dumps(known))

@@ -131,4 +131,4 @@ def test_a_layer_that_cannot_be_written(layer_of: Callable[..., ColdLayer], cpyt
         for folder in folders:
             folder.chmod(0o755)
     assert sorted(map(str, layer.root.rglob("*"))) == before
-    assert stat.S_IMODE(os.stat(layer.root / "_layer_minimizer/cold/data").st_mode) == 0o644
+    assert stat.S_IMODE(os.stat(next(layer.root.glob("_layer_minimizer/cold/*/data"))).st_mode) == 0o644

@@ -65,7 +65,7 @@ def test_what_goes_in_comes_out(tmp_path: Path, source: Path, compression: str) 
     assert not store.is_folder("single.py")
     assert not store.is_folder("pk")
     assert shares.keys() == FILES.keys()
-    assert sum(shares.values()) == (top / "_layer_minimizer/cold/data").stat().st_size
+    assert sum(shares.values()) == next(top.glob("_layer_minimizer/cold/*/data")).stat().st_size
     assert shares["pkg/empty"] == 0
     assert shares["pkg/a.py"] < len(FILES["pkg/a.py"]) // 10
 
@@ -84,7 +84,7 @@ def test_bytes_depend_on_nothing_but_the_files(tmp_path: Path, source: Path, mon
 
 def test_header_and_segments_are_what_readers_are_promised(tmp_path: Path, source: Path) -> None:
     write_store(cold(source, needs=("z.libs/libz.so.1",)), tmp_path, layer="the layer", dropped={"yaml": "PyYAML"})
-    line, check, body = (tmp_path / "_layer_minimizer/cold/index").read_bytes().split(b"\n", 2)
+    line, check, body = next(tmp_path.glob("_layer_minimizer/cold/*/index")).read_bytes().split(b"\n", 2)
     header = json.loads(line)
     assert (header["format"], header["compression"], header["layer"]) == (1, "xz", "the layer")
     assert header["dropped"] == {"yaml": "PyYAML"}
@@ -99,7 +99,7 @@ def test_header_and_segments_are_what_readers_are_promised(tmp_path: Path, sourc
 
 def test_small_files_share_chunks_and_large_ones_have_their_own(tmp_path: Path, source: Path) -> None:
     write_store(cold(source), tmp_path, layer="l", dropped={})
-    store = ColdStore(str(tmp_path))
+    (store,) = ColdStore(str(tmp_path)).parts
     _segment, small = store._entry("pkg/__init__.py")
     _segment, beside = store._entry("single.py")
     segment, large = store._entry("pkg/large.bin")
@@ -115,7 +115,7 @@ def test_a_reader_keeps_few_chunks(tmp_path: Path, source: Path) -> None:
     store = ColdStore(str(tmp_path))
     for path in FILES:
         store.read(path)
-    assert sum(map(len, store._chunks.values())) <= 8 << 20
+    assert sum(map(len, store.parts[0]._chunks.values())) <= 8 << 20
 
 
 def test_an_empty_store_still_says_what_was_left_out(tmp_path: Path) -> None:

@@ -86,6 +86,9 @@ def test_the_json_has_the_names_of_format_1(report: Report) -> None:
         ],
         "observers": ["probe", "strace"],
         "warnings": ["a [warning] of the inventory"],
+        "base_layers": [],
+        "base_bytes": 0,
+        "conflicts": [],
         "seconds": {"trace": 1.5, "plan": 0.1, "pack": 0.2, "verify": 1.0},
     }
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layer_minimizer import elf, runners
+from layer_minimizer.base_layers import BaseLayers
 from layer_minimizer.errors import VerifyError
 from layer_minimizer.model import KeepPlan, Reason, Result, Verdict
 from layer_minimizer.observation import Observer
@@ -69,7 +70,7 @@ def case(trace_run: Callable[..., Any], tmp_path: Path) -> Callable[..., Case]:
 
         planned = plan(trace, inventory, (), wishes or Wishes(), library_needs=needs)
         observers = tuple(map(Observer, trace.observers))
-        trial = Trial(trace, env.describe(), inventory, layout, observers, timeout, tolerance)
+        trial = Trial(trace, env.describe(), inventory, layout, observers, timeout, tolerance, BaseLayers())
         return Case(trial, planned, tmp_path)
 
     return make

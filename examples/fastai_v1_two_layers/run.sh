@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Everything from nothing: environment, trained model, a layer with PyTorch, and the layer with fastai above it.
+# Arguments are passed on to the tool when it makes the second.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+# shellcheck source=../common.sh
+source "$here/../common.sh"
+
+beside=$EXAMPLES/fastai_v1_vision # the same script and model
+work=$here/out
+mkdir -p "$work"
+
+base=$(find_python 3.6) || die 3 "CPython 3.6 is missing: fastai v1 and torch 1.1 do not install on a newer Python.
+Put a python3.6 on PATH or install one with pyenv (pyenv install 3.6.15), then run this again."
+python=$(requirements_env fastai_v1_vision "$base" "$beside/requirements.txt" 21.3.1)
+find_tool
+
+train_once "$work" "$python" "$beside/train.py"
+stage "$work/torch_task" "$here/torch_users.py"
+stage "$work/task" "$beside/predict.py" "$work/shape.png"
+
+say "the layer below: PyTorch, for whatever uses it"
+torch=("${TOOL[@]}" --entry "$work/torch_task/torch_users.py" --python "$python" --cold drop --effort 0
+    --output "$work/torch.zip" --report-json "$work/torch.json")
+"${torch[@]}" >&2
+
+say "the layer above: fastai, without what the first one has"
+run_tool "$work" --entry "$work/task/predict.py" --model "$work/export.pkl" --python "$python" \
+    --base-layer "$work/torch.zip" --cold drop "$@"
+
+"$python" -I - "$work" "$@" <<'END' >&2
+import json
+import os
+import sys
+
+work = sys.argv[1]
+with open(os.path.join(work, "report.json")) as file:
+    report = json.load(file)
+task = os.path.join(work, "task")
+function = sum(os.path.getsize(os.path.join(task, name)) for name in os.listdir(task))
+sizes = [("torch.zip", report["base_bytes"]), ("layer.zip", report["layer"]["unzipped_bytes"]), ("function", function)]
+together = sum(size for _, size in sizes)
+for name, size in sizes + [("together", together), ("Lambda's limit", 262144000)]:
+    print("%15s %12s bytes" % (name, format(size, ",")))
+if together > 262144000:
+    sys.exit("error: together they are over Lambda's limit")
+END

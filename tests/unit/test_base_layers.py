@@ -1,0 +1,113 @@
+"""What is read of the layers below ours: which files count as there, and what is told of two that do not fit."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from layer_minimizer import base_layers, coldfiles
+from layer_minimizer.coldfiles import ColdFile, write_store
+from layer_minimizer.errors import UsageError
+from layer_minimizer.settings import choose
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SITE = "python/lib/python3.11/site-packages/"
+
+
+def zipped(path: Path, files: Mapping[str, str | bytes]) -> str:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = 0o100644 << 16
+            archive.writestr(entry, content)
+    return str(path)
+
+
+def test_what_is_there_and_who_has_it(tmp_path: Path) -> None:
+    one = zipped(
+        tmp_path / "one.zip",
+        {
+            f"{SITE}a/__init__.pyc": b"bytecode",
+            f"{SITE}a/__pycache__/b.cpython-311.pyc": b"cached",
+            "python/flat.py": "flat",
+            "python/both.py": "flat",
+            "python/lib/python3.8/site-packages/old.py": "",
+            "lib/libodd.so.1": b"library",
+        },
+    )
+    two = zipped(tmp_path / "two.zip", {f"{SITE}both.py": "site", "python/flat.py": "other"})
+    below = base_layers.read((one, two), "python3.11", tmp_path / "scratch")
+    assert below.provided == {
+        "a/__init__.py": one,
+        "a/__init__.pyc": one,
+        "a/__pycache__/b.cpython-311.pyc": one,
+        "flat.py": two,
+        "both.py": two,
+    }
+    assert below.held["both.py"].source.read_text() == "site"
+    assert below.held["flat.py"].source.read_text() == "other"
+    assert below.libraries == {"libodd.so.1"}
+    assert [(each.kind, each.name, each.first, each.second, each.winner) for each in below.conflicts] == [
+        ("content", "python/flat.py", one, two, two)
+    ]
+    # What the second replaces takes no room; what merely comes first on sys.path does.
+    assert below.base_bytes == len("bytecode" + "cached" + "other" + "flat" + "library" + "site")
+    assert sum(layer.unzipped_bytes for layer in below.layers) == below.base_bytes + len("flat")
+
+
+def test_bytecode_and_metadata_are_no_conflicts_and_versions_are(tmp_path: Path) -> None:
+    names = []
+    for name, version in (("one", "1.0"), ("two", "2.0")):
+        info = f"Name: Some.Thing\nVersion: {version}\n"
+        files = {
+            f"{SITE}thing-{version}.dist-info/METADATA": info,
+            f"{SITE}thing.pyc": name,
+            f"{SITE}x.pth": f"#{name}",
+        }
+        names.append(zipped(tmp_path / f"{name}.zip", files))
+    below = base_layers.read(names, "python3.11", tmp_path / "scratch")
+    (conflict,) = below.conflicts
+    assert str(conflict) == (
+        f"some-thing is of two versions: 1.0 in {names[0]} and 2.0 in {names[1]}; the later layer wins"
+    )
+
+
+def test_cold_files_of_a_layer_of_this_tool_are_there(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    (tmp_path / "late.py").write_text("x = 1\n" * 50)
+    cold = [ColdFile("pkg/late.py", tmp_path / "late.py")]
+    write_store(cold, top, layer="l", dropped={}, distributions={"pkg": "3.1"})
+    files = {f"{SITE}{path.relative_to(top)}": path.read_bytes() for path in top.rglob("*") if path.is_file()}
+    name = zipped(tmp_path / "layer.zip", {**files, f"{SITE}sub.pyc": b"..._layer_minimizer.stubs..."})
+    below = base_layers.read([name], "python3.11", tmp_path / "scratch")
+    assert below.cold == {"pkg/late.py": name}
+    assert below.provided["pkg/late.py"] == name
+    assert below.stubs == {"sub.pyc"}
+    assert "sub.py" not in below.provided
+    assert below.versions == {"pkg": (name, "3.1")}
+    assert below.customized
+
+    about = next(path for path in files if path.endswith("about.json"))
+    other = files[about].replace(coldfiles.runtime_digest().encode(), b"0123456789abcdef")
+    assert other != files[about]
+    with pytest.raises(UsageError, match="another version of this tool"):
+        base_layers.read([zipped(tmp_path / "other.zip", {**files, about: other})], "python3.11", tmp_path / "again")
+
+
+def test_a_damaged_layer_is_an_error(tmp_path: Path) -> None:
+    name = zipped(tmp_path / "layer.zip", {f"{SITE}a.py": "text = 1\n"})
+    content = (tmp_path / "layer.zip").read_bytes()
+    (tmp_path / "layer.zip").write_bytes(content.replace(b"text = 1", b"text = 2"))
+    with pytest.raises(UsageError, match="no zip that can be read"):
+        base_layers.read([name], "python3.11", tmp_path / "scratch")
+
+
+def test_a_library_takes_paths_and_names() -> None:
+    assert choose(None, {"base_layers": [Path("a.zip"), "b.zip"]}).base_layers == ("a.zip", "b.zip")
+    assert choose(None, {"base_layers": Path("a.zip")}).base_layers == ("a.zip",)
+    assert choose(None, {"base_layers": "arn:x"}).base_layers == ("arn:x",)
