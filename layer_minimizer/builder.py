@@ -99,11 +99,18 @@ class Builder:
         shutil.rmtree(self._folder, ignore_errors=True)
         return archive
 
-    def give_sources(self, said: str) -> None:
-        """Ship the source of modules that a traceback names, or of all when it names none that lacks it."""
-        named = self._named_in(said) - self.texts
+    def give_sources(self, said: str, code: Iterable[str]) -> None:
+        """Ship the source of modules that a traceback names, or of all when it names none that lacks it.
+
+        Whoever reads one text of a package goes on to others: from the second time on it is all of the package, of the
+        modules ``code``.
+        """
+        named = self._named_in(said)
+        if self.texts:
+            packages = {modules.top_level(path) for path in named}
+            named |= {path for path in code if modules.top_level(path) in packages}
+        self.sources = named <= self.texts
         self.texts |= named
-        self.sources = not named
 
     def give_docstrings(self, said: str) -> None:
         """Ship the docstrings of the packages that a traceback names, or of all when it names none that lacks them."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 
-from layer_minimizer import lambda_rules, packager, pipeline
+from layer_minimizer import container, lambda_rules, packager, pipeline
 from layer_minimizer.engine import ENGINES
 from layer_minimizer.errors import MinimizeError, UsageError
 from layer_minimizer.explain import explain
@@ -33,12 +33,14 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Windows, from where a container can be asked, has no SIGHUP.
+_ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _EPILOG = """\
 examples:
   minimize --entry handler.py --model export.pkl --event event.json --output layer.zip
   minimize --python .venv/bin/python --entry predict.py --provided torch
   minimize --entry handler.py --event event.json --explain scipy
+  minimize --runner docker --runtime python3.12 --requirements requirements.txt --entry handler.py --event event.json
   minimize publish layer.zip --name fastai --runtime python3.12    (minimize publish --help)
 """
 
@@ -91,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--python", default="", metavar="PATH", help="whose packages are minimized; default: this one")
     where.add_argument("--observe", choices=("auto", "probe", "strace"), default="auto", help="default: %(default)s")
     where.add_argument("--timeout", type=_seconds, default=DEFAULT_TIMEOUT, metavar="SECONDS", help="of each run")
+    container.add_arguments(parser)
     which = parser.add_argument_group("what goes into the layer")
     which.add_argument("--include", action="append", default=[], metavar="GLOB", help="keep these too; repeatable")
     which.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="never these; repeatable")
@@ -228,6 +231,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if publishing:
             _publish(options)
+        elif options.runner != container.LOCAL:
+            return _hand_over(given, options)
         else:
             _act(options)
     except MinimizeError as exc:
@@ -247,7 +252,14 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _hand_over(given: list[str], options: argparse.Namespace) -> int:
+    outcome = container.minimize(given, options)
+    sys.stdout.write(outcome.output)
+    return outcome.code
+
+
 def _act(options: argparse.Namespace) -> None:
+    container.check_local(options)
     if options.plan:
         if not options.explain:
             raise UsageError("--plan goes with --explain")

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
+import tempfile
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from layer_minimizer.errors import RunnerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 ENGINES = ("docker", "podman")
 # How the clients end when the engine itself fails: https://docs.docker.com/engine/reference/run/#exit-status
 ENGINE_FAILED = 125
-_SHOWN_LINES = 20
+SHOWN_LINES = 20
 # sys.stderr may be replaced by something without a file descriptor, as in a notebook.
 _STANDARD_ERROR = 2
 
@@ -43,13 +45,16 @@ class Engine:
         engine.answer("info", "--format", "{{json .}}", why=f"{name} does not answer; is its daemon running?")
         return engine
 
-    def answer(self, *arguments: str, why: str = "") -> str:
+    def answer(self, *arguments: str, why: str = "", patience: float = 0.0) -> str:
         """Run a command of the engine's and give its standard output.
+
+        One that is interrupted may still end by itself within ``patience`` seconds: what it has begun to make must be
+        there, or never come.
 
         Raises:
             RunnerError: it failed; the text is ``why``, and what the engine said.
         """
-        with self._client(arguments, subprocess.PIPE, subprocess.PIPE) as client:
+        with self._client(arguments, subprocess.PIPE, subprocess.PIPE, patience=patience) as client:
             said, complaint = client.communicate()
         if client.returncode != 0:
             words = (complaint.strip() or said.strip()).decode(errors="replace")
@@ -68,6 +73,40 @@ class Engine:
         with self._client(arguments, stdout, stderr) as client:
             return client.wait()
 
+    def listen(
+        self,
+        arguments: Sequence[str],
+        hear: Callable[[bytes], None],
+        *,
+        stdout: IO[bytes] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> int:
+        """Run a command of the engine's, hand over every line that it says, and give its exit code.
+
+        Its standard output goes into ``stdout``; without one it counts as said.
+        """
+        streams = (subprocess.PIPE, subprocess.STDOUT) if stdout is None else (stdout, subprocess.PIPE)
+        with self._client(arguments, *streams, environment=environment) as client:
+            for line in client.stdout or client.stderr or ():
+                hear(line)
+            return client.wait()
+
+    @contextmanager
+    def reading(self, *arguments: str) -> Iterator[IO[bytes]]:
+        """Run a command of the engine's and give its standard output as a stream.
+
+        Raises:
+            RunnerError: it failed; the text is what the engine said.
+        """
+        with tempfile.TemporaryFile() as words, self._client(arguments, subprocess.PIPE, words) as client:
+            stream = cast("IO[bytes]", client.stdout)
+            yield stream
+            while stream.read(1 << 20):  # what ends an archive is nothing to its reader, but to its writer
+                pass
+            if client.wait() != 0:
+                words.seek(0)
+                raise RunnerError(f"{self.described(arguments)}\n{tail(words.read().decode(errors='replace').strip())}")
+
     @contextmanager
     def container(self) -> Iterator[str]:
         """Give a name for a container; whatever happens, it is gone afterwards."""
@@ -84,13 +123,24 @@ class Engine:
 
     @contextmanager
     def _client(
-        self, arguments: Sequence[str], stdout: int | IO[bytes], stderr: int | IO[bytes]
+        self,
+        arguments: Sequence[str],
+        stdout: int | IO[bytes],
+        stderr: int | IO[bytes],
+        *,
+        environment: Mapping[str, str] | None = None,
+        patience: float = 0.0,
     ) -> Iterator[subprocess.Popen[bytes]]:
         """Start the client where Ctrl-C does not reach it: this process decides what becomes of its containers."""
         command = [self.program, *arguments]
         try:
             client = subprocess.Popen(  # noqa: S603 - the engine that the user asked for
-                command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
             )
         except OSError as exc:
             raise RunnerError(f"cannot start {self.program}: {exc.strerror}") from exc
@@ -98,6 +148,8 @@ class Engine:
             yield client
         finally:
             if client.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    client.wait(patience)
                 client.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     client.wait(10)
@@ -107,4 +159,4 @@ class Engine:
 
 def tail(words: str) -> str:
     """Give the end of what a program said, where the reason stands."""
-    return "\n".join(words.splitlines()[-_SHOWN_LINES:])
+    return "\n".join(words.splitlines()[-SHOWN_LINES:])

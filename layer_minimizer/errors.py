@@ -42,7 +42,7 @@ class VerifyError(MinimizeError):
 
 
 class RunnerError(MinimizeError):
-    """The place where the workload should run (an interpreter, an observer) cannot be used."""
+    """The place where the workload should run (an interpreter, an observer, a container) cannot be used."""
 
     exit_code = 7
 

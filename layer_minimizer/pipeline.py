@@ -269,7 +269,7 @@ class _Proving:
             # A run that asks for something else each time, and does well without, is not followed for ever.
             if attempt.succeeded and not (attempt.missed and left):
                 return plan, archive, self._proof(attempt)
-            if not self._give_back(attempt):
+            if not self._give_back(attempt, plan):
                 self._put_back(plan, attempt)
         raise VerifyError(f"after {_ROUNDS} rounds of putting files back: {attempt.explain()}")
 
@@ -317,7 +317,7 @@ class _Proving:
             warnings=building.warnings,
         )
 
-    def _give_back(self, attempt: verifier.Attempt) -> bool:
+    def _give_back(self, attempt: verifier.Attempt, plan: KeepPlan) -> bool:
         """Give back what was left out of files that are there, where that may be why the run failed."""
         building = self.building
         if attempt.error and building.documented is not None:
@@ -328,7 +328,8 @@ class _Proving:
         if attempt.missed or attempt.succeeded:
             return False
         if attempt.error and self.case.settings.bytecode == "auto" and not building.sources:
-            building.give_sources(attempt.error)  # somebody may have read the text of a module
+            # Somebody may have read the text of a module.
+            building.give_sources(attempt.error, [d.path for d in plan.kept if d.path.endswith(".py")])
             return True
         if self.function and not self.function.whole and self.function.give_all():
             log.warning("with the files that it used alone the function does not work: all of its folder goes in")
