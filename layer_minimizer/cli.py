@@ -19,15 +19,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 
-from layer_minimizer import container, lambda_rules, packager, pipeline
-from layer_minimizer.engine import ENGINES
+from layer_minimizer import contained_emulation, container, lambda_rules, packager, pipeline
 from layer_minimizer.errors import MinimizeError, UsageError
 from layer_minimizer.explain import explain
 from layer_minimizer.native.shrink import Cold
 from layer_minimizer.observation import DEFAULT_TIMEOUT
 from layer_minimizer.packager import Layout
 from layer_minimizer.publish import publish
-from layer_minimizer.settings import DEFAULT_MEMORY, DEFAULT_TMP_SIZE, Settings
+from layer_minimizer.settings import Settings
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -167,19 +166,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_emulation(parser: argparse.ArgumentParser) -> None:
-    proof = parser.add_argument_group("how the layer is proved")
-    proof.add_argument(
-        "--verify", choices=("local", "lambda"), default="local", help="lambda: in an emulated Lambda, too"
-    )
-    proof.add_argument(
-        "--memory", type=int, default=DEFAULT_MEMORY, metavar="MB", help="of the function; default: %(default)s"
-    )
-    proof.add_argument(
-        "--tmp-size", type=int, default=DEFAULT_TMP_SIZE, metavar="MB", help="of /tmp; default: %(default)s"
-    )
-    proof.add_argument("--engine", choices=ENGINES, default="", help="emulate in a container; default: namespaces")
-    proof.add_argument("--verify-image", default="", metavar="NAME", help="with --engine; default: Lambda's own")
-    proof.add_argument("--emulator", default="", metavar="FILE", help="aws-lambda-rie; default: found, or fetched")
+    contained_emulation.add_arguments(parser)
 
 
 def _publish_parser() -> argparse.ArgumentParser:

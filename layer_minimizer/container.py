@@ -9,19 +9,22 @@ import json
 import logging
 import os
 import shlex
+import shutil
 import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from layer_minimizer import images, packager, workload
+from layer_minimizer import contained_emulation, images, packager, report, workload
 from layer_minimizer.engine import ENGINES, Engine, tail
 from layer_minimizer.errors import PackError, RunnerError, UsageError
 from layer_minimizer.images import Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from layer_minimizer.emulator import Emulated
 
 log = logging.getLogger(__name__)
 LOCAL = "local"
@@ -97,19 +100,28 @@ def minimize(given: Sequence[str], options: argparse.Namespace) -> Outcome:
     recipe = _recipe(options)
     mounts = list(_mounts(options))
     engine = Engine.find(options.runner)
+    emulation = contained_emulation.choose(options, engine, recipe) if "output" in outputs else None
     image = images.provide(engine, recipe)
-    arguments = _arguments(given, options, outputs)
-    with engine.container() as name:
-        create = ("create", "--name", name, "--init", "--security-opt", "label=disable", *recipe.platform_option)
-        where = ("--workdir", inside(os.getcwd()))
-        engine.answer(*create, *where, *mounts, image, *arguments, why="the container cannot be made:", patience=30)
-        said = _Names({f"{images.OUT}/{option}": str(path) for option, path in outputs.items()})
-        printed = _attend(engine, name, said)
-        code = _exit_code(engine, name)
-        written = _bring_out(engine, name, outputs, said)
-    if code == 0 and (missing := outputs.keys() - written):
-        raise RunnerError(f"the container ended without an error, and without {outputs[min(missing)]}")
-    return Outcome(code, said.in_json(printed) if options.json else said.in_text(printed))
+    said = _Names({f"{images.OUT}/{option}": str(path) for option, path in outputs.items()})
+    wanted = outputs.keys() | ({"save-trace"} if emulation else set())
+    with tempfile.TemporaryDirectory(prefix="layer_minimizer-", ignore_cleanup_errors=True) as scratch:
+        brought = Path(scratch, "out")
+        brought.mkdir()
+        with engine.container() as name:
+            create = ("create", "--name", name, "--init", "--security-opt", "label=disable", *recipe.platform_option)
+            where = ("--workdir", inside(os.getcwd()), *mounts, image, *_arguments(given, options, wanted))
+            engine.answer(*create, *where, why="the container cannot be made:", patience=30)
+            printed = _attend(engine, name, said)
+            code = _exit_code(engine, name)
+            _bring_out(engine, name, brought)
+        written = {path.name for path in brought.iterdir()}
+        if code == 0 and (missing := wanted - written):
+            raise RunnerError(f"the container ended without an error, and without the file of --{min(missing)}")
+        emulated = emulation.prove(brought, Path(scratch, "lambda")) if emulation and code == 0 else None
+        report = _Report(said, emulated)
+        for option in sorted(written & outputs.keys()):
+            _write(outputs[option], brought / option, report if option == "report-json" else None)
+    return Outcome(code, report.in_json(printed) if options.json and printed else report.in_text(printed))
 
 
 # ---- what goes in -------------------------------------------------------------------------------------------------
@@ -180,18 +192,19 @@ def _outputs(options: argparse.Namespace) -> dict[str, Path]:
     return outputs
 
 
-def _arguments(given: Sequence[str], options: argparse.Namespace, outputs: Mapping[str, Path]) -> list[str]:
+def _arguments(given: Sequence[str], options: argparse.Namespace, wanted: Iterable[str]) -> list[str]:
     """Give the arguments for the command in the container: the user's own, but for what this side sees to."""
     parser = argparse.ArgumentParser(add_help=False)
     add_arguments(parser)
     parser.add_argument("--python")
+    contained_emulation.add_arguments(parser)
     for name in _OUTPUTS:
         parser.add_argument(f"--{name.replace('_', '-')}")
     _, left = parser.parse_known_args(list(given))
     names = {word: inside(word) for word in (*_input_words(options), options.entry) if word} if os.name == "nt" else {}
     for word, name in names.items():
         left = [name if each == word else each.replace(f"={word}", f"={name}") for each in left]
-    return [*left, *(f"--{name}={images.OUT}/{name}" for name in outputs)]
+    return [*left, *(f"--{name}={images.OUT}/{name}" for name in sorted(wanted))]
 
 
 # ---- the run, and what comes out ----------------------------------------------------------------------------------
@@ -214,6 +227,35 @@ class _Names:
         for name, own in self.names.items():
             text = text.replace(name, json.dumps(own)[1:-1])
         return text
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What the command said in the end, with the user's names and with what its emulation in Lambda has shown."""
+
+    names: _Names
+    emulated: Emulated | None
+
+    def in_text(self, text: str) -> str:
+        """Give what people read."""
+        text = self.names.in_text(text)
+        if self.emulated and text:
+            return text + "\n".join([report.emulated_text(self.emulated), *self._warnings()]) + "\n"
+        return text
+
+    def in_json(self, text: str) -> str:
+        """Give the report's JSON."""
+        text = self.names.in_json(text)
+        if not self.emulated:
+            return text
+        said = json.loads(text)
+        said["lambda"] = report.emulated_json(self.emulated)
+        said["warnings"] += self.emulated.warnings
+        return json.dumps(said, indent=2) + "\n"
+
+    def _warnings(self) -> Iterator[str]:
+        for warning in self.emulated.warnings if self.emulated else ():
+            yield f"Warning: {warning}"
 
 
 def _attend(engine: Engine, name: str, said: _Names) -> str:
@@ -254,34 +296,31 @@ def _exit_code(engine: Engine, name: str) -> int:
     return code
 
 
-def _bring_out(engine: Engine, name: str, outputs: Mapping[str, Path], said: _Names) -> set[str]:
-    """Write the files that the command has written in the container, as this user's own, and give their options."""
-    written = set()
+def _bring_out(engine: Engine, name: str, folder: Path) -> None:
+    """Copy the files that the command has written in the container into ``folder``, as this user's own."""
     try:
         with (
             engine.reading("cp", f"{name}:{images.OUT}", "-") as stream,
             tarfile.open(fileobj=stream, mode="r|") as archive,
         ):
             for member in archive:
-                option = member.name.rpartition("/")[2]
-                content = archive.extractfile(member) if member.isfile() and option in outputs else None
+                content = archive.extractfile(member) if member.isfile() else None
                 if content is not None:
-                    _write(outputs[option], content, said if option == "report-json" else None)
-                    written.add(option)
+                    with (folder / member.name.rpartition("/")[2]).open("wb") as file:
+                        shutil.copyfileobj(content, file, 1 << 20)
     except tarfile.TarError as exc:
         raise RunnerError(f"what {engine.program} cp gave is no archive: {exc}") from exc
-    return written
+    except OSError as exc:
+        raise PackError(f"cannot write into {folder}: {exc.strerror}; TMPDIR sets another place") from exc
 
 
-def _write(target: Path, content: IO[bytes], said: _Names | None) -> None:
+def _write(target: Path, source: Path, report: _Report | None) -> None:
     try:
         with packager.unfinished(target) as part:
-            with part.open("wb") as file:
-                if said is None:
-                    while piece := content.read(1 << 20):
-                        file.write(piece)
-                else:
-                    file.write(said.in_json(content.read().decode()).encode())
+            if report is None:
+                shutil.copyfile(source, part)
+            else:
+                part.write_text(report.in_json(source.read_text("utf-8")), "utf-8")
             part.replace(target)
     except OSError as exc:
         raise PackError(f"cannot write {target}: {exc.strerror}") from exc

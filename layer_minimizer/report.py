@@ -128,7 +128,7 @@ class Report:
                 "isolated": self.proof.isolated,
                 "cold_faults": self.proof.cold_faults,
             },
-            "lambda": self._emulated_json(),
+            "lambda": emulated_json(self.emulated) if self.emulated else None,
             "kept": self.kept,
             "distributions": {name: size for name, size, _ in self.largest},
             "stand_ins": list(self._stand_ins()),
@@ -173,13 +173,6 @@ class Report:
             "with_layers_bytes": archive.unzipped_bytes + self.archive.unzipped_bytes + self.base_bytes,
         }
 
-    def _emulated_json(self) -> dict[str, Any] | None:
-        if self.emulated is None:
-            return None
-        found = dataclasses.asdict(self.emulated)
-        del found["warnings"]  # they stand among all others
-        return found
-
     def show(self, console: Console) -> None:
         """Print the report for people."""
         for line in self._lines():
@@ -194,7 +187,8 @@ class Report:
         yield (f"{before.files:,} → {after.files:,} files, {before.distributions} → {len(self.largest)} distributions")
         yield self._verified()
         yield from self._function()
-        yield from self._emulated()
+        if self.emulated:
+            yield emulated_text(self.emulated)
         yield from self._below()
         yield ""
         yield "Largest in the layer:"
@@ -232,16 +226,6 @@ class Report:
         if left_out := self.function.left_out:
             listed = ", ".join(left_out[:_SHOWN]) + (", …" if len(left_out) > _SHOWN else "")
             yield f"  Not in it, since no event used it: {listed}. --model adds a file."
-
-    def _emulated(self) -> Iterator[str]:
-        if (found := self.emulated) is None:
-            return
-        what = _count(found.events, "event", "events") if self.trace.kind == "handler" else "the script's output"
-        yield (
-            f"Verified in emulated Lambda ({found.where}): {what}; init {found.init_seconds:.1f} of "
-            f"{INIT_SECONDS:.0f} s, peak {found.peak_bytes / _MIB:,.0f} of {found.memory:,} MB, "
-            f"{_TMP} {found.tmp_bytes / _MIB:,.0f} of {found.tmp_size:,} MB."
-        )
 
     def _below(self) -> Iterator[str]:
         if not self.below.layers:
@@ -323,3 +307,20 @@ def _megabytes(size: int) -> str:
 
 def _count(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
+
+
+def emulated_json(emulated: Emulated) -> dict[str, Any]:
+    """Give the part of the report's JSON about an emulated Lambda; its warnings stand among all others."""
+    found = dataclasses.asdict(emulated)
+    del found["warnings"]
+    return found
+
+
+def emulated_text(emulated: Emulated) -> str:
+    """Say what an emulated Lambda has shown."""
+    return (
+        f"Verified in emulated Lambda ({emulated.where}): {_count(emulated.events, 'event', 'events')}; "
+        f"init {emulated.init_seconds:.1f} of {INIT_SECONDS:.0f} s, "
+        f"peak {emulated.peak_bytes / _MIB:,.0f} of {emulated.memory:,} MB, "
+        f"{_TMP} {emulated.tmp_bytes / _MIB:,.0f} of {emulated.tmp_size:,} MB."
+    )

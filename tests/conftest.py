@@ -7,7 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,6 +115,50 @@ def namespaces() -> None:
     """Skip where folders cannot be hidden from a process."""
     if not runners.can_isolate():
         pytest.skip("mount namespaces cannot be made here")
+
+
+def _docker_answers(variables: Mapping[str, str]) -> bool:
+    program = shutil.which("docker")
+    if program is None:
+        return False
+    environment = {**os.environ, **variables}
+    done = subprocess.run([program, "info"], env=environment, check=False, capture_output=True, timeout=60)
+    return done.returncode == 0 and b"Server Version" in done.stdout
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[dict[str, str]]:
+    """Give the variables under which docker answers: an engine that runs, else one that is started for the tests."""
+    if _docker_answers({}):
+        yield {}
+        return
+    daemon = shutil.which("dockerd")
+    if daemon is None or shutil.which("docker") is None or shutil.which("iptables") is None:
+        pytest.skip("no docker engine answers, and docker, dockerd or iptables is not installed")
+    if os.geteuid() != 0:
+        pytest.skip("no docker engine answers, and to start one takes root")
+    folder = Path(tempfile.mkdtemp(prefix="minimize-engine-"))
+    variables = {"DOCKER_HOST": f"unix://{folder}/docker.sock"}
+    command = [daemon, "--data-root", folder / "data", "--exec-root", folder / "exec", "--storage-driver=overlay2"]
+    command += ["-H", variables["DOCKER_HOST"], "--pidfile", folder / "docker.pid"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    try:
+        end = time.monotonic() + 30
+        while not _docker_answers(variables):
+            if process.poll() is not None or time.monotonic() > end:
+                said = (folder / "log").read_text(errors="replace").strip().splitlines()
+                pytest.skip(f"dockerd does not start here: {said[-1] if said else 'it says nothing'}")
+            time.sleep(0.2)
+        yield variables
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
+            process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 # ---- installed distributions --------------------------------------------------------------------------------------

@@ -7,12 +7,9 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,58 +65,13 @@ class Engine:
         return [line.split()[0] for line in shown.splitlines() if words in line]
 
 
-def answers(program: str, variables: Mapping[str, str]) -> bool:
-    environment = {**os.environ, **variables}
-    done = subprocess.run([program, "info"], env=environment, check=False, capture_output=True, timeout=60)
-    return done.returncode == 0
-
-
-@contextmanager
-def own_daemon(docker: str) -> Iterator[dict[str, str]]:
-    """Run a daemon of the tests' own, or skip."""
-    if os.geteuid() != 0:
-        pytest.skip("no docker answers here, and to start one takes root")
-    daemon = shutil.which("dockerd")
-    if daemon is None or shutil.which("iptables") is None:
-        pytest.skip("no docker answers here, and dockerd or iptables is not installed")
-    folder = Path(tempfile.mkdtemp(prefix="minimize-engine-"))
-    variables = {"DOCKER_HOST": f"unix://{folder}/docker.sock"}
-    command = [daemon, "--data-root", folder / "data", "--exec-root", folder / "exec", "--storage-driver=overlay2"]
-    command += ["-H", variables["DOCKER_HOST"], "--pidfile", folder / "docker.pid"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    try:
-        end = time.monotonic() + 30
-        while not answers(docker, variables):
-            if process.poll() is not None or time.monotonic() > end:
-                said = (folder / "log").read_text(errors="replace").strip().splitlines()
-                pytest.skip(f"dockerd does not start here: {said[-1] if said else 'it says nothing'}")
-            time.sleep(0.2)
-        yield variables
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(60)
-        finally:
-            process.kill()
-            process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture(scope="session")
-def engine() -> Iterator[Engine]:
-    """Give the engine that answers, or one that is started for these tests alone."""
-    docker = shutil.which("docker")
-    if docker is None:
-        pytest.skip("docker is not installed")
-    if answers(docker, {}):
-        found = Engine(docker, {})
-        yield found
-        if found.images:
-            found.ask("image", "rm", "--force", *found.images)
-        return
-    with own_daemon(docker) as variables:
-        yield Engine(docker, variables)
+def engine(docker: dict[str, str]) -> Iterator[Engine]:
+    """Give the engine; the images that the tests have made are removed from it."""
+    found = Engine(shutil.which("docker") or "docker", docker)
+    yield found
+    if found.images:
+        found.ask("image", "rm", "--force", *found.images)
 
 
 def mirrors() -> list[str]:

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,43 +113,6 @@ def alpha(env: Environment) -> Environment:
 
 
 # ---- an engine ----------------------------------------------------------------------------------------------------
-
-
-def _answers(host: str | None) -> bool:
-    docker = shutil.which("docker")
-    if docker is None:
-        return False
-    environment = {**os.environ, **({"DOCKER_HOST": host} if host else {})}
-    done = subprocess.run([docker, "info"], capture_output=True, check=False, env=environment, timeout=60)
-    return done.returncode == 0 and b"Server Version" in done.stdout
-
-
-@pytest.fixture(scope="session")
-def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Give the variables under which a docker engine answers: one that runs, else one that is started for the tests."""
-    if _answers(None):
-        yield {}
-        return
-    daemon = shutil.which("dockerd")
-    if daemon is None or os.geteuid() != 0:
-        pytest.skip("no docker engine answers, and none can be started: dockerd is missing, or this is not root")
-    folder = tmp_path_factory.mktemp("docker")
-    host = f"unix://{folder}/docker.sock"
-    command = [daemon, "--data-root", folder / "data", "--exec-root", folder / "exec", "-H", host]
-    command += ["--pidfile", folder / "docker.pid", "--storage-driver=overlay2"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        for _ in range(100):
-            if _answers(host) or process.poll() is not None:
-                break
-            time.sleep(0.1)
-        if not _answers(host):
-            pytest.skip(f"dockerd does not start: {(folder / 'log').read_text()[-500:]}")
-        yield {"DOCKER_HOST": host}
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def containers(docker: Mapping[str, str], folder: Path) -> list[str]:
