@@ -568,6 +568,9 @@ class Size:
 def merge_traces(traces: Iterable[Trace]) -> Trace:
     """Unite the facts of several runs: what one of them used, the union uses.
 
+    Events and results are those of the first trace's entry. A trace of another entry says what else must be there,
+    when several functions share a layer.
+
     Raises:
         UsageError: the runs are of different Python versions, or gave different results for the same event.
     """
@@ -580,9 +583,11 @@ def merge_traces(traces: Iterable[Trace]) -> Trace:
 def _merge(one: Trace, two: Trace) -> Trace:
     if one.python.rsplit(".", 1)[0] != two.python.rsplit(".", 1)[0]:
         raise UsageError(f"the traces are of Python {one.python} and {two.python}: a layer is for one version")
-    if one.kind != two.kind:
+    same_entry = one.workload.entry.name == two.workload.entry.name
+    if same_entry and one.kind != two.kind:
         raise UsageError(f"one trace is of a {one.kind}, another of a {two.kind}: they have no common entry")
-    events, results = _merge_events(one, two)
+    events, results = _merge_events(one, two) if same_entry else (one.workload.events, one.results)
+    models = (*one.workload.models, *two.workload.models) if same_entry else one.workload.models
     modules: dict[str, TracedModule] = {}
     for module in (*one.modules, *two.modules):
         known = modules.setdefault(module.name, module)
@@ -605,13 +610,13 @@ def _merge(one: Trace, two: Trace) -> Trace:
         workload=Workload(
             one.workload.entry,
             one.workload.handler,
-            tuple(dict.fromkeys((*one.workload.models, *two.workload.models))),
+            tuple(dict.fromkeys(models)),
             events,
         ),
         libraries=_merge_libraries((*one.libraries, *two.libraries)),
         stand_ins=_merge_stand_ins(one, two),
         asleep=tuple({m.name: m for m in (*two.asleep, *one.asleep) if m.name not in modules}.values()),
-        task=_merge_files((*one.task, *two.task)),
+        task=_merge_files((*one.task, *two.task)) if same_entry else one.task,
     )
 
 

@@ -45,6 +45,19 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 
+# ---- several processes ----------------------------------------------------------------------------------------------
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of a file together, whose fixtures are costly; and all that use an engine, of which one can run."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        file = item.path.relative_to(Path(__file__).parent)
+        name = "engine" if file.parts[0] in ("containers", "emulation", "test_examples.py") else str(file)
+        item.add_marker(pytest.mark.xdist_group(name))
+
+
 # ---- CPythons -----------------------------------------------------------------------------------------------------
 
 
@@ -159,6 +172,69 @@ def docker() -> Iterator[dict[str, str]]:
             process.kill()
             process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def make_image(docker: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], str]]:
+    """Make images of Debian with its own Python, with mmdebstrap; they are removed at the end."""
+    made: list[str] = []
+    environment = {**os.environ, **docker}
+
+    def make(suite: str, tag: str) -> str:
+        name = f"local/python-{suite}:{tag}"
+        known = subprocess.run(["docker", "image", "inspect", name], env=environment, capture_output=True, check=False)
+        if known.returncode == 0:
+            return name
+        if shutil.which("mmdebstrap") is None:
+            pytest.skip("mmdebstrap, which makes images without a registry, is not installed")
+        rootfs = tmp_path_factory.mktemp("image") / "rootfs.tar"
+        packages = "--include=python3-minimal,python3,libstdc++6"
+        command = ["mmdebstrap", "--variant=minbase", packages, suite, rootfs]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+        if done.returncode != 0:
+            pytest.skip(f"mmdebstrap cannot make {suite}: {done.stderr[-500:]}")
+        subprocess.run(["docker", "import", rootfs, name], env=environment, check=True, capture_output=True)
+        made.append(name)
+        return name
+
+    yield make
+    for name in made:
+        subprocess.run(["docker", "image", "rm", "--force", name], env=environment, check=False, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def image(docker: dict[str, str], make_image: Callable[[str, str], str]) -> str:
+    """An image with a Python of the version that runs the tests, and nothing else."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    given = os.environ.get("LAYER_MINIMIZER_TEST_IMAGE", f"local/python:{version}")
+    command = ["docker", "image", "inspect", given]
+    if subprocess.run(command, env={**os.environ, **docker}, capture_output=True, check=False).returncode == 0:
+        return given
+    suite = {"3.11": "bookworm", "3.13": "trixie"}.get(version)
+    if suite is None:
+        pytest.skip(f"no release of Debian has Python {version}; LAYER_MINIMIZER_TEST_IMAGE may name an image")
+    return make_image(suite, version)
+
+
+@pytest.fixture(scope="session")
+def old_image(
+    docker: dict[str, str], make_image: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """An image with the CPython 3.6 of this machine, where Lambda's images have theirs."""
+    prefix = Path(need_python("3.6")).parent.parent
+    context = tmp_path_factory.mktemp("old_image")
+    skipped = shutil.ignore_patterns("site-packages", "test", "__pycache__")
+    shutil.copytree(prefix, context / "python", symlinks=True, ignore=skipped)
+    lines = ["ARG BASE", "FROM $BASE", "COPY python /var/lang"]
+    lines += ["ENV PATH=/var/lang/bin:/usr/bin:/bin LD_LIBRARY_PATH=/var/lang/lib"]
+    (context / "Dockerfile").write_text("\n".join(lines) + "\n")
+    name = f"layer_minimizer_test/python36:{os.getpid()}"
+    environment = {**os.environ, **docker}
+    base = make_image("bookworm", "3.11")
+    command = ["docker", "build", "--quiet", "--build-arg", f"BASE={base}", "--tag", name, context]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    yield name
+    subprocess.run(["docker", "image", "rm", "--force", name], env=environment, check=True, capture_output=True)
 
 
 # ---- installed distributions --------------------------------------------------------------------------------------

@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,8 +22,10 @@ NO_SUCH_PYTHON = 3
 pytestmark = pytest.mark.example
 
 
-def run_example(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "MINIMIZE": str(Path(sys.executable).with_name("minimize"))}
+def run_example(
+    name: str, *arguments: str, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **(variables or {}), "MINIMIZE": str(Path(sys.executable).with_name("minimize"))}
     done = subprocess.run(
         [EXAMPLES / name / "run.sh", *arguments], env=environment, text=True, capture_output=True, check=False
     )
@@ -46,14 +50,42 @@ def tree_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-@pytest.mark.parametrize("name", ["quickstart", "fastai_vision", "fastai_v1_vision"])
-def test_example_gives_the_expected_layer(name: str) -> None:
+def in_lambda(request: pytest.FixtureRequest, name: str, where: str) -> tuple[str, ...]:
+    """Give the options that prove a layer in an emulated Lambda, none where that cannot be had here."""
+    try:
+        if where == "namespaces":
+            request.getfixturevalue("namespaces")
+            return ("--verify", "lambda")
+        image = request.getfixturevalue("old_image" if "_v1_" in name else "image")
+    except pytest.skip.Exception:
+        return ()
+    return ("--verify", "lambda", "--engine", "docker", "--verify-image", image)
+
+
+def check_emulated(said: dict[str, Any], options: tuple[str, ...]) -> None:
+    found = said["lambda"]
+    if not options:
+        assert found is None
+        return
+    assert found["where"] == (options[-1] if "--engine" in options else "namespaces")
+    assert found["events"] == said["verification"]["events"]
+    assert 0 < found["init_seconds"] < 60
+    assert 10 << 20 < found["peak_bytes"] < found["memory"] << 20
+
+
+NAMES = ["quickstart", "fastai_vision", "fastai_v1_vision", "fastai_v1_two_layers"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_example_gives_the_expected_layer(request: pytest.FixtureRequest, name: str) -> None:
+    options = {where: in_lambda(request, name, where) for where in ("namespaces", "engine")}
     expected = tomllib.loads((EXAMPLES / name / "expected.toml").read_text())
-    done = run_example(name)
+    done = run_example(name, *options["namespaces"])
     assert done.returncode == 0, done.stderr
     report = json.loads((EXAMPLES / name / "out/report.json").read_text())
     assert report["verified"] is True
     assert report["verification"]["mismatches"] == 0
+    check_emulated(report, options["namespaces"])
     assert report["layer"]["unzipped_bytes"] <= expected["max_mb"] * 1e6
     with zipfile.ZipFile(EXAMPLES / name / "out/layer.zip") as archive:
         names = {entry.split("/site-packages/", 1)[1] for entry in archive.namelist()}
@@ -65,11 +97,21 @@ def test_example_gives_the_expected_layer(name: str) -> None:
     # Once more: the same bytes come out, and the environment is as it was.
     environment = environment_of(done)
     before = tree_hash(environment)
-    again = run_example(name)
+    docker = request.getfixturevalue("docker") if options["engine"] else {}
+    again = run_example(name, *options["engine"], variables=docker)
     assert again.returncode == 0, again.stderr
     second = json.loads((EXAMPLES / name / "out/report.json").read_text())
+    check_emulated(second, options["engine"])
     assert second["layer"]["sha256"] == report["layer"]["sha256"]
     assert tree_hash(environment) == before
+
+
+@pytest.mark.parametrize("where", ["namespaces", "docker"])
+def test_examples_can_be_proved_in_emulated_lambda_here(request: pytest.FixtureRequest, where: str) -> None:
+    """Skips where they cannot, and says why: the test above goes on without."""
+    request.getfixturevalue(where)
+    for name in NAMES:
+        assert in_lambda(request, name, "namespaces" if where == "namespaces" else "engine")
 
 
 def test_all_of_fastai_and_torch_is_refused_by_lambdas_limit_and_fits_a_larger_one() -> None:

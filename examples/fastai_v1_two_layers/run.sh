@@ -20,16 +20,20 @@ train_once "$work" "$python" "$beside/train.py"
 stage "$work/torch_task" "$here/torch_users.py"
 stage "$work/task" "$beside/predict.py" "$work/shape.png"
 
-say "the layer below: PyTorch, for whatever uses it"
-torch=("${TOOL[@]}" --entry "$work/torch_task/torch_users.py" --python "$python" --cold drop --effort 0
-    --output "$work/torch.zip" --report-json "$work/torch.json")
-"${torch[@]}" >&2
+say "what fastai needs of PyTorch"
+"${TOOL[@]}" --entry "$work/task/predict.py" --model "$work/export.pkl" --python "$python" --effort 0 \
+    --save-trace "$work/fastai.json" >&2
+
+say "the layer below: PyTorch and NumPy, for whatever uses them"
+others=$("$python" -I -m pip --disable-pip-version-check list --format=freeze | sed 's/==.*//' | grep -v -x -i -E 'torch|numpy' | paste -sd ,)
+"${TOOL[@]}" --entry "$work/torch_task/torch_users.py" --trace "$work/fastai.json" --provided "$others" \
+    --python "$python" --cold drop --effort 0 --output "$work/torch.zip" --report-json "$work/torch.json" >&2
 
 say "the layer above: fastai, without what the first one has"
 run_tool "$work" --entry "$work/task/predict.py" --model "$work/export.pkl" --python "$python" \
     --base-layer "$work/torch.zip" --cold drop "$@"
 
-"$python" -I - "$work" "$@" <<'END' >&2
+"$python" -I - "$work" <<'END' >&2
 import json
 import os
 import sys

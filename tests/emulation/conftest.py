@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from tests.conftest import Environment
 
@@ -128,48 +128,6 @@ def containers(docker: Mapping[str, str], folder: Path) -> list[str]:
         if str(folder) in said.stdout:
             found.append(said.stdout)
     return found
-
-
-@pytest.fixture(scope="session")
-def make_image(docker: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], str]]:
-    """Make images of Debian with its own Python, with mmdebstrap; they are removed at the end."""
-    made: list[str] = []
-    environment = {**os.environ, **docker}
-
-    def make(suite: str, tag: str) -> str:
-        name = f"local/python-{suite}:{tag}"
-        known = subprocess.run(["docker", "image", "inspect", name], env=environment, capture_output=True, check=False)
-        if known.returncode == 0:
-            return name
-        if shutil.which("mmdebstrap") is None:
-            pytest.skip("mmdebstrap, which makes images without a registry, is not installed")
-        rootfs = tmp_path_factory.mktemp("image") / "rootfs.tar"
-        packages = "--include=python3-minimal,python3,libstdc++6"
-        command = ["mmdebstrap", "--variant=minbase", packages, suite, rootfs]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
-        if done.returncode != 0:
-            pytest.skip(f"mmdebstrap cannot make {suite}: {done.stderr[-500:]}")
-        subprocess.run(["docker", "import", rootfs, name], env=environment, check=True, capture_output=True)
-        made.append(name)
-        return name
-
-    yield make
-    for name in made:
-        subprocess.run(["docker", "image", "rm", "--force", name], env=environment, check=False, capture_output=True)
-
-
-@pytest.fixture(scope="session")
-def image(docker: dict[str, str], make_image: Callable[[str, str], str]) -> str:
-    """An image with a Python of the version that runs the tests."""
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    given = os.environ.get("LAYER_MINIMIZER_TEST_IMAGE", f"local/python:{version}")
-    command = ["docker", "image", "inspect", given]
-    if subprocess.run(command, env={**os.environ, **docker}, capture_output=True, check=False).returncode == 0:
-        return given
-    suite = {"3.11": "bookworm", "3.13": "trixie"}.get(version)
-    if suite is None:
-        pytest.skip(f"no release of Debian has Python {version}; LAYER_MINIMIZER_TEST_IMAGE may name an image")
-    return make_image(suite, version)
 
 
 @pytest.fixture

@@ -260,3 +260,20 @@ def test_the_order_of_traces_is_irrelevant_to_what_was_used(traces: list[Trace],
     assert union.files == other.files
     assert {m.name for m in union.modules} == {m.name for m in other.modules}
     assert {m.distribution for m in union.metadata} == {m.distribution for m in other.metadata}
+
+
+def test_a_trace_of_another_entry_says_what_must_be_there_and_nothing_of_results(build: Any) -> None:
+    mine = build.trace(
+        {"a.py": "open"}, results={"x": "1"}, workload=Workload(Path("/one/handler.py"), events=(Event("x", 1),))
+    )
+    other = build.trace(
+        {"b.py": "open"},
+        results={"x": "2", "y": "3"},
+        kind="script",
+        workload=Workload(Path("/two/script.py"), models=(Path("/two/model"),), events=(Event("y", 2),)),
+    )
+    both = merge_traces([mine, other])
+    assert [file.path for file in both.files] == ["a.py", "b.py"]
+    assert both.results == mine.results
+    assert both.workload == mine.workload
+    assert both.kind == "handler"
