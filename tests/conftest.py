@@ -49,7 +49,7 @@ settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of a file together, whose fixtures are costly; and all that use an engine, of which one can run."""
+    """Keep the tests of a file together, whose fixtures cost much, and all that use an engine: only one can run."""
     if not config.pluginmanager.hasplugin("xdist"):
         return
     for item in items:
