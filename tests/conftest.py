@@ -1,15 +1,19 @@
 """What the tests share: invented distributions, environments that hold them, and short forms of the values."""
 
+import contextlib
 import csv
+import fcntl
 import functools
 import io
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,19 +47,6 @@ Content = str | bytes
 # How long an example takes says something about the machine, and nothing about the code.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
-
-
-# ---- several processes ----------------------------------------------------------------------------------------------
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of a file together, whose fixtures cost much, and all that use an engine: only one can run."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        file = item.path.relative_to(Path(__file__).parent)
-        name = "engine" if file.parts[0] in ("containers", "emulation", "test_examples.py") else str(file)
-        item.add_marker(pytest.mark.xdist_group(name))
 
 
 # ---- CPythons -----------------------------------------------------------------------------------------------------
@@ -140,7 +131,7 @@ def _docker_answers(variables: Mapping[str, str]) -> bool:
 
 
 @pytest.fixture(scope="session")
-def docker() -> Iterator[dict[str, str]]:
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Give the variables under which docker answers: an engine that runs, else one that is started for the tests."""
     if _docker_answers({}):
         yield {}
@@ -150,28 +141,63 @@ def docker() -> Iterator[dict[str, str]]:
         pytest.skip("no docker engine answers, and docker, dockerd or iptables is not installed")
     if os.geteuid() != 0:
         pytest.skip("no docker engine answers, and to start one takes root")
-    folder = Path(tempfile.mkdtemp(prefix="minimize-engine-"))
+    base = tmp_path_factory.getbasetemp()
+    # A machine can run one; the processes among which the tests are divided share it.
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "engine"
     variables = {"DOCKER_HOST": f"unix://{folder}/docker.sock"}
+    with _alone(folder) as users:
+        if not users:
+            _start_daemon(daemon, folder, variables)
+        users.append(os.getpid())
+    try:
+        yield variables
+    finally:
+        with _alone(folder) as users:
+            users.remove(os.getpid())
+            if not users:
+                _stop_daemon(folder)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[list[int]]:
+    """Give the processes that use the engine, for as long as no other one can become or cease to be one of them."""
+    folder.mkdir(exist_ok=True)
+    file = folder / "users.json"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        users = json.loads(file.read_text()) if file.exists() else []
+        yield users
+        file.write_text(json.dumps(users))
+
+
+def _start_daemon(daemon: str, folder: Path, variables: dict[str, str]) -> None:
     command = [daemon, "--data-root", folder / "data", "--exec-root", folder / "exec", "--storage-driver=overlay2"]
     command += ["-H", variables["DOCKER_HOST"], "--pidfile", folder / "docker.pid"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    try:
-        end = time.monotonic() + 30
-        while not _docker_answers(variables):
-            if process.poll() is not None or time.monotonic() > end:
-                said = (folder / "log").read_text(errors="replace").strip().splitlines()
-                pytest.skip(f"dockerd does not start here: {said[-1] if said else 'it says nothing'}")
-            time.sleep(0.2)
-        yield variables
-    finally:
-        process.terminate()
-        try:
-            process.wait(60)
-        finally:
+    end = time.monotonic() + 30
+    while not _docker_answers(variables):
+        if process.poll() is not None or time.monotonic() > end:
             process.kill()
             process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+            said = (folder / "log").read_text(errors="replace").strip().splitlines()
+            pytest.skip(f"dockerd does not start here: {' | '.join(said[-3:]) or 'it says nothing'}")
+        time.sleep(0.2)
+    # Whoever is the last to use it ends it, and that may be another process.
+    process.returncode = 0
+
+
+def _stop_daemon(folder: Path) -> None:
+    number = int((folder / "docker.pid").read_text())
+    os.kill(number, signal.SIGTERM)
+    for _ in range(600):
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(number, os.WNOHANG)
+        if not (folder / "docker.pid").exists() and not Path(f"/proc/{number}").exists():
+            break
+        time.sleep(0.1)
+    for name in ("data", "exec"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -181,7 +207,8 @@ def make_image(docker: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
     environment = {**os.environ, **docker}
 
     def make(suite: str, tag: str) -> str:
-        name = f"local/python-{suite}:{tag}"
+        # Its own for each of the processes among which the tests are divided: one of them ends first.
+        name = f"layer_minimizer_test/{suite}-{os.getpid()}:{tag}"
         known = subprocess.run(["docker", "image", "inspect", name], env=environment, capture_output=True, check=False)
         if known.returncode == 0:
             return name

@@ -215,9 +215,7 @@ def test_an_ordinary_user(desk: Desk, make_environment: Callable[..., Environmen
     runtime_interface.find_emulator("", interpreter.machine)
     runtime_interface.find_client(interpreter)
     cache = desk.folder / "cache"
-    cache.mkdir()
-    for kept in caches.folder("emulator").glob("aws*"):
-        (shutil.copytree if kept.is_dir() else shutil.copy)(kept, cache / kept.name)
+    shutil.copytree(caches.folder("emulator"), cache / "emulator")
     desk.tool = ordinary
     desk.environment |= {"HOME": "/nowhere", "LAYER_MINIMIZER_CACHE": str(cache), "XDG_CACHE_HOME": str(cache)}
     body = PLACE.replace("HERE", repr(str(desk.folder)))

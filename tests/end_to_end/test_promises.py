@@ -208,7 +208,8 @@ def test_json_report(desk: Desk, env: Environment) -> None:
     assert json.loads(report_file.read_text()) == report
     assert set(report) == {
         "format", "before", "layer", "verified", "verification", "kept", "distributions", "not_exercised", "observers",
-        "warnings", "seconds", "libraries", "stand_ins", "cold", "bundled",
+        "warnings", "seconds", "libraries", "stand_ins", "cold", "bundled", "function", "lambda", "base_layers",
+        "base_bytes", "conflicts",
     }  # fmt: skip
     installed = [path for path in env.site.rglob("*") if path.is_file()]
     assert report["format"] == 1
