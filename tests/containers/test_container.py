@@ -105,6 +105,24 @@ def test_all_outputs_and_no_more(function: Desk, with_alpha: str) -> None:
     assert function.layer.exists()
 
 
+def test_the_layer_is_proved_in_another_container(function: Desk, with_alpha: str, debian: str) -> None:
+    given = ["--image", with_alpha, "--verify", "lambda", "--verify-image", debian, "--memory", "512"]
+    done = function.minimize(*given, "--report-json", "report.json", "--function-zip", "function.zip")
+    assert f"Verified in emulated Lambda ({debian}): 1 event" in done.out
+    found = function.report()["lambda"]
+    assert (found["where"], found["events"], found["memory"]) == (debian, 1, 512)
+
+
+def test_what_fails_in_lambda_alone_brings_out_no_layer(function: Desk, with_alpha: str, debian: str) -> None:
+    beside = (
+        "import os\n\nimport alpha\n\n\ndef handler(event, context):\n    path = os.path.dirname(__file__) + '/new'\n"
+    )
+    (function.folder / "handler.py").write_text(f"{beside}    open(path, 'w').close()\n    return alpha.VALUE\n")
+    given = ["--image", with_alpha, "--verify", "lambda", "--verify-image", debian, "--report-json", "report.json"]
+    function.fails(6, ["Read-only file system", "can write to /tmp and nowhere else"], *given)
+    assert not (function.folder / "report.json").exists()
+
+
 def test_a_failed_run_brings_out_what_it_wrote(function: Desk, with_alpha: str) -> None:
     given = ["--image", with_alpha, "--output", "layer.zip", "--save-trace", "trace.json", "--max-size", "1"]
     function.fails(5, ["--max-size is 1."], *given)
