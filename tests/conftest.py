@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -47,6 +48,24 @@ Content = str | bytes
 # How long an example takes says something about the machine, and nothing about the code.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+
+# ---- several processes ----------------------------------------------------------------------------------------------
+
+# These run examples, each of which works in a folder of its own in the checkout.
+_WITH_EXAMPLES = ("test_examples.py", "test_real_stack.py", "test_unseen_calls.py", "test_dockerfiles.py")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Divide the tests by files, whose fixtures cost much; those that run examples are one process' matter."""
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - only where it is installed
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = nodeid.partition("::")[0]
+            return "examples" if file.endswith(_WITH_EXAMPLES) else file
+
+    return ByFile(config, log)
 
 
 # ---- CPythons -----------------------------------------------------------------------------------------------------

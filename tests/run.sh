@@ -54,5 +54,5 @@ say "style, types, import contracts"
 
 say "tests"
 # Not "python -m pytest", which would put the checkout before the installed package.
-LAYER_MINIMIZER_WHEEL=$wheel "$bin/pytest" --numprocesses 2 --dist loadfile --durations 40 --cov \
+LAYER_MINIMIZER_WHEEL=$wheel "$bin/pytest" --numprocesses 2 --dist loadscope --no-loadscope-reorder --durations 40 --cov \
     --cov-report=term-missing:skip-covered "$@"
