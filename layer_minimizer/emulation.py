@@ -152,6 +152,8 @@ def _container(place: Place, beside: Path, image: str) -> Iterator[str]:
     yield from ("--network", "none", "--read-only", "--ipc", "none", "--user", _USER, "--workdir", TASK)
     yield from ("--tmpfs", f"/tmp:rw,exec,nosuid,nodev,mode=1777,size={place.tmp}m")  # noqa: S108 - Lambda's
     yield from ("--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--ulimit", "nofile=1024:1024")
+    # Threads and processes: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+    yield from ("--ulimit", "nproc=1024:1024")
     yield from ("--memory", memory, "--memory-swap", memory)
     for source, target in _binds(place, beside):
         yield from ("--mount", f"type=bind,source={source},target={target},readonly")
