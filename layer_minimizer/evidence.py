@@ -40,9 +40,7 @@ def gather(  # noqa: PLR0913 - all that a run takes
     ``real`` are modules that nothing is to stand in for, ``below`` the files that layers below this one have.
     """
     installed = inventory.take_inventory(interpreter).files
-    # Of what another layer has compacted, the pages say nothing.
-    whole = [file for file in installed if file.path not in below or not base_layers.is_compacted(Path(file.source))]
-    watched = _watched_libraries(whole, settings, warnings)
+    watched = _watched_libraries(installed, settings, below, warnings)
     # Where bytecode can lie elsewhere than beside its source, the runs after the first do not read sources for it.
     cache = scratch / "bytecode" if interpreter.version >= (3, 8) else None
     base = tracer.Tracer(interpreter, observers, settings.timeout, bytecode=cache)
@@ -100,13 +98,22 @@ def _brought_along(installed: Iterable[InstalledFile], settings: Settings, below
 
 
 def _watched_libraries(
-    installed: Iterable[InstalledFile], settings: Settings, warnings: list[str]
+    installed: Iterable[InstalledFile], settings: Settings, below: Collection[str], warnings: list[str]
 ) -> list[tuple[str, Path]]:
     """Give the libraries whose pages are to be traced: all that are installed, none where they are shipped whole."""
     if settings.native == "off":
         return []
-    if problem := parts.missing():
+    libraries = [file for file in installed if elf.is_elf_name(file.path) and not file.link]
+    problem = parts.missing()
+    # Such a library's runtime and the observer of pages would both answer for the faults of one process.
+    compacted = [f.path for f in libraries if f.path in below and base_layers.is_compacted(Path(f.source))]
+    if compacted and not problem:
+        problem = (
+            f"shared libraries are shipped whole: a layer below has {compacted[0]} without the pages that were not in "
+            "use, and the environment lacks it; install it there, too, and the others are shipped so as well"
+        )
+    if problem:
         log.warning("%s", problem)
         warnings.append(problem)
         return []
-    return [(f.path, Path(f.source)) for f in installed if elf.is_elf_name(f.path) and not f.link]
+    return [(file.path, Path(file.source)) for file in libraries]

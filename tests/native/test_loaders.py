@@ -336,7 +336,7 @@ def test_readelf_has_no_objection(layout: str, debian: Debian, shelf: Shelves) -
     readelf = functools.partial(debian.run, "readelf")
     for library in found.compacted:
         shown = spotless(readelf(*READ, library))
-        assert "liblayercold.so]" in shown
+        assert f"{debian.kit.RUNTIME}]" in shown
         assert "There are no sections" in spotless(readelf("-S", library))
         symbols = dynamic_symbols(readelf, library)
         assert len(symbols) > 300
@@ -348,7 +348,7 @@ def test_the_readers_at_hand_have_no_objection(layout: str, kit: ModuleType, mad
     kit.need("readelf")
     for program in filter(shutil.which, ("readelf", "llvm-readelf", "eu-readelf")):
         for library in made(layout).compacted:
-            assert "liblayercold.so]" in spotless(kit.execute(program, "-W", "-l", "-d", library))
+            assert f"{kit.RUNTIME}]" in spotless(kit.execute(program, "-W", "-l", "-d", library))
 
 
 def listed(done: Any) -> list[str]:
@@ -377,8 +377,8 @@ def test_ldd_lists_one_library_more(layout: str, debian: Debian, shelf: Shelves)
         assert {"libc.so.6", "libstdc++.so.6", debian.loader.name} < set(before)
         for library in found.compacted:
             after = listed(debian.run(*tool, library))
-            assert "liblayercold.so" in after
-            assert sorted(after) == sorted([*before, "liblayercold.so"])
+            assert debian.kit.RUNTIME in after
+            assert sorted(after) == sorted([*before, debian.kit.RUNTIME])
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
