@@ -56,6 +56,7 @@ settings.load_profile("any machine")
 _WITH_EXAMPLES = ("test_examples.py", "test_real_stack.py", "test_unseen_calls.py", "test_dockerfiles.py")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Divide the tests by files, whose fixtures cost much; those that run examples are one process' matter."""
     from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - only where it is installed
