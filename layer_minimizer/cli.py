@@ -141,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     runtime.add_argument(
         "--architecture", choices=list(lambda_rules.ARCHITECTURES), default="", help="default: this machine's"
     )
-    _add_emulation(parser)
+    contained_emulation.add_arguments(parser)
     result = parser.add_argument_group("what comes out")
     result.add_argument("--output", metavar="FILE", help="the layer; default: layer.zip")
     result.add_argument(
@@ -163,10 +163,6 @@ def _parser() -> argparse.ArgumentParser:
     stages.add_argument("--plan", metavar="FILE", help="with --explain: ask a saved plan")
     _add_talk(parser)
     return parser
-
-
-def _add_emulation(parser: argparse.ArgumentParser) -> None:
-    contained_emulation.add_arguments(parser)
 
 
 def _publish_parser() -> argparse.ArgumentParser:

@@ -153,13 +153,12 @@ def _warnings(init: float, skipped: Sequence[str]) -> Iterator[str]:
 
 def _place(trial: Trial, plan: KeepPlan, archive: LayerArchive, how: Emulation, scratch: Path) -> emulation.Place:
     interpreter, workload = trial.interpreter, trial.trace.workload
-    installed = (*interpreter.site_dirs, *interpreter.hidden_dirs)
     task, layer = scratch / "task", scratch / "opt"
     trial.below.unpack(layer)
     packager.unzip(archive.path, layer)
     layer.mkdir(exist_ok=True)
     if how.function is None:
-        make_task_root(workload, task, installed)
+        make_task_root(workload, task, interpreter.avoid)
     else:
         task = how.function
     binds = [*_provided(trial, plan, layer), *_linked(task)]
@@ -173,7 +172,7 @@ def _place(trial: Trial, plan: KeepPlan, archive: LayerArchive, how: Emulation, 
         rie=runtime_interface.find_emulator(how.program, interpreter.machine),
         client=None if bare else runtime_interface.find_client(interpreter),
         interpreter=interpreter,
-        hidden=installed,
+        hidden=interpreter.avoid,
         memory=how.memory,
         tmp=how.tmp_size,
         timeout=timeout,

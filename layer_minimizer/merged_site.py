@@ -75,7 +75,7 @@ def make(interpreter: Interpreter, below: BaseLayers, folder: Path) -> MergedSit
             "place"
         ) from exc
     made = environment.describe(str(python))
-    hidden = [path for path in (*interpreter.site_dirs, *interpreter.hidden_dirs) if path not in made.hidden_dirs]
+    hidden = [path for path in interpreter.avoid if path not in made.hidden_dirs]
     library = below.library_folder
     made = replace(
         made,

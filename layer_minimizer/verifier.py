@@ -226,7 +226,7 @@ def _isolation(trial: Trial, provided: Iterable[str], opt: Path) -> runners.Isol
     """Hide all that the interpreter could find packages in, but for what another layer will bring."""
     workload = trial.trace.workload
     own = [str(path) + "/" for path in (workload.entry, *workload.models)]
-    folders = [*trial.interpreter.site_dirs, *trial.interpreter.hidden_dirs]
+    folders = [*trial.interpreter.avoid]
     # A package outside of the site may lie in the very project that the entry belongs to.
     folders += [
         root.source
