@@ -73,18 +73,25 @@ class Builder:
         documented = set[str]() if settings.strip_docstrings else None
         return cls(case, scratch, shrinker, settings.bytecode in ("both", "source"), documented)
 
-    def build(self, plan: KeepPlan, part: Path) -> LayerArchive:
+    def build(self, plan: KeepPlan, part: Path) -> LayerArchive | None:
         """Write the layer of ``plan`` into the zip ``part``.
+
+        Gives None where it would be too large with all distributions that code merely names: then the case has put the
+        largest of them aside, and will plan without them.
 
         Raises:
             PackError: it is too large, would not work in the runtime, or cannot be written.
         """
         settings = self.case.settings
         self.bundled, self.warnings = self.case.obey_lambda(plan)
+        if aside := ", ".join(sorted(self.case.aside)):
+            self.warnings += (f"there is no room for what code in the layer names and no event needed: {aside}",)
         if self.shrinker is None and settings.bytecode == "source":
             settings.budget.check(plan, self.beside)  # before anything is copied
         sizes, shares = self._stage(plan)
         excess = sizes.total() + self.beside.total - settings.budget.limit
+        if excess > 0 and self.case.put_aside(self._bytes_of_reachable(plan), excess):
+            return None
         if excess > 0 and settings.cold is Cold.AUTO:
             offers = [*(self.shrinker.offers() if self.shrinker else ()), *_offers(plan, shares)]
             dropped = list(_least_likely(offers, excess))
@@ -98,6 +105,16 @@ class Builder:
             lambda_rules.refuse_entries(packager.entries(part))
         shutil.rmtree(self._folder, ignore_errors=True)
         return archive
+
+    def _bytes_of_reachable(self, plan: KeepPlan) -> Counter[str]:
+        """Give the bytes in the last layer of each distribution that code merely names."""
+        merely = {d.distribution for d in plan.decisions if d.reason is Reason.REACHABLE}
+        return Counter(
+            {
+                name: sum(self.shipped.get(d.path, 0) for d in plan.decisions if d.distribution == name)
+                for name in merely
+            }
+        )
 
     def give_sources(self, said: str, code: Iterable[str]) -> None:
         """Ship the source of modules that a traceback names, or of all when it names none that lacks it.

@@ -31,10 +31,12 @@ from layer_minimizer.native.shrink import Cold, shared_by_copies
 from layer_minimizer.observation import choose_observers
 from layer_minimizer.planner import Wishes
 from layer_minimizer.production import Restored
+from layer_minimizer.reach import Reach, own_code
 from layer_minimizer.settings import Clock, Settings
 
 if TYPE_CHECKING:
     import os
+    from collections import Counter
     from collections.abc import Callable, Iterable, Iterator
 
     from layer_minimizer.model import Bundled, Decision, Interpreter, Inventory, NotExercised, Workload
@@ -59,8 +61,9 @@ def _needed_to_run(statement: static_imports.ImportStatement) -> bool:
 class Case:
     """A traced workload, and what is installed beside it: all that a plan is made from.
 
-    ``below`` are the layers below this one in the same function. ``sources`` tells where each installed file lies, by
-    its path in the site.
+    ``below`` are the layers below this one in the same function. ``reach`` knows which distributions code names,
+    ``aside`` are those among them that there is no room for. ``sources`` tells where each installed file lies, by its
+    path in the site.
     """
 
     trace: Trace
@@ -73,6 +76,8 @@ class Case:
     clock: Clock
     target: lambda_rules.Target | None = None
     below: base_layers.BaseLayers = field(default_factory=base_layers.BaseLayers)
+    reach: Reach | None = None
+    aside: set[str] = field(default_factory=set)
     sources: dict[str, Path] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -95,6 +100,10 @@ class Case:
             below=self.below.provided,
         )
         plan = self._plan(wishes)
+        if wishes.cold:
+            wishes = replace(wishes, reachable=self._reachable(plan))
+            wishes = replace(wishes, loadable=self._loadable(self._plan(wishes)))
+            plan = self._plan(wishes)
         if companions := self._companions(plan):
             wishes = replace(wishes, companions=companions)
             plan = self._plan(wishes)
@@ -113,6 +122,31 @@ class Case:
             pickled=self.pickled,
             library_needs=self.library_closure,
         )
+
+    def _reachable(self, plan: KeepPlan) -> dict[str, str]:
+        """Give the distributions that nothing touched and that the layer's code names, each with the file that does."""
+        if self.reach is None:
+            self.reach = Reach.of(self.inventory)
+        named = self.reach.beyond(planner.used_distributions(plan), own_code(self.trace, self.interpreter.avoid))
+        return {name: by for name, by in named.items() if name not in self.aside}
+
+    def put_aside(self, sizes: Counter[str], excess: int) -> bool:
+        """Plan without the largest of these distributions, until ``excess`` bytes are saved; say whether there are any.
+
+        ``sizes`` are the bytes in a layer of those that code merely names.
+        """
+        for name, size in sizes.most_common():
+            if excess > 0:
+                self.aside.add(name)
+                excess -= size
+        return bool(sizes)
+
+    def _loadable(self, plan: KeepPlan) -> tuple[str, ...]:
+        """Give the cold libraries that would not be found by code in C: neither modules nor needed by such alone."""
+        libraries = [decision.path for decision in plan.cold if elf.is_elf_name(decision.path)]
+        plain = {path for path in libraries if not elf.is_module(self.sources[path])}
+        needed = {path for path, _by in self.library_closure(path for path in libraries if path not in plain)}
+        return tuple(sorted(plain - needed))
 
     def library_closure(self, paths: Iterable[str]) -> tuple[tuple[str, str], ...]:
         """Give the installed libraries that ``paths`` need, each with one that needs it."""

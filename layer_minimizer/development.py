@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from layer_minimizer.model import InstalledFile
 
 # Headers, sources of extension modules, static libraries, build descriptions: a layer has no compiler to read them.
@@ -15,6 +17,28 @@ _ENDINGS = (
 
 
 _TEST_FOLDERS = {"test", "tests"}
+_TEST_PACKAGES = {*_TEST_FOLDERS, "testing", "_testing"}
+# What distributions say that they are for, in the words of PyPI's classifiers.
+_TOPICS_OF_TOOLS = (
+    "Framework :: Pytest",
+    "Topic :: Software Development :: Build Tools",
+    "Topic :: Software Development :: Quality Assurance",
+    "Topic :: Software Development :: Testing",
+    "Topic :: System :: Archiving :: Packaging",
+    "Topic :: System :: Installation/Setup",
+    "Topic :: System :: Software Distribution",
+)
+
+
+def is_tool(classifiers: Iterable[str]) -> bool:
+    """Say whether a distribution with these classifiers builds, installs or tests programs, and is part of none."""
+    return any(classifier.startswith(_TOPICS_OF_TOOLS) for classifier in classifiers)
+
+
+def is_test(path: str) -> bool:
+    """Say whether a module is for those who test a program: what it imports, the program need not have."""
+    *folders, name = path.split("/")
+    return bool(_TEST_PACKAGES & {*folders, name.partition(".")[0]}) or _is_test_module(name)
 
 
 def is_for_development(file: InstalledFile) -> bool:
@@ -28,5 +52,8 @@ def is_for_development(file: InstalledFile) -> bool:
 
 def _is_test(name: str) -> bool:
     """Say whether a file in a folder of tests is for their runner: a module of tests, or data that only those read."""
-    module = name.endswith((".py", ".pyc", ".so"))
-    return not module or name.startswith("test_") or name == "conftest.py"
+    return not name.endswith((".py", ".pyc", ".so")) or _is_test_module(name)
+
+
+def _is_test_module(name: str) -> bool:
+    return name.startswith("test_") or name == "conftest.py"

@@ -6,6 +6,7 @@ The rules are those of the dynamic loader of glibc (ld.so(8)): DT_RPATH counts o
 libraries that are loaded in turn, DT_RUNPATH holds for the library alone, `$ORIGIN` is the library's own folder.
 """
 
+import mmap
 import posixpath
 import re
 import struct
@@ -29,6 +30,7 @@ _ORIGIN = re.compile(r"\$(?:\{ORIGIN\}|ORIGIN(?![0-9A-Za-z_]))")
 # Elf64_Verneed and Elf64_Vernaux, of the same form for 32 bits: the needed file, and one version of it.
 _VERNEED, _VERNAUX = "HHIII", "IHHII"
 _WEAK = 2
+_MODULE_INIT = b"\0PyInit_"
 _Value = TypeVar("_Value")
 
 
@@ -55,6 +57,21 @@ class VersionNeed:
 def is_elf_name(path: str) -> bool:
     """Tell from its name whether a file is a shared library: `.so`, or `.so` and a version."""
     return _NAME.search(posixpath.basename(path)) is not None
+
+
+def is_module(source: Path) -> bool:
+    """Tell whether a library has the function by which Python initialises an extension module.
+
+    Raises:
+        PlanError: The file cannot be read.
+    """
+    try:
+        with source.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(_MODULE_INIT) >= 0
+    except OSError as error:
+        raise PlanError(f"The library {source} cannot be read ({error.strerror}): make it readable.") from error
+    except ValueError:  # an empty file has nothing to map
+        return False
 
 
 def read_dynamic(source: Path) -> Dynamic | None:

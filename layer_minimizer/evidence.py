@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer import base_layers, elf, inventory, modules, search, tracer
 from layer_minimizer.native import parts
+from layer_minimizer.native.shrink import Cold
 from layer_minimizer.observation import Observer
 
 if TYPE_CHECKING:
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from layer_minimizer.model import InstalledFile, Interpreter, Trace, Workload
     from layer_minimizer.settings import Clock, Settings
 
+# What decides which modules can be stood in for: a search that another version made means nothing.
+_SEARCHERS = (
+    "search.py",
+    "_runtime/standin.py",
+    *(f"_probe/{name}.py" for name in ("registries", "signatures", "standins", "study")),
+)
 log = logging.getLogger(__name__)
 
 
@@ -61,14 +68,17 @@ def gather(  # noqa: PLR0913 - all that a run takes
             tolerance=settings.tolerance,
             scratch=scratch / "search",
             seconds=settings.effort * 60,
+            restores=settings.cold is not Cold.DROP,
         )
-        memory = search.cache_file(metadata.version("layer_minimizer"), *_identity(first, groups, study))
+        memory = search.cache_file(
+            metadata.version("layer_minimizer"), *_identity(first, groups, study, restores=trials.restores)
+        )
         found = None
         if known := search.remembered(memory):
-            chosen, trials.also, trials.bound = known
+            chosen, (trials.also, trials.bound, trials.fills) = known
             found = trials.confirm(chosen & groups.keys(), full)
         if found is None:
-            trials.also, trials.bound = {}, {}
+            trials.also, trials.bound, trials.fills = {}, {}, {}
             chosen = trials.find()
             found = trials.confirm(chosen, full)
             if found is not None:
@@ -76,11 +86,14 @@ def gather(  # noqa: PLR0913 - all that a run takes
         return found if found is not None else full.warm(first.workload, scratch / "warm" / "run")
 
 
-def _identity(first: Trace, groups: Mapping[str, frozenset[str]], study: tracer.Study) -> Iterator[object]:
-    """Give what a search depends on: the workload, the interpreter, and what was loaded."""
-    for part in ("search.py", "_runtime/standin.py", "_probe/study.py", "_probe/signatures.py", "_probe/standins.py"):
+def _identity(
+    first: Trace, groups: Mapping[str, frozenset[str]], study: tracer.Study, *, restores: bool
+) -> Iterator[object]:
+    """Give what a search depends on: the workload, the interpreter, what was loaded, and what can be later."""
+    for part in _SEARCHERS:
         yield sha256((Path(__file__).parent / part).read_bytes()).hexdigest()
     workload = first.workload
+    yield restores
     yield from (first.python, workload.handler, [[e.name, e.payload, dict(e.context)] for e in workload.events])
     for file in (workload.entry, *workload.models):
         yield file.name

@@ -10,7 +10,7 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from layer_minimizer import modules, packager, static_imports, workload
+from layer_minimizer import modules, packager, reach, workload
 from layer_minimizer.errors import PackError
 from layer_minimizer.model import FunctionArchive, Use
 
@@ -62,10 +62,7 @@ def select(trace: Trace, avoid: Iterable[str], *, whole: bool = False) -> Functi
 
 def _wanted(trace: Trace, beside: Mapping[str, Path]) -> set[str]:
     used = {file.path for file in trace.task if file.uses & _USED}
-    local = modules.by_name(path for path in beside if path.endswith(".py"))
-    available = {name: (beside[path], modules.is_package(path)) for name, path in local.items()}
-    roots = [trace.workload.entry.stem, *(name for name, path in local.items() if path in used)]
-    reached = {local[name] for name in static_imports.closure(roots, available)}
+    reached = reach.local_modules(trace, beside)
     data = {_folder(path) for path in used & beside.keys() if not modules.module_name(path)} - {""}
     return {path for path in beside if path in used or path in reached or _folder(path) in data}
 

@@ -125,6 +125,7 @@ class RunSettings:
     study: tuple[str, ...] = ()
     stand_ins: Path | None = None
     check: Path | None = None
+    registries: bool = False
     bytecode: Path | None = None
 
 
@@ -156,6 +157,7 @@ def observe(workload: Workload, settings: RunSettings, scratch: Path) -> Observa
         "study": str(scratch / "study.json") if settings.study else "",
         "sites": list(settings.study),
         "check": str(settings.check or ""),
+        "registries": settings.registries,
     }
     try:
         scratch.mkdir(parents=True)

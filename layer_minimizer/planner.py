@@ -49,7 +49,9 @@ class Wishes:
     """What the user says beside the evidence, and what earlier attempts to verify have taught.
 
     ``keep`` are modules that are to be importable, ``cold`` says that what nothing touched goes into the layer's cold
-    store. ``below`` are the files that layers below this one have, each with its layer.
+    store. ``reachable`` are the distributions that go there although nothing touched them, each with the file that
+    names it, ``loadable`` the libraries that are laid out although nothing loaded them. ``below`` are the files that
+    layers below this one have, each with its layer.
     """
 
     include: tuple[str, ...] = ()
@@ -59,6 +61,8 @@ class Wishes:
     static_modules: tuple[str, ...] = ()
     cold: bool = False
     companions: tuple[str, ...] = ()
+    reachable: Mapping[str, str] = field(default_factory=dict)
+    loadable: tuple[str, ...] = ()
     repaired: frozenset[str] = frozenset()
     below: Mapping[str, str] = field(default_factory=dict)
 
@@ -123,17 +127,20 @@ def plan(  # noqa: PLR0913 - each is one kind of evidence
     _keep_traced(draft, trace, inventory)
     _keep_pickled(draft, pickled)
     _keep_ruled(draft, trace, known_rules)
+    for path in wishes.loadable:
+        draft.keep(path, Reason.LOADABLE, "code in C could open it by its path")
     _close(draft, inventory, library_needs)
-    _keep_metadata(draft, trace, inventory)
+    _keep_metadata(draft, trace, inventory, wishes.reachable)
     _keep_startup(draft, trace, inventory)
     _keep_wished(draft, wishes)
     _close(draft, inventory, library_needs)
     _take_out(draft, wishes)
     if not draft.stood_in and not any(file.path in draft.kept for file in inventory.files):
         raise PlanError(f"{trace.workload.entry.name} uses no installed file: it needs no layer")
-    used = draft.used()
+    warm = dict.fromkeys(draft.used(), "") if wishes.cold else {}
+    warm = {**wishes.reachable, **warm}
     importers = {module.name: module.importer for module in trace.modules}
-    decisions = [_decision(file, draft, importers, used if wishes.cold else set()) for file in inventory.files]
+    decisions = [_decision(file, draft, importers, warm) for file in inventory.files]
     shadow = _Because(Reason.SHADOWED, "a folder earlier on sys.path has a file of this name")
     decisions += [_verdict(file, Verdict.DROPPED, shadow) for file in inventory.shadowed]
     return KeepPlan(
@@ -149,18 +156,33 @@ def plan(  # noqa: PLR0913 - each is one kind of evidence
     )
 
 
-def _decision(file: InstalledFile, draft: _Draft, importers: Mapping[str, str], warm: Collection[str]) -> Decision:
-    """Give a file's verdict; what lies beside files that are used goes into the store if its owner is in ``warm``."""
+def used_distributions(plan: KeepPlan) -> set[str]:
+    """Give the distributions of which the run needed more than metadata."""
+    idle = (Reason.METADATA, Reason.STARTUP)
+    return {
+        d.distribution
+        for d in plan.decisions
+        if d.reason in (Reason.STAND_IN, Reason.ASLEEP) or (d.verdict is Verdict.KEPT and d.reason not in idle)
+    }
+
+
+def _decision(file: InstalledFile, draft: _Draft, importers: Mapping[str, str], warm: Mapping[str, str]) -> Decision:
+    """Give a file's verdict; if not kept it goes into the store where its owner is in ``warm``, for the reason there.
+
+    An empty reason stands for the use of other files.
+    """
     if file.path in draft.kept:
         return _verdict(file, Verdict.KEPT, draft.kept[file.path])
     if file.path in draft.dropped:
         return _verdict(file, Verdict.DROPPED, draft.dropped[file.path])
     stay = Verdict.COLD if file.distribution in warm and not file.link else Verdict.DROPPED
-    why = _why_not_kept(file, draft, importers, cold=stay is Verdict.COLD)
+    why = _why_not_kept(file, draft, importers, warm.get(file.distribution))
     return _verdict(file, Verdict.DROPPED if why.reason is Reason.DEVELOPMENT else stay, why)
 
 
-def _why_not_kept(file: InstalledFile, draft: _Draft, importers: Mapping[str, str], *, cold: bool) -> _Because:
+def _why_not_kept(
+    file: InstalledFile, draft: _Draft, importers: Mapping[str, str], reachable_from: str | None
+) -> _Because:
     path = file.path
     if path in draft.stood_in:
         said = "imported, and needed by nothing after that"
@@ -171,7 +193,9 @@ def _why_not_kept(file: InstalledFile, draft: _Draft, importers: Mapping[str, st
         return _Because(Reason.ASLEEP, said, by)
     if development.is_for_development(file):
         return _Because(Reason.DEVELOPMENT, "only a compiler, a shell or a test runner reads it")
-    if cold:
+    if reachable_from:
+        return _Because(Reason.REACHABLE, f"nothing asked for {file.distribution}, but {reachable_from} names it")
+    if reachable_from is not None:
         return _Because(Reason.UNTOUCHED, "nothing asked for it, but for others of its distribution")
     return _Because(Reason.UNUSED, "nothing asked for it")
 
@@ -289,7 +313,7 @@ def _keep_wished(draft: _Draft, wishes: Wishes) -> None:
         draft.keep(path, Reason.REPAIRED, "the run on the layer alone asked for it")
 
 
-def _keep_metadata(draft: _Draft, trace: Trace, inventory: Inventory) -> None:
+def _keep_metadata(draft: _Draft, trace: Trace, inventory: Inventory, reachable: Collection[str]) -> None:
     """Keep metadata of distributions that the run asked for by name, and what it read of those that it used.
 
     ``entry_points()`` and ``distributions()`` read every distribution's files; that alone is no use of them.
@@ -309,6 +333,8 @@ def _keep_metadata(draft: _Draft, trace: Trace, inventory: Inventory) -> None:
             draft.keep(path, Reason.METADATA, f"{asker or 'the run'} asked for the distribution {owner.name}", asker)
         elif owner.name in used and path in touched:
             draft.keep(path, Reason.METADATA, f"the run read it, and uses {owner.name}")
+        elif owner.name in reachable and path in touched:
+            draft.keep(path, Reason.METADATA, f"the run read it, and {owner.name} is in the layer")
         elif path in touched:
             draft.drop(path, Reason.SCANNED, "read only because all installed distributions were listed")
     # A dist-info folder without METADATA would make importlib.metadata find a distribution without a name.

@@ -98,11 +98,13 @@ class Proving:
             self.building.beside = replace(self.function.function.beside, layers=self.case.below.base_bytes)
             self.trial = replace(self.trial, function=self.function.workload)
         clock = self.case.clock
-        with clock.stage("plan", "deciding about every file"):
-            plan = self.case.plan(self.repaired)
-        size = sum(d.size for d in plan.kept)
-        with clock.stage("pack", f"packing {len(plan.kept):,} files, {size / 1e6:,.1f} MB"):
-            archive = self.building.build(plan, self.part)
+        archive = None
+        while archive is None:
+            with clock.stage("plan", "deciding about every file"):
+                plan = self.case.plan(self.repaired)
+            size = sum(d.size for d in plan.kept)
+            with clock.stage("pack", f"packing {len(plan.kept):,} files, {size / 1e6:,.1f} MB"):
+                archive = self.building.build(plan, self.part)
         with clock.stage("verify", f"running {self.case.trace.workload.entry.name} on the layer alone"):
             attempt = verifier.attempt(self.trial, plan, archive, self.scratch / name)
             shutil.rmtree(self.scratch / name, ignore_errors=True)

@@ -44,7 +44,8 @@ class Search:
     ``groups`` of modules are real or stood in for as one: packages that are half real are hard to get right.
     ``seconds`` bound all runs together, but for the one that is under way, and the check at the end. ``also`` are
     modules that a stand-in imports because an event needed them, ``bound`` those of which only a stand-in is imported
-    along with it, so that a used package has it.
+    along with it, so that a used package has it. ``fills`` tells of stand-ins in which packages they would fill
+    registries, so that they are loaded once such a package does something new; with ``restores`` that is possible.
     """
 
     tracer: Tracer
@@ -54,10 +55,12 @@ class Search:
     tolerance: float
     scratch: Path
     seconds: float
+    restores: bool = True
     runs: int = 0
     _begun: float = field(default_factory=time.monotonic)
     also: dict[str, list[str]] = field(default_factory=dict)
     bound: dict[str, list[str]] = field(default_factory=dict)
+    fills: dict[str, list[str]] = field(default_factory=dict)
 
     def find(self) -> frozenset[str]:
         """Give the groups that can be stood in for together.
@@ -76,7 +79,9 @@ class Search:
     def _checked(self, good: frozenset[str]) -> frozenset[str]:
         """Take back what is better real although no event needed it, and bring back what used packages would lack."""
         while good:
+            self.fills = {}  # in the check every module is loaded by itself
             trace, study = self._run(good, self.tracer, check=True)
+            self.fills = {name: list(packages) for name, packages in study.fills.items()}
             if trace is None:
                 log.warning("it could not be checked whether modules that are stood in for can be loaded later")
                 return good
@@ -222,7 +227,8 @@ class Search:
             for name in sorted(self.groups[group]):
                 bound = [other for other in self.bound.get(name, ()) if other in standing]
                 table = {key: value for key, value in self.study.tables[name].items() if key != "file"}
-                tables[name] = {**table, "group": group, "also": [*self.also.get(name, []), *bound]}
+                fills = {"fills": self.fills[name]} if name in self.fills else {}
+                tables[name] = {**table, **fills, "group": group, "also": [*self.also.get(name, []), *bound]}
         return tables
 
     def _run(self, chosen: frozenset[str], tracer: Tracer, *, check: bool = False) -> tuple[Trace | None, Study]:
@@ -239,6 +245,7 @@ class Search:
                 expected=self._expected(),
                 study=self.study,
                 check=check,
+                registries=check and self.restores,
             )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -288,7 +295,7 @@ def _top(name: str, real: Collection[str]) -> str:
 # ---- what an earlier run has found --------------------------------------------------------------------------------
 
 
-_IMPORTED = ("also", "bound")
+_FOUND = ("also", "bound", "fills")
 
 
 def cache_file(*parts: object) -> Path:
@@ -297,12 +304,12 @@ def cache_file(*parts: object) -> Path:
     return caches.folder("stand-ins") / f"{digest[:24]}.json"
 
 
-def remembered(file: Path) -> tuple[frozenset[str], dict[str, list[str]], dict[str, list[str]]] | None:
-    """Give the groups that were found, with `Search.also` and `Search.bound`; None where nothing readable is."""
+def remembered(file: Path) -> tuple[frozenset[str], list[dict[str, list[str]]]] | None:
+    """Give the groups that were found, with `Search.also`, `bound` and `fills`; None where nothing readable is."""
     try:
         known = json.loads(file.read_bytes())
-        also, bound = ({str(name): [*map(str, listed)] for name, listed in known[key].items()} for key in _IMPORTED)
-        return frozenset(map(str, known["groups"])), also, bound
+        found = [{str(name): [*map(str, listed)] for name, listed in known[key].items()} for key in _FOUND]
+        return frozenset(map(str, known["groups"])), found
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -312,7 +319,7 @@ def remember(file: Path, groups: Iterable[str], search: Search) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_name(f"{file.name}.{os.getpid()}")
-        part.write_text(json.dumps({"groups": sorted(groups), **{key: getattr(search, key) for key in _IMPORTED}}))
+        part.write_text(json.dumps({"groups": sorted(groups), **{key: getattr(search, key) for key in _FOUND}}))
         part.replace(file)
     except OSError as exc:
         log.debug("cannot remember what was found: %s", exc)

@@ -51,7 +51,7 @@ class Study:
     ``_runtime/standin.py``); ``implicit`` modules that were expected to be loaded and that nobody has imported;
     ``members`` (module, class, method) of which a stand-in told the signature; ``touched`` (name, kind) pairs of what
     was taken from each; ``unfit`` those that a check found not to be replaceable, with the reason (see
-    ``_probe/standins.py``).
+    ``_probe/standins.py``); ``fills`` those that fill what modules of other packages hold, by these packages.
     """
 
     tables: Mapping[str, Mapping[str, Any]]
@@ -64,6 +64,7 @@ class Study:
     seconds: Mapping[str, float] = field(default_factory=dict)
     touched: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     unfit: Mapping[str, str] = field(default_factory=dict)
+    fills: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +118,13 @@ class Tracer:
         expected: Mapping[str, list[str]],
         study: Study,
         check: bool = False,
+        registries: bool = False,
     ) -> tuple[Trace | None, Study]:
         """Do as `trace`, with stand-ins for the modules of ``tables``; there is no trace of a workload that fails.
 
         ``expected`` are the names of submodules by package that are loaded in a run without stand-ins, ``study`` what
-        that run has shown. ``check``: find out what is not replaceable, once all events have been handled.
+        that run has shown. ``check``: find out what is not replaceable, once all events have been handled;
+        ``registries``: what fills registries, too.
 
         Raises:
             TraceError, RunnerError: as `trace`.
@@ -129,7 +132,8 @@ class Tracer:
         scratch.parent.mkdir(parents=True, exist_ok=True)
         file = scratch.with_name("stand_ins.json")
         file.write_text(json.dumps({"tables": tables, "expected": expected, "classes": str(study.classes)}))
-        settings = RunSettings(**self._settings(scratch), stand_ins=file, check=study.names if check else None)
+        names = study.names if check else None
+        settings = RunSettings(**self._settings(scratch), stand_ins=file, check=names, registries=registries)
         observation = observe(workload, settings, scratch)
         try:
             return self._read(observation, workload, settings)
@@ -208,6 +212,7 @@ def _read_study(observation: Observation, facts: Facts) -> Study:
             members=frozenset(facts.members),
             touched={name: tuple(sorted(pairs)) for name, pairs in facts.touched.items()},
             unfit=facts.unfit,
+            fills=facts.fills,
         )
     said = json.loads(observation.study.read_bytes())
     tables: dict[str, Any] = said["tables"]
@@ -288,6 +293,7 @@ class Facts:
     members: set[tuple[str, str, str]] = field(default_factory=set)
     touched: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     unfit: dict[str, str] = field(default_factory=dict)
+    fills: dict[str, tuple[str, ...]] = field(default_factory=dict)
     processes: int = 0
     checked: bool = False
 
@@ -354,6 +360,8 @@ def _take_note(facts: Facts, text: str) -> None:
         facts.members.add((name, attribute, method))
     elif what in ("late", "effect"):
         facts.unfit.setdefault(name, f"{what}: {reason}")
+    elif what == "fills":
+        facts.fills[name] = tuple(reason.split())
     elif what == "check":
         facts.checked = True  # what follows are the doings of a check
     elif what == "touched":

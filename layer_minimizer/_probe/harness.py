@@ -245,7 +245,9 @@ def main():
     if settings["check"]:
         os.dup2(2, 1)  # what modules say now is no part of a script's output
         with open(settings["check"]) as names:
-            sys.modules["_layer_minimizer_standins"].check(json.load(names), load_beside("study").namespace)
+            namespaces = json.load(names)
+        registries = load_beside("registries").Registries if settings["registries"] else None
+        sys.modules["_layer_minimizer_standins"].check(namespaces, load_beside("study").namespace, registries)
     with open(settings["result"] + ".part", "w") as out:
         json.dump(outcome, out)
     os.rename(settings["result"] + ".part", settings["result"])

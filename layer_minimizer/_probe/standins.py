@@ -4,11 +4,14 @@ Runs inside the traced interpreter: CPython 3.6 and later, the standard library 
 """
 
 import importlib
+import os
 import sys
 from importlib.machinery import ModuleSpec
 
 from _layer_minimizer_probe import ask_behind, replace_execution
 
+# Of modules that fill what others hold: so much code may be real although no event needed it.
+_CHEAP_BYTES = 128 * 1024
 _expected = {}
 _report = None
 _standin = None
@@ -83,33 +86,65 @@ class TrialFinder(object):
         return spec
 
 
-def check(namespaces, namespace):
+def check(namespaces, namespace, registries):
     """Wake all stand-ins, in the order in which they were imported, and report what that shows.
 
-    ``namespaces`` are those of the modules at the end of a run without stand-ins. ("late", module) is one that cannot
-    be loaded any more; ("effect", module) one that changes a module that is real already.
+    ``namespaces`` are those of the modules at the end of a run without stand-ins. ``registries(others)`` watches what
+    modules hold; None where nothing could be loaded later in any case. ("late", module) is one that cannot be loaded
+    any more; ("effect", module) one that changes a module that is real already: gives it a name, or puts something into
+    what it holds. ("fills", module, packages) does the latter, too, and is large: it has to be loaded as soon as one of
+    these packages does what no event did.
     """
     _report("check")
     _standin.report_to(lambda _text: None)
-    missing = {}
-    for name, before in namespaces.items():
-        module = sys.modules.get(name)
-        if type(module) in (type(sys), _Watched):
-            lacking = _lacking(before, module, namespace)
-            if lacking:
-                missing[name] = lacking
+    loaded = _real_modules(sys.modules)
+    real = {name: module for name, module in loaded.items() if name in namespaces}
+    watched = registries({name: module for name, module in loaded.items() if name not in real}) if registries else None
+    if watched:
+        watched.add(real)
+    missing = {name: _lacking(namespaces[name], module, namespace) for name, module in real.items()}
     for name in _standin.asleep():
+        before, asleep = set(sys.modules), set(_standin.asleep())
         try:
             _standin.wake(name, "a check")
         except Exception as exc:
             _report("late %s %s: %s" % (name, type(exc).__name__, exc))
+        if watched:
+            came = set(sys.modules).difference(before) | asleep.difference(_standin.asleep())
+            _report_filling(name, came, watched)
         for other, lacking in list(missing.items()):
-            left = _lacking(namespaces[other], sys.modules[other], namespace)
+            left = _lacking(namespaces[other], sys.modules[other], namespace) if lacking else lacking
             if left < lacking:
                 _report("effect %s %s.%s" % (name, other, min(lacking - left)))
                 missing[other] = left
             if not left:
                 del missing[other]
+
+
+def _real_modules(names):
+    found = {name: sys.modules.get(name) for name in list(names)}
+    return {name: module for name, module in found.items() if type(module) in (type(sys), _Watched)}
+
+
+def _report_filling(name, came, registries):
+    """Report what a module that was woken has put into others, together with the modules that ``came`` for it."""
+    others = registries.grown()
+    modules = _real_modules(came)
+    size = sum(_size(module) for module in modules.values())
+    if others and size <= _CHEAP_BYTES:
+        _report("effect %s fills %s" % (name, min(others)))
+    modules.pop(name, None)
+    filled = others + registries.add(modules, name)
+    registries.add(_real_modules([name]))
+    if filled and size > _CHEAP_BYTES:
+        _report("fills %s %s" % (name, " ".join(sorted({label.partition(".")[0] for label in filled}))))
+
+
+def _size(module):
+    try:
+        return os.path.getsize(module.__file__)
+    except (AttributeError, TypeError, OSError):
+        return 0
 
 
 def _lacking(before, module, namespace):

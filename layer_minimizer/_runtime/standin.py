@@ -8,9 +8,9 @@ can be found, or forwards to them.
 Standard library only, CPython 3.6 and later. Ships inside layers, and runs inside traced programs to find out which
 modules can be stood in for; there it is loaded as a file of its own.
 
-A table is ``{"names": {name: kind}, "dynamic": bool, "group": name, "also": [module...]}``: all names of the real
-module, whether it has a ``__getattr__`` of its own, the modules with which it is real or stood in for, and modules that
-others expect to be loaded with it. A kind is one of::
+A table is ``{"names": {name: kind}, "dynamic": bool, "group": name, "also": [module...], "fills": [package...]}``: all
+names of the real module, whether it has a ``__getattr__`` of its own, the modules with which it is real or stood in
+for, modules that others expect to be loaded with it, and packages whose registries it fills. A kind is one of::
 
     ["value", x]                          text, number, bool or None: x itself
     ["tuple", [x, ...]]                   a tuple of such
@@ -44,6 +44,7 @@ _planned = set()  # the names of all modules that are not imported otherwise tha
 _loading = set()  # the threads that load a real module
 _awake = set()
 _awake_groups = set()
+_stirred = set()  # packages in which something was loaded that the traced program had not needed
 _shared = {}  # placeholders that have not been replaced, by module and qualified name
 _replaced = []  # and those that have been: what refers to them weakly has to go on
 _report = [lambda text: None]
@@ -77,6 +78,7 @@ class _State(object):
         self.names = table["names"]
         self.dynamic = table["dynamic"]
         self.group = table["group"]
+        self.fills = table.get("fills", ())
         self.find = find  # gives the real module's spec, or raises
         self.set_later = {}  # what others have set on the module
         self.touched = set()  # what has been taken from it
@@ -221,6 +223,7 @@ def _woken(name, group, touched, caller):
     _report[0]("woke %s for %s at %s" % (name, touched, caller))
     _awake.add(name)
     _awake_groups.add(group)
+    _stirred.add(name.partition(".")[0])
 
 
 def _wake(module, touched):
@@ -254,28 +257,51 @@ def in_order(name, load):
     """Load a module with ``load()``, and again with more of its distribution awake if that fails.
 
     Where modules import each other in a circle, it matters which of them came first: those that were imported have.
+    What the program does from now on was in no trace, so the registries of its packages are filled as well.
     """
     me = get_ident()
     if me in _loading:
         return load()  # what it is loaded for is loaded again
     _loading.add(me)
     try:
-        try:
-            return load()
-        except (ImportError, AttributeError) as exc:
-            beside = _asleep_beside(name, exc.__traceback__)
-            if isinstance(exc, ModuleNotFoundError) or not beside:
-                raise
-        if type(sys.modules.get(name)) is not StandIn:
-            sys.modules.pop(name, None)  # as an import that fails does: it is half loaded
-        for state in beside:
-            try:
-                _wake(state.module, "what %s relies on" % name)
-            except (ImportError, AttributeError):
-                pass  # told to those who need that one
-        return load()
+        loaded = _load_after_others(name, load)
+        _stirred.add(name.partition(".")[0])
+        _fill_registries()
+        return loaded
     finally:
         _loading.discard(me)
+
+
+def _load_after_others(name, load):
+    try:
+        return load()
+    except (ImportError, AttributeError) as exc:
+        beside = _asleep_beside(name, exc.__traceback__)
+        if isinstance(exc, ModuleNotFoundError) or not beside:
+            raise
+    if type(sys.modules.get(name)) is not StandIn:
+        sys.modules.pop(name, None)  # as an import that fails does: it is half loaded
+    _wake_all(beside, "what %s relies on" % name)
+    return load()
+
+
+def _wake_all(states, touched):
+    for state in states:
+        try:
+            _wake(state.module, touched)
+        except (ImportError, AttributeError):
+            pass  # told to those who need that one
+
+
+def _fill_registries():
+    """Wake those stand-ins that would have filled registries of the packages in which something was loaded."""
+    tried = set()  # one that cannot be loaded would be tried for ever
+    while _stirred:
+        packages = set(_stirred)
+        _stirred.difference_update(packages)
+        fillers = [each for each in list(_states.values()) if each not in tried and not packages.isdisjoint(each.fills)]
+        tried.update(fillers)
+        _wake_all(fillers, "what it adds to %s" % ", ".join(sorted(packages)))
 
 
 def _asleep_beside(name, traceback):

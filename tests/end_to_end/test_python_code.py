@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from layer_minimizer.coldfiles import paths_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +51,7 @@ def handler(event, context):
     if what == "data":
         return read_text("notes.txt")
     if what == "dropped":
-        import untouched
+        __import__("untou" + "ched")
 """
 LIGHT = {
     "light/__init__.py": (
@@ -271,10 +274,41 @@ def test_a_scripts_imports_are_stood_in_for_like_a_handlers(desk: Desk, make_env
     assert [entry["module"] for entry in report["stand_ins"]] == ["setup_only"]
 
 
+TABLES = """\
+import functools
+
+
+class Kind:
+    known = {}
+
+    def __init__(self):
+        self.known = {}
+
+
+@functools.singledispatch
+def show(value):
+    return str(value)
+
+
+MUCH, READERS, NESTED, KIND = [], [], {"all": {}}, Kind()
+
+
+def names():
+    return [READERS, NESTED, Kind.known, KIND.known, show(b"x")]
+"""
+FILLS = {
+    "list": "tables.READERS.append('x')",
+    "nested": "tables.NESTED['all']['x'] = 1",
+    "class": "tables.Kind.known['x'] = 2",
+    "object": "tables.KIND.known['x'] = 3",
+    "function": "tables.show.register(bytes)(lambda value: 'bytes')",
+}
 ENTANGLED = """\
+import fills_class, fills_function, fills_list, fills_much, fills_nested, fills_object
 import kit
 import late_one
 import registers
+import tables
 import through
 import uses_extra
 
@@ -287,6 +321,12 @@ def handler(event, context):
         return kit.work(2)
     if what == "effect":
         return kit.READY
+    if what == "filled":
+        return tables.names()
+    if what == "many":
+        from tables import late
+
+        return late.total()
     if what == "late":
         return late_one.answer()
     if what == "bound":
@@ -305,6 +345,14 @@ def test_other_inputs_find_what_imports_leave_behind(desk: Desk, make_env: Calla
     # It cannot be loaded any more once the entry has been imported.
     late = "import kit\n\nif kit.FLAG:\n    raise ImportError('too late')\n\n\ndef answer():\n    return 5\n"
     env.install("late-one", {"late_one.py": late})
+    # Or fills what another module holds: a table, a class, an object, a table in a table.
+    late = "from . import MUCH\n\n\ndef total():\n    return len(MUCH)\n"
+    env.install("tables", {"tables/__init__.py": TABLES, "tables/late.py": late})
+    for name, fill in FILLS.items():
+        env.install(f"fills-{name}", {f"fills_{name}.py": f"import tables\n\n{fill}\n"})
+    # One that is large stays asleep until something happens that no event did.
+    much = f"import tables\n\ntables.MUCH.append('x')\nTEXT = '{'x' * 200_000}'\n"
+    env.install("fills-much", {"fills_much.py": much})
     # Others find the submodule that it imports in the package.
     env.install(
         "uses-extra", {"uses_extra.py": "import kit.extra\n\n\ndef twice():\n    return 2 * kit.extra.value()\n"}
@@ -314,14 +362,94 @@ def test_other_inputs_find_what_imports_leave_behind(desk: Desk, make_env: Calla
     env.install("behind", {"behind.py": "def total(x):\n    return sum(x)\n"})
     desk.write("handler.py", ENTANGLED)
     report, packages = build(desk, env)
-    assert {entry["module"] for entry in report["stand_ins"]} == {"kit.extra", "uses_extra", "through"}
-    for what in ("work", "effect", "late", "bound", "through"):
+    stood_in = {entry["module"] for entry in report["stand_ins"]}
+    assert stood_in == {"kit.extra", "uses_extra", "through", "fills_much"}
+    for what in ("work", "effect", "late", "bound", "through", "filled", "many"):
         expected, actual = call(desk, env.site, what), call(desk, packages, what)
         assert expected.returncode == 0, expected.stderr
         assert (actual.stdout, actual.stderr) == (expected.stdout, ""), what
     answer = explained(desk, env, "behind")
     assert "is cold: ASLEEP\n  imported by through alone, which nothing needed\n" in answer
-    assert "through is imported by handler, line 4" in answer
+    assert "through is imported by handler, line 6" in answer
+
+
+OPTIONAL = """\
+import importlib
+import sys
+from importlib.metadata import entry_points
+
+import images
+
+
+def handler(event, context):
+    what = event.get("what", "work")
+    if what == "work":
+        return images.kinds()
+    if what == "installed":
+        try:
+            return images.read_tiff()
+        except ImportError:
+            return "no reader"
+    if what == "plugin":
+        return [entry.load()() for entry in entry_points(group="images.readers")]
+    if what == "own":
+        return importlib.import_module("later").answer()
+    importlib.import_module("pytest" + "_like")
+"""
+READERS = {
+    "images/__init__.py": (
+        "from importlib.metadata import entry_points\n\n\ndef kinds():\n"
+        "    return sorted(entry.name for entry in entry_points(group='images.readers'))\n\n\n"
+        "def read_tiff():\n    import tiff\n\n    return tiff.read()\n"
+    )
+}
+
+
+@pytest.mark.parametrize("cold", ["keep", "drop"])
+def test_distributions_that_only_another_event_needs_are_cold_where_code_names_them(
+    desk: Desk, make_env: Callable[..., Environment], cold: str
+) -> None:
+    env = make_env()
+    env.install("images", READERS)
+    env.install("tiff", {"tiff.py": "import lzw\n\n\ndef read():\n    return lzw.NAME\n"})
+    env.install("lzw", {"lzw.py": "NAME = 'lzw'\n"})
+    points = {"entry_points.txt": "[images.readers]\nplugin = plugin:read\n"}
+    env.install("plugin", {"plugin.py": "def read():\n    return 'read by a plugin'\n"}, extra=points)
+    env.install("later", {"later.py": "def answer():\n    return 42\n"})
+    tool = (
+        "Metadata-Version: 2.1\nName: pytest-like\nVersion: 1.0\nClassifier: Topic :: Software Development :: Testing\n"
+    )
+    env.install("pytest-like", {"pytest_like.py": ""}, extra={"METADATA": tool})
+    env.install("unheard", {"unheard.py": ""})
+    desk.write("handler.py", OPTIONAL)
+    _, packages = build(desk, env, "--cold", cold)
+    there = {"images", "tiff", "lzw", "plugin", "later"} if cold == "keep" else {"images"}
+    listed = {path for index in packages.glob("_layer_minimizer/cold/*/index") for path in paths_in(index)}
+    assert {path.split("/")[0].removesuffix(".py") for path in listed | names(packages)} >= there
+    assert not {path for path in listed | names(packages) if path.startswith(("pytest_like", "unheard"))}
+    whats = ("work", "installed", "plugin", "own") if cold == "keep" else ("work",)
+    for what in whats:
+        expected, actual = call(desk, env.site, what), call(desk, packages, what)
+        assert expected.returncode == 0, expected.stderr
+        assert (actual.stdout, actual.stderr) == (expected.stdout, ""), what
+    refused = call(desk, packages, "tool")
+    assert refused.returncode == 1
+    assert "No module named 'pytest_like'" in refused.stderr
+    if cold == "keep":
+        assert "it belongs to pytest-like, which was left out of the layer" in refused.stderr
+        assert "nothing asked for tiff, but images/__init__.py names it" in explained(desk, env, "tiff")
+
+
+def test_what_has_no_room_is_put_aside_and_named(desk: Desk, make_env: Callable[..., Environment]) -> None:
+    env = make_env()
+    env.install("images", {"images.py": "def kinds():\n    return 1\n\n\ndef read():\n    import small, large\n"})
+    env.install("small", {"small.py": "", "small.bin": random.Random(1).randbytes(10_000)})
+    env.install("large", {"large.py": "", "large.bin": random.Random(2).randbytes(400_000)})
+    desk.write("handler.py", "import images\n\n\ndef handler(event, context):\n    return images.kinds()\n")
+    whole, _ = build(desk, env)
+    report, _ = build(desk, env, "--max-size", str(whole["layer"]["unzipped_bytes"] - 100_000))
+    assert report["warnings"] == ["there is no room for what code in the layer names and no event needed: large"]
+    assert whole["layer"]["unzipped_bytes"] - report["layer"]["unzipped_bytes"] > 400_000
 
 
 def test_a_stand_in_is_explained(desk: Desk, shop: Environment) -> None:

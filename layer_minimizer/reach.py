@@ -1,0 +1,157 @@
+"""Finds the distributions that no event touched and that another event may ask for.
+
+Code asks for one with an import, with a name in a text (``import_module("openpyxl")``, ``engine="pyarrow"``), or by
+listing the entry points of a group. Whether it ever will is not known; what nothing even names, nothing can ask for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from email.parser import BytesHeaderParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layer_minimizer import development, modules, static_imports, workload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from layer_minimizer.model import Distribution, Inventory, Trace
+
+_Code = list[tuple[str, Path]]
+# Groups of commands, which only a shell asks for.
+_COMMANDS = {"console_scripts", "gui_scripts"}
+_GROUP = re.compile(r"(?m)^\[([^\]\n]+)\]")
+_IMPORT = re.compile(r"(?m)^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import\b([^\n#]*)|import[ \t]+([^\n#]+))")
+_NAME = re.compile(r"[\w.]+")
+# Also "package.module:name", as entry points are written, and "package[extra]".
+_TEXT = re.compile(r"[\"']([\w.-]+)(?=[\"':\[])")
+
+
+@dataclass(slots=True)
+class Reach:
+    """Knows the code of every distribution, and the names by which others may ask for it."""
+
+    _code: Mapping[str, _Code]
+    _owners: Mapping[str, frozenset[str]]
+    _answers: dict[frozenset[str], dict[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, inventory: Inventory) -> Reach:
+        """Take stock of an environment. Tools for development count as asked for by nobody."""
+        code: dict[str, _Code] = defaultdict(list)
+        for file in inventory.files:
+            if file.path.endswith(".py") and not development.is_test(file.path):
+                code[file.distribution].append((file.path, Path(file.source)))
+        return cls(code, _owners(inventory))
+
+    def beyond(self, used: Collection[str], own: _Code) -> dict[str, str]:
+        """Give the distributions that are not ``used``, but named by their code, by ``own`` code, or by each other.
+
+        Each comes with the file that names it.
+        """
+        known = frozenset(used)
+        if known not in self._answers:
+            self._answers[known] = self._named(known, [*own, *(file for name in used for file in self._code[name])])
+        return self._answers[known]
+
+    def _named(self, used: frozenset[str], waiting: _Code) -> dict[str, str]:
+        found: dict[str, str] = {}
+        while waiting:
+            names = {name for name, owners in self._owners.items() if owners - used - found.keys()}
+            search, fresh = _search(names), dict[str, str]()
+            for shown, path in waiting:
+                for name in search(path):
+                    for owner in self._owners[name] - used - found.keys():
+                        fresh.setdefault(owner, shown)
+            found |= fresh
+            waiting = [file for owner in sorted(fresh) for file in self._code[owner]]
+        return found
+
+
+def local_modules(trace: Trace, beside: Mapping[str, Path]) -> set[str]:
+    """Give those of the files ``beside`` the traced entry that are modules which it imports, or could.
+
+    The names are relative to the entry's folder.
+    """
+    used = {file.path for file in trace.task}
+    local = modules.by_name(path for path in beside if path.endswith(".py"))
+    available = {name: (beside[path], modules.is_package(path)) for name, path in local.items()}
+    roots = [trace.workload.entry.stem, *(name for name, path in local.items() if path in used)]
+    return {local[name] for name in static_imports.closure(roots, available)}
+
+
+def own_code(trace: Trace, avoid: Iterable[str]) -> _Code:
+    """Give the traced entry and the modules beside it that it could import."""
+    entry = trace.workload.entry
+    if not entry.is_file():
+        return []
+    beside = dict(workload.files_beside(entry, avoid))
+    return [(name, beside[name]) for name in sorted(local_modules(trace, beside))]
+
+
+def _owners(inventory: Inventory) -> dict[str, frozenset[str]]:
+    """Give the distributions by the names under which code may ask for them: of modules, and of entry point groups."""
+    metadata: dict[str, dict[str, Path]] = defaultdict(dict)
+    named: dict[str, set[str]] = defaultdict(set)
+    for file in inventory.files:
+        folder, _, name = file.path.partition("/")
+        metadata[folder][name] = Path(file.source)
+        if file.distribution and (module := modules.module_name(file.path)):
+            for package in _with_parents(module):
+                named[package].add(file.distribution)
+    tools = {each.name for each in inventory.distributions if _is_tool(each, metadata)}
+    # Of a package that several distributions share, the name of the part that is its alone.
+    names = {
+        name: owners - tools
+        for name, owners in named.items()
+        if len(owners) == 1 and len(named.get(name.rpartition(".")[0], ())) != 1
+    }
+    for each in inventory.distributions:
+        for group in _groups(metadata[each.metadata].get("entry_points.txt")) if each.name not in tools else ():
+            names.setdefault(group, set()).add(each.name)
+    return {name: frozenset(owners) for name, owners in names.items() if owners}
+
+
+def _with_parents(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+
+
+def _is_tool(distribution: Distribution, metadata: Mapping[str, Mapping[str, Path]]) -> bool:
+    files = metadata[distribution.metadata]
+    said = files.get("METADATA") or files.get("PKG-INFO")
+    if said is None:
+        return False
+    with said.open("rb") as source:
+        return development.is_tool(BytesHeaderParser().parse(source).get_all("Classifier", ()))
+
+
+def _groups(entry_points: Path | None) -> set[str]:
+    text = entry_points.read_text("utf-8", errors="replace") if entry_points else ""
+    return {group.strip() for group in _GROUP.findall(text)} - _COMMANDS
+
+
+def _search(names: set[str]) -> Callable[[Path], set[str]]:
+    """Give a function that tells which of ``names`` a source imports or has at the beginning of a text."""
+    lasts = {name.rpartition(".")[2].encode() for name in names}
+
+    def search(path: Path) -> set[str]:
+        content = path.read_bytes()
+        # Most sources name none of them, and need not be looked at closely.
+        if not any(last in content for last in lasts):
+            return set()
+        asked = _asked_for(content.decode("utf-8", "replace"))
+        return {part for name in asked for part in _with_parents(name)} & names
+
+    return search
+
+
+def _asked_for(source: str) -> set[str]:
+    found = set(_TEXT.findall(source))
+    for package, listed, imported in _IMPORT.findall(source):
+        names = _NAME.findall(listed or imported)
+        found.update(f"{package}.{name}" if package else name for name in names)
+    return found

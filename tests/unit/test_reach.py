@@ -1,0 +1,125 @@
+"""Which distributions the code of others could ask for."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layer_minimizer.inventory import take_inventory
+from layer_minimizer.model import Inventory
+from layer_minimizer.reach import Reach, local_modules, own_code
+
+MakeSite = Callable[..., Path]
+
+
+@pytest.fixture
+def stock(build: Any) -> Callable[[Path], Inventory]:
+    return lambda site: take_inventory(build.interpreter(site), ())
+
+
+WAYS = {
+    "import": "import tiff\n",
+    "in a function": "def read():\n    import tiff.pages as pages\n    return pages\n",
+    "with others": "import os, json, tiff\n",
+    "from": "try:\n    from tiff.pages import Page\nexcept ImportError:\n    Page = None\n",
+    "text": "import importlib\n\n\ndef read():\n    return importlib.import_module('tiff')\n",
+    "text of a submodule": 'ENGINES = {"t": "tiff.pages:Page"}\n',
+    "entry points": "from importlib.metadata import entry_points\n\nFOUND = entry_points(group='images.readers')\n",
+}
+
+
+@pytest.mark.parametrize("source", WAYS.values(), ids=WAYS.keys())
+def test_code_names_a_distribution(source: str, make_site: MakeSite, stock: Callable[[Path], Inventory]) -> None:
+    make_site("images", {"images/__init__.py": "", "images/plugins.py": source})
+    points = {"entry_points.txt": "[console_scripts]\nrun = tiff:main\n\n[images.readers]\ntiff = tiff:read\n"}
+    site = make_site("tiff-reader", {"tiff/__init__.py": "", "tiff/pages.py": ""}, metadata=points)
+    assert Reach.of(stock(site)).beyond({"images"}, []) == {"tiff-reader": "images/plugins.py"}
+
+
+NOT_NAMED = {
+    "a word in a comment": "# import tiff\n",
+    "a word in a text": "TEXT = 'the tiff format'\n",
+    "a longer name": "import tiffany\nfrom tiff_tools import x\nNAME = 'tiffs'\n",
+    "an attribute": "def read(x):\n    return x.tiff\n",
+    "a command": "GROUP = 'console_scripts'\n",
+    "from elsewhere": "from .tiff import Page\n",
+}
+
+
+@pytest.mark.parametrize("source", NOT_NAMED.values(), ids=NOT_NAMED.keys())
+def test_what_only_looks_like_a_name_is_none(
+    source: str, make_site: MakeSite, stock: Callable[[Path], Inventory]
+) -> None:
+    make_site("images", {"images/__init__.py": source})
+    site = make_site(
+        "tiff-reader", {"tiff/__init__.py": ""}, metadata={"entry_points.txt": "[console_scripts]\nt = t\n"}
+    )
+    assert Reach.of(stock(site)).beyond({"images"}, []) == {}
+
+
+def test_tests_of_a_distribution_name_nothing(make_site: MakeSite, stock: Callable[[Path], Inventory]) -> None:
+    files = {"images/__init__.py": "", "images/tests/helpers.py": "import tiff\n", "images/test_it.py": "import tiff\n"}
+    make_site("images", files)
+    site = make_site("tiff-reader", {"tiff/__init__.py": ""})
+    assert Reach.of(stock(site)).beyond({"images"}, []) == {}
+
+
+@pytest.mark.parametrize(
+    ("classifier", "found"),
+    [
+        ("Topic :: Software Development :: Testing", {}),
+        ("Topic :: Software Development :: Build Tools", {}),
+        ("Topic :: Software Development", {"tiff-reader": "images/__init__.py"}),
+    ],
+)
+def test_tools_that_say_so_are_no_part_of_a_program(
+    classifier: str, found: Mapping[str, str], make_site: MakeSite, stock: Callable[[Path], Inventory]
+) -> None:
+    make_site("images", {"images/__init__.py": "import tiff\n"})
+    header = f"Metadata-Version: 2.1\nName: tiff-reader\nVersion: 1.0\nClassifier: {classifier}\n"
+    site = make_site("tiff-reader", {"tiff/__init__.py": ""}, metadata={"METADATA": header})
+    assert Reach.of(stock(site)).beyond({"images"}, []) == found
+
+
+def test_what_is_reached_names_more(make_site: MakeSite, stock: Callable[[Path], Inventory]) -> None:
+    make_site("first", {"first.py": "import second\n"})
+    make_site("second", {"second.py": "import third, first\n"})
+    make_site("third", {"third.py": ""})
+    site = make_site("fourth", {"fourth.py": "import first\n"})
+    reach = Reach.of(stock(site))
+    assert reach.beyond({"first"}, []) == {"second": "first.py", "third": "second.py"}
+    assert reach.beyond({"first", "second"}, []) == {"third": "second.py"}
+    assert reach.beyond({"third"}, []) == {}
+
+
+def test_parts_of_a_shared_package_have_names_of_their_own(
+    make_site: MakeSite, stock: Callable[[Path], Inventory]
+) -> None:
+    make_site("user", {"user.py": "from cloud.parts import store\n", "other.py": "import cloud.parts.mail.send\n"})
+    make_site("cloud-store", {"cloud/parts/store/__init__.py": ""})
+    make_site("cloud-mail", {"cloud/parts/mail/__init__.py": "", "cloud/parts/mail/send.py": ""})
+    site = make_site("cloud-maps", {"cloud/parts/maps.py": ""})
+    assert Reach.of(stock(site)).beyond({"user"}, []) == {"cloud-store": "user.py", "cloud-mail": "other.py"}
+
+
+def test_the_entry_names_distributions_with_what_it_could_import(
+    tmp_path: Path, make_site: MakeSite, stock: Callable[[Path], Inventory], build: Any, write: Any
+) -> None:
+    site = make_site("tiff-reader", {"tiff/__init__.py": ""})
+    folder = write(
+        tmp_path / "task",
+        {
+            "handler.py": "def handler(event, context):\n    import helpers.late\n",
+            "helpers/__init__.py": "",
+            "helpers/late.py": "import tiff\n",
+            "train.py": "import unheard_of\n",
+        },
+    )
+    trace = build.trace(workload=build.trace().workload.__class__(folder / "handler.py"))
+    code = own_code(trace, ())
+    assert [name for name, _ in code] == ["handler.py", "helpers/__init__.py", "helpers/late.py"]
+    assert Reach.of(stock(site)).beyond(set(), code) == {"tiff-reader": "helpers/late.py"}
+    assert local_modules(trace, {"handler.py": folder / "handler.py"}) == {"handler.py"}
+    (folder / "handler.py").unlink()
+    assert own_code(trace, ()) == []
