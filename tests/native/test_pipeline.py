@@ -37,7 +37,10 @@ print(handler.handler({"which": int(sys.argv[3])}, None))
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a handler and an environment that has a package with a shared library."""
-    folder = tmp_path_factory.mktemp("pipeline")
+    return lay_out(tmp_path_factory.mktemp("pipeline"), HANDLER)
+
+
+def lay_out(folder: Path, handler: str) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
     package = next((folder / "env/lib").glob("python3*/site-packages")) / "thing"
     package.mkdir()
@@ -47,7 +50,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["gcc", "-O0", "-g", "-shared", "-fPIC", folder / "thing.c", "-o", package / "libthing.so"], check=True
     )
     (folder / "task").mkdir()
-    (folder / "task/handler.py").write_text(HANDLER)
+    (folder / "task/handler.py").write_text(handler)
     (folder / "event.json").write_text('{"which": 3}')
     return folder
 
@@ -142,6 +145,32 @@ def test_auto_keeps_what_is_likely_to_be_needed_as_far_as_the_size_allows(place:
 
     none, _ = make(place, "--cold", "auto", "--max-size", str(room - whole["cold"]))
     assert none["libraries"][0]["cold"] == 0
+
+
+OPENED_IN_C = """
+import ctypes, os, _ctypes, thing
+
+path = os.path.join(os.path.dirname(thing.__file__), "libthing.so")
+
+def handler(event, context):
+    if event["which"] == 3:
+        return os.path.exists(path)
+    # As a library does that is opened from C: by the path alone, past all of Python's functions.
+    address = _ctypes.dlsym(_ctypes.dlopen(path), "f%d" % event["which"])
+    return ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long)(address)(5)
+"""
+
+
+def test_a_library_that_nothing_loaded_can_be_opened_from_c(tmp_path: Path) -> None:
+    place = lay_out(tmp_path, OPENED_IN_C)
+    report, packages = make(place)
+    (library,) = report["libraries"]
+    assert library["shipped"] < library["file"] / 4
+    original = next((place / "env/lib").glob("python3*/site-packages"))
+    for which in (3, 59):
+        expected = call(place, original, which)
+        assert expected.returncode == 0, expected.stderr
+        assert call(place, packages, which).stdout == expected.stdout
 
 
 def test_two_runs_give_the_same_bytes(place: Path) -> None:
