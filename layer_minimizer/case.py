@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from layer_minimizer import (
     base_layers,
+    comparison,
     elf,
     environment,
     evidence,
@@ -26,18 +26,26 @@ from layer_minimizer import (
     system_libraries,
 )
 from layer_minimizer.errors import UsageError
-from layer_minimizer.model import FINAL_REASONS, KeepPlan, Reason, Size, Trace, Use, Verdict, merge_traces
+from layer_minimizer.model import (
+    FINAL_REASONS,
+    KeepPlan,
+    Reason,
+    Size,
+    Trace,
+    Use,
+    Verdict,
+)
 from layer_minimizer.native.shrink import Cold, shared_by_copies
 from layer_minimizer.observation import choose_observers
 from layer_minimizer.planner import Wishes
-from layer_minimizer.production import Restored
 from layer_minimizer.reach import Reach, own_code
+from layer_minimizer.saved import read_traces, unite, unwatched, with_stock
 from layer_minimizer.settings import Clock, Settings
 
 if TYPE_CHECKING:
     import os
     from collections import Counter
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from layer_minimizer.model import Bundled, Decision, Interpreter, Inventory, NotExercised, Workload
     from layer_minimizer.observation import Observer
@@ -45,7 +53,6 @@ if TYPE_CHECKING:
     StrPath = str | os.PathLike[str]
 
 log = logging.getLogger(__name__)
-_Value = TypeVar("_Value")
 # Reasons to keep a module that say nothing of what it imports.
 _UNTRACED = (Reason.RULE, Reason.PICKLED, Reason.INCLUDED)
 _NOT_COUNTED = {"pip", "setuptools", "wheel"}
@@ -62,8 +69,9 @@ class Case:
     """A traced workload, and what is installed beside it: all that a plan is made from.
 
     ``below`` are the layers below this one in the same function. ``reach`` knows which distributions code names,
-    ``aside`` are those among them that there is no room for. ``sources`` tells where each installed file lies, by its
-    path in the site.
+    ``aside`` are those among them that there is no room for. ``unwatched`` are libraries that a run has loaded without
+    anybody watching their pages, ``differences`` those between the traces. ``sources`` tells where each installed file
+    lies, by its path in the site.
     """
 
     trace: Trace
@@ -78,6 +86,8 @@ class Case:
     below: base_layers.BaseLayers = field(default_factory=base_layers.BaseLayers)
     reach: Reach | None = None
     aside: set[str] = field(default_factory=set)
+    unwatched: frozenset[str] = frozenset()
+    differences: tuple[comparison.Difference, ...] = ()
     sources: dict[str, Path] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -221,7 +231,7 @@ class Case:
             return hot
         # A library that the run did not load is whole or useless: without a way back nothing of it may go.
         used = {file.path for file in self.trace.files}
-        return {path: pages for path, pages in hot.items() if pages or path in used}
+        return {path: pages for path, pages in hot.items() if pages or path in used - self.unwatched}
 
     def not_exercised(self, plan: KeepPlan) -> tuple[NotExercised, ...]:
         """Give the modules that kept code could import and that are not in the layer."""
@@ -281,7 +291,7 @@ def prepare(
         MinimizeError: the workload does not run, or one of the inputs cannot be used.
     """
     clock = Clock()
-    saved, restored = read_traces(map(Path, traces))
+    saved, seen, restored = read_traces(map(Path, traces))
     named = [_model_names(model) for model in (source.models if source else ())]
     interpreter = environment.describe(settings.python or sys.executable)
     target = lambda_rules.choose_target(settings.runtime, settings.architecture, interpreter)
@@ -301,10 +311,9 @@ def prepare(
             warnings=warnings,
             clock=clock,
         )
-        saved.insert(0, own)
-    if not saved:
-        raise UsageError("there is nothing to trace: name the handler or script with --entry, or a saved --trace")
-    trace = merge_traces(saved)
+        saved.insert(0, ("this run", own))
+    saved += [(name, told.trace(interpreter, scratch / f"seen{n}")) for n, (name, told) in enumerate(seen)]
+    trace = unite(saved)
     if source is None:
         named = [_model_names(model) for model in trace.workload.models]
         if not trace.workload.entry.is_file():
@@ -312,7 +321,12 @@ def prepare(
     installed = _same_version(trace, interpreter)
     with clock.stage("plan", "taking stock of what is installed"):
         stock = inventory.take_inventory(installed, trace.foreign)
-        trace = restored.added_to(trace, stock)
+        trace = restored.added_to(with_stock(trace, interpreter, stock), stock)
+        misfits = tuple(comparison.misfits(saved[1:] if source else saved, stock, interpreter))
+        owners = {file.path: file.distribution for file in stock.files}
+        differences = comparison.compare(saved, owners) if len(saved) > 1 else ()
+    for difference in differences:
+        log.info("%s", difference)
     problems = [names.problem for _, names in named if names.problem]
     deprecated = lambda_rules.warn_of(target.runtime, datetime.now(UTC).date()) if target else ()
     outside = [f"{path} was imported from outside of the site and cannot go into a layer" for path in trace.unplaced]
@@ -323,10 +337,12 @@ def prepare(
         pickled=tuple((model, *pair) for model, names in named for pair in names.globals),
         settings=settings,
         observers=observers,
-        warnings=(*stock.warnings, *problems, *outside, *warnings, *deprecated),
+        warnings=(*stock.warnings, *problems, *outside, *warnings, *misfits, *deprecated),
         clock=clock,
         target=target,
         below=below,
+        unwatched=frozenset[str]().union(*(unwatched(each) for _, each in saved)),
+        differences=differences,
     )
 
 
@@ -351,38 +367,3 @@ def _same_version(trace: Trace, interpreter: Interpreter) -> Interpreter:
         version = ".".join(map(str, interpreter.version))
         raise UsageError(f"the trace is of Python {trace.python}, and --python is {version}: name the same interpreter")
     return interpreter
-
-
-def read_traces(files: Iterable[Path]) -> tuple[list[Trace], Restored]:
-    """Read traces that were saved with ``--save-trace``, and logs in which a layer tells what it restored.
-
-    Raises:
-        UsageError: one cannot be read, or is neither.
-    """
-    traces: list[Trace] = []
-    logs: list[str] = []
-    for file in files:
-        try:
-            traces.append(read_saved(file, "--trace", lambda data: Trace.from_json(data, Path)))
-        except UsageError as exc:
-            said = file.read_text("utf-8", errors="replace") if file.is_file() else ""
-            if not Restored.read([said]):
-                raise UsageError(f"{exc}; nor is it the log of a layer that restored something") from exc
-            logs.append(said)
-    return traces, Restored.read(logs)
-
-
-def read_saved(file: Path, option: str, parse: Callable[[Any], _Value]) -> _Value:
-    """Read the JSON form of a value that an earlier run has saved.
-
-    Raises:
-        UsageError: it cannot be read, or is something else.
-    """
-    try:
-        return parse(json.loads(file.read_bytes()))
-    except OSError as exc:
-        raise UsageError(f"{option} {file}: {exc.strerror}") from exc
-    except ValueError as exc:
-        raise UsageError(f"{option} {file} is no JSON: {exc}") from exc
-    except UsageError as exc:
-        raise UsageError(f"{option} {file}: {exc}") from exc

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 
-from layer_minimizer import contained_emulation, container, lambda_rules, packager, pipeline
+from layer_minimizer import contained_emulation, container, lambda_rules, packager, pipeline, trace_commands
 from layer_minimizer.errors import MinimizeError, UsageError
 from layer_minimizer.explain import explain
 from layer_minimizer.native.shrink import Cold
@@ -40,6 +40,7 @@ examples:
   minimize --python .venv/bin/python --entry predict.py --provided torch
   minimize --entry handler.py --event event.json --explain scipy
   minimize --runner docker --runtime python3.12 --requirements requirements.txt --entry handler.py --event event.json
+  minimize trace --entry handler.py --event a.json --save-trace a.trace    (also: minimize compare, minimize probe)
   minimize publish layer.zip --name fastai --runtime python3.12    (minimize publish --help)
 """
 
@@ -204,28 +205,50 @@ def _add_talk(parser: argparse.ArgumentParser) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and give its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
-    publishing = given[:1] == ["publish"]
-    options = _publish_parser().parse_args(given[1:]) if publishing else _parser().parse_args(given)
+    command, given, options = _parse(given)
     level = logging.ERROR if options.quiet else logging.DEBUG if options.verbose else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
     for name in _ENDING:
         if signal.getsignal(name) is not signal.SIG_IGN:  # nohup, and a shell's background jobs
             signal.signal(name, _interrupt)
     try:
-        if publishing:
-            _publish(options)
-        elif options.runner != container.LOCAL:
-            return _hand_over(given, options)
-        else:
-            _act(options)
+        return _do(command, given, options)
     except MinimizeError as exc:
         sys.stderr.write(f"minimize: {exc}\n")
         return exc.exit_code
     except KeyboardInterrupt:
-        left = "aws lambda list-layer-versions tells what was published" if publishing else "nothing was written"
+        left = (
+            "aws lambda list-layer-versions tells what was published" if command == "publish" else "nothing was written"
+        )
         sys.stderr.write(f"minimize: interrupted; {left}\n")
         return 130
-    return 0
+
+
+def _parse(given: list[str]) -> tuple[str, list[str], argparse.Namespace]:
+    """Give the command beside the main one, if it is one of those, and the options that are to be obeyed."""
+    command = given[0] if given and given[0] in ("publish", *trace_commands.NAMES) else ""
+    if command == "publish":
+        return command, given, _publish_parser().parse_args(given[1:])
+    if command == "trace":
+        given = trace_commands.options_of(given[1:])
+    elif command:
+        return command, given, trace_commands.parser(command).parse_args(given[1:])
+    return command, given, _parser().parse_args(given)
+
+
+def _do(command: str, given: list[str], options: argparse.Namespace) -> int:
+    code = 0
+    if command == "publish":
+        _publish(options)
+    elif command in ("compare", "probe"):
+        sys.stdout.write(trace_commands.answer(options))
+    elif options.runner != container.LOCAL:
+        code = _hand_over(given, options)
+    else:
+        _act(options)
+    if command == "trace" and not code:
+        sys.stdout.write(trace_commands.summary(options.save_trace))
+    return code
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

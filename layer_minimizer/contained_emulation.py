@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer import base_layers, emulator, packager, workload
-from layer_minimizer.case import read_saved
 from layer_minimizer.emulator import Emulated, Emulation
 from layer_minimizer.engine import ENGINES, Engine
 from layer_minimizer.errors import UsageError
 from layer_minimizer.model import Interpreter, Inventory, KeepPlan, LayerArchive, Trace
 from layer_minimizer.packager import Layout
+from layer_minimizer.saved import read_saved
 from layer_minimizer.settings import DEFAULT_MEMORY, DEFAULT_TMP_SIZE
 from layer_minimizer.verifier import Trial
 

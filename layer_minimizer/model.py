@@ -136,6 +136,18 @@ class TracedMetadata:
 
 
 @dataclass(frozen=True, slots=True)
+class TracedDistribution:
+    """A distribution (normalised name) that was installed where a run happened.
+
+    ``tops`` are the first parts of its files' paths, where they are known.
+    """
+
+    name: str
+    version: str
+    tops: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What one event gave: its JSON text, or a script's standard output."""
 
@@ -211,7 +223,8 @@ class Trace:
     """The facts of one or several runs of a workload. No opinion about what follows from them.
 
     ``stand_ins`` are modules that others have stood in for, ``asleep`` those that only such modules would import.
-    ``task`` are the files of the workload's own folder, by their names in it.
+    ``task`` are the files of the workload's own folder, by their names in it. ``machine`` is the kind of processor,
+    ``distributions`` what was installed there; both may be unknown.
     """
 
     python: str
@@ -230,6 +243,8 @@ class Trace:
     stand_ins: tuple[TracedStandIn, ...] = ()
     asleep: tuple[TracedModule, ...] = ()
     task: tuple[TracedFile, ...] = ()
+    machine: str = ""
+    distributions: tuple[TracedDistribution, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Give the form in which a trace is saved."""
@@ -250,6 +265,8 @@ class Trace:
             "stand_ins": [module.to_json() for module in self.stand_ins],
             "asleep": [[m.name, m.path, m.importer, m.line, m.startup] for m in self.asleep],
             "task": [[f.path, sorted(f.uses)] for f in self.task],
+            "machine": self.machine,
+            "distributions": [[d.name, d.version, list(d.tops)] for d in self.distributions],
             "workload": {
                 "entry": str(self.workload.entry),
                 "handler": self.workload.handler,
@@ -298,6 +315,11 @@ class Trace:
                 stand_ins=tuple(map(TracedStandIn.from_json, data.get("stand_ins", ()))),
                 asleep=tuple(TracedModule(*row) for row in data.get("asleep", ())),
                 task=tuple(TracedFile(path, frozenset(map(Use, uses))) for path, uses in data.get("task", ())),
+                machine=data.get("machine", ""),
+                distributions=tuple(
+                    TracedDistribution(name, version, tuple(tops))
+                    for name, version, tops in data.get("distributions", ())
+                ),
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise UsageError(f"a part of the trace is damaged ({type(exc).__name__}: {exc}): trace again") from exc
@@ -619,6 +641,8 @@ def _merge(one: Trace, two: Trace) -> Trace:
         stand_ins=_merge_stand_ins(one, two),
         asleep=tuple({m.name: m for m in (*two.asleep, *one.asleep) if m.name not in modules}.values()),
         task=_merge_files((*one.task, *two.task)) if same_entry else one.task,
+        machine=one.machine or two.machine,
+        distributions=tuple({d.name: d for d in (*two.distributions, *one.distributions)}.values()),
     )
 
 

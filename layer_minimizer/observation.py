@@ -76,7 +76,7 @@ class Observation:
         with self.facts.open(encoding="ascii") as lines:
             for line in lines:
                 if line.endswith("\n"):  # else the disk was full, or the process was killed while it wrote
-                    yield from _parse_fact(line)
+                    yield from parse_fact(line)
 
     def system_calls(self) -> Iterator[tuple[str, Use, bool]]:
         """Give (absolute path, use, success) for every file system call, nothing without that observer."""
@@ -84,7 +84,7 @@ class Observation:
             yield from strace.read(self.calls, str(self.root))
 
 
-def _parse_fact(line: str) -> Iterator[tuple[Any, ...]]:
+def parse_fact(line: str) -> Iterator[tuple[Any, ...]]:
     """Read one line. A process that was killed while it wrote leaves half a fact, with another one's behind it."""
     at = 0
     while at >= 0:

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer import emulator, packager, workload
-from layer_minimizer.case import Case, prepare, read_saved
-from layer_minimizer.errors import PackError
+from layer_minimizer import deployed, emulator, environment, packager, workload
+from layer_minimizer.case import Case, prepare
+from layer_minimizer.comparison import Difference, compare, summary
+from layer_minimizer.errors import PackError, UsageError
 from layer_minimizer.explain import explain
 from layer_minimizer.function import FunctionZip, select
-from layer_minimizer.model import KeepPlan
+from layer_minimizer.model import KeepPlan, Trace
 from layer_minimizer.proving import Proving, emulation
 from layer_minimizer.report import Report
+from layer_minimizer.saved import read_saved, read_traces
 from layer_minimizer.settings import Settings, choose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from layer_minimizer.model import FunctionArchive, LayerArchive, Trace, Workload
+    from layer_minimizer.model import FunctionArchive, LayerArchive, Workload
 
     StrPath = str | os.PathLike[str]
 
@@ -158,6 +161,46 @@ def save_stages(
             _save(save_plan, case.plan(), "--save-plan")
 
 
+def compare_traces(files: Iterable[StrPath], settings: Settings) -> tuple[Difference, ...]:
+    """Give what some of the saved traces have and others lack; see `comparison.compare`.
+
+    Logs of traced functions are read with the eyes of the environment of ``settings.python``.
+
+    Raises:
+        UsageError: one of them is no trace, or there is only one.
+        RunnerError: the interpreter cannot be used.
+    """
+    saved, seen, _ = read_traces(map(Path, files))
+    if seen:
+        interpreter = environment.describe(settings.python or sys.executable)
+        with scratch_folder() as scratch:
+            saved += [(name, told.trace(interpreter, scratch / str(n))) for n, (name, told) in enumerate(seen)]
+    if len(saved) < 2:  # noqa: PLR2004 - it takes two to differ
+        raise UsageError("there is nothing to compare: name two traces, or more")
+    return compare(saved)
+
+
+def summarize(file: StrPath) -> str:
+    """Say in a few words what a saved trace holds.
+
+    Raises:
+        UsageError: it cannot be read, or is no trace.
+    """
+    return summary(read_saved(Path(file), "--trace", lambda data: Trace.from_json(data, Path)))
+
+
+def write_probe(output: StrPath) -> LayerArchive:
+    """Write the layer that traces a deployed function.
+
+    Raises:
+        PackError: the zip cannot be written.
+    """
+    target = Path(output).absolute()
+    packager.check_output(target)
+    with scratch_folder() as scratch:
+        return deployed.write_probe(target, scratch)
+
+
 def _minimize(
     case: Case, target: Path, scratch: Path, save_plan: StrPath | None, function_target: Path | None
 ) -> Report:
@@ -192,6 +235,7 @@ def _minimize(
         function=function,
         emulated=emulated,
         below=case.below,
+        differences=case.differences,
     )
 
 

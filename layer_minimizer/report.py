@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from layer_minimizer.comparison import Difference
     from layer_minimizer.emulator import Emulated
     from layer_minimizer.model import (
         Decision,
@@ -50,6 +51,7 @@ class Report:
     function: FunctionArchive | None = None
     emulated: Emulated | None = None
     below: BaseLayers = field(default_factory=BaseLayers)
+    differences: tuple[Difference, ...] = ()
 
     @property
     def base_bytes(self) -> int:
@@ -154,6 +156,7 @@ class Report:
             ],
             "base_bytes": self.base_bytes,
             "conflicts": [dataclasses.asdict(conflict) for conflict in self.below.conflicts],
+            "differences": [difference.to_json() for difference in self.differences],
             "warnings": list(self.warnings),
             "seconds": self.seconds,
         }
@@ -200,6 +203,7 @@ class Report:
         yield ""
         processes = _count(self.trace.processes, "process", "processes")
         yield f"Seen by: {' and '.join(self.trace.observers)}, in {processes}."
+        yield from self._differences()
         yield from self._not_exercised()
         for warning in self.warnings:
             yield f"Warning: {warning}"
@@ -293,6 +297,12 @@ class Report:
             f"Not exercised: {_count(len(self.not_exercised), 'module', 'modules')} that kept code could import, "
             f"for instance in {listed}. More events, --include or --closure static keep them."
         )
+
+    def _differences(self) -> Iterator[str]:
+        for difference in self.differences[:_SHOWN]:
+            yield f"Traces: {difference}"
+        if len(self.differences) > _SHOWN:
+            yield f"Traces: {len(self.differences) - _SHOWN:,} more differences; minimize compare shows them."
 
     def _next_step(self) -> str:
         runtime = f"python{'.'.join(self.plan.python.split('.')[:2])}"

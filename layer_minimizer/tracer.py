@@ -169,7 +169,7 @@ class Tracer:
             observers=tuple(sorted(self.observers)),
             kind=outcome.kind,
             modules=facts.modules(),
-            files=_traced_files(facts.uses),
+            files=traced_files(facts.uses),
             metadata=tuple(TracedMetadata(name, asker) for name, asker in sorted(facts.metadata.items())),
             foreign=tuple(ForeignRoot(name, source) for name, source in sorted(facts.foreign.items())),
             unplaced=tuple(sorted(facts.unplaced)),
@@ -183,12 +183,13 @@ class Tracer:
                 for name in sorted(facts.stood_in - facts.woken.keys())
                 if name in facts.found
             ),
-            task=_traced_files(facts.task),
+            task=traced_files(facts.task),
         )
         return trace, study
 
 
-def _traced_files(uses: Mapping[str, set[Use]]) -> tuple[TracedFile, ...]:
+def traced_files(uses: Mapping[str, set[Use]]) -> tuple[TracedFile, ...]:
+    """Give what was done with each file, in the order of their names."""
     return tuple(TracedFile(path, frozenset(used)) for path, used in sorted(uses.items()))
 
 
@@ -379,7 +380,7 @@ def _take_use(facts: Facts, path: str, use: Use, places: _Places) -> None:
         facts.use(relative, use)
 
 
-def _source_of(path: str) -> str:
+def source_of(path: str) -> str:
     """Give the source of a file of bytecode, else the path itself."""
     cached = _BYTECODE.match(path)
     return f"{cached['folder']}{cached['name']}.py" if cached else path
@@ -389,7 +390,7 @@ def _in_foreign(facts: Facts, path: str) -> Iterator[str]:
     """Give the layer's name of a file below a package that lies outside of the site."""
     for name, source in facts.foreign.items():
         if path == source or path.startswith(f"{source}/"):
-            yield f"{name}{_source_of(path).removeprefix(source)}"
+            yield f"{name}{source_of(path).removeprefix(source)}"
 
 
 def _take_module(facts: Facts, module: TracedModule, places: _Places) -> None:
@@ -454,7 +455,7 @@ class _Places:
         for name in self._names(path):
             for site in self._sites:
                 if name.startswith(site) and len(name) > len(site):
-                    relative = _source_of(name[len(site) :])
+                    relative = source_of(name[len(site) :])
                     if not relative.endswith("__pycache__") and relative not in found:
                         found.append(relative)
                     break
@@ -462,7 +463,7 @@ class _Places:
 
     def in_task(self, path: str) -> str:
         """Give the name of ``path`` in the workload's own folder, empty when it lies elsewhere."""
-        return _source_of(path[len(self._task) :]) if path.startswith(self._task) else ""
+        return source_of(path[len(self._task) :]) if path.startswith(self._task) else ""
 
     def is_known(self, path: str) -> bool:
         """Say whether ``path`` is part of the standard library or of the run's own scratch folder."""

@@ -168,6 +168,9 @@ def start(settings):
     else:
         folder = settings["beside"]
         command = [sys.executable, folder + "/bootstrap.py", environment["_HANDLER"]]
+        if environment.get("AWS_LAMBDA_EXEC_WRAPPER"):
+            # As the bootstrap of Lambda's images does by itself.
+            command.insert(0, environment["AWS_LAMBDA_EXEC_WRAPPER"])
     environment["LAMBDA_RUNTIME_DIR"] = folder
     ports = [
         "--runtime-interface-emulator-address",

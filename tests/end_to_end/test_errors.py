@@ -541,10 +541,10 @@ def test_every_part_of_a_trace_is_checked(saved: Path) -> None:
 
 def read_trace(file: Path) -> str:
     """Read a trace as the command does, in this process: a process for each of many parts would take minutes."""
-    from layer_minimizer import case, errors  # noqa: PLC0415
+    from layer_minimizer import errors, saved  # noqa: PLC0415
 
     try:
-        case.read_traces([file])
+        saved.read_traces([file])
     except errors.UsageError as exc:
         return "UsageError" if str(file) in str(exc) else f"a message without the file: {exc}"
     return "fine"

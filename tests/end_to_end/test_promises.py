@@ -209,7 +209,7 @@ def test_json_report(desk: Desk, env: Environment) -> None:
     assert set(report) == {
         "format", "before", "layer", "verified", "verification", "kept", "distributions", "not_exercised", "observers",
         "warnings", "seconds", "libraries", "stand_ins", "cold", "bundled", "function", "lambda", "base_layers",
-        "base_bytes", "conflicts",
+        "base_bytes", "conflicts", "differences",
     }  # fmt: skip
     installed = [path for path in env.site.rglob("*") if path.is_file()]
     assert report["format"] == 1

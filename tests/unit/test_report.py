@@ -85,6 +85,7 @@ def test_the_json_has_the_names_of_format_1(report: Report) -> None:
             {"module": "big.later", "importer": "big", "line": 6},
         ],
         "observers": ["probe", "strace"],
+        "differences": [],
         "warnings": ["a [warning] of the inventory"],
         "base_layers": [],
         "base_bytes": 0,

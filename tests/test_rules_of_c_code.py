@@ -1,0 +1,149 @@
+"""Rules about files that C code opens by itself, on the real distributions: nobody can restore such a file in time.
+
+The same layer made without any rule has these files in its cold store, and fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from layer_minimizer import minimize, rules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+HANDLER = """
+def lxml(schema):
+    from lxml import etree
+    if not schema:
+        return etree.fromstring("<a/>").tag
+    from lxml import isoschematron
+    namespace = "http://purl.oclc.org/dsdl/schematron"
+    rule = '<rule context="a"><assert test="b">x</assert></rule>'
+    text = '<schema xmlns="%s"><pattern id="p">%s</pattern></schema>' % (namespace, rule)
+    return isoschematron.Schematron(etree.fromstring(text)).validate(etree.fromstring("<a/>"))
+
+def fiona(code):
+    import fiona.crs
+    return fiona.crs.CRS.from_epsg(code).to_wkt() if code else len(fiona.supported_drivers)
+
+def rasterio(code):
+    import rasterio.crs
+    return rasterio.crs.CRS.from_epsg(code).to_wkt() if code else rasterio.__version__
+
+def netcdf4(compression):
+    import netCDF4
+    with netCDF4.Dataset("x.nc", "w", memory=100000) as data:
+        data.createDimension("x", 1000)
+        variable = data.createVariable("v", "i4", ("x",), compression=compression)
+        variable[:] = list(range(1000))
+        return int(variable[:].sum())
+
+def rdkit(features):
+    import os
+    from rdkit import Chem, RDConfig
+    molecule = Chem.MolFromSmiles("CCO")
+    if not features:
+        return Chem.MolToSmiles(molecule)
+    from rdkit.Chem import ChemicalFeatures
+    file = os.path.join(RDConfig.RDDataDir, "BaseFeatures.fdef")
+    return len(ChemicalFeatures.BuildFeatureFactory(file).GetFeaturesForMol(molecule))
+
+def opencc(conversion):
+    import opencc
+    return opencc.OpenCC(conversion).convert("\\u6c49\\u5b57\\u8f6f\\u4ef6")
+
+def opencv_python_headless(name):
+    import os
+    import cv2
+    classifier = cv2.CascadeClassifier(os.path.join(cv2.data.haarcascades, name))
+    assert not classifier.empty()
+    return classifier.getOriginalWindowSize()
+
+def handler(event, context):
+    return globals()[event[0].replace("-", "_")](event[1])
+"""
+# By distribution: an input that is traced, and another one.
+CASES = {
+    "fiona": (0, 27700),
+    "lxml": (0, 1),
+    "netcdf4": ("zlib", "zstd"),
+    "opencc": ("s2t", "t2s"),
+    "opencv-python-headless": ("haarcascade_eye.xml", "haarcascade_smile.xml"),
+    "rasterio": (0, 27700),
+    "rdkit": (0, 1),
+}
+# The next one has no such files any more.
+RELEASES = {"opencv-python-headless": "<5"}
+# As in a function: the runtime of the layer's cold store is started by its .pth file.
+RUN = """
+import json, site, sys
+sys.path[:0] = sys.argv[1:3]
+site.addsitedir(sys.argv[2])
+import handler
+print(json.dumps(handler.handler(json.loads(sys.argv[3]), None)))
+"""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Give a folder with the handler and an environment that has one distribution."""
+
+    def make(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
+        wanted = name + RELEASES.get(name, "")
+        subprocess.run([folder / "env/bin/pip", "install", "-q", "--only-binary=:all:", wanted], check=True)
+        (folder / "task").mkdir()
+        (folder / "task/handler.py").write_text(HANDLER)
+        return folder
+
+    return make
+
+
+def run(folder: Path, packages: Path, event: object) -> subprocess.CompletedProcess[str]:
+    base = os.path.realpath(sys.executable)
+    command = [base, "-I", "-S", "-B", "-c", RUN, folder / "task", packages, json.dumps(event)]
+    return subprocess.run(command, text=True, capture_output=True, check=False)
+
+
+def layer_of(folder: Path, event: object, name: str) -> Path:
+    (folder / "event.json").write_text(json.dumps({"tests": [{"name": "seen", "event": event}]}))
+    minimize(
+        entry=folder / "task/handler.py",
+        events=[folder / "event.json"],
+        python=str(folder / "env/bin/python"),
+        output=folder / f"{name}.zip",
+        effort=0,
+        native="off",
+    )
+    with zipfile.ZipFile(folder / f"{name}.zip") as archive:
+        archive.extractall(folder / name)
+    return next((folder / name).glob("python/lib/*/site-packages"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_only_the_rule_keeps_what_c_code_opens(
+    environment: Callable[[str], Path], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = environment(name)
+    seen, unseen = ([name, value] for value in CASES[name])
+    with_rule = layer_of(folder, seen, "with")
+    expected = run(folder, next(folder.glob("env/lib/*/site-packages")), unseen)
+    assert expected.returncode == 0, expected.stderr
+    monkeypatch.setattr(rules, "load_rules", lambda: ())
+    without = layer_of(folder, seen, "without")
+    # Neither layer may find anything in the original environment.
+    (folder / "env").rename(folder / "away")
+    found = run(folder, with_rule, unseen)
+    assert (found.returncode, found.stdout) == (0, expected.stdout), found.stderr
+    assert run(folder, without, seen).returncode == 0
+    assert run(folder, without, unseen).returncode != 0
