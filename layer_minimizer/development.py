@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from layer_minimizer.model import InstalledFile
 
@@ -41,13 +41,26 @@ def is_test(path: str) -> bool:
     return bool(_TEST_PACKAGES & {*folders, name.partition(".")[0]}) or _is_test_module(name)
 
 
-def is_for_development(file: InstalledFile) -> bool:
-    """Say whether a file that nothing has touched can be left away for good: no program in a layer would read it."""
+def is_for_development(file: InstalledFile, used_tests: Collection[str] = ()) -> bool:
+    """Say whether a file that nothing has touched can be left away for good: no program in a layer would read it.
+
+    ``used_tests`` are the folders of tests that are not: see `used_test_folders`.
+    """
     *folders, name = file.path.split("/")
     program = file.executable and "." not in name  # a program that nothing has started
-    return (
-        name.endswith(_ENDINGS) or program or "bin" in folders or (_is_test(name) and bool(_TEST_FOLDERS & {*folders}))
-    )
+    tests = _is_test(name) and _test_folder(file.path)
+    return name.endswith(_ENDINGS) or program or "bin" in folders or bool(tests and tests not in used_tests)
+
+
+def used_test_folders(kept: Iterable[str]) -> frozenset[str]:
+    """Give the folders of tests of which the package itself uses more than that they are a package."""
+    return frozenset(_test_folder(path) for path in kept if path.rpartition("/")[2] != "__init__.py") - {""}
+
+
+def _test_folder(path: str) -> str:
+    """Give the highest folder of tests that a file lies in, or an empty text."""
+    *folders, _ = path.split("/")
+    return next(("/".join(folders[: n + 1]) for n, name in enumerate(folders) if name in _TEST_FOLDERS), "")
 
 
 def _is_test(name: str) -> bool:

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer import base_layers, elf, inventory, modules, search, tracer
+from layer_minimizer import base_layers, class_factories, elf, inventory, modules, search, tracer
 from layer_minimizer.native import parts
 from layer_minimizer.native.shrink import Cold
 from layer_minimizer.observation import Observer
@@ -59,7 +59,8 @@ def gather(  # noqa: PLR0913 - all that a run takes
     with clock.stage("trace", f"tracing {name} with {' and '.join(observers)}"):
         first, study = base.study(source, scratch / "trace" / "run")
     with clock.stage("search", f"looking for modules that {name} imports and does not need"):
-        groups = search.candidates(study, first, {*real, *_brought_along(installed, settings, below)})
+        kept = {*real, *_brought_along(installed, settings, below), *class_factories.derived_from(study.tables)}
+        groups = search.candidates(study, first, kept)
         trials = search.Search(
             tracer=replace(base, observers=(Observer.PROBE,)),
             first=first,

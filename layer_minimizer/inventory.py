@@ -183,8 +183,19 @@ def read_distribution(root: Path, name: str) -> Distribution | None:
                 version=headers["Version"] or "",
                 metadata=name,
                 editable=_is_editable(folder),
+                groups=_groups(folder),
             )
     return None
+
+
+def _groups(metadata: Path) -> tuple[str, ...]:
+    """Give the groups of entry points by which others may find what a distribution has."""
+    try:
+        said = (metadata / "entry_points.txt").read_text("utf-8", errors="replace")
+    except OSError:
+        return ()
+    groups = dict.fromkeys(re.findall(r"^\s*\[([^\]]+)\]", said, re.MULTILINE))
+    return tuple(name for name in map(str.strip, groups) if name not in ("console_scripts", "gui_scripts"))
 
 
 def _is_editable(metadata: Path) -> bool:

@@ -346,13 +346,17 @@ class InstalledFile:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """An installed distribution: ``name`` is normalised (PEP 503), ``metadata`` its dist-info or egg-info path."""
+    """An installed distribution: ``name`` is normalised (PEP 503), ``metadata`` its dist-info or egg-info path.
+
+    ``groups`` are those of its entry points, without the programs that it brings.
+    """
 
     name: str
     version: str
     metadata: str
     editable: bool = False
     has_record: bool = True
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,8 +49,8 @@ class Wishes:
     """What the user says beside the evidence, and what earlier attempts to verify have taught.
 
     ``keep`` are modules that are to be importable, ``cold`` says that what nothing touched goes into the layer's cold
-    store. ``reachable`` are the distributions that go there although nothing touched them, each with the file that
-    names it, ``loadable`` the libraries that are laid out although nothing loaded them. ``below`` are the files that
+    store. ``reachable`` are the distributions that go there although nothing touched them, each with the
+    reason, ``loadable`` the libraries that are laid out although nothing loaded them. ``below`` are the files that
     layers below this one have, each with its layer.
     """
 
@@ -79,6 +79,7 @@ class _Draft:
     """The verdicts so far. The first reason for which a file is kept stands.
 
     ``stood_in`` are the modules that others stand in for, ``asleep`` those that only they would import, by their files.
+    ``used_tests`` are folders of tests that the program itself uses.
     """
 
     files: dict[str, InstalledFile]
@@ -86,6 +87,7 @@ class _Draft:
     asleep: Mapping[str, TracedModule]
     kept: dict[str, _Because] = field(default_factory=dict)
     dropped: dict[str, _Because] = field(default_factory=dict)
+    used_tests: frozenset[str] = frozenset()
 
     def keep(self, path: str, reason: Reason, evidence: str, cause: str = "") -> None:
         if path in self.files:
@@ -139,6 +141,7 @@ def plan(  # noqa: PLR0913 - each is one kind of evidence
         raise PlanError(f"{trace.workload.entry.name} uses no installed file: it needs no layer")
     warm = dict.fromkeys(draft.used(), "") if wishes.cold else {}
     warm = {**wishes.reachable, **warm}
+    draft.used_tests = development.used_test_folders(draft.kept)
     importers = {module.name: module.importer for module in trace.modules}
     decisions = [_decision(file, draft, importers, warm) for file in inventory.files]
     shadow = _Because(Reason.SHADOWED, "a folder earlier on sys.path has a file of this name")
@@ -191,10 +194,10 @@ def _why_not_kept(
         by = draft.asleep[path].importer
         said = f"imported by {by} alone, which nothing needed" if by else "imported by what nothing needed"
         return _Because(Reason.ASLEEP, said, by)
-    if development.is_for_development(file):
+    if development.is_for_development(file, draft.used_tests):
         return _Because(Reason.DEVELOPMENT, "only a compiler, a shell or a test runner reads it")
     if reachable_from:
-        return _Because(Reason.REACHABLE, f"nothing asked for {file.distribution}, but {reachable_from} names it")
+        return _Because(Reason.REACHABLE, f"nothing asked for {file.distribution}, but {reachable_from}")
     if reachable_from is not None:
         return _Because(Reason.UNTOUCHED, "nothing asked for it, but for others of its distribution")
     return _Because(Reason.UNUSED, "nothing asked for it")

@@ -16,14 +16,11 @@ from typing import TYPE_CHECKING
 from layer_minimizer import development, modules, static_imports, workload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from layer_minimizer.model import Distribution, Inventory, Trace
 
 _Code = list[tuple[str, Path]]
-# Groups of commands, which only a shell asks for.
-_COMMANDS = {"console_scripts", "gui_scripts"}
-_GROUP = re.compile(r"(?m)^\[([^\]\n]+)\]")
 _IMPORT = re.compile(r"(?m)^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import\b([^\n#]*)|import[ \t]+([^\n#]+))")
 _NAME = re.compile(r"[\w.]+")
 # Also "package.module:name", as entry points are written, and "package[extra]".
@@ -32,25 +29,31 @@ _TEXT = re.compile(r"[\"']([\w.-]+)(?=[\"':\[])")
 
 @dataclass(slots=True)
 class Reach:
-    """Knows the code of every distribution, and the names by which others may ask for it."""
+    """Knows the code and the packages of every distribution, and the names by which others may ask for it."""
 
     _code: Mapping[str, _Code]
+    _packages: Mapping[str, set[str]]
     _owners: Mapping[str, frozenset[str]]
+    _groups: frozenset[str]  # those of the names that are groups of entry points
     _answers: dict[frozenset[str], dict[str, str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, inventory: Inventory) -> Reach:
         """Take stock of an environment. Tools for development count as asked for by nobody."""
         code: dict[str, _Code] = defaultdict(list)
+        packages: dict[str, set[str]] = defaultdict(set)
         for file in inventory.files:
+            if modules.module_name(file.path):
+                packages[file.distribution].add(modules.top_level(file.path))
             if file.path.endswith(".py") and not development.is_test(file.path):
                 code[file.distribution].append((file.path, Path(file.source)))
-        return cls(code, _owners(inventory))
+        groups = frozenset(group for each in inventory.distributions for group in each.groups)
+        return cls(code, packages, _owners(inventory), groups)
 
     def beyond(self, used: Collection[str], own: _Code) -> dict[str, str]:
         """Give the distributions that are not ``used``, but named by their code, by ``own`` code, or by each other.
 
-        Each comes with the file that names it.
+        Each comes with the reason.
         """
         known = frozenset(used)
         if known not in self._answers:
@@ -59,15 +62,20 @@ class Reach:
 
     def _named(self, used: frozenset[str], waiting: _Code) -> dict[str, str]:
         found: dict[str, str] = {}
+        newest: Collection[str] = used
         while waiting:
             names = {name for name, owners in self._owners.items() if owners - used - found.keys()}
-            search, fresh = _search(names), dict[str, str]()
-            for shown, path in waiting:
-                for name in search(path):
-                    for owner in self._owners[name] - used - found.keys():
-                        fresh.setdefault(owner, shown)
+            asked = [(name, f"{shown} names it") for shown, path in waiting for name in _asked_for(path, names)]
+            packages = set[str]().union(*(self._packages.get(name, ()) for name in newest))
+            groups = self._groups & names
+            asked += [(name, f"it may extend {whom}") for name in groups for whom in sorted(_starts(name) & packages)]
+            fresh: dict[str, str] = {}
+            for name, why in asked:
+                for owner in self._owners[name] - used - found.keys():
+                    fresh.setdefault(owner, why)
             found |= fresh
-            waiting = [file for owner in sorted(fresh) for file in self._code[owner]]
+            newest = sorted(fresh)
+            waiting = [file for owner in newest for file in self._code[owner]]
         return found
 
 
@@ -110,7 +118,7 @@ def _owners(inventory: Inventory) -> dict[str, frozenset[str]]:
         if len(owners) == 1 and len(named.get(name.rpartition(".")[0], ())) != 1
     }
     for each in inventory.distributions:
-        for group in _groups(metadata[each.metadata].get("entry_points.txt")) if each.name not in tools else ():
+        for group in each.groups if each.name not in tools else ():
             names.setdefault(group, set()).add(each.name)
     return {name: frozenset(owners) for name, owners in names.items() if owners}
 
@@ -129,29 +137,20 @@ def _is_tool(distribution: Distribution, metadata: Mapping[str, Mapping[str, Pat
         return development.is_tool(BytesHeaderParser().parse(source).get_all("Classifier", ()))
 
 
-def _groups(entry_points: Path | None) -> set[str]:
-    text = entry_points.read_text("utf-8", errors="replace") if entry_points else ""
-    return {group.strip() for group in _GROUP.findall(text)} - _COMMANDS
+def _starts(name: str) -> set[str]:
+    """Give what a group of entry points may be named after: "xarray" for "xarray.backends" or "xarray_backends"."""
+    return {name[: found.start()] for found in re.finditer(r"[._-]", name)}
 
 
-def _search(names: set[str]) -> Callable[[Path], set[str]]:
-    """Give a function that tells which of ``names`` a source imports or has at the beginning of a text."""
-    lasts = {name.rpartition(".")[2].encode() for name in names}
-
-    def search(path: Path) -> set[str]:
-        content = path.read_bytes()
-        # Most sources name none of them, and need not be looked at closely.
-        if not any(last in content for last in lasts):
-            return set()
-        asked = _asked_for(content.decode("utf-8", "replace"))
-        return {part for name in asked for part in _with_parents(name)} & names
-
-    return search
-
-
-def _asked_for(source: str) -> set[str]:
-    found = set(_TEXT.findall(source))
-    for package, listed, imported in _IMPORT.findall(source):
-        names = _NAME.findall(listed or imported)
-        found.update(f"{package}.{name}" if package else name for name in names)
-    return found
+def _asked_for(source: Path, names: set[str]) -> set[str]:
+    """Give those of ``names`` that a source imports, or has at the beginning of a text."""
+    content = source.read_bytes()
+    # Most sources name none of them, and need not be looked at closely.
+    if not any(name.rpartition(".")[2].encode() in content for name in names):
+        return set()
+    text = content.decode("utf-8", "replace")
+    asked = set(_TEXT.findall(text))
+    for package, listed, imported in _IMPORT.findall(text):
+        parts = _NAME.findall(listed or imported)
+        asked.update(f"{package}.{part}" if package else part for part in parts)
+    return {part for name in asked for part in _with_parents(name)} & names

@@ -64,9 +64,39 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file: str = nodeid.partition("::")[0]
+            if file.endswith("test_cases.py"):
+                return nodeid  # nothing is shared, and the longest takes as long as ten others
             return "examples" if file.endswith(_WITH_EXAMPLES) else file
 
     return ByFile(config, log)
+
+
+# ---- what the cases have shown ---------------------------------------------------------------------------------------
+
+_COLUMNS = ("before", "keep", "ratio", "zipped", "drop", "import", "on layer", "tool")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Have a file for the table, too."""
+    parser.addoption("--case-table", metavar="FILE", help="write what the cases have shown into FILE, too")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print a line for each case that has run: megabytes, seconds, and what its unseen events give."""
+    reports = [report for key in ("passed", "failed") for report in terminalreporter.stats.get(key, ())]
+    rows = [value for report in reports for name, value in report.user_properties if name == "case"]
+    if not rows:
+        return
+    lines = [f"{'case':24}" + "".join(f"{column:>9}" for column in _COLUMNS) + "  unseen"]
+    for row in sorted(rows, key=lambda row: row["case"]):
+        values = {**row, "ratio": row["keep"] / row["before"]}
+        numbers = "".join(f"{values[name]:9.2f}" if name in values else f"{'-':>9}" for name in _COLUMNS)
+        lines.append(f"{row['case']:24}{numbers}  {row['unseen']}")
+    terminalreporter.section("cases, MB and s")
+    for line in lines:
+        terminalreporter.line(line)
+    if file := config.getoption("--case-table"):
+        Path(file).write_text("\n".join(lines) + "\n")
 
 
 # ---- CPythons -----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ source "$here/../examples/common.sh"
 cd "$CHECKOUT"
 
 # An observer, compilers and linkers make more of the tests possible; without them those are skipped and say so.
-for package in strace gcc libc6-dev g++ clang binutils llvm lld patchelf mmdebstrap \
+for package in strace openssl gcc libc6-dev g++ clang binutils llvm lld patchelf mmdebstrap \
     g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user docker.io iptables podman \
     containernetworking-plugins catatonit; do
     dpkg-query --status "$package" >/dev/null 2>&1 || apt_install "$package" ||

@@ -153,6 +153,13 @@ def test_of_several_editable_distributions_the_names_decide(make_site: MakeSite,
     assert found["third/__init__.py"] == "third"
 
 
+def test_the_groups_of_entry_points_are_read_but_for_programs(make_site: MakeSite, take: Take) -> None:
+    said = "[console_scripts]\nrun = pkg:run\n\n[ host.steps ]\none = pkg:one\n[host_more]\n"
+    site = make_site("pkg", {"pkg.py": ""}, metadata={"entry_points.txt": said})
+    make_site("plain", {"plain.py": ""})
+    assert {d.name: d.groups for d in take(site).distributions} == {"pkg": ("host.steps", "host_more"), "plain": ()}
+
+
 # ---- files --------------------------------------------------------------------------------------------------------
 
 

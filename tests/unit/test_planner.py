@@ -327,6 +327,38 @@ def test_a_pth_file_that_leads_elsewhere_is_dropped_even_if_its_distribution_is_
     assert found["a.py"] == found["e.py"] == (KEPT, Reason.TRACED)
 
 
+# ---- plugins, and tests that are used ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extends", [True, False])
+def test_a_distribution_that_code_names_is_cold_and_can_be_listed(build: Any, *, extends: bool) -> None:
+    files = {"host/__init__.py": "host", "plug/__init__.py": "plug", "other.py": "other"}
+    files |= {f"plug-1.0.dist-info/{name}": "plug" for name in ("METADATA", "RECORD", "entry_points.txt")}
+    inventory = build.inventory(files)
+    # entry_points() reads the file of every distribution: that alone says nothing.
+    trace = build.trace(["host/__init__.py", "plug-1.0.dist-info/entry_points.txt"])
+    reachable = {"plug": "host/__init__.py names it"} if extends else {}
+    found = verdicts(decide(trace, inventory, Wishes(cold=True, reachable=reachable)))
+    expected = (Verdict.COLD, Reason.REACHABLE) if extends else (DROPPED, Reason.UNUSED)
+    assert found["plug/__init__.py"] == expected
+    assert found["plug-1.0.dist-info/entry_points.txt"][0] is (KEPT if extends else DROPPED)
+    assert found["plug-1.0.dist-info/METADATA"][0] is (KEPT if extends else DROPPED)
+    assert found["other.py"][0] is DROPPED
+
+
+@pytest.mark.parametrize("used", ["a/tests/check.py", "a/tests/data/one.csv"])
+def test_a_folder_of_tests_that_the_program_itself_uses_is_as_any_other(build: Any, used: str) -> None:
+    files = ["a/__init__.py", "a/tests/__init__.py", "a/tests/check.py", "a/tests/test_x.py", "a/sub/tests/test_y.py"]
+    inventory = build.inventory(dict.fromkeys([*files, "a/tests/data/one.csv", "a/tests/data/two.csv"], "a"))
+    said = {}
+    for traced in (["a/__init__.py", "a/tests/__init__.py"], ["a/__init__.py", used]):
+        found = verdicts(decide(build.trace(traced), inventory, Wishes(cold=True)))
+        assert found["a/sub/tests/test_y.py"] == (DROPPED, Reason.DEVELOPMENT)
+        said[traced[1]] = {found["a/tests/test_x.py"], found["a/tests/data/two.csv"]}
+    assert said["a/tests/__init__.py"] == {(DROPPED, Reason.DEVELOPMENT)}
+    assert said[used] == {(Verdict.COLD, Reason.UNTOUCHED)}
+
+
 # ---- folders ------------------------------------------------------------------------------------------------------
 
 

@@ -34,7 +34,7 @@ def test_code_names_a_distribution(source: str, make_site: MakeSite, stock: Call
     make_site("images", {"images/__init__.py": "", "images/plugins.py": source})
     points = {"entry_points.txt": "[console_scripts]\nrun = tiff:main\n\n[images.readers]\ntiff = tiff:read\n"}
     site = make_site("tiff-reader", {"tiff/__init__.py": "", "tiff/pages.py": ""}, metadata=points)
-    assert Reach.of(stock(site)).beyond({"images"}, []) == {"tiff-reader": "images/plugins.py"}
+    assert Reach.of(stock(site)).beyond({"images"}, []) == {"tiff-reader": "images/plugins.py names it"}
 
 
 NOT_NAMED = {
@@ -58,6 +58,16 @@ def test_what_only_looks_like_a_name_is_none(
     assert Reach.of(stock(site)).beyond({"images"}, []) == {}
 
 
+@pytest.mark.parametrize(("group", "extends"), [("images.readers", True), ("images_readers", True), ("imag", False)])
+def test_a_group_of_entry_points_is_named_after_what_it_extends(
+    group: str, make_site: MakeSite, stock: Callable[[Path], Inventory], *, extends: bool
+) -> None:
+    make_site("images", {"images/__init__.py": ""})
+    site = make_site("tiff-reader", {"tiff.py": ""}, metadata={"entry_points.txt": f"[{group}]\ntiff = tiff\n"})
+    found = Reach.of(stock(site)).beyond({"images"}, [])
+    assert found == ({"tiff-reader": "it may extend images"} if extends else {})
+
+
 def test_tests_of_a_distribution_name_nothing(make_site: MakeSite, stock: Callable[[Path], Inventory]) -> None:
     files = {"images/__init__.py": "", "images/tests/helpers.py": "import tiff\n", "images/test_it.py": "import tiff\n"}
     make_site("images", files)
@@ -70,7 +80,7 @@ def test_tests_of_a_distribution_name_nothing(make_site: MakeSite, stock: Callab
     [
         ("Topic :: Software Development :: Testing", {}),
         ("Topic :: Software Development :: Build Tools", {}),
-        ("Topic :: Software Development", {"tiff-reader": "images/__init__.py"}),
+        ("Topic :: Software Development", {"tiff-reader": "images/__init__.py names it"}),
     ],
 )
 def test_tools_that_say_so_are_no_part_of_a_program(
@@ -88,8 +98,8 @@ def test_what_is_reached_names_more(make_site: MakeSite, stock: Callable[[Path],
     make_site("third", {"third.py": ""})
     site = make_site("fourth", {"fourth.py": "import first\n"})
     reach = Reach.of(stock(site))
-    assert reach.beyond({"first"}, []) == {"second": "first.py", "third": "second.py"}
-    assert reach.beyond({"first", "second"}, []) == {"third": "second.py"}
+    assert reach.beyond({"first"}, []) == {"second": "first.py names it", "third": "second.py names it"}
+    assert reach.beyond({"first", "second"}, []) == {"third": "second.py names it"}
     assert reach.beyond({"third"}, []) == {}
 
 
@@ -99,8 +109,13 @@ def test_parts_of_a_shared_package_have_names_of_their_own(
     make_site("user", {"user.py": "from cloud.parts import store\n", "other.py": "import cloud.parts.mail.send\n"})
     make_site("cloud-store", {"cloud/parts/store/__init__.py": ""})
     make_site("cloud-mail", {"cloud/parts/mail/__init__.py": "", "cloud/parts/mail/send.py": ""})
+    make_site("cloud-core", {"cloud/core.py": ""})
     site = make_site("cloud-maps", {"cloud/parts/maps.py": ""})
-    assert Reach.of(stock(site)).beyond({"user"}, []) == {"cloud-store": "user.py", "cloud-mail": "other.py"}
+    assert Reach.of(stock(site)).beyond({"cloud-core"}, []) == {}
+    assert Reach.of(stock(site)).beyond({"user"}, []) == {
+        "cloud-store": "user.py names it",
+        "cloud-mail": "other.py names it",
+    }
 
 
 def test_the_entry_names_distributions_with_what_it_could_import(
@@ -119,7 +134,7 @@ def test_the_entry_names_distributions_with_what_it_could_import(
     trace = build.trace(workload=build.trace().workload.__class__(folder / "handler.py"))
     code = own_code(trace, ())
     assert [name for name, _ in code] == ["handler.py", "helpers/__init__.py", "helpers/late.py"]
-    assert Reach.of(stock(site)).beyond(set(), code) == {"tiff-reader": "helpers/late.py"}
+    assert Reach.of(stock(site)).beyond(set(), code) == {"tiff-reader": "helpers/late.py names it"}
     assert local_modules(trace, {"handler.py": folder / "handler.py"}) == {"handler.py"}
     (folder / "handler.py").unlink()
     assert own_code(trace, ()) == []

@@ -1,0 +1,5 @@
+"""Titles."""
+
+
+def title(text):
+    return " ".join(word.capitalize() for word in text.split())

@@ -1,0 +1,56 @@
+"""Whether layers of real workloads work: also for events of which the tool knows nothing, with its default options.
+
+Each folder beside this file is a case. It is minimized as a user would do it; then its handler runs on the layer with
+the environment hidden, and what it gives is compared with what it gives in the environment, exactly. A case's
+environment is made once, in the cache; a new case is a new folder, see running.py.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from . import running
+
+pytestmark = pytest.mark.case
+
+
+def require_same(case: running.Case, original: running.Played, played: running.Played, expected: Sequence[str]) -> None:
+    wrong = list(case.differences(original, played, expected))
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", running.names())
+@pytest.mark.usefixtures("namespaces")
+def test_case(name: str, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    case = running.Case.read(name)
+    expected = case.expected
+    try:
+        environment = case.environment()
+    except LookupError as problem:
+        pytest.skip(str(problem))
+    task = case.make_task(environment, tmp_path / "task")
+    trace = tmp_path / "trace.json"
+    layer = case.minimize(environment, tmp_path / "keep", *case.workload(task), "--save-trace", trace)
+    seen, unseen = (case.play(task, file, environment) for file in (case.events_file, case.unseen_file))
+    seen_alone, unseen_alone = (
+        case.play(task, file, environment, layer) for file in (case.events_file, case.unseen_file)
+    )
+    row = running.row(case, layer, unseen, unseen_alone)
+    record_property("case", row)
+
+    assert layer.report["verified"] is True
+    assert {kind for kind, _ in seen.results} == {"ok"}, seen.results
+    same = ["same"] * len(seen.results)
+    require_same(case, seen, seen_alone, same)
+    require_same(case, unseen, unseen_alone, expected.unseen)
+    assert not running.missing(expected.must_keep, layer.files)
+    assert not running.present(expected.must_drop, layer.files)
+    assert layer.megabytes <= expected.max_mb
+
+    if expected.max_mb_drop:
+        # The same traced run, packed by who says that there will be no other inputs.
+        small = case.minimize(environment, tmp_path / "drop", "--trace", trace, "--cold", "drop")
+        row["drop"] = small.megabytes
+        require_same(case, seen, case.play(task, case.events_file, environment, small), same)
+        assert small.megabytes <= expected.max_mb_drop
