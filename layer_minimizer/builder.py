@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer import coldfiles, elf, lambda_rules, modules, packager, stubs
+from layer_minimizer import base_layers, coldfiles, elf, integrity, lambda_rules, modules, packager, stubs
 from layer_minimizer.model import Reason, Use, Verdict
 from layer_minimizer.native import parts
 from layer_minimizer.native.shrink import Cold, Offer, Shrinker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from layer_minimizer.case import Case
     from layer_minimizer.model import Bundled, Decision, KeepPlan, LayerArchive, TracedStandIn
@@ -171,6 +171,8 @@ class Builder:
             sizes[packager.NO_DISTRIBUTION] += stubs.compile_modules(
                 [*sorted(contents.modules), *runtime], top, compiler, with_source=contents.texts
             )
+        if (top / coldfiles.PACKAGE).exists():
+            sizes[packager.NO_DISTRIBUTION] += integrity.write_sums(top, self._needs_of(plan), base_layers.is_compacted)
         kept = Counter({d.path: self._shipped_bytes(top, d.path) for d in plan.kept})
         self.shipped = dict(kept + Counter(shares))
         return sizes, shares
@@ -226,6 +228,11 @@ class Builder:
             distributions={name: versions[name] for name in brought & versions.keys()},
             customized=self.case.below.customized,
         )
+
+    def _needs_of(self, plan: KeepPlan) -> Callable[[str], tuple[str, ...]]:
+        """Give a function that tells the needs of the plan's own libraries, and none of what was added to them."""
+        kept = {decision.path for decision in plan.kept}
+        return lambda path: tuple(needed for needed in self._needs(path) if needed in kept) if path in kept else ()
 
     def _needs(self, path: str) -> tuple[str, ...]:
         """Give all site libraries that a library needs."""

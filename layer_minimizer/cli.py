@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import io
 import json
 import logging
+import os
 import re
 import signal
 import sys
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 
-from layer_minimizer import contained_emulation, container, lambda_rules, packager, pipeline, trace_commands
+from layer_minimizer import contained_emulation, container, lambda_rules, packager, pipeline, session, trace_commands
 from layer_minimizer.errors import MinimizeError, UsageError
 from layer_minimizer.explain import explain
 from layer_minimizer.native.shrink import Cold
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 # Windows, from where a container can be asked, has no SIGHUP.
 _ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_OUTPUT = "layer.zip"
 _EPILOG = """\
 examples:
   minimize --entry handler.py --model export.pkl --event event.json --output layer.zip
@@ -208,18 +211,24 @@ def main(arguments: list[str] | None = None) -> int:
     command, given, options = _parse(given)
     level = logging.ERROR if options.quiet else logging.DEBUG if options.verbose else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     for name in _ENDING:
         if signal.getsignal(name) is not signal.SIG_IGN:  # nohup, and a shell's background jobs
             signal.signal(name, _interrupt)
+    output = getattr(options, "output", None) or _OUTPUT
+    before = _state(output)
     try:
         return _do(command, given, options)
     except MinimizeError as exc:
         sys.stderr.write(f"minimize: {exc}\n")
         return exc.exit_code
     except KeyboardInterrupt:
-        left = (
-            "aws lambda list-layer-versions tells what was published" if command == "publish" else "nothing was written"
-        )
+        left = "nothing was written"
+        if command == "publish":
+            left = "aws lambda list-layer-versions tells what was published"
+        elif _state(output) != before:
+            left = f"{output} had been written and is whole"
         sys.stderr.write(f"minimize: interrupted; {left}\n")
         return 130
 
@@ -242,13 +251,30 @@ def _do(command: str, given: list[str], options: argparse.Namespace) -> int:
         _publish(options)
     elif command in ("compare", "probe"):
         sys.stdout.write(trace_commands.answer(options))
-    elif options.runner != container.LOCAL:
-        code = _hand_over(given, options)
     else:
-        _act(options)
+        with session.watched(map(Path, _outputs(options))):
+            if options.runner != container.LOCAL:
+                code = _hand_over(given, options)
+            else:
+                _act(options)
     if command == "trace" and not code:
         sys.stdout.write(trace_commands.summary(options.save_trace))
     return code
+
+
+def _outputs(options: argparse.Namespace) -> list[str]:
+    """Give the files that the command may write."""
+    named = (options.save_trace, options.save_plan, options.function_zip, options.report_json)
+    return [options.output or _OUTPUT, *(name for name in named if name)]
+
+
+def _state(output: str) -> str:
+    """Tell one state of the output from another."""
+    try:
+        found = os.stat(output)
+    except (OSError, ValueError):
+        return ""
+    return f"{found.st_ino} {found.st_mtime_ns}"
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -316,7 +342,7 @@ def _minimize(options: argparse.Namespace, settings: Settings, workload: dict[st
         packager.check_output(Path(options.report_json).absolute(), "--report-json")
     report = pipeline.minimize(
         entry=options.entry,
-        output=options.output or "layer.zip",
+        output=options.output or _OUTPUT,
         traces=options.trace,
         save_trace=options.save_trace,
         save_plan=options.save_plan,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer import coldfiles, environment, modules
+from layer_minimizer import coldfiles, environment, integrity, modules
 from layer_minimizer.base_layers import Conflict, is_compacted, matters
 from layer_minimizer.errors import TraceError
 from layer_minimizer.inventory import take_inventory
@@ -92,6 +92,8 @@ def _from_layers(below: BaseLayers, own: dict[str, InstalledFile]) -> Iterator[t
     serving: list[tuple[str, Held]] = []
     served = bool(below.cold.keys() - own.keys())
     for path, held in below.held.items():
+        if path.startswith(f"{coldfiles.PACKAGE}/{integrity.SUMS}/"):
+            continue  # of what lies in this folder much is ours, and nothing is as in the layer
         if held.flat and "/" not in path and path.endswith(".pth"):
             continue  # Python reads them in site-packages alone
         if _serves(path, held):

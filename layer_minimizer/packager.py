@@ -6,7 +6,6 @@ import hashlib
 import os
 import shutil
 import stat
-import tempfile
 import zipfile
 from collections import Counter
 from contextlib import contextmanager
@@ -142,8 +141,8 @@ def check_output(output: Path, option: str = "--output") -> None:
     if output.is_dir():
         raise PackError(f"{output} is a folder; {option} takes the name of a file")
     try:
-        with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}."):
-            pass
+        with unfinished(output) as part:
+            part.touch()
     except OSError as exc:
         raise PackError(f"{option}: cannot write {output}: {exc.strerror}; name another place") from exc
 
@@ -227,11 +226,16 @@ def _refuse_name(path: str) -> None:
 @contextmanager
 def unfinished(output: Path) -> Iterator[Path]:
     """Give the name under which an output is written until it is proved; it never stays behind."""
-    part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    part = part_of(output)
     try:
         yield part
     finally:
         part.unlink(missing_ok=True)
+
+
+def part_of(output: Path) -> Path:
+    """Give the name under which this process writes an output that is not finished."""
+    return output.with_name(f".{output.name}.{os.getpid()}.part")
 
 
 def write_zip(folder: Path, target: Path) -> LayerArchive:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer import deployed, emulator, environment, packager, workload
+from layer_minimizer import deployed, emulator, environment, packager, runners, workload
 from layer_minimizer.case import Case, prepare
 from layer_minimizer.comparison import Difference, compare, summary
 from layer_minimizer.errors import PackError, UsageError
@@ -88,7 +88,9 @@ def load(
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """Give a folder for everything that is written on the way; it is gone afterwards, whatever happens."""
-    with tempfile.TemporaryDirectory(prefix="layer_minimizer-", ignore_cleanup_errors=True) as folder:
+    # No longer than it must be: sockets of the handler's may lie below it, whose names have at most 107 characters.
+    prefix = "" if runners.SESSION_VARIABLE in os.environ else "layer_minimizer-"
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
         yield Path(os.path.realpath(folder))
 
 

@@ -32,6 +32,8 @@ _KEPT_PYTHON_VARIABLES = {"PYTHONHASHSEED", "PYTHONIOENCODING", "PYTHONUSERBASE"
 _STANDARD_ERROR = 2
 # Tells the probe in every process of a run where to write; no two runs have the same value.
 PROBE_VARIABLE = "LAYER_MINIMIZER_PROBE"
+# Stands in the environment of all that a command starts; see session.py.
+SESSION_VARIABLE = "LAYER_MINIMIZER_SESSION"
 # Names the file with the tables of the modules that a trial run stands in for.
 STAND_INS_VARIABLE = "LAYER_MINIMIZER_STAND_INS"
 # A process can start another one while it is being killed; one in an uninterruptible system call is not waited for.

@@ -98,7 +98,7 @@ def find_client(interpreter: Interpreter) -> Path:
 
 
 def _download_emulator(target: Path, machine: str) -> None:
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetching-") as folder:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".fetching-{os.getpid()}-") as folder:
         _pip("download", "--no-deps", "--only-binary=:all:", f"--dest={folder}", _SAM)
         wheel = next(Path(folder).glob("*.whl"))
         name = _IN_SAM.format(_BUILDS[machine])
@@ -115,7 +115,7 @@ def _make(kept: Path, fill: Callable[[Path], None]) -> None:
     """
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".fetching-") as folder:
+        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=f".fetching-{os.getpid()}-") as folder:
             part = Path(folder) / kept.name
             fill(part)
             if not kept.exists():

@@ -56,7 +56,7 @@ def read_saved(file: Path, option: str, parse: Callable[[Any], _Value]) -> _Valu
         return parse(json.loads(file.read_bytes()))
     except OSError as exc:
         raise UsageError(f"{option} {file}: {exc.strerror}") from exc
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise UsageError(f"{option} {file} is no JSON: {exc}") from exc
     except UsageError as exc:
         raise UsageError(f"{option} {file}: {exc}") from exc

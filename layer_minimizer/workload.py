@@ -69,6 +69,8 @@ def _events(file: Path) -> list[Event]:
         data = json.loads(file.read_bytes())
     except OSError as exc:
         raise UsageError(f"{file}: cannot read the event: {exc.strerror}") from exc
+    except RecursionError as exc:
+        raise UsageError(f"{file} is nested too deeply to be read") from exc
     except ValueError as exc:
         raise UsageError(f"{file} is no JSON: {exc}") from exc
     if isinstance(data, dict) and isinstance(data.get("tests"), list):

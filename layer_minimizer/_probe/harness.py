@@ -192,6 +192,16 @@ def user_traceback(exc):
     return "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
 
 
+def write_result(path, outcome):
+    """Write what came out, as a whole or not at all: on a full disk, that it is missing says so."""
+    try:
+        with open(path + ".part", "w") as out:
+            json.dump(outcome, out)
+        os.rename(path + ".part", path)
+    except OSError as exc:
+        os.write(2, ("cannot write the result: %s\n" % exc).encode("utf-8", "backslashreplace"))
+
+
 def peak_memory():
     """Give the peak resident set in KiB."""
     import resource
@@ -248,9 +258,7 @@ def main():
             namespaces = json.load(names)
         registries = load_beside("registries").Registries if settings["registries"] else None
         sys.modules["_layer_minimizer_standins"].check(namespaces, load_beside("study").namespace, registries)
-    with open(settings["result"] + ".part", "w") as out:
-        json.dump(outcome, out)
-    os.rename(settings["result"] + ".part", settings["result"])
+    write_result(settings["result"], outcome)
     return 1 if outcome["error"] or outcome["refused"] else 0
 
 

@@ -15,9 +15,12 @@ _logging_ready = []
 
 def start(root=None):
     """Serve the cold store of the site folder ``root`` (by default the one that this package lies in), once."""
-    from . import files, finder
+    from . import check
 
     root = os.path.abspath(root or os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    check.begin(root)
+    from . import files, finder
+
     if finder.serve(root):
         files.install()
 

@@ -11,6 +11,7 @@ import os
 import sys
 from _frozen_importlib_external import FileLoader, SourceFileLoader
 
+from . import check
 from .finder import COLD
 
 # What a rescue gives for a file that is not cold, either.
@@ -75,15 +76,18 @@ class Hook(object):
         try:
             return self.function(*args, **kwargs)
         except (FileNotFoundError, NotADirectoryError):
-            served = rescue(self.name, *args, **kwargs) if self.concerns(args, kwargs) else NOT_COLD
+            found = self.asked_for(args, kwargs)
+            served = rescue(self.name, *args, **kwargs) if found is not None else NOT_COLD
             if served is NOT_COLD:
+                if found is not None:
+                    check.content(*found)
                 raise
             return served
 
-    def concerns(self, args, kwargs):
-        """Whether a layer could hold what is asked for."""
+    def asked_for(self, args, kwargs):
+        """Give the layer and the path in it that is asked for, or None."""
         path = args[0] if args else kwargs.get("file", kwargs.get("path"))
-        return place(path, kwargs.get("dir_fd")) is not None
+        return place(path, kwargs.get("dir_fd"))
 
     def __reduce__(self):
         return self.__name__
@@ -92,11 +96,22 @@ class Hook(object):
         return repr(self.function)
 
 
+class Reader(Hook):
+    """A function that opens a file, whose bytes are those that the layer was proved with, or it ends here."""
+
+    def __call__(self, *args, **kwargs):
+        opened = super().__call__(*args, **kwargs)
+        found = self.asked_for(args, kwargs)
+        if found is not None:
+            check.content(*found)
+        return opened
+
+
 class Answer(Hook):
     """A function that is no longer asked alone below a layer: it may find a part, or say no without an error."""
 
     def __call__(self, *args, **kwargs):
-        if self.concerns(args, kwargs):
+        if self.asked_for(args, kwargs) is not None:
             return rescue(self.name, *args, **kwargs)
         return self.function(*args, **kwargs)
 
@@ -108,10 +123,10 @@ def install():
     # First of all functions, so that it is called last: the program's own may still need cold files.
     atexit.register(_remove_restored)
     replaced = {}
-    builtins.open = io.open = _hook(Hook, io.open, "open", replaced)
+    builtins.open = io.open = _hook(Reader, io.open, "open", replaced)
     if hasattr(io, "open_code"):
-        io.open_code = _hook(Hook, io.open_code, "open_code", replaced)
-    os.open = _hook(Hook, os.open, "os_open", replaced)
+        io.open_code = _hook(Reader, io.open_code, "open_code", replaced)
+    os.open = _hook(Reader, os.open, "os_open", replaced)
     for kind, names in ((Hook, ("stat", "lstat", "listxattr")), (Answer, ("access", "listdir", "scandir"))):
         for name in names:
             if hasattr(os, name):
@@ -145,7 +160,7 @@ def _hook_loaders():
     def cold_get_data(self, path):
         """Give the bytes of a file."""
         try:
-            return get_data(self, path)
+            data = get_data(self, path)
         except (FileNotFoundError, NotADirectoryError):
             # Bytecode is looked for beside every module, and its absence is no miss.
             if path.endswith(".pyc") or place(path) is None:
@@ -153,7 +168,11 @@ def _hook_loaders():
             real = rescue("real", path)
             if real is None:
                 raise
-        return get_data(self, real)
+            return get_data(self, real)
+        found = COLD.locate(path)
+        if found is not None:
+            check.content(found[0], found[1], data)
+        return data
 
     # Asked for every module before it is executed; leaves no frame in the tracebacks of what that raises.
     def create_module(self, spec):

@@ -19,6 +19,8 @@ from _frozen_importlib_external import (
 from _thread import get_ident
 from posix import listdir
 
+from . import check
+
 # Looked for by site, and rarely there; a cold one was not there for the traced program either.
 _CUSTOMIZE = ("sitecustomize", "usercustomize")
 # Threads that are asking a store what it holds: what they import for that cannot come from there.
@@ -182,20 +184,42 @@ class ColdFileFinder(FileFinder):
     A folder whose ``__init__.py`` alone is cold would be a namespace package to the machinery's own finder.
     """
 
+    _place = None  # the layer, and the path in it
+
     def find_spec(self, fullname, target=None):
         """Find a module in this folder, a real file first."""
         spec = super().find_spec(fullname, target)
         if spec is None and fullname in _standard_names():
             return None
         if spec is None or spec.loader is None:
+            self._require(fullname, _SUFFIXES)
             cold = COLD.spec_in(fullname, self.path)
             if cold is not None and (spec is None or cold.loader is not None):
                 spec = cold
+        elif isinstance(spec.loader, ExtensionFileLoader):
+            _check_library(spec.origin)
+        else:
+            self._require(fullname, EXTENSION_SUFFIXES)
         standin = sys.modules.get(__package__ + ".standin")
         # Another thread may be importing it.
         if spec is not None and spec.loader is not None and hasattr(standin, "find_below"):
             return standin.find_below(fullname) or spec
         return spec
+
+    def _require(self, fullname, suffixes):
+        """Refuse a layer that had a module here with one of these suffixes, which is missing."""
+        if self._place is None:
+            self._place = COLD.locate(self.path) or (None, "")
+        layer, folder = self._place
+        if layer is not None:
+            tail = fullname.rpartition(".")[2]
+            check.module(layer, folder + "/" + tail if folder else tail, suffixes)
+
+
+def _check_library(path):
+    found = COLD.locate(path)
+    if found is not None:
+        check.library(*found)
 
 
 _WARM = (
@@ -203,6 +227,9 @@ _WARM = (
     (SourceFileLoader, SOURCE_SUFFIXES),
     (SourcelessFileLoader, BYTECODE_SUFFIXES),
 )
+
+
+_SUFFIXES = EXTENSION_SUFFIXES + SOURCE_SUFFIXES + BYTECODE_SUFFIXES
 
 
 def _path_hook(folder):

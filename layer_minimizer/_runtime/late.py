@@ -3,6 +3,7 @@
 import os
 from _frozen_importlib_external import FileLoader
 
+from . import check
 from .files import place, plain, rescue
 
 
@@ -74,6 +75,9 @@ def _hook_ctypes(module):
     dlopen = module._dlopen
 
     def cold_dlopen(name, *rest):
+        found = place(name) if name else None
+        if found is not None:
+            check.library(*found)
         try:
             return dlopen(name, *rest)
         except OSError:

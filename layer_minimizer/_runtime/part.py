@@ -9,6 +9,8 @@ import os
 from _io import open as _open  # the runtime's own files must never be looked for in a cold store
 from bisect import bisect_left
 
+from . import check
+
 # How a chunk is packed: the number stands in its row of the chunk table.
 STORED, ZLIB, LZMA2, X86_LZMA2 = range(4)
 FORMAT = 1
@@ -23,7 +25,14 @@ class ColdStoreError(OSError):
 
 
 def damaged(root, store, why, path=""):
-    """Give the error of a store that cannot be read; ``path`` is what was looked for in it."""
+    """Give the error of a store that cannot be read, unless it ends here; ``path`` is what was looked for in it."""
+    error = unreadable(root, store, why, path)
+    check.damaged(root, error.strerror)
+    return error
+
+
+def unreadable(root, store, why, path=""):
+    """Give the error of a store that this Python cannot read."""
     text = "the layer's cold store %s %s: deploy the layer again, or build it anew" % (store, why)
     if path:
         return ColdStoreError(_EIO, "cannot restore %s: %s" % (path, text), root + "/" + path)
@@ -230,7 +239,8 @@ class Part(object):
         try:
             data = _unpack(self._bytes_at("data", offset, packed, path), size, method)
         except ImportError as exc:
-            raise self._error("data", "is compressed, and this Python cannot read it (%s)" % exc, path) from exc
+            why = "is compressed, and this Python cannot read it (%s)" % exc
+            raise unreadable(self.root, self.folder + "/data", why, path) from exc
         except OSError:
             raise
         except Exception as exc:  # whatever zlib and lzma make of damaged bytes

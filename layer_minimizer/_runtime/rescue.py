@@ -3,6 +3,7 @@
 import errno
 import os
 
+from . import check
 from .files import NOT_COLD, place, plain
 from .finder import ask
 from .listing import ColdScan
@@ -97,7 +98,10 @@ def access(path, mode, **how):
         return True
     if mode & os.W_OK:
         return False
-    known = ask(_stat_of, *place(path, how.get("dir_fd")))
+    found = place(path, how.get("dir_fd"))
+    known = ask(_stat_of, *found)
+    if known is None:
+        check.content(*found)
     return known is not None and not (mode & os.X_OK and not known.st_mode & 0o111)
 
 
@@ -113,6 +117,7 @@ def listdir(path=None):
     else:
         cold = ask(_names, *place(path))
     there = set(map(os.fsdecode, names))
+    check.listed(*place(path), names=there)
     missing = [name for name in cold or () if name not in there]
     return names + ([os.fsencode(name) for name in missing] if isinstance(path, bytes) else missing)
 
@@ -129,4 +134,5 @@ def scandir(path=None):
         entries = None
     else:
         cold = ask(_names, *found)
+        check.listed(*found, names=set(map(os.fsdecode, _listdir(path))))
     return ColdScan(entries, "." if path is None else path, cold, *found) if cold else entries

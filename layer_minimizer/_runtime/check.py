@@ -1,0 +1,190 @@
+"""Refuses a layer that is no longer what was proved: a file of it is missing, cut short, or has other bytes.
+
+What the layers had stands in tables in the folder ``check``. A file is compared when it is first read or loaded, and
+one that is there no more when somebody looks for it. LAYER_MINIMIZER_CHECK may say "all" (compare all at the start) or
+"off".
+
+A damaged layer ends the process with one line that names the file: most programs catch the ImportError of what they
+take to be optional, go on without it, and give another result.
+"""
+
+import marshal
+import os
+import sys
+from _io import open as _open  # as it is without the hooks
+from bisect import bisect_left
+from posix import listdir
+from posix import stat as _stat
+
+try:
+    from zlib import crc32
+except ImportError:  # a Python without zlib has a slower one
+    from binascii import crc32
+
+PACKAGE = "_layer_minimizer"
+# When a file's bytes are compared; the first never but by "all".
+NEVER, LATER, ALWAYS = range(3)
+_PIECE = 1 << 17  # stays in the processor's cache
+_layers = {}  # by the real path of the site folder
+
+
+class Sums(object):
+    """What the layers in one site folder had; a file is right if it is as any of them had it."""
+
+    def __init__(self, root):
+        self.root = root
+        self.tables = []
+        self.files = {}  # of all tables: path -> ((size, crc, when) of each layer that had it)
+        self.seen = set()
+        self._sorted = []
+
+    def add(self, file):
+        """Take over a layer's table."""
+        with _open(file, "rb") as source:
+            check, packed = source.readline(), source.read()
+        if check != b"%08x\n" % (crc32(packed) & 0xFFFFFFFF):
+            refuse(self.root, file[len(self.root) + 1 :], "is damaged")
+        table = marshal.loads(packed)  # noqa: S302 - the tool's own, with the right checksum
+        self.tables.append(table)
+        if not self.files:
+            self.files = table["files"]
+            return
+        for path, said in table["files"].items():
+            self.files[path] = self.files.get(path, ()) + said
+
+    def compare(self, path, data=None, least=LATER):
+        """Refuse the layers if this file of them is not as it was; ``data`` are its bytes where they were read."""
+        known = self.files.get(path)
+        if known is not None and path not in self.seen:
+            sums = [crc for _size, crc, when in known if when >= least]
+            if data is not None:
+                size, crc = len(data), crc32(data)
+            else:
+                size, crc = self._read(path, contents=bool(sums))
+            if size not in [had for had, _crc, _when in known]:
+                refuse(self.root, path, "has %d bytes instead of %d" % (size, known[0][0]))
+            if sums and crc & 0xFFFFFFFF not in sums:
+                refuse(self.root, path, "is damaged (its checksum is wrong)")
+            if sums or least <= LATER:
+                self.seen.add(path)  # else its size alone is known to be right
+
+    def _read(self, path, contents):
+        file = self.root + "/" + path
+        crc = size = 0
+        try:
+            if not contents:
+                return _stat(file).st_size, 0
+            piece = bytearray(_PIECE)
+            view = memoryview(piece)
+            with _open(file, "rb", 0) as source:
+                while True:
+                    got = source.readinto(piece)
+                    if not got:
+                        return size, crc
+                    size += got
+                    crc = crc32(view[:got], crc)
+        except OSError as exc:
+            return refuse(self.root, path, "is missing (%s)" % (exc.strerror or exc))
+
+    def begin(self, everything):
+        """Compare what is compared at the start."""
+        for table in self.tables:
+            for path in sorted(self.files) if everything else table["start"]:
+                self.compare(path, None, NEVER if everything else ALWAYS)
+
+    def names(self, folder):
+        """Give the names of the files that were directly in a folder."""
+        if len(self._sorted) != len(self.files):
+            self._sorted = sorted(self.files)
+        start = folder + "/" if folder else ""
+        at = bisect_left(self._sorted, start)
+        while at < len(self._sorted) and self._sorted[at].startswith(start):
+            name, _, below = self._sorted[at][len(start) :].partition("/")
+            if not below:
+                yield name
+            # "0" is the character behind "/": each subfolder's files are skipped at once.
+            at = bisect_left(self._sorted, start + name + "0", at + 1) if below else at + 1
+
+
+def begin(root):
+    """Make sure that what the layers in the site folder ``root`` start with is whole, once."""
+    how = os.environ.get("LAYER_MINIMIZER_CHECK", "")
+    real = os.path.realpath(root)
+    if how == "off" or real in _layers:
+        return
+    folder = root + "/" + PACKAGE + "/check"
+    try:
+        names = sorted(listdir(folder))
+    except OSError:
+        return  # made without
+    sums = Sums(root)
+    for name in names:
+        sums.add(folder + "/" + name)
+    sums.begin(how == "all")
+    _layers[real] = sums
+
+
+def content(layer, path, data=None):
+    """Make sure that a file is as it was: it is asked for, and ``data`` are its bytes if they have been read."""
+    sums = _layers.get(layer.tops[-1])
+    if sums is None or path not in sums.files:
+        return
+    known = sums.files[path][0]
+    # What nearly all files are: as the only layer that has them says.
+    if data is not None and known[0] == len(data) and known[1] == crc32(data):
+        return
+    sums.compare(path, data)
+
+
+def library(layer, path):
+    """Make sure that a library is as it was, and all that the loader loads with it."""
+    sums = _layers.get(layer.tops[-1])
+    if sums is not None and path not in sums.seen:
+        for table in sums.tables:
+            for each in table["needs"].get(path, ()):
+                sums.compare(each)
+        sums.compare(path)
+
+
+def module(layer, stem, suffixes):
+    """Make sure that no file is missing that would be the module of this path without its suffix."""
+    sums = _layers.get(layer.tops[-1])
+    if sums is not None:
+        for suffix in suffixes:
+            if stem + suffix in sums.files:
+                sums.compare(stem + suffix)
+            if stem + "/__init__" + suffix in sums.files:
+                sums.compare(stem + "/__init__" + suffix)
+
+
+def listed(layer, folder, names):
+    """Make sure that a folder has all files that it had."""
+    sums = _layers.get(layer.tops[-1])
+    if sums is not None:
+        for name in sums.names(folder):
+            if name not in names:
+                sums.compare(folder + "/" + name if folder else name)
+
+
+def damaged(root, text):
+    """Refuse a layer whose cold store is damaged, if it was made to be compared."""
+    if os.path.realpath(root) in _layers:
+        _end(text)
+
+
+def refuse(root, path, why):
+    """End the process: the layer below ``root`` is not what was proved."""
+    _end(
+        "%s %s: the layer in %s is not what was proved. Deploy it again, or build it anew; where another layer is "
+        "meant to replace that file, LAYER_MINIMIZER_CHECK=off lets it run" % (path, why, root)
+    )
+
+
+def _end(text):
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except Exception:
+        pass  # there may be none
+    os.write(2, ("layer_minimizer: %s\n" % text).encode("utf-8", "backslashreplace"))
+    os._exit(1)
