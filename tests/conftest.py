@@ -77,8 +77,24 @@ _COLUMNS = ("before", "keep", "ratio", "zipped", "drop", "import", "on layer", "
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Have a file for the table, too."""
+    """Have a file for the table, and the cases in groups."""
     parser.addoption("--case-table", metavar="FILE", help="write what the cases have shown into FILE, too")
+    parser.addoption(
+        "--heavy-cases",
+        metavar="N/M",
+        default="1/1",
+        help="of the cases that take minutes, only group N of M; default: all of them",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the heavy cases of other groups to other runs; pytest says how many tests it has deselected."""
+    number, groups = map(int, config.getoption("--heavy-cases").split("/"))
+    heavy = sorted({item.name: item for item in items if item.get_closest_marker("heavy")}.items())
+    others = {item.nodeid for at, (_, item) in enumerate(heavy) if at % groups != number % groups}
+    if others:
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in others])
+        items[:] = [item for item in items if item.nodeid not in others]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

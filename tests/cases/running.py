@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 CASES = Path(__file__).resolve().parent
 EXAMPLES = CASES.parent.parent / "examples"
 MINIMIZE = Path(sys.executable).with_name("minimize")
@@ -65,7 +67,8 @@ class Expected:
 
     ``must_keep`` are patterns of site-relative paths of which the layer has at least one file each, ``must_drop`` those
     of which it has none, beside what it can restore; ``max_mb`` is the size of a layer by the tool's default options,
-    and ``max_mb_drop`` with ``--cold drop``, which is left to the benchmark where it is not given. ``unseen`` tells for
+    and ``max_mb_drop`` with ``--cold drop``, which is left to the benchmark where it is not given. ``heavy`` ones take
+    minutes: runs may be told to take some of them only. ``unseen`` tells for
     all or for each of the unseen events that the layer gives the ``same`` as the environment, or the type of the error
     that it raises. ``prepare`` is a program that puts further files into the function's folder, its argument.
     """
@@ -75,6 +78,7 @@ class Expected:
     max_mb: float
     unseen: tuple[str, ...]
     max_mb_drop: float = 0.0
+    heavy: bool = False
     python: str = "3.11"
     prepare: str = ""
 
@@ -261,6 +265,12 @@ def row(case: Case, layer: Layer, original: Played, alone: Played) -> dict[str, 
 def names() -> list[str]:
     """Give the names of all cases."""
     return sorted(file.parent.name for file in CASES.glob("*/expected.toml"))
+
+
+def parameters() -> list[Any]:
+    """Give the names of all cases for tests, the heavy ones with a mark."""
+    heavy = pytest.mark.heavy
+    return [pytest.param(name, marks=[heavy] if Case.read(name).expected.heavy else []) for name in names()]
 
 
 def namespace() -> Sequence[str]:

@@ -20,7 +20,7 @@ def require_same(case: running.Case, original: running.Played, played: running.P
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("name", running.names())
+@pytest.mark.parametrize("name", running.parameters())
 @pytest.mark.usefixtures("namespaces")
 def test_case(name: str, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     case = running.Case.read(name)
