@@ -76,8 +76,8 @@ class Builder:
     def build(self, plan: KeepPlan, part: Path) -> LayerArchive | None:
         """Write the layer of ``plan`` into the zip ``part``.
 
-        Gives None where it would be too large with all distributions that code merely names: then the case has put the
-        largest of them aside, and will plan without them.
+        Gives None where it would be too large with all that no event asked for: then the case has put some of that
+        aside, and will plan without.
 
         Raises:
             PackError: it is too large, would not work in the runtime, or cannot be written.
@@ -86,11 +86,13 @@ class Builder:
         self.bundled, self.warnings = self.case.obey_lambda(plan)
         if aside := ", ".join(sorted(self.case.aside)):
             self.warnings += (f"there is no room for what code in the layer names and no event needed: {aside}",)
+        if not self.case.lays_out:
+            self.warnings += ("there is no room to lay out libraries that no event loaded: code in C cannot open them",)
         if self.shrinker is None and settings.bytecode == "source":
             settings.budget.check(plan, self.beside)  # before anything is copied
         sizes, shares = self._stage(plan)
         excess = sizes.total() + self.beside.total - settings.budget.limit
-        if excess > 0 and self.case.put_aside(self._bytes_of_reachable(plan), excess):
+        if excess > 0 and self.case.put_aside(plan, self.shipped, excess):
             return None
         if excess > 0 and settings.cold is Cold.AUTO:
             offers = [*(self.shrinker.offers() if self.shrinker else ()), *_offers(plan, shares)]
@@ -105,16 +107,6 @@ class Builder:
             lambda_rules.refuse_entries(packager.entries(part))
         shutil.rmtree(self._folder, ignore_errors=True)
         return archive
-
-    def _bytes_of_reachable(self, plan: KeepPlan) -> Counter[str]:
-        """Give the bytes in the last layer of each distribution that code merely names."""
-        merely = {d.distribution for d in plan.decisions if d.reason is Reason.REACHABLE}
-        return Counter(
-            {
-                name: sum(self.shipped.get(d.path, 0) for d in plan.decisions if d.distribution == name)
-                for name in merely
-            }
-        )
 
     def give_sources(self, said: str, code: Iterable[str]) -> None:
         """Ship the source of modules that a traceback names, or of all when it names none that lacks it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,8 +45,7 @@ from layer_minimizer.settings import Clock, Settings
 
 if TYPE_CHECKING:
     import os
-    from collections import Counter
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from layer_minimizer.model import Bundled, Decision, Interpreter, Inventory, NotExercised, Workload
     from layer_minimizer.observation import Observer
@@ -69,7 +69,8 @@ class Case:
     """A traced workload, and what is installed beside it: all that a plan is made from.
 
     ``below`` are the layers below this one in the same function. ``reach`` knows which distributions code names,
-    ``aside`` are those among them that there is no room for. ``unwatched`` are libraries that a run has loaded without
+    ``aside`` are those among them that there is no room for; ``lays_out`` says that there is room for libraries that
+    only code in C could open. ``unwatched`` are libraries that a run has loaded without
     anybody watching their pages, ``differences`` those between the traces. ``sources`` tells where each installed file
     lies, by its path in the site.
     """
@@ -86,6 +87,7 @@ class Case:
     below: base_layers.BaseLayers = field(default_factory=base_layers.BaseLayers)
     reach: Reach | None = None
     aside: set[str] = field(default_factory=set)
+    lays_out: bool = True
     unwatched: frozenset[str] = frozenset()
     differences: tuple[comparison.Difference, ...] = ()
     sources: dict[str, Path] = field(init=False)
@@ -140,20 +142,31 @@ class Case:
         named = self.reach.beyond(planner.used_distributions(plan), own_code(self.trace, self.interpreter.avoid))
         return {name: by for name, by in named.items() if name not in self.aside}
 
-    def put_aside(self, sizes: Counter[str], excess: int) -> bool:
-        """Plan without the largest of these distributions, until ``excess`` bytes are saved; say whether there are any.
+    def put_aside(self, plan: KeepPlan, shipped: Mapping[str, int], excess: int) -> bool:
+        """Let the next plan be smaller than ``plan`` by what no event asked for; say whether there is any of that.
 
-        ``sizes`` are the bytes in a layer of those that code merely names.
+        The largest of the distributions that code merely names go first, until ``excess`` bytes are saved; ``shipped``
+        are the bytes that each file has in the layer. Once there are none, libraries that nothing loaded become cold.
         """
+        merely = {d.distribution for d in plan.decisions if d.reason is Reason.REACHABLE}
+        sizes = Counter[str]()
+        for decision in plan.decisions:
+            if decision.distribution in merely:
+                sizes[decision.distribution] += shipped.get(decision.path, 0)
         for name, size in sizes.most_common():
             if excess > 0:
                 self.aside.add(name)
                 excess -= size
-        return bool(sizes)
+        if not sizes:
+            self.lays_out = False
+        return bool(sizes) or any(d.reason is Reason.LOADABLE for d in plan.decisions)
 
     def _loadable(self, plan: KeepPlan) -> tuple[str, ...]:
         """Give the cold libraries that would not be found by code in C: neither modules nor needed by such alone."""
-        libraries = [decision.path for decision in plan.cold if elf.is_elf_name(decision.path)]
+        if not self.lays_out:
+            return ()
+        used = [decision.path for decision in plan.cold if decision.reason is not Reason.REACHABLE]
+        libraries = [path for path in used if elf.is_elf_name(path)]
         plain = {path for path in libraries if not elf.is_module(self.sources[path])}
         needed = {path for path, _by in self.library_closure(path for path in libraries if path not in plain)}
         return tuple(sorted(plain - needed))

@@ -104,7 +104,8 @@ class RunSettings:
     the function although they may lie below the entry's folder. ``shown`` sends what the program prints to standard
     error while it runs; otherwise it is kept, and given back as ``Observation.said``. ``study`` are folders whose
     modules are to be described (see ``_probe/study.py``); ``stand_ins`` a file with tables of modules to be stood in
-    for, ``check`` one with the namespaces that their real modules leave behind; ``bytecode`` a folder for the
+    for, ``check`` one with the namespaces that their real modules leave behind, and ``room``
+    the bytes of those that may be real for what they fill (None: it does not matter); ``bytecode`` a folder for the
     interpreter's cache, which several runs may share (CPython 3.8 and later);
     ``restored`` the file in which a layer's runtime tells what it restores; ``libraries`` a folder that the dynamic
     loader looks into.
@@ -125,7 +126,7 @@ class RunSettings:
     study: tuple[str, ...] = ()
     stand_ins: Path | None = None
     check: Path | None = None
-    registries: bool = False
+    room: int | None = None
     bytecode: Path | None = None
 
 
@@ -157,7 +158,7 @@ def observe(workload: Workload, settings: RunSettings, scratch: Path) -> Observa
         "study": str(scratch / "study.json") if settings.study else "",
         "sites": list(settings.study),
         "check": str(settings.check or ""),
-        "registries": settings.registries,
+        "room": settings.room,
     }
     try:
         scratch.mkdir(parents=True)

@@ -46,6 +46,7 @@ class Search:
     modules that a stand-in imports because an event needed them, ``bound`` those of which only a stand-in is imported
     along with it, so that a used package has it. ``fills`` tells of stand-ins in which packages they would fill
     registries, so that they are loaded once such a package does something new; with ``restores`` that is possible.
+    For some of them there is ``room``, in bytes of source: they are real from the start.
     """
 
     tracer: Tracer
@@ -56,6 +57,7 @@ class Search:
     scratch: Path
     seconds: float
     restores: bool = True
+    room: int = 2_000_000
     runs: int = 0
     _begun: float = field(default_factory=time.monotonic)
     also: dict[str, list[str]] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class Search:
             self.fills = {}  # in the check every module is loaded by itself
             trace, study = self._run(good, self.tracer, check=True)
             self.fills = {name: list(packages) for name, packages in study.fills.items()}
+            self.room = 0  # it has been given away; what another check finds has to wait
             if trace is None:
                 log.warning("it could not be checked whether modules that are stood in for can be loaded later")
                 return good
@@ -245,7 +248,7 @@ class Search:
                 expected=self._expected(),
                 study=self.study,
                 check=check,
-                registries=check and self.restores,
+                room=self.room if check and self.restores else None,
             )
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -118,13 +118,13 @@ class Tracer:
         expected: Mapping[str, list[str]],
         study: Study,
         check: bool = False,
-        registries: bool = False,
+        room: int | None = None,
     ) -> tuple[Trace | None, Study]:
         """Do as `trace`, with stand-ins for the modules of ``tables``; there is no trace of a workload that fails.
 
         ``expected`` are the names of submodules by package that are loaded in a run without stand-ins, ``study`` what
         that run has shown. ``check``: find out what is not replaceable, once all events have been handled;
-        ``registries``: what fills registries, too.
+        ``room``: what fills registries is neither, as far as it has no more bytes together.
 
         Raises:
             TraceError, RunnerError: as `trace`.
@@ -133,7 +133,7 @@ class Tracer:
         file = scratch.with_name("stand_ins.json")
         file.write_text(json.dumps({"tables": tables, "expected": expected, "classes": str(study.classes)}))
         names = study.names if check else None
-        settings = RunSettings(**self._settings(scratch), stand_ins=file, check=names, registries=registries)
+        settings = RunSettings(**self._settings(scratch), stand_ins=file, check=names, room=room)
         observation = observe(workload, settings, scratch)
         try:
             return self._read(observation, workload, settings)

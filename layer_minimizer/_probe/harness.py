@@ -256,8 +256,9 @@ def main():
         os.dup2(2, 1)  # what modules say now is no part of a script's output
         with open(settings["check"]) as names:
             namespaces = json.load(names)
-        registries = load_beside("registries").Registries if settings["registries"] else None
-        sys.modules["_layer_minimizer_standins"].check(namespaces, load_beside("study").namespace, registries)
+        room, namespace = settings["room"], load_beside("study").namespace
+        registries = load_beside("registries").Registries if room is not None else None
+        sys.modules["_layer_minimizer_standins"].check(namespaces, namespace, registries, room)
     write_result(settings["result"], outcome)
     return 1 if outcome["error"] or outcome["refused"] else 0
 

@@ -10,8 +10,6 @@ from importlib.machinery import ModuleSpec
 
 from _layer_minimizer_probe import ask_behind, replace_execution
 
-# Of modules that fill what others hold: so much code may be real although no event needed it.
-_CHEAP_BYTES = 128 * 1024
 _expected = {}
 _report = None
 _standin = None
@@ -86,14 +84,14 @@ class TrialFinder(object):
         return spec
 
 
-def check(namespaces, namespace, registries):
+def check(namespaces, namespace, registries, room):
     """Wake all stand-ins, in the order in which they were imported, and report what that shows.
 
     ``namespaces`` are those of the modules at the end of a run without stand-ins. ``registries(others)`` watches what
     modules hold; None where nothing could be loaded later in any case. ("late", module) is one that cannot be loaded
     any more; ("effect", module) one that changes a module that is real already: gives it a name, or puts something into
-    what it holds. ("fills", module, packages) does the latter, too, and is large: it has to be loaded as soon as one of
-    these packages does what no event did.
+    what it holds. ("fills", module, packages) does the latter, too, but there is no ``room`` (in bytes) for it: it has
+    to be loaded as soon as one of these packages does what no event did.
     """
     _report("check")
     _standin.report_to(lambda _text: None)
@@ -103,6 +101,7 @@ def check(namespaces, namespace, registries):
     if watched:
         watched.add(real)
     missing = {name: _lacking(namespaces[name], module, namespace) for name, module in real.items()}
+    fillers = []
     for name in _standin.asleep():
         before, asleep = set(sys.modules), set(_standin.asleep())
         try:
@@ -111,7 +110,7 @@ def check(namespaces, namespace, registries):
             _report("late %s %s: %s" % (name, type(exc).__name__, exc))
         if watched:
             came = set(sys.modules).difference(before) | asleep.difference(_standin.asleep())
-            _report_filling(name, came, watched)
+            fillers.append(_filled(name, came, watched))
         for other, lacking in list(missing.items()):
             left = _lacking(namespaces[other], sys.modules[other], namespace) if lacking else lacking
             if left < lacking:
@@ -119,6 +118,7 @@ def check(namespaces, namespace, registries):
                 missing[other] = left
             if not left:
                 del missing[other]
+    _report_fillers(fillers, room)
 
 
 def _real_modules(names):
@@ -126,18 +126,30 @@ def _real_modules(names):
     return {name: module for name, module in found.items() if type(module) in (type(sys), _Watched)}
 
 
-def _report_filling(name, came, registries):
-    """Report what a module that was woken has put into others, together with the modules that ``came`` for it."""
-    others = registries.grown()
+def _filled(name, came, registries):
+    """Give (bytes, name, label, packages) of a module that was woken: how much came for it, and what it has filled.
+
+    ``came`` are the names of the modules that are there since then. What one of these holds of it counts only for the
+    packages: as long as nothing has loaded it, nobody can ask it.
+    """
+    grown = registries.grown()
     modules = _real_modules(came)
     size = sum(_size(module) for module in modules.values())
-    if others and size <= _CHEAP_BYTES:
-        _report("effect %s fills %s" % (name, min(others)))
     modules.pop(name, None)
-    filled = others + registries.add(modules, name)
+    filled = grown + registries.add(modules, name)
     registries.add(_real_modules([name]))
-    if filled and size > _CHEAP_BYTES:
-        _report("fills %s %s" % (name, " ".join(sorted({label.partition(".")[0] for label in filled}))))
+    packages = sorted({label.partition(".")[0] for label in filled})
+    return size, name, min(grown) if grown else "", packages
+
+
+def _report_fillers(found, room):
+    """Report what fills registries: the smallest are better real, as far as there is ``room`` for their code."""
+    for size, name, label, packages in sorted(found):
+        if label and size <= room:
+            room -= size
+            _report("effect %s fills %s" % (name, label))
+        elif packages:
+            _report("fills %s %s" % (name, " ".join(packages)))
 
 
 def _size(module):
