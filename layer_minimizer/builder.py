@@ -167,6 +167,8 @@ class Builder:
             sizes[packager.NO_DISTRIBUTION] += integrity.write_sums(top, self._needs_of(plan), base_layers.is_compacted)
         kept = Counter({d.path: self._shipped_bytes(top, d.path) for d in plan.kept})
         self.shipped = dict(kept + Counter(shares))
+        written = sum(file.lstat().st_size for file in self._folder.rglob("*") if file.is_symlink() or file.is_file())
+        sizes[packager.NO_DISTRIBUTION] += written - sizes.total()  # the runtime, and what it keeps for itself
         return sizes, shares
 
     def _contents(self, plan: KeepPlan) -> _Contents:

@@ -84,7 +84,7 @@ class Search:
             self.fills = {}  # in the check every module is loaded by itself
             trace, study = self._run(good, self.tracer, check=True)
             self.fills = {name: list(packages) for name, packages in study.fills.items()}
-            self.room = 0  # it has been given away; what another check finds has to wait
+            self.room = study.room
             if trace is None:
                 log.warning("it could not be checked whether modules that are stood in for can be loaded later")
                 return good

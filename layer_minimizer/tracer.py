@@ -51,7 +51,8 @@ class Study:
     ``_runtime/standin.py``); ``implicit`` modules that were expected to be loaded and that nobody has imported;
     ``members`` (module, class, method) of which a stand-in told the signature; ``touched`` (name, kind) pairs of what
     was taken from each; ``unfit`` those that a check found not to be replaceable, with the reason (see
-    ``_probe/standins.py``); ``fills`` those that fill what modules of other packages hold, by these packages.
+    ``_probe/standins.py``); ``fills`` those that fill what modules of other packages hold, by these packages, and
+    ``room`` the bytes that are left for more of them.
     """
 
     tables: Mapping[str, Mapping[str, Any]]
@@ -65,6 +66,7 @@ class Study:
     touched: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     unfit: Mapping[str, str] = field(default_factory=dict)
     fills: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    room: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,7 @@ def _read_study(observation: Observation, facts: Facts) -> Study:
             touched={name: tuple(sorted(pairs)) for name, pairs in facts.touched.items()},
             unfit=facts.unfit,
             fills=facts.fills,
+            room=facts.room,
         )
     said = json.loads(observation.study.read_bytes())
     tables: dict[str, Any] = said["tables"]
@@ -295,6 +298,7 @@ class Facts:
     touched: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     unfit: dict[str, str] = field(default_factory=dict)
     fills: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    room: int = 0
     processes: int = 0
     checked: bool = False
 
@@ -363,6 +367,8 @@ def _take_note(facts: Facts, text: str) -> None:
         facts.unfit.setdefault(name, f"{what}: {reason}")
     elif what == "fills":
         facts.fills[name] = tuple(reason.split())
+    elif what == "room":
+        facts.room = int(name)
     elif what == "check":
         facts.checked = True  # what follows are the doings of a check
     elif what == "touched":

@@ -150,6 +150,7 @@ def _report_fillers(found, room):
             _report("effect %s fills %s" % (name, label))
         elif packages:
             _report("fills %s %s" % (name, " ".join(packages)))
+    _report("room %d" % room)
 
 
 def _size(module):

@@ -351,7 +351,7 @@ def test_other_inputs_find_what_imports_leave_behind(desk: Desk, make_env: Calla
     for name, fill in FILLS.items():
         env.install(f"fills-{name}", {f"fills_{name}.py": f"import tables\n\n{fill}\n"})
     # One that is large stays asleep until something happens that no event did.
-    much = f"import tables\n\ntables.MUCH.append('x')\nTEXT = '{'x' * 200_000}'\n"
+    much = f"import tables\n\ntables.MUCH.append('x')\nTEXT = '{'x' * 2_100_000}'\n"
     env.install("fills-much", {"fills_much.py": much})
     # Others find the submodule that it imports in the package.
     env.install(
@@ -448,7 +448,7 @@ def test_what_has_no_room_is_put_aside_and_named(desk: Desk, make_env: Callable[
     desk.write("handler.py", "import images\n\n\ndef handler(event, context):\n    return images.kinds()\n")
     whole, _ = build(desk, env)
     report, _ = build(desk, env, "--max-size", str(whole["layer"]["unzipped_bytes"] - 100_000))
-    assert report["warnings"] == ["there is no room for what code in the layer names and no event needed: large"]
+    assert "there is no room for what code in the layer names and no event needed: large" in report["warnings"]
     assert whole["layer"]["unzipped_bytes"] - report["layer"]["unzipped_bytes"] > 400_000
 
 
