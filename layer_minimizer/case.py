@@ -146,7 +146,7 @@ class Case:
         """Let the next plan be smaller than ``plan`` by what no event asked for; say whether there is any of that.
 
         The largest of the distributions that code merely names go first, until ``excess`` bytes are saved; ``shipped``
-        are the bytes that each file has in the layer. Once there are none, libraries that nothing loaded become cold.
+        are the bytes that each file has in the layer. If that is too little, libraries that nothing loaded become cold.
         """
         merely = {d.distribution for d in plan.decisions if d.reason is Reason.REACHABLE}
         sizes = Counter[str]()
@@ -157,7 +157,7 @@ class Case:
             if excess > 0:
                 self.aside.add(name)
                 excess -= size
-        if not sizes:
+        if excess > 0:
             self.lays_out = False
         return bool(sizes) or any(d.reason is Reason.LOADABLE for d in plan.decisions)
 

@@ -57,7 +57,7 @@ class Search:
     scratch: Path
     seconds: float
     restores: bool = True
-    room: int = 2_000_000
+    room: int = 1_500_000
     runs: int = 0
     _begun: float = field(default_factory=time.monotonic)
     also: dict[str, list[str]] = field(default_factory=dict)

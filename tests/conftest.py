@@ -53,7 +53,13 @@ settings.load_profile("any machine")
 # ---- several processes ----------------------------------------------------------------------------------------------
 
 # These run examples, each of which works in a folder of its own in the checkout.
-_WITH_EXAMPLES = ("test_examples.py", "test_real_stack.py", "test_unseen_calls.py", "test_dockerfiles.py")
+_WITH_EXAMPLES = (
+    "test_examples.py",
+    "test_real_stack.py",
+    "test_soak.py",
+    "test_unseen_calls.py",
+    "test_dockerfiles.py",
+)
 
 
 @pytest.hookimpl(optionalhook=True)

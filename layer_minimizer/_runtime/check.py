@@ -12,14 +12,9 @@ import marshal
 import os
 import sys
 from _io import open as _open  # as it is without the hooks
-from bisect import bisect_left
+from binascii import crc32  # zlib's where Python has it, and loaded already by the line that begins the checks
 from posix import listdir
 from posix import stat as _stat
-
-try:
-    from zlib import crc32
-except ImportError:  # a Python without zlib has a slower one
-    from binascii import crc32
 
 PACKAGE = "_layer_minimizer"
 # When a file's bytes are compared; the first never but by "all".
@@ -94,6 +89,8 @@ class Sums(object):
 
     def names(self, folder):
         """Give the names of the files that were directly in a folder."""
+        from bisect import bisect_left  # few programs list a folder
+
         if len(self._sorted) != len(self.files):
             self._sorted = sorted(self.files)
         start = folder + "/" if folder else ""
