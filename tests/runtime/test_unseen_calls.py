@@ -17,15 +17,6 @@ from layer_minimizer import environment, runners
 pytestmark = pytest.mark.example
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/fastai_vision"
 DRIVER = Path(__file__).with_name("unseen_calls.py")
-# Calls that need a distribution which no event imports, by the first that they miss.
-LEFT_OUT = {
-    "dropped_distribution": "spacy",
-    "jinja_and_yaml": "jinja2",
-    "torch_compile_eagerly": "filelock",
-    "torch_compile_without_a_compiler": "filelock",
-    "torch_dynamo_explains": "filelock",
-    "torch_export": "filelock",
-}
 # It needs what a module that nothing imports any more has registered in another one: see the README.
 REGISTERED_ELSEWHERE = "torch_functions_of_functions"
 
@@ -113,7 +104,7 @@ def expected(full: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) 
 def test_calls_give_the_originals_results_and_errors(
     step: int, alone: Place, expected: dict[str, str], tmp_path: Path
 ) -> None:
-    names = [name for name in expected if name not in LEFT_OUT and name != REGISTERED_ELSEWHERE][::step]
+    names = [name for name in expected if name != REGISTERED_ELSEWHERE][::step]
     assert len(names) > 100
     assert alone.calls(tmp_path / "run", *names) == {name: expected[name] for name in names}
     log = (tmp_path / "run/log").read_text()
@@ -129,32 +120,3 @@ def test_what_is_lacking_is_an_error_and_no_other_result(
         expected[REGISTERED_ELSEWHERE],
         "builtins.RuntimeError: could not find decomposition for aten.addr.default",
     )
-
-
-@pytest.mark.parametrize("call", LEFT_OUT)
-def test_what_was_left_out_is_named(call: str, alone: Place, tmp_path: Path) -> None:
-    found, name = alone.calls(tmp_path / "run", call)[call], LEFT_OUT[call]
-    assert f"No module named '{name}': it belongs to {name}, which was left out of the layer" in found
-    assert f"--keep {name}" in found
-
-
-# Each in a process of its own: what another call has loaded cannot help it.
-@pytest.mark.parametrize(
-    "call",
-    [
-        "interpretation_of_a_classifier",
-        "matplotlib_draws",
-        "metrics_of_scikit_learn",
-        "learner_fits_one_cycle",
-        "tabular_learner_fits",
-        "torch_distributions",
-        "torch_generator",
-        "torch_jit_script",
-        "torch_loader_with_a_worker",
-        "torch_on_the_meta_device",
-        "torch_optimizers",
-        "torchvision_transforms",
-    ],
-)
-def test_one_call_alone(call: str, alone: Place, expected: dict[str, str], tmp_path: Path) -> None:
-    assert alone.calls(tmp_path / "run", call)[call] == expected[call]
