@@ -46,9 +46,9 @@ class Builder:
 
     ``sources`` says that all modules keep their source beside their bytecode. ``documented`` are the top-level packages
     whose bytecode has docstrings, None for all. ``texts`` are modules that keep their source although the trace saw
-    nobody read it, ``given_up`` cold files that the budget has no room for. ``shipped`` are the bytes that each
-    installed file has in the last layer. ``bundled`` are the libraries of this machine in it, ``warnings`` what may
-    fail in the runtime. ``beside`` is what the layer shares the limit with.
+    nobody read it, ``bare`` those whose source is cold, ``given_up`` cold files that the budget has no room for.
+    ``shipped`` are the bytes that each installed file has in the last layer. ``bundled`` are the libraries of this
+    machine in it, ``warnings`` what may fail in the runtime. ``beside`` is what the layer shares the limit with.
     """
 
     case: Case
@@ -59,6 +59,7 @@ class Builder:
     beside: packager.Beside = packager.ALONE
     texts: set[str] = field(default_factory=set)
     given_up: set[str] = field(default_factory=set)
+    bare: set[str] = field(default_factory=set)
     shipped: dict[str, int] = field(default_factory=dict)
     bundled: tuple[Bundled, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -94,6 +95,10 @@ class Builder:
         excess = sizes.total() + self.beside.total - settings.budget.limit
         if excess > 0 and self.case.put_aside(plan, self.shipped, excess):
             return None
+        if excess > 0 and self.bare and settings.cold is Cold.KEEP:
+            self.given_up |= self.bare
+            self.warnings += ("there is no room for the sources of modules that are shipped as bytecode",)
+            sizes, _ = self._stage(plan)
         if excess > 0 and settings.cold is Cold.AUTO:
             offers = [*(self.shrinker.offers() if self.shrinker else ()), *_offers(plan, shares)]
             dropped = list(_least_likely(offers, excess))
@@ -178,8 +183,8 @@ class Builder:
         read = {file.path for file in self.case.trace.files if Use.TEXT in file.uses} | self.texts
         texts = code if self.sources else code & read if settings.bytecode == "auto" else set()
         # Without a way back nobody finds a source in the cold store.
-        bare = set() if settings.cold is Cold.DROP else code - texts
-        cold = (*plan.cold, *(d for d in plan.kept if d.path in bare))
+        self.bare = set() if settings.cold is Cold.DROP else code - texts
+        cold = (*plan.cold, *(d for d in plan.kept if d.path in self.bare))
         stood_in = {d.path for d in plan.decisions if d.reason is Reason.STAND_IN}
         return _Contents(
             modules=frozenset(code),

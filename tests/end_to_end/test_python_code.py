@@ -452,6 +452,19 @@ def test_what_has_no_room_is_put_aside_and_named(desk: Desk, make_env: Callable[
     assert whole["layer"]["unzipped_bytes"] - report["layer"]["unzipped_bytes"] > 400_000
 
 
+def test_sources_give_way_to_bytecode_where_there_is_no_room(desk: Desk, make_env: Callable[..., Environment]) -> None:
+    env = make_env()
+    env.install(
+        "noted", {"noted.py": f"def answer():\n    return 1\n\n# {random.Random(3).randbytes(100_000).hex()}\n"}
+    )
+    desk.write("handler.py", "import noted\n\n\ndef handler(event, context):\n    return noted.answer()\n")
+    whole, _ = build(desk, env)
+    report, packages = build(desk, env, "--max-size", str(whole["layer"]["unzipped_bytes"] - 10_000))
+    assert "there is no room for the sources of modules that are shipped as bytecode" in report["warnings"]
+    assert report["layer"]["unzipped_bytes"] < whole["layer"]["unzipped_bytes"] - 90_000
+    assert call(desk, packages, "work").stdout == "1\n"
+
+
 def test_a_stand_in_is_explained(desk: Desk, shop: Environment) -> None:
     answer = explained(desk, shop, "heavy")
     assert "heavy/__init__.py" in answer
