@@ -44,6 +44,7 @@ _planned = set()  # the names of all modules that are not imported otherwise tha
 _loading = set()  # the threads that load a real module
 _awake = set()
 _awake_groups = set()
+_DEEPER = 2000
 _stirred = set()  # packages in which something was loaded that the traced program had not needed
 _shared = {}  # placeholders that have not been replaced, by module and qualified name
 _replaced = []  # and those that have been: what refers to them weakly has to go on
@@ -263,13 +264,19 @@ def in_order(name, load):
     if me in _loading:
         return load()  # what it is loaded for is loaded again
     _loading.add(me)
+    limit = sys.getrecursionlimit()
+    # What was imported at the start, near the bottom of the stack, is imported from wherever the program is now.
+    sys.setrecursionlimit(limit + _DEEPER)
     try:
         loaded = _load_after_others(name, load)
         _stirred.add(name.partition(".")[0])
+        _bind(name)
         _fill_registries()
         return loaded
     finally:
         _loading.discard(me)
+        if sys.getrecursionlimit() == limit + _DEEPER:  # else a module wants another one
+            sys.setrecursionlimit(limit)
 
 
 def _load_after_others(name, load):
@@ -291,6 +298,14 @@ def _wake_all(states, touched):
             _wake(state.module, touched)
         except (ImportError, AttributeError):
             pass  # told to those who need that one
+
+
+def _bind(name):
+    """Bind a module in its package as the import system is about to: what is loaded now may look for it there."""
+    package, _, last = name.rpartition(".")
+    module = sys.modules.get(name)
+    if package in sys.modules and module is not None and last not in _namespace(sys.modules[package]):
+        _put(sys.modules[package], last, module)
 
 
 def _fill_registries():
