@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 # Headers, sources of extension modules, static libraries, build descriptions: a layer has no compiler to read them.
 _ENDINGS = (
-    ".h", ".hh", ".hpp", ".hxx", ".cuh", ".inl", ".c", ".cc", ".cpp", ".cu", ".f", ".f90", ".pyx", ".pxd", ".pxi",
+    ".h", ".hh", ".hpp", ".hxx", ".cuh", ".inl", ".c", ".cc", ".cpp", ".f", ".f90", ".pyx", ".pxd", ".pxi",
     ".tp", ".a", ".lib", ".o", ".cmake", ".pc", ".gyp", ".def",
 )  # fmt: skip
 
