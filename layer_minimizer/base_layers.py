@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer import coldfiles, elf, inventory, layer_versions, packager
+from layer_minimizer import coldfiles, elf, inventory, layer_versions, packager, packed_code
 from layer_minimizer.errors import UsageError
 from layer_minimizer.native.shrink import FOLDER, RUNTIME
 
@@ -238,6 +238,9 @@ def _cold(held: Mapping[str, Held]) -> Iterator[tuple[str, str]]:
         if path.startswith(f"{coldfiles.PACKAGE}/{coldfiles.STORES}/") and path.endswith("/index"):
             for cold in coldfiles.paths_in(file.source):
                 yield cold, file.layer
+        elif path.startswith(f"{packed_code.CODE}/"):
+            for stem in packed_code.stems_in(file.source):
+                yield f"{stem}.py", file.layer
 
 
 def _is_stub(path: str, file: Held) -> bool:

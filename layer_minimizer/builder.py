@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer import base_layers, coldfiles, elf, integrity, lambda_rules, modules, packager, stubs
+from layer_minimizer import base_layers, coldfiles, elf, integrity, lambda_rules, modules, packed_code, packager, stubs
 from layer_minimizer.model import Reason, Use, Verdict
 from layer_minimizer.native import parts
 from layer_minimizer.native.shrink import Cold, Offer, Shrinker
@@ -157,6 +157,7 @@ class Builder:
             self.case.interpreter, self._opt, self.scratch / "compile", documented=self.documented
         )
         shares: dict[str, int] = {}
+        packed: dict[str, bytes] = {}
         if contents.standing or contents.cold:
             shares = self._write_cold(plan, contents.cold, top)
             sizes += _by_owner(contents.cold, shares)
@@ -164,17 +165,36 @@ class Builder:
                 contents.standing, top, compiler, layer=_LAYER, kept=settings.cold is not Cold.DROP
             )
         if settings.bytecode != "source":
+            stubs.compile_modules(sorted(contents.modules), top, compiler, with_source=contents.texts)
+            if settings.bytecode == "auto":
+                packed = self._pack(plan, contents, top, compiler)
             runtime = [path.relative_to(top).as_posix() for path in sorted((top / coldfiles.PACKAGE).glob("*.py"))]
-            sizes[packager.NO_DISTRIBUTION] += stubs.compile_modules(
-                [*sorted(contents.modules), *runtime], top, compiler, with_source=contents.texts
-            )
+            stubs.compile_modules(runtime, top, compiler, with_source=())
+            packed_code.pack_runtime(top)
         if (top / coldfiles.PACKAGE).exists():
             sizes[packager.NO_DISTRIBUTION] += integrity.write_sums(top, self._needs_of(plan), base_layers.is_compacted)
         kept = Counter({d.path: self._shipped_bytes(top, d.path) for d in plan.kept})
+        kept += Counter({f"{stem}.py": len(content) for stem, content in packed.items()})
         self.shipped = dict(kept + Counter(shares))
         written = sum(file.lstat().st_size for file in self._folder.rglob("*") if file.is_symlink() or file.is_file())
         sizes[packager.NO_DISTRIBUTION] += written - sizes.total()  # the runtime, and what it keeps for itself
         return sizes, shares
+
+    def _pack(self, plan: KeepPlan, contents: _Contents, top: Path, compiler: stubs.Compiler) -> dict[str, bytes]:
+        """Compress the modules that are laid out as bytecode alone, if that is worth it; give what each became."""
+        names = Counter(modules.module_name(d.path) for d in plan.kept)
+        # Where several files could be one module, Python's finders choose by what lies there.
+        alone = (path for path in contents.modules - contents.texts if names[modules.module_name(path)] == 1)
+        stems = [path.removesuffix(".py") for path in sorted(alone) if not (top / path).exists()]
+        packed = packed_code.compress(stems, top)
+        started = (top / coldfiles.PACKAGE).exists()
+        if not packed_code.is_worth_it(packed, top, 0 if started else coldfiles.runtime_bytes()):
+            return {}
+        if not started:
+            self._write_cold(plan, (), top)
+        packed_code.pack(packed, top)
+        stubs.write_anchors(packed_code.anchors(packed), top, compiler)
+        return packed
 
     def _contents(self, plan: KeepPlan) -> _Contents:
         settings = self.case.settings

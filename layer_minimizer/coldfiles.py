@@ -278,6 +278,11 @@ def runtime_digest() -> str:
     return digest(b"".join(b"%s\0%s\0" % (name.encode(), content) for name, content in _runtime()))
 
 
+def runtime_bytes() -> int:
+    """Give about what the runtime takes in a layer, at most."""
+    return sum(len(content) for _name, content in _runtime())
+
+
 def _runtime() -> Iterator[tuple[str, bytes]]:
     """Give the runtime's files as they are installed."""
     for part in sorted(resources.files("layer_minimizer").joinpath("_runtime").iterdir(), key=lambda each: each.name):

@@ -6,7 +6,7 @@ import marshal
 import zlib
 from typing import TYPE_CHECKING
 
-from layer_minimizer import coldfiles, elf
+from layer_minimizer import coldfiles, elf, packed_code
 from layer_minimizer.errors import PackError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _FIRST = ("__init__", "check")
 _FIRST_READ = {
     coldfiles.PTH,
     coldfiles.CUSTOMIZE,
-    *(f"{coldfiles.PACKAGE}/{stem}.{suffix}" for stem in ("finder", "files") for suffix in ("py", "pyc")),
+    *(f"{coldfiles.PACKAGE}/{stem}.{suffix}" for stem in ("finder", "files", "packed") for suffix in ("py", "pyc")),
 }
 _OWN = (f"{coldfiles.PACKAGE}/", f"{LIBRARIES}/", coldfiles.PTH, coldfiles.CUSTOMIZE)
 _PTH_LINE = (
@@ -84,6 +84,8 @@ def _when(path: str, file: Path, compacted: Callable[[Path], bool]) -> int:
     """Say when the bytes of a file are compared: sizes always are."""
     if path in _FIRST_READ:
         return _ALWAYS
+    if _is_packed(path):
+        return _NEVER  # all that is read of it has checksums
     # A cold store has checksums of its own for all that is read of it.
     if path.startswith(f"{coldfiles.PACKAGE}/{coldfiles.STORES}/") or path.endswith(".cold"):
         return _NEVER
@@ -92,9 +94,13 @@ def _when(path: str, file: Path, compacted: Callable[[Path], bool]) -> int:
     return _LATER
 
 
+def _is_packed(path: str) -> bool:
+    return path == packed_code.RUNTIME or path.startswith(f"{packed_code.CODE}/")
+
+
 def _start(files: Mapping[str, tuple[tuple[int, int, int]]]) -> list[str]:
     """Give what is compared at the start: what is in use before anything can be watched, and the sizes of data."""
-    first = [path for path in sorted(files) if path in _FIRST_READ]
+    first = [path for path in sorted(files) if path in _FIRST_READ or _is_packed(path)]
     data = [p for p in files if not p.endswith((".py", ".pyc")) and not elf.is_elf_name(p) and not p.startswith(_OWN)]
     return first + sorted(data, key=lambda path: (-files[path][0][0], path))[:_AT_START]
 

@@ -13,13 +13,14 @@ from layer_minimizer.coldfiles import PACKAGE, digest
 from layer_minimizer.errors import PackError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from layer_minimizer.model import Interpreter, TracedStandIn
 
 _COMPILE = Path(__file__).parent / "_probe" / "compile.py"
 TABLES = "stand_ins"
 _STUB = "from _layer_minimizer.stubs import stand_in\n\nstand_in(__name__, {last!r}, {tables!r})\n"
+_ANCHOR = "from _layer_minimizer.stubs import unpack\n\nunpack(__name__, {last!r})\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,8 @@ class Compiler:
         return set(map(Path, json.loads(done.stdout)))
 
     def _has_docstrings(self, path: str) -> bool:
+        if modules.top_level(path) == PACKAGE:
+            return False  # nobody asks the runtime for help
         return self.documented is None or modules.top_level(path) in self.documented
 
 
@@ -80,22 +83,40 @@ def write_stand_ins(
     Raises:
         PackError: they cannot be written.
     """
-    rows = []
     tables = {"layer": layer, "kept": kept, "modules": {module.name: module.table for module in stand_ins}}
     content = json.dumps(tables, sort_keys=True, separators=(",", ":")).encode()
     name = digest(content)
-    compiler.scratch.mkdir(parents=True, exist_ok=True)
-    for number, module in enumerate(stand_ins):
-        place = place_of(module.path)
-        source = compiler.scratch / f"stub{number}.py"
-        source.write_text(_STUB.format(last=place, tables=name))
-        (top / place).parent.mkdir(parents=True, exist_ok=True)
-        rows.append((source, top / place, module.path))
-    compiler.compile(rows)
+    places = [place_of(module.path) for module in stand_ins]
+    stubs = _write_stubs({place: _STUB.format(last=place, tables=name) for place in places}, top, compiler)
     file = top / PACKAGE / TABLES / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
-    return file.stat().st_size + sum(target.stat().st_size for _, target, _ in rows)
+    return file.stat().st_size + stubs
+
+
+def write_anchors(stems: Iterable[str], top: Path, compiler: Compiler) -> None:
+    """Write, in the places of modules that are packed, what starts the runtime and runs them.
+
+    Raises:
+        PackError: they cannot be written.
+    """
+    places = [f"{stem}.pyc" for stem in stems]
+    _write_stubs({place: _ANCHOR.format(last=place) for place in places}, top, compiler)
+
+
+def _write_stubs(texts: Mapping[str, str], top: Path, compiler: Compiler) -> int:
+    """Write the bytecode of ``texts`` to their places below ``top``; give its bytes."""
+    rows = []
+    compiler.scratch.mkdir(parents=True, exist_ok=True)
+    for number, (place, text) in enumerate(texts.items()):
+        source = compiler.scratch / f"stub{number}.py"
+        source.write_text(text)
+        (top / place).parent.mkdir(parents=True, exist_ok=True)
+        rows.append((source, top / place, place.removesuffix("c")))
+    compiler.compile(rows)
+    for _, target, _ in rows:
+        target.chmod(0o644)
+    return sum(target.stat().st_size for _, target, _ in rows)
 
 
 def compile_modules(paths: Iterable[str], top: Path, compiler: Compiler, *, with_source: Collection[str]) -> int:

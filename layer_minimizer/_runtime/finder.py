@@ -47,8 +47,10 @@ _MEANT = os.path.dirname(os.path.dirname(ask.__code__.co_filename))
 class Layer(object):
     """One site folder with a cold store."""
 
-    def __init__(self, root):
+    def __init__(self, root, packed):
         self.root = root
+        # The modules that are compressed as bytecode, or None.
+        self.packed = packed
         real = os.path.realpath(root)
         # The names that the folder is known by, its real one last.
         self.tops = (root,) if real == root else (root, real)
@@ -62,7 +64,7 @@ class Layer(object):
         if self._store is None:
             from .store import ColdStore
 
-            self._store = ColdStore(self.root)
+            self._store = ColdStore(self.root, self.packed)
         return self._store
 
     def relative(self, path):
@@ -84,9 +86,9 @@ class ColdFinder(object):
     def __init__(self):
         self.layers = []
 
-    def add(self, root):
+    def add(self, root, packed=None):
         """Serve one more site folder; False if it is served already."""
-        layer = Layer(root)
+        layer = Layer(root, packed)
         for known in self.layers:
             if known.tops[-1] == layer.tops[-1]:
                 known.tops = tuple(sorted({root, *known.tops}, key=known.tops[-1].__eq__))
@@ -187,7 +189,22 @@ class ColdFileFinder(FileFinder):
     _place = None  # the layer, and the path in it
 
     def find_spec(self, fullname, target=None):
-        """Find a module in this folder, a real file first."""
+        """Find a module in this folder: packed, as a real file, or cold."""
+        if self._place is None:
+            self._place = COLD.locate(self.path) or (None, "")
+        layer, folder = self._place
+        packed = layer.packed if layer is not None else None
+        spec = packed.find(fullname, folder) if packed is not None else None
+        if spec is None:
+            spec = self._find_file(fullname, target)
+        standin = sys.modules.get(__package__ + ".standin")
+        # Another thread may be importing it.
+        if spec is not None and spec.loader is not None and hasattr(standin, "find_below"):
+            return standin.find_below(fullname) or spec
+        return spec
+
+    def _find_file(self, fullname, target):
+        """Find a module that is not packed, a real file first."""
         spec = super().find_spec(fullname, target)
         if spec is None and fullname in _standard_names():
             return None
@@ -200,16 +217,10 @@ class ColdFileFinder(FileFinder):
             _check_library(spec.origin)
         else:
             self._require(fullname, EXTENSION_SUFFIXES)
-        standin = sys.modules.get(__package__ + ".standin")
-        # Another thread may be importing it.
-        if spec is not None and spec.loader is not None and hasattr(standin, "find_below"):
-            return standin.find_below(fullname) or spec
         return spec
 
     def _require(self, fullname, suffixes):
         """Refuse a layer that had a module here with one of these suffixes, which is missing."""
-        if self._place is None:
-            self._place = COLD.locate(self.path) or (None, "")
         layer, folder = self._place
         if layer is not None:
             tail = fullname.rpartition(".")[2]
@@ -235,17 +246,32 @@ _SUFFIXES = EXTENSION_SUFFIXES + SOURCE_SUFFIXES + BYTECODE_SUFFIXES
 def _path_hook(folder):
     found = COLD.locate(folder) if isinstance(folder, str) else None
     # A damaged store is a reason to pass, too: ColdFinder is asked later, and speaks up.
-    if found is None or not (os.path.isdir(folder) or _ask_for(folder, _is_cold_folder, *found)):
+    if found is None or not (
+        _is_packed(*found) or os.path.isdir(folder) or _ask_for(folder, _is_cold_folder, *found)
+    ):
         raise ImportError("no folder of a layer", path=folder)
     return ColdFileFinder(folder, *_WARM)
+
+
+def _is_packed(layer, relative):
+    return layer.packed is not None and layer.packed.is_package(relative)
+
+
+def _packed_below(root):
+    """Give what the layers in a site folder have packed, or None: then its reader is not loaded."""
+    if not any(os.path.exists(root + "/_layer_minimizer/" + name) for name in ("code", "runtime")):
+        return None
+    from .packed import Packed
+
+    return Packed.below(root)
 
 
 COLD = ColdFinder()
 
 
 def serve(root):
-    """Serve the cold store below ``root``; False if that is done already."""
-    if not COLD.add(root):
+    """Serve the cold store and the packed modules below ``root``; False if that is done already."""
+    if not COLD.add(root, _packed_below(root)):
         return False
     if COLD not in sys.meta_path:
         sys.meta_path.append(COLD)

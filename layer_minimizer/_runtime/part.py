@@ -39,16 +39,14 @@ def unreadable(root, store, why, path=""):
     return ColdStoreError(_EIO, text, store)
 
 
-class _Segment(object):
-    """What a store holds below one top-level name."""
+class Names(object):
+    """Paths, as a tree of folders."""
 
-    def __init__(self, document):
-        self.files = document["files"]
-        self.chunks = document["chunks"]
-        self.needs = document.get("needs", {})
-        self.names = sorted(self.files)
+    def __init__(self, paths):
+        self.names = sorted(paths)
 
     def has_folder(self, folder):
+        """Whether a path lies below ``folder``."""
         at = bisect_left(self.names, folder + "/")
         return at < len(self.names) and self.names[at].startswith(folder + "/")
 
@@ -63,12 +61,50 @@ class _Segment(object):
             at = bisect_left(self.names, start + name[0] + "0", at + 1) if name[1] else at + 1
 
 
-class Part(object):
+class _Segment(Names):
+    """What a store holds below one top-level name."""
+
+    def __init__(self, document):
+        super().__init__(document["files"])
+        self.files = document["files"]
+        self.chunks = document["chunks"]
+        self.needs = document.get("needs", {})
+
+
+class Holder(object):
+    """What one layer holds of a site folder without having laid it out; ``about`` is a file of that age and owner."""
+
+    about = ""
+
+    def stat(self, path):
+        """Give what os.stat would say of a cold file or folder, or None."""
+        held = path in self
+        if not held and not (path and self.is_folder(path)):
+            return None
+        like = os.stat(self.about)
+        mode, size, links = (
+            (_FILE_MODE | self.mode(path), self.size(path), 1) if held else (_FOLDER_MODE | 0o755, 4096, 2)
+        )
+        import zlib
+
+        inode = zlib.crc32(path.encode("utf-8", "surrogatepass")) | 1 << 40
+        fields = (mode, inode, like.st_dev, links, like.st_uid, like.st_gid, size)
+        times = {
+            name: getattr(like, name)
+            for name in ("st_atime", "st_mtime", "st_ctime", "st_atime_ns", "st_mtime_ns", "st_ctime_ns")
+        }
+        blocks = {"st_blksize": 4096, "st_blocks": (size + 511) // 512, "st_rdev": 0}
+        whole = tuple(int(times[name]) for name in ("st_atime", "st_mtime", "st_ctime"))
+        return os.stat_result(fields + whole, dict(times, **blocks))
+
+
+class Part(Holder):
     """The cold files that one layer brings: the folder ``folder`` of the store of ``root``."""
 
     def __init__(self, root, folder):
         self.root = root
         self.folder = folder
+        self.about = folder + "/index"
         self._line = None
         self._base = 0
         self._header = None
@@ -127,26 +163,6 @@ class Part(object):
     def mode(self, path):
         """Give a cold file's permission bits."""
         return self._entry(path)[1][3]
-
-    def stat(self, path):
-        """Give what os.stat would say of a cold file or folder, or None; the times are those of the store."""
-        found = self._find(path)
-        if found is None and not (path and self.is_folder(path)):
-            return None
-        like = os.stat(self.folder + "/index")
-        mode, size, links = (_FOLDER_MODE | 0o755, 4096, 2) if found is None else (_FILE_MODE | found[1][3], 0, 1)
-        size = size if found is None else found[1][2]
-        import zlib
-
-        inode = zlib.crc32(path.encode("utf-8", "surrogatepass")) | 1 << 40
-        fields = (mode, inode, like.st_dev, links, like.st_uid, like.st_gid, size)
-        times = {
-            name: getattr(like, name)
-            for name in ("st_atime", "st_mtime", "st_ctime", "st_atime_ns", "st_mtime_ns", "st_ctime_ns")
-        }
-        blocks = {"st_blksize": 4096, "st_blocks": (size + 511) // 512, "st_rdev": 0}
-        whole = tuple(int(times[name]) for name in ("st_atime", "st_mtime", "st_ctime"))
-        return os.stat_result(fields + whole, dict(times, **blocks))
 
     # ---- its contents ----------------------------------------------------------------------------------------
 

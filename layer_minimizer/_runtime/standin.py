@@ -44,7 +44,6 @@ _planned = set()  # the names of all modules that are not imported otherwise tha
 _loading = set()  # the threads that load a real module
 _awake = set()
 _awake_groups = set()
-_DEEPER = 2000
 _stirred = set()  # packages in which something was loaded that the traced program had not needed
 _shared = {}  # placeholders that have not been replaced, by module and qualified name
 _replaced = []  # and those that have been: what refers to them weakly has to go on
@@ -264,9 +263,6 @@ def in_order(name, load):
     if me in _loading:
         return load()  # what it is loaded for is loaded again
     _loading.add(me)
-    limit = sys.getrecursionlimit()
-    # What was imported at the start, near the bottom of the stack, is imported from wherever the program is now.
-    sys.setrecursionlimit(limit + _DEEPER)
     try:
         loaded = _load_after_others(name, load)
         _stirred.add(name.partition(".")[0])
@@ -275,8 +271,6 @@ def in_order(name, load):
         return loaded
     finally:
         _loading.discard(me)
-        if sys.getrecursionlimit() == limit + _DEEPER:  # else a module wants another one
-            sys.setrecursionlimit(limit)
 
 
 def _load_after_others(name, load):

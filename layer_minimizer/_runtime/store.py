@@ -6,16 +6,62 @@ Each layer's has a folder in ``cold``, which is named by its content, so that no
 from posix import listdir  # as it is without the hooks: the runtime's own files are never cold
 
 from . import mirror
-from .part import ColdStoreError, Part, damaged
+from .part import ColdStoreError, Holder, Names, Part, damaged
 
 __all__ = ["ColdStore", "ColdStoreError"]
+
+
+class PackedPart(Holder):
+    """The modules of all layers that are compressed as bytecode: for those who open or list them as files."""
+
+    def __init__(self, packed):
+        self._shelves = packed.shelves
+        self._names = Names(stem + ".pyc" for stem in packed.shelves)
+        self._tops = {name.partition("/")[0] for name in self._names.names}
+        self.about = packed.about
+
+    def mentions(self, name):
+        """Whether this could hold anything below a top-level name."""
+        return name in self._tops or name + ".pyc" in self._tops
+
+    def dropped(self, name):
+        """Say of nothing that it was left out."""
+        return ""
+
+    def __contains__(self, path):
+        return path.endswith(".pyc") and path[:-4] in self._shelves
+
+    def is_folder(self, path):
+        """Whether modules lie below ``path``."""
+        return not path or self._names.has_folder(path)
+
+    def names(self, folder):
+        """Give the names of the modules' files and of the folders with modules directly in ``folder``."""
+        return sorted(self._names.entries(folder) if folder else self._tops)
+
+    def size(self, path):
+        """Give the bytes of a module's file."""
+        return self._shelves[path[:-4]].table[path[:-4]][2]
+
+    def mode(self, path):
+        """Give its permission bits."""
+        return 0o644
+
+    def pieces(self, path):
+        """Give its contents."""
+        yield self._shelves[path[:-4]].read(path[:-4])
+
+    def needs(self, path):
+        """Give nothing: it is no library."""
+        return ()
 
 
 class ColdStore(object):
     """The cold files of one site folder, by their paths relative to it: those of all layers that are merged in it."""
 
-    def __init__(self, root):
+    def __init__(self, root, packed=None):
         self.root = root
+        self._packed = packed
         self.folder = root + "/_layer_minimizer/cold"
         self._parts = None
 
@@ -28,6 +74,8 @@ class ColdStore(object):
             except OSError as exc:
                 raise damaged(self.root, self.folder, "cannot be read (%s)" % (exc.strerror or exc)) from exc
             self._parts = [Part(self.root, self.folder + "/" + name) for name in names]
+            if self._packed is not None:
+                self._parts.append(PackedPart(self._packed))
         return self._parts
 
     def mentions(self, name):

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 
-from . import note, standin, start
+from . import note, start
 
 _tables = {}  # by site folder, and by the name of their file
 
@@ -18,12 +18,34 @@ def stand_in(name, last, tables):
     root = module.__file__[: -len(last) - 1]
     if root not in _tables:
         start(root)
+    from . import standin  # packed: found by what has just been started
+
+    if root not in _tables:
         standin.report_to(_tell)
         _tables[root] = _read_tables(os.path.join(root, "_layer_minimizer", "stand_ins"))
         for known in _tables[root].values():
             standin.plan(known["modules"])
     known = _tables[root][tables]
     standin.stand_in(module, known["modules"][name], lambda: _real(name, last, root, known))
+
+
+def unpack(name, last):
+    """Run the packed module ``name``, which is being imported from the file ``last`` that stands there for it.
+
+    For layers that nobody has started: where they are, the packed module itself is found.
+    """
+    module = sys.modules[name]
+    root = module.__file__[: -len(last) - 1]
+    start(root)
+    from . import finder
+
+    folder = last.rpartition("/")[0]
+    if last.endswith("/__init__.pyc"):
+        folder = folder.rpartition("/")[0]
+    layer = next(layer for layer in finder.COLD.layers if root in layer.tops)
+    spec = module.__spec__ = layer.packed.find(name, folder)
+    module.__loader__ = spec.loader
+    spec.loader.exec_module(module)
 
 
 def _read_tables(folder):

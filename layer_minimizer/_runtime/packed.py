@@ -1,0 +1,113 @@
+"""Serves modules whose bytecode lies compressed in one file a layer: less to unpack, to look for and to open.
+
+Such a file is a line (the CRC and the length of the table), the table, and what it says where: a marshalled mapping of
+modules, as site-relative paths without a suffix, to (offset, compressed bytes, bytes). ``code`` has a file for each
+layer, ``runtime`` the parts of this package that few starts need.
+
+Loaded in every start of the layer that has such files.
+"""
+
+import marshal
+import os
+import zlib
+from _frozen_importlib_external import SourcelessFileLoader, spec_from_file_location
+from posix import listdir, pread
+from posix import open as _open
+
+from . import check
+
+CODE = "_layer_minimizer/code"
+RUNTIME = "_layer_minimizer/runtime"
+
+
+class Shelf(object):
+    """One file with compressed bytecode."""
+
+    def __init__(self, root, file):
+        self.root = root
+        self.file = file
+        path = root + "/" + file
+        handle = _open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            first = pread(handle, 64, 0).partition(b"\n")[0]
+            crc, length = first.split()
+            packed = pread(handle, int(length), len(first) + 1)
+        except ValueError:
+            crc, packed = b"", b""
+        finally:
+            os.close(handle)
+        if crc != b"%08x" % (zlib.crc32(packed) & 0xFFFFFFFF):
+            check.refuse(root, file, "is damaged (its table's checksum is wrong)")
+        self.base = len(first) + 1 + len(packed)
+        self.table = marshal.loads(zlib.decompress(packed))  # noqa: S302 - the tool's own, with the right checksum
+
+    def read(self, stem):
+        """Give a module's bytecode, as it would lie in its file."""
+        offset, length, size = self.table[stem]
+        handle = _open(self.root + "/" + self.file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            packed = pread(handle, length, self.base + offset)
+        finally:
+            os.close(handle)
+        try:
+            data = zlib.decompress(packed, bufsize=size)
+        except zlib.error:
+            data = b""
+        if len(data) != size:
+            check.refuse(self.root, self.file, "is damaged where %s.pyc lies in it" % stem)
+        return data
+
+
+class PackedLoader(SourcelessFileLoader):
+    """Loads a module from a shelf; its ``__file__`` is where its bytecode would lie."""
+
+    def __init__(self, fullname, path, shelf, stem):
+        super().__init__(fullname, path)
+        self._shelf = shelf
+        self._stem = stem
+
+    def get_data(self, path):
+        """Give this module's bytecode, or the bytes of a file beside it."""
+        return self._shelf.read(self._stem) if path == self.path else super().get_data(path)
+
+
+class Packed(object):
+    """All that the layers in one site folder have compressed."""
+
+    @classmethod
+    def below(cls, root):
+        """Take what lies in a site folder."""
+        try:
+            files = [CODE + "/" + name for name in sorted(listdir(root + "/" + CODE))]
+        except OSError:
+            files = []
+        return cls(root, files + [RUNTIME] * os.path.exists(root + "/" + RUNTIME))
+
+    def __init__(self, root, files):
+        self.root = root
+        self.about = root + "/" + files[0]
+        self.shelves = {}  # by the modules in them
+        for file in files:
+            shelf = Shelf(root, file)
+            for stem in shelf.table:
+                self.shelves.setdefault(stem, shelf)
+
+    def is_package(self, folder):
+        """Whether a folder is a package that lies here."""
+        return folder + "/__init__" in self.shelves
+
+    def find(self, fullname, folder):
+        """Find a module that would lie in a folder of the site, or give None."""
+        tail = fullname.rpartition(".")[2]
+        stem = base = folder + "/" + tail if folder else tail
+        shelf = self.shelves.get(base + "/__init__")
+        if shelf is not None:
+            stem, locations = base + "/__init__", [self.root + "/" + base]
+        else:
+            shelf, locations = self.shelves.get(base), None
+            if shelf is None:
+                return None
+        path = self.root + "/" + stem + ".pyc"
+        loader = PackedLoader(fullname, path, shelf, stem)
+        return spec_from_file_location(fullname, path, loader=loader, submodule_search_locations=locations)
+
