@@ -20,7 +20,7 @@ _NEVER, _LATER, _ALWAYS = range(3)
 # Of a library that is shipped whole most pages may never be read: to compare them all would take longer than to use it.
 _WHOLE = 1 << 20
 # Files that C code may open by itself are compared in size at the start, unless they are many: the largest of them.
-_AT_START = 200
+_AT_START = 64
 _MARSHAL = 2  # every Python can read this form
 # What begins the checks is compared by the line that starts it: as a .pth file's, one that begins with "import".
 _FIRST = ("__init__", "check")
@@ -31,12 +31,12 @@ _FIRST_READ = {
 }
 _OWN = (f"{coldfiles.PACKAGE}/", f"{LIBRARIES}/", coldfiles.PTH, coldfiles.CUSTOMIZE)
 _PTH_LINE = (
-    'import sys, os, binascii; (lambda d, crc: d and os.environ.get("LAYER_MINIMIZER_CHECK") != "off" and '
+    'import sys, os, zlib; (lambda d, crc: d and os.environ.get("LAYER_MINIMIZER_CHECK") != "off" and '
     '[os.write(2, ("layer_minimizer: by layer_minimizer.pth, %s/_layer_minimizer/%s is missing or damaged: '
     'deploy the layer again\\n" % (d, n))'
     '.encode("utf-8", "backslashreplace")) and os._exit(1) for n, c in {first} if not os.path.isfile(d + '
     '"/_layer_minimizer/" + n) or crc(open(d + "/_layer_minimizer/" + n, "rb").read()) & 0xffffffff != c])('
-    'sys._getframe(1).f_locals.get("sitedir"), binascii.crc32); '
+    'sys._getframe(1).f_locals.get("sitedir"), zlib.crc32); '
 )
 
 

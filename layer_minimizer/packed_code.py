@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CODE = f"{coldfiles.PACKAGE}/code"
 RUNTIME = f"{coldfiles.PACKAGE}/runtime"
 # What starts the runtime, or is loaded by each start.
-_FIRST = frozenset({"__init__", "check", "files", "finder", "packed", "stubs"})
+_FIRST = frozenset({"__init__", "check", "customize", "files", "finder", "packed", "stubs"})
 # Less than this is not worth another way to load modules.
 _WORTH_BYTES = 64 * 1024
 _MARSHAL = 2  # every Python can read this form

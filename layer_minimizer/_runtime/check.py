@@ -12,9 +12,9 @@ import marshal
 import os
 import sys
 from _io import open as _open  # as it is without the hooks
-from binascii import crc32  # zlib's where Python has it, and loaded already by the line that begins the checks
 from posix import listdir
 from posix import stat as _stat
+from zlib import crc32  # loaded already by the line that begins the checks
 
 PACKAGE = "_layer_minimizer"
 # When a file's bytes are compared; the first never but by "all".

@@ -1,0 +1,25 @@
+"""What the layer's ``sitecustomize`` does, which stands in PYTHONPATH as a source: this is bytecode."""
+
+import os
+import sys
+
+# importlib.machinery and importlib.util give the same, and import more for it.
+from _frozen_importlib import module_from_spec
+from _frozen_importlib_external import PathFinder
+
+from . import start
+
+_passed = []  # the real paths of the layers whose sitecustomize has run
+
+
+def begin(file):
+    """Start the cold store beside ``file``, then run the next ``sitecustomize`` on sys.path that is not a layer's."""
+    here = os.path.dirname(os.path.abspath(file))
+    start(here)
+    _passed.append(os.path.realpath(here))
+    spec = PathFinder.find_spec("sitecustomize", [entry for entry in sys.path if os.path.realpath(entry) not in _passed])
+    if spec is None or spec.loader is None:
+        return
+    # The import system, which is executing that file, gives what it finds in sys.modules.
+    module = sys.modules["sitecustomize"] = module_from_spec(spec)
+    spec.loader.exec_module(module)
