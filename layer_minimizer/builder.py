@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer import base_layers, coldfiles, elf, integrity, lambda_rules, modules, packed_code, packager, stubs
+from layer_minimizer import base_layers, coldfiles, elf, integrity, lambda_rules, modules, packager, packed_code, stubs
 from layer_minimizer.model import Reason, Use, Verdict
 from layer_minimizer.native import parts
 from layer_minimizer.native.shrink import Cold, Offer, Shrinker

@@ -104,7 +104,7 @@ def _move(top: Path, packed: Mapping[str, bytes], name: str) -> None:
         head = zlib.compress(marshal.dumps(table, _MARSHAL), 9)
         content = b"%08x %d\n" % (zlib.crc32(head), len(head)) + head + bytes(body)
         target = top / (name or f"{CODE}/{coldfiles.digest(content)}")
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
         target.chmod(0o644)
         for stem in packed:

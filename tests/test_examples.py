@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from layer_minimizer import packed_code
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NO_SUCH_PYTHON = 3
 pytestmark = pytest.mark.example
@@ -77,7 +79,7 @@ NAMES = ["quickstart", "fastai_vision", "fastai_v1_vision", "fastai_v1_two_layer
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_example_gives_the_expected_layer(request: pytest.FixtureRequest, name: str) -> None:
+def test_example_gives_the_expected_layer(request: pytest.FixtureRequest, name: str, tmp_path: Path) -> None:
     options = {where: in_lambda(request, name, where) for where in ("namespaces", "engine")}
     expected = tomllib.loads((EXAMPLES / name / "expected.toml").read_text())
     done = run_example(name, *options["namespaces"])
@@ -88,7 +90,10 @@ def test_example_gives_the_expected_layer(request: pytest.FixtureRequest, name: 
     check_emulated(report, options["namespaces"])
     assert report["layer"]["unzipped_bytes"] <= expected["max_mb"] * 1e6
     with zipfile.ZipFile(EXAMPLES / name / "out/layer.zip") as archive:
+        archive.extractall(tmp_path)
         names = {entry.split("/site-packages/", 1)[1] for entry in archive.namelist()}
+        for file in tmp_path.glob(f"python/lib/*/site-packages/{packed_code.CODE}/*"):
+            names |= {f"{stem}.py" for stem in packed_code.stems_in(file)}
     names |= {f"{name.removesuffix('.pyc')}.py" for name in names if name.endswith(".pyc")}
     assert set(expected["must_keep"]) <= names
     tops = {entry.split("/", 1)[0] for entry in names}

@@ -75,7 +75,6 @@ def handler(event, context):
 CASES = {
     "fiona": (0, 27700),
     "lxml": (0, 1),
-    "netcdf4": ("zlib", "zstd"),
     "opencc": ("s2t", "t2s"),
     "opencv-python-headless": ("haarcascade_eye.xml", "haarcascade_smile.xml"),
     "rasterio": (0, 27700),
@@ -147,3 +146,15 @@ def test_only_the_rule_keeps_what_c_code_opens(
     assert (found.returncode, found.stdout) == (0, expected.stdout), found.stderr
     assert run(folder, without, seen).returncode == 0
     assert run(folder, without, unseen).returncode != 0
+
+
+def test_libraries_that_only_c_code_opens_need_no_rule(
+    environment: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 looks in a folder for the filter of another compression."""
+    folder = environment("netcdf4")
+    monkeypatch.setattr(rules, "load_rules", lambda: ())
+    layer = layer_of(folder, ["netcdf4", "zlib"], "layer")
+    (folder / "env").rename(folder / "away")
+    found = run(folder, layer, ["netcdf4", "zstd"])
+    assert (found.returncode, found.stdout) == (0, "499500\n"), found.stderr

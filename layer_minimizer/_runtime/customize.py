@@ -17,7 +17,9 @@ def begin(file):
     here = os.path.dirname(os.path.abspath(file))
     start(here)
     _passed.append(os.path.realpath(here))
-    spec = PathFinder.find_spec("sitecustomize", [entry for entry in sys.path if os.path.realpath(entry) not in _passed])
+    spec = PathFinder.find_spec(
+        "sitecustomize", [entry for entry in sys.path if os.path.realpath(entry) not in _passed]
+    )
     if spec is None or spec.loader is None:
         return
     # The import system, which is executing that file, gives what it finds in sys.modules.

@@ -246,9 +246,7 @@ _SUFFIXES = EXTENSION_SUFFIXES + SOURCE_SUFFIXES + BYTECODE_SUFFIXES
 def _path_hook(folder):
     found = COLD.locate(folder) if isinstance(folder, str) else None
     # A damaged store is a reason to pass, too: ColdFinder is asked later, and speaks up.
-    if found is None or not (
-        _is_packed(*found) or os.path.isdir(folder) or _ask_for(folder, _is_cold_folder, *found)
-    ):
+    if found is None or not (_is_packed(*found) or os.path.isdir(folder) or _ask_for(folder, _is_cold_folder, *found)):
         raise ImportError("no folder of a layer", path=folder)
     return ColdFileFinder(folder, *_WARM)
 

@@ -110,4 +110,3 @@ class Packed(object):
         path = self.root + "/" + stem + ".pyc"
         loader = PackedLoader(fullname, path, shelf, stem)
         return spec_from_file_location(fullname, path, loader=loader, submodule_search_locations=locations)
-

@@ -15,6 +15,7 @@ Nothing of the tool's own is used here but its command: what a layer can do is f
 import fnmatch
 import hashlib
 import json
+import marshal
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ import sys
 import tempfile
 import tomllib
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,9 +118,10 @@ class Layer:
 
     @property
     def files(self) -> set[str]:
-        """The site-relative paths in it; bytecode counts as the module that it is of."""
+        """The site-relative paths in it; bytecode counts as the module that it is of, compressed or not."""
         names = {path.relative_to(self.site).as_posix() for path in self.site.rglob("*") if not path.is_dir()}
-        return {re.sub(r"\.pyc$", ".py", name) for name in names}
+        packed = {name for file in self.site.glob("_layer_minimizer/code/*") for name in _packed(file)}
+        return {re.sub(r"\.pyc$", ".py", name) for name in names} | packed
 
     @property
     def megabytes(self) -> float:
@@ -276,6 +279,12 @@ def parameters() -> list[Any]:
 def namespace() -> Sequence[str]:
     """Give the start of a command line that runs with mounts of its own."""
     return ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-r", "-m")
+
+
+def _packed(file: Path) -> list[str]:
+    """Give the modules in a file of compressed bytecode; its first line says how long its table is."""
+    line, _, rest = file.read_bytes().partition(b"\n")
+    return [f"{stem}.py" for stem in marshal.loads(zlib.decompress(rest[: int(line.split()[1])]))]
 
 
 def missing(patterns: Iterable[str], files: set[str]) -> list[str]:

@@ -3,12 +3,13 @@
 import os
 import subprocess
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from layer_minimizer import environment, packed_code, stubs
 from layer_minimizer.coldfiles import ColdFile, write_store
 
 Content = str | bytes
@@ -52,12 +53,13 @@ class ColdLayer:
 
 @pytest.fixture
 def layer_of(tmp_path: Path, write: Callable[..., Path]) -> Callable[..., ColdLayer]:
-    """Make a layer: ``layer_of(python, hot={path: content}, cold={path: content})``."""
+    """Make a layer: ``layer_of(python, hot={path: content}, cold={path: content}, packed={path: source})``."""
 
     def make(
         python: str,
         cold: Mapping[str, Content],
         hot: Mapping[str, Content] | None = None,
+        packed: Mapping[str, Content] | None = None,
         *,
         name: str = "R",
         root: Path | None = None,
@@ -71,11 +73,22 @@ def layer_of(tmp_path: Path, write: Callable[..., Path]) -> Callable[..., ColdLa
         source = write(tmp_path / f"{name}.source", cold)
         files = [ColdFile(path, source / path, (needs or {}).get(path, ())) for path in cold]
         write_store(files, root, layer=f"layer-{name}", dropped=dropped or {}, compression=compression)
+        if packed:
+            pack(python, write(root, packed), list(packed), tmp_path / "compile")
         temp = tmp_path / "temp"
         temp.mkdir(exist_ok=True)
         return ColdLayer(root, python, temp)
 
     return make
+
+
+def pack(python: str, root: Path, paths: Sequence[str], scratch: Path) -> None:
+    """Turn sources in a layer into what its builder makes of them."""
+    compiler = stubs.Compiler(environment.describe(python), str(root), scratch)
+    stubs.compile_modules(paths, root, compiler, with_source=())
+    stems = [path.removesuffix(".py") for path in paths]
+    packed_code.pack(packed_code.compress(stems, root), root)
+    stubs.write_anchors(packed_code.anchors(stems), root, compiler)
 
 
 @pytest.fixture

@@ -1,0 +1,186 @@
+"""Modules that are shipped as compressed bytecode are imported, listed and opened as if each lay in its place."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from layer_minimizer import integrity, packed_code
+
+from .conftest import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from .conftest import ColdLayer
+
+TREE = {
+    "tree/__init__.py": "from . import leaf\nfrom .branch.twig import VALUE\nORDER = ['tree']\n",
+    "tree/leaf.py": "VALUE = 'leaf'\n\n\ndef fail():\n    raise ValueError(VALUE)\n",
+    "tree/branch/__init__.py": "import os\nHERE = os.path.dirname(__file__)\n",
+    "tree/branch/twig.py": "import os\nVALUE = open(os.path.join(os.path.dirname(__file__), 'data.txt')).read()\n",
+    "tree/__main__.py": "import sys\nprint('main', __package__, sys.argv[1:])\n",
+    "single.py": "VALUE = 'single'\n",
+    "space/inner/__init__.py": "VALUE = 'inner'\n",
+    "space/inner/deep.py": "VALUE = 'deep'\n",
+}
+HOT = {"tree/branch/data.txt": "data", "tree/real.py": "VALUE = 'real'\n"}
+COLD = {path: TREE[path] for path in ("tree/leaf.py", "tree/__init__.py")} | {"tree/cold.py": "VALUE = 'cold'\n"}
+
+
+@pytest.fixture
+def layer(layer_of: Callable[..., ColdLayer], cpython: str) -> ColdLayer:
+    return layer_of(cpython, COLD, HOT, TREE)
+
+
+def test_nothing_but_what_leads_to_them_lies_in_their_places(layer: ColdLayer) -> None:
+    found = {path.relative_to(layer.root).as_posix() for path in layer.root.rglob("*.py*")}
+    own = {name for name in found if name.startswith("_layer_minimizer") or "/" not in name} - {"single.pyc"}
+    assert found - own == {"tree/__init__.pyc", "single.pyc", "space/inner/__init__.pyc", "tree/real.py"}
+
+
+def test_they_are_imported_with_what_lies_beside_them(layer: ColdLayer) -> None:
+    layer.run(
+        """
+        import tree, tree.real, tree.cold, single, space.inner.deep, importlib, pickle
+        assert (tree.VALUE, tree.leaf.VALUE, tree.real.VALUE, tree.cold.VALUE) == ("data", "leaf", "real", "cold")
+        assert (single.VALUE, space.inner.deep.VALUE) == ("single", "deep")
+        for module, name in ((tree, "tree/__init__"), (tree.leaf, "tree/leaf"), (single, "single")):
+            assert module.__file__ == module.__spec__.origin == R + "/" + name + ".pyc", module.__file__
+        assert tree.__path__ == [R + "/tree"] and tree.branch.HERE == R + "/tree/branch"
+        assert pickle.loads(pickle.dumps(tree.leaf.fail)) is tree.leaf.fail
+        tree.ORDER.append("again")
+        assert importlib.reload(tree) is tree and tree.ORDER == ["tree"]
+        try:
+            import tree.never
+        except ModuleNotFoundError as exc:
+            assert exc.name == "tree.never"
+        else:
+            raise AssertionError
+        """
+    )
+
+
+def test_none_of_it_costs_a_look_into_the_cold_store(layer: ColdLayer) -> None:
+    layer.run(
+        """
+        import tree, single
+        assert "_layer_minimizer.store" not in sys.modules
+        """
+    )
+
+
+def test_they_are_listed_and_opened_as_files(layer: ColdLayer) -> None:
+    layer.run(
+        """
+        import importlib.util, inspect, marshal, pkgutil, tree
+        names = ["__init__.py", "__init__.pyc", "__main__.pyc", "branch", "cold.py", "leaf.py", "leaf.pyc", "real.py"]
+        assert [n for n in sorted(os.listdir(R + "/tree")) if n != "__pycache__"] == names, os.listdir(R + "/tree")
+        assert sorted(m.name for m in pkgutil.iter_modules(tree.__path__)) == [
+            "__main__", "branch", "cold", "leaf", "real"
+        ]
+        path = tree.leaf.__file__
+        assert os.path.isfile(path) and os.path.isdir(R + "/tree/branch")
+        with open(path, "rb") as file:
+            data = file.read()
+        assert len(data) == os.path.getsize(path) == os.stat(path).st_size
+        assert data[:4] == importlib.util.MAGIC_NUMBER
+        assert pkgutil.get_data("tree.leaf", "leaf.pyc") == data
+        assert pkgutil.get_data("tree.branch", "data.txt") == b"data"
+        assert "raise ValueError" in inspect.getsource(tree.leaf.fail)
+        """
+    )
+
+
+def test_tracebacks_show_sources_and_no_frame_of_ours(layer: ColdLayer) -> None:
+    said = layer.fail("import tree; tree.leaf.fail()")
+    assert "raise ValueError(VALUE)" in said
+    assert "_layer_minimizer" not in said
+
+
+def test_programs_and_children(layer: ColdLayer) -> None:
+    done = layer.start("-m", "tree", "x")
+    assert done.stdout == "main tree ['x']\n", done.stderr
+    program = layer.temp.parent / "program.py"
+    program.write_text(
+        "import multiprocessing, tree.leaf\n"
+        "def work(x):\n    return tree.leaf.VALUE + x\n"
+        "if __name__ == '__main__':\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n        print(pool.map(work, 'ab'))\n"
+    )
+    done = layer.start(str(program))
+    assert done.stdout == "['leafa', 'leafb']\n", done.stderr
+
+
+def test_what_stands_in_their_places_starts_the_layer(layer: ColdLayer) -> None:
+    """Where nobody has: neither site nor PYTHONPATH, a program that sets up sys.path by itself."""
+    program = (
+        f"import sys; sys.path.insert(0, {str(layer.root)!r}); assert '_layer_minimizer' not in sys.modules\n"
+        "import space.inner.deep, single, tree\n"
+        "assert (space.inner.deep.VALUE, single.VALUE, tree.VALUE) == ('deep', 'single', 'data')\n"
+        f"assert single.__file__ == {str(layer.root)!r} + '/single.pyc', single.__file__\n"
+        "assert type(single.__loader__).__name__ == 'PackedLoader' and single.__spec__.loader is single.__loader__\n"
+    )
+    done = layer.start("-I", "-S", "-c", program)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_two_layers(layer_of: Callable[..., ColdLayer], cpython: str, tmp_path: Path) -> None:
+    layer = layer_of(cpython, {"a/cold.py": "x = 1\n"}, {}, {"a/__init__.py": "x = 'a'\n", "a/one.py": "x = 1\n"})
+    for path, text in (("a/two.py", "x = 2\n"), ("b.py", "x = 'b'\n")):
+        (layer.root / path).write_text(text)
+    pack(cpython, layer.root, ["a/two.py", "b.py"], tmp_path / "compile")
+    assert len(list((layer.root / packed_code.CODE).iterdir())) == 2
+    layer.run("import a.one, a.two, b, a.cold; assert (a.x, a.one.x, a.two.x, b.x, a.cold.x) == ('a', 1, 2, 'b', 1)")
+
+
+def test_a_damaged_file_ends_the_process_and_is_named(layer_of: Callable[..., ColdLayer], python: str) -> None:
+    layer = layer_of(python, {}, {}, {"big.py": f"X = {os.urandom(3000).hex()!r}\n", "small.py": "X = 1\n"})
+    integrity.write_sums(layer.root, lambda _path: (), lambda _path: False)
+    (file,) = (layer.root / packed_code.CODE).iterdir()
+    whole = file.read_bytes()
+    layer.run("import big, small; assert small.X == 1")
+    table = len(whole) - int(whole.split(b"\n", 1)[0].split()[1])
+    assert table > 1000
+    first, last = whole.index(b"\n") + 3, len(whole) - 100
+    for damaged in (whole[:-1], whole[:20], b"", flipped(whole, first), flipped(whole, last), flipped(whole, 2)):
+        file.write_bytes(damaged)
+        said = layer.fail("import small, big; print(small.X)")
+        assert f"layer_minimizer: {packed_code.CODE}/{file.name} " in said, said
+        assert "Traceback" not in said
+    file.unlink()
+    assert f"{file.name} is missing" in layer.fail("import small")
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def test_each_byte_of_a_file_counts(tmp_path: Path) -> None:
+    (tmp_path / "m.pyc").write_bytes(b"bytecode" * 50)
+    packed_code.pack(packed_code.compress(["m"], tmp_path), tmp_path)
+    (file,) = (tmp_path / packed_code.CODE).iterdir()
+    assert packed_code.stems_in(file) == ("m",)
+    data = file.read_bytes()
+    file.write_bytes(flipped(data, data.index(b"\n") + 5))
+    with pytest.raises(ValueError, match="checksum"):
+        packed_code.stems_in(file)
+
+
+def test_what_is_not_worth_it_stays(tmp_path: Path) -> None:
+    text = bytes(range(256)) * 1200
+    (tmp_path / "m.pyc").write_bytes(text)
+    packed = packed_code.compress(["m"], tmp_path)
+    saved = len(text) - len(zlib.compress(text, 9))
+    assert packed_code.is_worth_it(packed, tmp_path, 0)
+    assert packed_code.is_worth_it(packed, tmp_path, saved - 65537)
+    assert not packed_code.is_worth_it(packed, tmp_path, saved - 65536)
+
+
+def test_what_leads_to_modules() -> None:
+    stems = ["a/__init__", "a/b", "a/c/__init__", "a/c/d", "n/e", "n/f/__init__", "g", "a/space/h"]
+    assert packed_code.anchors(stems) == ["a/__init__", "a/space/h", "g", "n/e", "n/f/__init__"]
