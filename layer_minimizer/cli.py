@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         "--bytecode",
         choices=("auto", "only", "both", "source"),
         default="auto",
-        help="what modules are shipped as; default: bytecode, and the source of those whose text was read",
+        help="what modules are shipped as; default: compressed bytecode, and sources whose text was read",
     )
     python.add_argument("--strip-docstrings", action="store_true", help="leave docstrings out of the bytecode")
     native = parser.add_argument_group("shared libraries")
