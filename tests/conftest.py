@@ -60,21 +60,36 @@ _WITH_EXAMPLES = (
     "test_unseen_calls.py",
     "test_dockerfiles.py",
 )
+_EXAMPLES, _OLD_EXAMPLES = "examples", "old examples"
+
+
+def _scope(nodeid: str) -> str:
+    """Name what one process runs as a whole: files, whose fixtures cost much, and examples that share a folder."""
+    file = nodeid.partition("::")[0]
+    if file.endswith("test_cases.py"):
+        return nodeid  # nothing is shared, and the longest takes as long as ten others
+    if not file.endswith(_WITH_EXAMPLES):
+        return file
+    return _OLD_EXAMPLES if "fastai_v1" in nodeid or file.endswith("test_dockerfiles.py") else _EXAMPLES
+
+
+def _turn(item: pytest.Item) -> int:
+    """Say what begins first: what takes long, so that no process has much to do when the others are at their end."""
+    first = {_EXAMPLES: 0, _OLD_EXAMPLES: 1}
+    last = 4 if "/unit/" in item.nodeid else 3
+    return first.get(_scope(item.nodeid), 2 if item.get_closest_marker("heavy") else last)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Divide the tests by files, whose fixtures cost much; those that run examples are one process' matter."""
+    """Divide the tests among processes by their scopes."""
     from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - only where it is installed
 
-    class ByFile(LoadScopeScheduling):
+    class ByScope(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file: str = nodeid.partition("::")[0]
-            if file.endswith("test_cases.py"):
-                return nodeid  # nothing is shared, and the longest takes as long as ten others
-            return "examples" if file.endswith(_WITH_EXAMPLES) else file
+            return _scope(nodeid)
 
-    return ByFile(config, log)
+    return ByScope(config, log)
 
 
 # ---- what the cases have shown ---------------------------------------------------------------------------------------
@@ -94,13 +109,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the heavy cases of other groups to other runs; pytest says how many tests it has deselected."""
+    """Leave the heavy cases of other groups to other runs, which pytest tells; let begin first what takes long."""
     number, groups = map(int, config.getoption("--heavy-cases").split("/"))
     heavy = sorted({item.name: item for item in items if item.get_closest_marker("heavy")}.items())
     others = {item.nodeid for at, (_, item) in enumerate(heavy) if at % groups != number % groups}
     if others:
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid in others])
         items[:] = [item for item in items if item.nodeid not in others]
+    items.sort(key=_turn)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
