@@ -229,9 +229,8 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
         pytest.skip("no docker engine answers, and docker, dockerd or iptables is not installed")
     if os.geteuid() != 0:
         pytest.skip("no docker engine answers, and to start one takes root")
-    base = tmp_path_factory.getbasetemp()
     # A machine can run one; the processes among which the tests are divided share it.
-    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "engine"
+    folder = shared_folder(tmp_path_factory) / "engine"
     variables = {"DOCKER_HOST": f"unix://{folder}/docker.sock"}
     with _alone(folder) as users:
         if not users:
@@ -288,6 +287,30 @@ def _stop_daemon(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder of all the processes among which the tests are divided."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+
+
+def debian_rootfs(folder: Path, suite: str) -> Path:
+    """Give a tar of a Debian with its own Python, which is made once, or skip."""
+    rootfs = folder / f"{suite}.tar"
+    with (folder / f"{suite}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if rootfs.exists():
+            return rootfs
+        if shutil.which("mmdebstrap") is None:
+            pytest.skip("mmdebstrap, which makes images without a registry, is not installed")
+        part = folder / f"part-{suite}.tar"
+        packages = "--include=python3-minimal,python3,libstdc++6"
+        command = ["mmdebstrap", "--variant=minbase", packages, suite, part]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+        if done.returncode != 0:
+            pytest.skip(f"mmdebstrap cannot make {suite}: {done.stderr[-500:]}")
+        return part.rename(rootfs)
+
+
 @pytest.fixture(scope="session")
 def make_image(docker: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], str]]:
     """Make images of Debian with its own Python, with mmdebstrap; they are removed at the end."""
@@ -300,14 +323,7 @@ def make_image(docker: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
         known = subprocess.run(["docker", "image", "inspect", name], env=environment, capture_output=True, check=False)
         if known.returncode == 0:
             return name
-        if shutil.which("mmdebstrap") is None:
-            pytest.skip("mmdebstrap, which makes images without a registry, is not installed")
-        rootfs = tmp_path_factory.mktemp("image") / "rootfs.tar"
-        packages = "--include=python3-minimal,python3,libstdc++6"
-        command = ["mmdebstrap", "--variant=minbase", packages, suite, rootfs]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
-        if done.returncode != 0:
-            pytest.skip(f"mmdebstrap cannot make {suite}: {done.stderr[-500:]}")
+        rootfs = debian_rootfs(shared_folder(tmp_path_factory), suite)
         subprocess.run(["docker", "import", rootfs, name], env=environment, check=True, capture_output=True)
         made.append(name)
         return name
