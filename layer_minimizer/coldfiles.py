@@ -14,7 +14,7 @@ from importlib import resources
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
-from layer_minimizer import modules
+from layer_minimizer import compressed, modules
 from layer_minimizer.errors import PackError
 
 if TYPE_CHECKING:
@@ -183,13 +183,12 @@ def _write_data(target: Path, chunks: list[_Chunk], compression: str) -> None:
 
 def _pack(chunk: _Chunk, compression: str) -> tuple[bytes, int, int]:
     raw = b"".join(map(_read, chunk.slices))
+    packed: bytes | None
     if compression == "zlib":
         packed, method = zlib.compress(raw, 9), _ZLIB
     else:
-        packed, method = lzma.compress(raw, lzma.FORMAT_RAW, filters=_filters(code=chunk.code)), _LZMA2
-        if chunk.code:
-            method = _X86_LZMA2
-    if len(packed) >= len(raw):
+        packed, method = compressed.pack(raw, _filters(code=chunk.code)), _X86_LZMA2 if chunk.code else _LZMA2
+    if packed is None or len(packed) >= len(raw):
         packed, method = raw, _STORED
     return packed, zlib.crc32(raw), method
 

@@ -104,6 +104,14 @@ class Report:
                 "seconds": module.seconds,
             }
 
+    def _cold(self) -> dict[str, int]:
+        shipped = self._shipped()
+        return {
+            "files": len(self.plan.cold),
+            "bytes": sum(decision.size for decision in self.plan.cold),
+            "stored_bytes": sum(shipped[decision.path] for decision in self.plan.cold),
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Give the report as JSON. The names of format 1 stay for good; new ones may join them."""
         return {
@@ -134,11 +142,7 @@ class Report:
             "kept": self.kept,
             "distributions": {name: size for name, size, _ in self.largest},
             "stand_ins": list(self._stand_ins()),
-            "cold": {
-                "files": len(self.plan.cold),
-                "bytes": sum(decision.size for decision in self.plan.cold),
-                "stored_bytes": sum(self._shipped()[decision.path] for decision in self.plan.cold),
-            },
+            "cold": self._cold(),
             "libraries": [dataclasses.asdict(library) for library in self.proof.libraries],
             "bundled": [dataclasses.asdict(library) for library in self.proof.bundled],
             "not_exercised": [
@@ -272,7 +276,7 @@ class Report:
             )
 
     def _python(self) -> Iterator[str]:
-        stood_in, cold = list(self._stand_ins()), self.to_json()["cold"]
+        stood_in, cold = list(self._stand_ins()), self._cold()
         if stood_in:
             tops = Counter(each["module"].split(".")[0] for each in stood_in)
             listed = ", ".join(f"{name} ({count})" for name, count in tops.most_common(_SHOWN))

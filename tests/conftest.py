@@ -60,21 +60,36 @@ _WITH_EXAMPLES = (
     "test_unseen_calls.py",
     "test_dockerfiles.py",
 )
+_EXAMPLES, _OLD_EXAMPLES = "examples", "old examples"
+
+
+def _scope(nodeid: str) -> str:
+    """Name what one process runs as a whole: files, whose fixtures cost much, and examples that share a folder."""
+    file = nodeid.partition("::")[0]
+    if file.endswith("test_cases.py"):
+        return nodeid  # nothing is shared, and the longest takes as long as ten others
+    if not file.endswith(_WITH_EXAMPLES):
+        return file
+    return _OLD_EXAMPLES if "fastai_v1" in nodeid or file.endswith("test_dockerfiles.py") else _EXAMPLES
+
+
+def _turn(item: pytest.Item) -> int:
+    """Say what begins first: what takes long, so that no process has much to do when the others are at their end."""
+    first = {_EXAMPLES: 0, _OLD_EXAMPLES: 1}
+    last = 4 if "/unit/" in item.nodeid else 3
+    return first.get(_scope(item.nodeid), 2 if item.get_closest_marker("heavy") else last)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Divide the tests by files, whose fixtures cost much; those that run examples are one process' matter."""
+    """Divide the tests among processes by their scopes."""
     from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - only where it is installed
 
-    class ByFile(LoadScopeScheduling):
+    class ByScope(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file: str = nodeid.partition("::")[0]
-            if file.endswith("test_cases.py"):
-                return nodeid  # nothing is shared, and the longest takes as long as ten others
-            return "examples" if file.endswith(_WITH_EXAMPLES) else file
+            return _scope(nodeid)
 
-    return ByFile(config, log)
+    return ByScope(config, log)
 
 
 # ---- what the cases have shown ---------------------------------------------------------------------------------------
@@ -94,13 +109,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the heavy cases of other groups to other runs; pytest says how many tests it has deselected."""
+    """Leave the heavy cases of other groups to other runs, which pytest tells; let begin first what takes long."""
     number, groups = map(int, config.getoption("--heavy-cases").split("/"))
     heavy = sorted({item.name: item for item in items if item.get_closest_marker("heavy")}.items())
     others = {item.nodeid for at, (_, item) in enumerate(heavy) if at % groups != number % groups}
     if others:
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid in others])
         items[:] = [item for item in items if item.nodeid not in others]
+    items.sort(key=_turn)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -213,9 +229,8 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
         pytest.skip("no docker engine answers, and docker, dockerd or iptables is not installed")
     if os.geteuid() != 0:
         pytest.skip("no docker engine answers, and to start one takes root")
-    base = tmp_path_factory.getbasetemp()
     # A machine can run one; the processes among which the tests are divided share it.
-    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "engine"
+    folder = shared_folder(tmp_path_factory) / "engine"
     variables = {"DOCKER_HOST": f"unix://{folder}/docker.sock"}
     with _alone(folder) as users:
         if not users:
@@ -272,6 +287,30 @@ def _stop_daemon(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder of all the processes among which the tests are divided."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+
+
+def debian_rootfs(folder: Path, suite: str) -> Path:
+    """Give a tar of a Debian with its own Python, which is made once, or skip."""
+    rootfs = folder / f"{suite}.tar"
+    with (folder / f"{suite}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if rootfs.exists():
+            return rootfs
+        if shutil.which("mmdebstrap") is None:
+            pytest.skip("mmdebstrap, which makes images without a registry, is not installed")
+        part = folder / f"part-{suite}.tar"
+        packages = "--include=python3-minimal,python3,libstdc++6"
+        command = ["mmdebstrap", "--variant=minbase", packages, suite, part]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+        if done.returncode != 0:
+            pytest.skip(f"mmdebstrap cannot make {suite}: {done.stderr[-500:]}")
+        return part.rename(rootfs)
+
+
 @pytest.fixture(scope="session")
 def make_image(docker: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], str]]:
     """Make images of Debian with its own Python, with mmdebstrap; they are removed at the end."""
@@ -284,14 +323,7 @@ def make_image(docker: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
         known = subprocess.run(["docker", "image", "inspect", name], env=environment, capture_output=True, check=False)
         if known.returncode == 0:
             return name
-        if shutil.which("mmdebstrap") is None:
-            pytest.skip("mmdebstrap, which makes images without a registry, is not installed")
-        rootfs = tmp_path_factory.mktemp("image") / "rootfs.tar"
-        packages = "--include=python3-minimal,python3,libstdc++6"
-        command = ["mmdebstrap", "--variant=minbase", packages, suite, rootfs]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
-        if done.returncode != 0:
-            pytest.skip(f"mmdebstrap cannot make {suite}: {done.stderr[-500:]}")
+        rootfs = debian_rootfs(shared_folder(tmp_path_factory), suite)
         subprocess.run(["docker", "import", rootfs, name], env=environment, check=True, capture_output=True)
         made.append(name)
         return name

@@ -7,6 +7,7 @@ import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
+from layer_minimizer import compressed
 from layer_minimizer.native.compact import Chunk, PackedChunk, Split
 
 # src/lzma.h is made for these: lc, lp and pb are fixed there.
@@ -20,8 +21,8 @@ def pack_chunks(parts: Split) -> list[PackedChunk]:
 
     def pack(chunk: Chunk) -> PackedChunk:
         raw, code = parts.raw(chunk), is_code(parts, chunk)
-        packed = lzma.compress(raw, format=lzma.FORMAT_RAW, filters=_CODE_FILTERS if code else _FILTERS)
-        return PackedChunk(packed if len(packed) < len(raw) else raw, zlib.crc32(raw), code)
+        packed = compressed.pack(raw, _CODE_FILTERS if code else _FILTERS)
+        return PackedChunk(raw if packed is None else packed, zlib.crc32(raw), code)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(pack, parts.chunks))

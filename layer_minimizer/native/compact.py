@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
 CHUNK_BYTES = 512 * 1024
+# At multiples of this a new chunk begins, so that a page more or less which is hot changes no chunk beyond them.
+_AREA_BYTES = 1024 * 1024
 # Every PT_LOAD costs the loader a system call and 56 bytes of its stack; few threads have stacks of under a megabyte.
 _MOST_RUNS = 2048
 # A single page between two hot ones is rarely as cold as it looks, and saves little more than its PT_LOAD costs.
@@ -119,14 +121,16 @@ def split(data: bytes | memoryview, hot: Collection[int]) -> Split:
     while len([run for run in cold if run.pages >= gap]) > _MOST_RUNS:
         gap += 1
     kept = tuple(run for run in cold if run.pages >= gap)
-    return Split(image, kept, _chunks(kept, CHUNK_BYTES // image.page_size))
+    return Split(image, kept, tuple(_chunks(kept, CHUNK_BYTES // image.page_size, _AREA_BYTES // image.page_size)))
 
 
-def _chunks(runs: Iterable[Run], most: int) -> tuple[Chunk, ...]:
-    chunks: list[Chunk] = []
+def _chunks(runs: Iterable[Run], most: int, area: int) -> Iterator[Chunk]:
     open_runs: list[Run] = []
     room = most
-    for run in runs:
+    for run in _cut(runs, area):
+        if open_runs and open_runs[-1].page // area != run.page // area:
+            yield Chunk(tuple(open_runs))
+            open_runs, room = [], most
         page = run.page
         while page < run.stop:
             taken = min(room, run.stop - page)
@@ -134,11 +138,20 @@ def _chunks(runs: Iterable[Run], most: int) -> tuple[Chunk, ...]:
             page += taken
             room -= taken
             if not room:
-                chunks.append(Chunk(tuple(open_runs)))
+                yield Chunk(tuple(open_runs))
                 open_runs, room = [], most
     if open_runs:
-        chunks.append(Chunk(tuple(open_runs)))
-    return tuple(chunks)
+        yield Chunk(tuple(open_runs))
+
+
+def _cut(runs: Iterable[Run], area: int) -> Iterator[Run]:
+    """Give the runs in parts, none of which goes beyond a multiple of ``area`` pages."""
+    for run in runs:
+        page = run.page
+        while page < run.stop:
+            stop = min(run.stop, (page // area + 1) * area)
+            yield Run(page, stop - page, run.executable)
+            page = stop
 
 
 def _page_bytes(image: ElfImage, page: int, pages: int) -> bytes:

@@ -92,8 +92,11 @@ class Place:
         found += [str(path) for path in (self.folder / "tmp").iterdir()]
         found += [str(path) for path in (self.folder / "home").iterdir()]
         whole = {"layer.zip", "report.json", "trace.json"}
+        memories = {".json", ".chunk"}
         found += [str(path) for path in (self.folder / "out").iterdir() if path.name not in whole]
-        found += [str(path) for path in (self.folder / "cache").rglob("*") if path.is_file() and path.suffix != ".json"]
+        found += [
+            str(path) for path in (self.folder / "cache").rglob("*") if path.is_file() and path.suffix not in memories
+        ]
         return found
 
     def require_whole(self) -> None:

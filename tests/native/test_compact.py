@@ -140,6 +140,30 @@ def test_everything_that_is_no_code_and_no_unwind_table_is_hot(library: Path) ->
             assert not touched & pages, section.name
 
 
+def test_another_hot_page_changes_the_chunks_of_its_area_alone(kit: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "wide.c").write_text('__asm__(".text\\n.fill 8388608, 1, 0x90\\n");\n')
+    wide = kit.build("gcc", tmp_path / "libwide.so", "-shared", tmp_path / "wide.c").read_bytes()
+    area = compact._AREA_BYTES // 4096
+
+    def chunks(hot: set[int]) -> list[compact.Chunk]:
+        found = list(compact.split(wide, hot).chunks)
+        for chunk in found:
+            assert chunk.pages * 4096 <= compact.CHUNK_BYTES
+            assert len({page // area for run in chunk.runs for page in (run.page, run.stop - 1)}) == 1
+        return found
+
+    dice = random.Random(8)
+    pages = list(range(8388608 // 4096))
+    for turn in range(50):
+        hot = set(dice.sample(pages, 20 * turn))
+        around = {page: {page - 1, page, page + 1} for page in dice.sample(pages[2:-2], 500)}
+        page = next(p for p, near in around.items() if not near & hot and len({other // area for other in near}) == 1)
+        before, after = chunks(hot), chunks(hot | {page})
+        assert sum(chunk.pages for chunk in before) > sum(chunk.pages for chunk in after)
+        other = set(before) ^ set(after)
+        assert {run.page // area for chunk in other for run in chunk.runs} == {page // area}
+
+
 # ---- what is not understood ---------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,165 @@
+"""Compressed chunks that are kept: the same bytes with and without, whatever has become of what is kept."""
+
+import lzma
+import os
+import random
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layer_minimizer import coldfiles, compressed
+from layer_minimizer.native import coldstore, compact
+
+PLAIN = [{"id": lzma.FILTER_LZMA2, "preset": 6}]
+CODE = [{"id": lzma.FILTER_X86}, *PLAIN]
+RAW = b"".join(b"line %d of what no event touched\n" % number for number in range(5000))
+NOISE = random.Random(5).randbytes(50_000)
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LAYER_MINIMIZER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(compressed, "_WRITER", compressed._Writer())
+    return tmp_path / "cache/chunks"
+
+
+@pytest.fixture
+def no_encoder(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """To be sure that nothing is compressed once more."""
+    monkeypatch.delattr(compressed.lzma, "compress")
+    return monkeypatch
+
+
+def encoded(raw: bytes = RAW, filters: list[dict[str, Any]] = PLAIN) -> bytes:
+    return lzma.compress(raw, lzma.FORMAT_RAW, filters=filters)
+
+
+def test_what_is_kept_is_what_is_made(kept: Path, request: pytest.FixtureRequest) -> None:
+    made = [compressed.pack(RAW, PLAIN), compressed.pack(RAW, CODE), compressed.pack(NOISE, PLAIN)]
+    assert made == [encoded(), encoded(filters=CODE), None]
+    assert len(list(kept.iterdir())) == 3
+    assert max(path.stat().st_size for path in kept.iterdir()) < len(RAW) // 2
+    request.getfixturevalue("no_encoder")
+    assert [compressed.pack(RAW, PLAIN), compressed.pack(RAW, CODE), compressed.pack(NOISE, PLAIN)] == made
+
+
+def test_what_is_small_is_not_kept(kept: Path) -> None:
+    assert compressed.pack(RAW[:1000], PLAIN) == encoded(RAW[:1000])
+    assert compressed.pack(b"", PLAIN) is None
+    assert not kept.exists()
+
+
+def test_another_encoder_is_asked_anew(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compressed._encoder().startswith(("5", sys.version))
+    compressed.pack(RAW, PLAIN)
+    monkeypatch.setattr(compressed, "_encoder", lambda: "another")
+    assert compressed.pack(RAW, PLAIN) == encoded()
+    assert len(list(kept.iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "bit", "other"])
+def test_what_is_damaged_is_made_anew(kept: Path, damage: str, request: pytest.FixtureRequest) -> None:
+    compressed.pack(RAW, PLAIN)
+    (file,) = kept.iterdir()
+    whole = file.read_bytes()
+    if damage == "other":
+        compressed.pack(RAW, CODE)
+        (other,) = (path for path in kept.iterdir() if path != file)
+        file.write_bytes(other.read_bytes())
+    else:
+        bit = whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:]
+        file.write_bytes({"cut": whole[:-1], "empty": b"", "bit": bit}[damage])
+    assert compressed.pack(RAW, PLAIN) == encoded()
+    assert file.read_bytes() == whole
+    request.getfixturevalue("no_encoder")
+    assert compressed.pack(RAW, PLAIN) == whole[32:]
+
+
+@pytest.mark.parametrize("how", ["file", "read-only", "folder"])
+def test_a_folder_that_cannot_be_written_changes_nothing(
+    kept: Path, how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept.parent.mkdir()
+    if how == "file":
+        kept.write_text("in the way")
+    elif how == "read-only":
+        # Whoever is root may write everywhere but here.
+        monkeypatch.setenv("LAYER_MINIMIZER_CACHE", "/proc/self")
+    else:
+        compressed.pack(RAW, PLAIN)
+        (file,) = kept.iterdir()
+        file.unlink()
+        (file / "in the way").mkdir(parents=True)
+    caplog.set_level("INFO")
+    assert compressed.pack(RAW, PLAIN) == encoded()
+    assert compressed.pack(RAW, PLAIN) == encoded()
+    assert not caplog.records
+    assert not list(kept.parent.rglob("*.part"))
+
+
+def test_what_was_not_used_for_the_longest_time_goes_first(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chunks = [RAW + bytes([number]) for number in range(4)]
+    for number, raw in enumerate(chunks):
+        before = set(kept.iterdir()) if kept.exists() else set()
+        compressed.pack(raw, PLAIN)
+        (file,) = set(kept.iterdir()) - before
+        os.utime(file, (number, number))
+    size = file.stat().st_size
+    compressed.pack(chunks[0], PLAIN)  # is used once more
+    monkeypatch.setattr(compressed, "LIMIT", 3 * size + 300)
+    monkeypatch.setattr(compressed, "_BETWEEN_LOOKS", size + 200)
+    monkeypatch.setattr(compressed, "_WRITER", compressed._Writer())
+    compressed.pack(RAW + b"new", PLAIN)
+    assert sum(path.stat().st_size for path in kept.iterdir()) <= 3 * size + 300
+    monkeypatch.delattr(compressed.lzma, "compress")
+    for raw in (chunks[0], chunks[3], RAW + b"new"):
+        assert compressed.pack(raw, PLAIN) == compressed.pack(raw, PLAIN)
+    for raw in chunks[1:3]:
+        with pytest.raises(AttributeError):
+            compressed.pack(raw, PLAIN)
+
+
+def test_many_may_write_and_remove_at_once(kept: Path) -> None:
+    code = (
+        "import sys; from layer_minimizer import compressed; compressed._BETWEEN_LOOKS = compressed.LIMIT = 5000\n"
+        f"raw = {RAW[:40000]!r}\n"
+        f"for turn in range(12): print(hash(compressed.pack(raw + bytes([turn % 4]), {PLAIN!r})))"
+    )
+    with ThreadPoolExecutor(4) as pool:
+        variables = {**os.environ, "PYTHONHASHSEED": "0"}
+        command = [sys.executable, "-c", code]
+        ask = lambda _: subprocess.run(command, env=variables, check=True, capture_output=True).stdout  # noqa: E731
+        said = set(pool.map(ask, range(4)))
+    assert len(said) == 1
+    assert not list(kept.glob("*.part"))
+    for path in kept.iterdir():
+        key = bytes.fromhex(path.stem)
+        assert compressed._read(path, key) is not None
+
+
+def test_stores_have_the_same_bytes_with_and_without(
+    tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "large.txt"
+    source.write_bytes(RAW * 8)
+    mapped = (line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines())
+    library = next(Path(path) for path in mapped if "/libm.so" in path or "/libm-" in path)
+    parts = compact.split(library.read_bytes(), ())
+
+    def made(name: str) -> list[bytes]:
+        top = tmp_path / name
+        coldfiles.write_store([coldfiles.ColdFile("large.txt", source)], top, layer="l", dropped={})
+        stores = sorted(top.glob("_layer_minimizer/cold/*/*"))
+        packed = [chunk.data for chunk in coldstore.pack_chunks(parts)]
+        return [*(path.read_bytes() for path in stores), *packed]
+
+    first = made("first")
+    large = [chunk for chunk in parts.chunks if len(parts.raw(chunk)) >= compressed._WORTH_BYTES]
+    assert len(list(kept.iterdir())) == 1 + len(large) > 1
+    assert made("second") == first
+    monkeypatch.setenv("LAYER_MINIMIZER_CACHE", "/proc/self")
+    assert made("without") == first
