@@ -17,11 +17,14 @@ def start(root=None):
     """Serve the cold store of the site folder ``root`` (by default the one that this package lies in), once."""
     from . import check
 
-    root = os.path.abspath(root or os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    check.begin(root)
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    # Layers may lie in two folders, and what serves all of them lies packed in this one.
+    roots = [here] if root is None or os.path.abspath(root) == here else [here, os.path.abspath(root)]
+    for each in roots:
+        check.begin(each)
     from . import files, finder
 
-    if finder.serve(root):
+    if any([finder.serve(each) for each in roots]):
         files.install()
 
 

@@ -161,9 +161,10 @@ def test_cold_files_make_room_for_the_function(desk: Desk, make_env: Callable[..
     model = desk.folder / "weights.bin"
     model.write_bytes(b"w" * 200_000)
     limit = ("--max-size", "500000", "--model", model)
-    alone = json.loads(desk.minimize(env, "--json", "--cold", "auto", *limit).out)
+    variables = {"XDG_CACHE_HOME": str(desk.folder / "cache")}
+    alone = json.loads(desk.minimize(env, "--json", "--cold", "auto", *limit, variables=variables).out)
     assert alone["layer"]["unzipped_bytes"] > 300_000
-    both = minimize(desk, env, "--cold", "auto", *limit)
+    both = minimize(desk, env, "--cold", "auto", *limit, variables=variables)
     assert both["function"]["with_layers_bytes"] <= 500_000
 
 
