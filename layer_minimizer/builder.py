@@ -126,6 +126,14 @@ class Builder:
         self.sources = named <= self.texts
         self.texts |= named
 
+    def give_pages(self, lacking: Iterable[str]) -> set[str]:
+        """Ship libraries whole of which a run lacked pages; give those that were not."""
+        if self.shrinker is None:
+            return set()
+        more = set(lacking) & self.shrinker.hot.keys() - self.shrinker.whole
+        self.shrinker.whole |= more
+        return more
+
     def give_docstrings(self, said: str) -> None:
         """Ship the docstrings of the packages that a traceback names, or of all when it names none that lacks them."""
         named = {modules.top_level(path) for path in self._named_in(said)} - (self.documented or set())
@@ -148,8 +156,11 @@ class Builder:
         """Lay the layer out; give its bytes by distribution, and what each cold file costs."""
         settings = self.case.settings
         shutil.rmtree(self._folder, ignore_errors=True)
+        if self.shrinker and settings.cold is Cold.DROP:
+            # What the traced run could do without has no touched pages, and nothing else would ever come back.
+            self.shrinker.whole |= {d.path for d in plan.kept if d.reason is Reason.REPAIRED}
         place = self.shrinker.place if self.shrinker else None
-        sizes = packager.stage(plan, self.case.inventory, self._folder, settings.layout, place)
+        sizes = packager.stage(plan, self.case.inventory, self._folder, settings.layout, place, self.case.copies)
         sizes += packager.add_libraries(self.bundled, self._folder)
         top = self._folder / settings.layout.prefix(plan.python)
         contents = self._contents(plan)

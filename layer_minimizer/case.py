@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from layer_minimizer import (
     base_layers,
     comparison,
+    copies,
     elf,
     environment,
     evidence,
@@ -72,7 +73,7 @@ class Case:
     ``aside`` are those among them that there is no room for; ``lays_out`` says that there is room for libraries that
     only code in C could open. ``unwatched`` are libraries that a run has loaded without
     anybody watching their pages, ``differences`` those between the traces. ``sources`` tells where each installed file
-    lies, by its path in the site.
+    lies, by its path in the site, ``copies`` which libraries are copies of another one beside them.
     """
 
     trace: Trace
@@ -91,10 +92,13 @@ class Case:
     unwatched: frozenset[str] = frozenset()
     differences: tuple[comparison.Difference, ...] = ()
     sources: dict[str, Path] = field(init=False)
+    copies: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         """Note once where the files lie: there are many, and it is asked for again for every library."""
         self.sources = {file.path: Path(file.source) for file in self.inventory.files}
+        files = [file.path for file in self.inventory.files if elf.is_elf_name(file.path) and not file.link]
+        self.copies = copies.of_libraries(files, self.sources)
 
     def plan(self, repaired: frozenset[str] = frozenset()) -> KeepPlan:
         """Decide about every installed file; ``repaired`` are files that an attempt to verify has missed.
@@ -169,7 +173,10 @@ class Case:
         libraries = [path for path in used if elf.is_elf_name(path)]
         plain = {path for path in libraries if not elf.is_module(self.sources[path])}
         needed = {path for path, _by in self.library_closure(path for path in libraries if path not in plain)}
-        return tuple(sorted(plain - needed))
+        found = plain - needed
+        there = found | {decision.path for decision in plan.kept}
+        # Under its other names a library is not asked for by itself.
+        return tuple(sorted(path for path in found if self.copies.get(path, path) in there))
 
     def library_closure(self, paths: Iterable[str]) -> tuple[tuple[str, str], ...]:
         """Give the installed libraries that ``paths`` need, each with one that needs it."""

@@ -137,10 +137,13 @@ def _arrange(members: Iterable[_Member]) -> tuple[dict[str, tuple[int, int]], li
     starts: dict[str, tuple[int, int]] = {}
     chunks: list[_Chunk] = []
     shared: _Chunk | None = None
+    first_of: dict[tuple[int, str], int] = {}  # wheels have copies of libraries
     for member in members:
         if member.size > _SOLID:
-            starts[member.file.path] = (len(chunks), 0)
-            chunks += _parts(member)
+            first = first_of.setdefault((member.size, _digest(member.file.source)), len(chunks))
+            starts[member.file.path] = (first, 0)
+            if first == len(chunks):
+                chunks += _parts(member)
             shared = None
             continue
         if shared is None or shared.code != member.code or shared.size + member.size > _SOLID:
@@ -149,6 +152,11 @@ def _arrange(members: Iterable[_Member]) -> tuple[dict[str, tuple[int, int]], li
         starts[member.file.path] = (len(chunks) - 1, shared.size)
         shared.add(member, 0, member.size)
     return starts, chunks
+
+
+def _digest(source: Path) -> str:
+    with source.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def _parts(member: _Member) -> Iterator[_Chunk]:
@@ -278,8 +286,8 @@ def runtime_digest() -> str:
 
 
 def runtime_bytes() -> int:
-    """Give about what the runtime takes in a layer, at most."""
-    return sum(len(content) for _name, content in _runtime())
+    """Give about what the runtime takes in a layer: its bytecode, of which half is compressed."""
+    return sum(len(content) for _name, content in _runtime()) // 2
 
 
 def _runtime() -> Iterator[tuple[str, bytes]]:

@@ -66,7 +66,7 @@ def write_sums(top: Path, needs: Callable[[str], Iterable[str]], compacted: Call
             if elf.is_elf_name(path) and not path.startswith(f"{LIBRARIES}/"):
                 libraries[path] = (*needs(path), *runtime)
         table = {"files": files, "needs": {path: needed for path, needed in libraries.items() if needed}}
-        content = marshal.dumps({**table, "start": _start(files)}, _MARSHAL)
+        content = zlib.compress(marshal.dumps({**table, "start": _start(files)}, _MARSHAL), 9)
         content = b"%08x\n" % zlib.crc32(content) + content
         target = package / SUMS / coldfiles.digest(content)
         target.parent.mkdir()

@@ -18,7 +18,7 @@ from layer_minimizer.errors import PackError
 from layer_minimizer.model import LayerArchive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from layer_minimizer.model import Bundled, Inventory, KeepPlan
 
@@ -147,13 +147,18 @@ def check_output(output: Path, option: str = "--output") -> None:
         raise PackError(f"{option}: cannot write {output}: {exc.strerror}; name another place") from exc
 
 
-def stage(
-    plan: KeepPlan, inventory: Inventory, folder: Path, layout: Layout, place: PlaceLibrary | None = None
+def stage(  # noqa: PLR0913, PLR0917 - what is copied, where to, and in which form
+    plan: KeepPlan,
+    inventory: Inventory,
+    folder: Path,
+    layout: Layout,
+    place: PlaceLibrary | None = None,
+    copies: Mapping[str, str] | None = None,
 ) -> Counter[str]:
     """Copy the kept files into ``folder`` as the layer will have them; the originals are only read.
 
-    ``place`` may write a shared library in another form; what it adds beside it counts as that distribution's. Gives
-    the staged bytes by distribution.
+    ``place`` may write a shared library in another form; what it adds beside it counts as that distribution's.
+    ``copies`` of another kept file beside them become links to it. Gives the staged bytes by distribution.
 
     Raises:
         PackError: a file cannot be copied, or its name cannot stand in a zip.
@@ -173,15 +178,17 @@ def stage(
             target = top / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
             owner = file.distribution or NO_DISTRIBUTION
-            if file.link:
-                target.symlink_to(file.link)
-            elif place is not None and ".so" in file.path and (shipped := place(file.path, Path(file.source), top)):
+            original = (copies or {}).get(file.path, "")
+            if link := file.link or (original in kept and original.rpartition("/")[2]):
+                target.symlink_to(link)
+                sizes[owner] += len(link)
+                continue
+            if place is not None and ".so" in file.path and (shipped := place(file.path, Path(file.source), top)):
                 sizes[owner] += shipped
                 target.chmod(0o755 if file.executable else 0o644)
                 continue
-            else:
-                shutil.copyfile(file.source, target)
-                target.chmod(0o755 if file.executable else 0o644)
+            shutil.copyfile(file.source, target)
+            target.chmod(0o755 if file.executable else 0o644)
             sizes[owner] += file.size
     except OSError as exc:
         raise PackError(f"cannot copy {exc.filename} into {folder}: {exc.strerror}; TMPDIR sets another place") from exc

@@ -128,6 +128,9 @@ class Proving:
     def _give_back(self, attempt: verifier.Attempt, plan: KeepPlan) -> bool:
         """Give back what was left out of files that are there, where that may be why the run failed."""
         building = self.building
+        if whole := building.give_pages(verifier.lacking_pages(attempt.error)):
+            log.warning("more pages are needed than the traced run touched: %s shipped whole", ", ".join(sorted(whole)))
+            return True
         if attempt.error and building.documented is not None:
             building.give_docstrings(attempt.error)
             which = "all" if building.documented is None else ", ".join(sorted(building.documented))

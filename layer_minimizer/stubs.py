@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,9 +89,9 @@ def write_stand_ins(
     name = digest(content)
     places = [place_of(module.path) for module in stand_ins]
     stubs = _write_stubs({place: _STUB.format(last=place, tables=name) for place in places}, top, compiler)
-    file = top / PACKAGE / TABLES / f"{name}.json"
+    file = top / PACKAGE / TABLES / name
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content)
+    file.write_bytes(zlib.compress(content, 9))
     return file.stat().st_size + stubs
 
 

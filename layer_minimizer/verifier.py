@@ -268,9 +268,14 @@ def _missed(facts: Facts, plan: KeepPlan, said: str) -> tuple[str, ...]:
     absent = {match["name"] for match in _LIBRARY_ABSENT.finditer(said)}
     found |= {path for path in dropped if path.rpartition("/")[2] in absent}
     # The library of a layer below lacks what is needed here: another copy of it, in ours, replaces it.
-    lost = {match["path"] for match in _PAGE_DROPPED.finditer(said)}
+    lost = lacking_pages(said)
     found |= {d.path for d in plan.decisions if d.reason is Reason.PROVIDED and d.path in lost}
     return tuple(sorted(found))
+
+
+def lacking_pages(said: str) -> set[str]:
+    """Give the libraries of which pages were needed that had been dropped, by what a run said at its end."""
+    return {match["path"] for match in _PAGE_DROPPED.finditer(said)}
 
 
 def _missed_metadata(facts: Facts, dropped: Iterable[Decision]) -> Iterator[str]:

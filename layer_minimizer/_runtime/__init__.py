@@ -24,7 +24,8 @@ def start(root=None):
         check.begin(each)
     from . import files, finder
 
-    if any([finder.serve(each) for each in roots]):
+    new = [each for each in roots if finder.serve(each)]
+    if new:
         files.install()
 
 

@@ -14,7 +14,7 @@ import sys
 from _io import open as _open  # as it is without the hooks
 from posix import listdir
 from posix import stat as _stat
-from zlib import crc32  # loaded already by the line that begins the checks
+from zlib import crc32, decompress  # loaded already by the line that begins the checks
 
 PACKAGE = "_layer_minimizer"
 # When a file's bytes are compared; the first never but by "all".
@@ -39,7 +39,7 @@ class Sums(object):
             check, packed = source.readline(), source.read()
         if check != b"%08x\n" % (crc32(packed) & 0xFFFFFFFF):
             refuse(self.root, file[len(self.root) + 1 :], "is damaged")
-        table = marshal.loads(packed)  # noqa: S302 - the tool's own, with the right checksum
+        table = marshal.loads(decompress(packed))  # noqa: S302 - the tool's own, with the right checksum
         self.tables.append(table)
         if not self.files:
             self.files = table["files"]

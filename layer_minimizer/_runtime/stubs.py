@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import zlib
 
 from . import note, start
 
@@ -52,7 +53,7 @@ def _read_tables(folder):
     found = {}
     for name in sorted(os.listdir(folder)):
         with open(os.path.join(folder, name), "rb") as source:
-            found[name.partition(".")[0]] = json.loads(source.read().decode("utf-8"))
+            found[name] = json.loads(zlib.decompress(source.read()).decode("utf-8"))
     return found
 
 

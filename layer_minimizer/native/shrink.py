@@ -66,7 +66,8 @@ class Offer:
 class Shrinker:
     """Compacts the libraries of a layer. ``hot`` are the touched pages of those that the trace watched.
 
-    What was made once is kept in ``scratch``, since a layer may be staged several times.
+    What was made once is kept in ``scratch``, since a layer may be staged several times. ``whole`` are libraries that
+    turned out to need more than was touched, where nothing else can come back.
     """
 
     hot: Mapping[str, frozenset[int]]
@@ -75,6 +76,7 @@ class Shrinker:
     scratch: Path
     reports: dict[str, Library] = field(default_factory=dict)
     sources: dict[str, Path] = field(default_factory=dict)
+    whole: set[str] = field(default_factory=set)
     _offers: dict[str, tuple[Offer, ...]] = field(default_factory=dict)
 
     def place(self, path: str, source: Path, top: Path) -> int:
@@ -88,6 +90,10 @@ class Shrinker:
         if path not in self.reports:
             self.sources[path] = source
             self._make(path)
+        if path in self.whole and not self.reports[path].problem:
+            made = self.reports[path]
+            problem = "shipped whole: the layer's own run needed more of it than the traced run had touched"
+            self.reports[path] = Library(path, made.file, made.mapped, made.mapped, made.file, 0, 0, problem)
         report = self.reports[path]
         if report.problem:
             return 0

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import textwrap
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,4 +165,4 @@ class Modules:
         subprocess.run([self.python, "-I", "-S", "-c", _COMPILE, json.dumps(relatives)], check=True, cwd=top)
         known = {"layer": "layer-R", "kept": self.kept, "modules": self.tables}
         (top / "_layer_minimizer/stand_ins").mkdir()
-        (top / "_layer_minimizer/stand_ins/tables.json").write_text(json.dumps(known))
+        (top / "_layer_minimizer/stand_ins/tables").write_bytes(zlib.compress(json.dumps(known).encode()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import zlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def test_tables_of_both_and_what_is_real_before_what_stands_in(
     (layer.root / "_layer_minimizer/stand_ins").mkdir()
     for tables, kept, names in (("a", True, ["low"]), ("b", True, ["high"]), ("c", False, ["fact", "lost"])):
         known = {"layer": f"layer-{tables}", "kept": kept, "modules": {name: table(name) for name in names}}
-        (layer.root / f"_layer_minimizer/stand_ins/{tables}.json").write_text(json.dumps(known))
+        (layer.root / f"_layer_minimizer/stand_ins/{tables}").write_bytes(zlib.compress(json.dumps(known).encode()))
         for name in names:
             source = tmp_path / "stub.py"
             source.write_text(STUB.format(last=f"{name}.pyc", tables=tables))
