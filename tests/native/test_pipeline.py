@@ -184,3 +184,66 @@ def test_off_ships_libraries_whole(place: Path) -> None:
     original = next((place / "env/lib").glob("python3*/site-packages"))
     assert report["libraries"] == []
     assert (packages / "thing/libthing.so").read_bytes() == (original / "thing/libthing.so").read_bytes()
+
+
+OTHER_PAGES_IN_A_LAYER = """
+import ctypes, os, thing
+
+library = ctypes.CDLL(os.path.join(os.path.dirname(thing.__file__), "libthing.so"))
+
+def handler(event, context):
+    # The layer's own run has its packages elsewhere.
+    function = library.f3 if thing.__file__.startswith(HERE) else library.f59
+    function.restype, function.argtypes = ctypes.c_long, [ctypes.c_long]
+    return function(5) != 0
+"""
+
+
+def test_a_library_of_which_the_layers_own_run_lacks_pages_is_shipped_whole(tmp_path: Path) -> None:
+    place = lay_out(tmp_path, f"HERE = {str(tmp_path / 'env')!r}\n{OTHER_PAGES_IN_A_LAYER}")
+    report, packages = make(place, "--cold", "drop")
+    (library,) = report["libraries"]
+    assert "shipped whole: the layer's own run needed more of it" in library["problem"]
+    original = next((place / "env/lib").glob("python3*/site-packages"))
+    assert (packages / "thing/libthing.so").read_bytes() == (original / "thing/libthing.so").read_bytes()
+    assert call(place, packages, 59).stdout == "True\n"
+
+
+OTHER_NAMES = """
+import ctypes, os, thing
+
+def handler(event, context):
+    names = ["libthing.so.1", "libthing.so", "libthing.so.1.2.3", "libother.so"]
+    library = ctypes.CDLL(os.path.join(os.path.dirname(thing.__file__), names[max(0, event["which"] - 3)]))
+    library.f3.restype, library.f3.argtypes = ctypes.c_long, [ctypes.c_long]
+    return library.f3(5)
+"""
+
+
+def test_copies_of_a_library_under_its_other_names_become_links(tmp_path: Path) -> None:
+    place = lay_out(tmp_path, OTHER_NAMES)
+    folder = next((place / "env/lib").glob("python3*/site-packages")) / "thing"
+    (folder / "libthing.so").unlink()
+    command = ["gcc", "-O0", "-g", "-shared", "-fPIC", place / "thing.c", "-Wl,-soname,libthing.so.1", "-o"]
+    subprocess.run([*command, folder / "libthing.so.1"], check=True)
+    for name in ("libthing.so", "libthing.so.1.2.3"):
+        shutil.copy(folder / "libthing.so.1", folder / name)
+    # Of the same name for the loader, and with other contents: no copy.
+    subprocess.run([*command, folder / "libother.so", "-DOTHER", "-Wl,--build-id=0x1234"], check=True)
+    report, packages = make(place)
+    packer = packages / "thing"
+    with zipfile.ZipFile(place / "layer.zip") as archive:
+        links = {
+            Path(entry.filename).name: archive.read(entry).decode()
+            for entry in archive.infolist()
+            if entry.external_attr >> 28 == 0o12
+        }
+    assert links == {"libthing.so": "libthing.so.1", "libthing.so.1.2.3": "libthing.so.1"}
+    assert {Path(library["path"]).name for library in report["libraries"]} == {"libthing.so.1", "libother.so"}
+    for name, target in links.items():
+        (packer / name).unlink()
+        (packer / name).symlink_to(target)
+    for which in (3, 4, 5, 6):
+        expected = call(place, folder.parent, which)
+        assert expected.returncode == 0, expected.stderr
+        assert call(place, packages, which).stdout == expected.stdout
