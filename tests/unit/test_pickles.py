@@ -394,7 +394,7 @@ def test_arrays_of_objects_are_read(tmp_path: Path) -> None:
         b"(a, b)\n",
         b"x^2 + 1\n",
         b"]\x00\x00 no lzma at all",
-        gzip.compress(b"a,b\n1,2\n"),
+        gzip.compress(b"a,b\n1,2\n", mtime=0),
         bytes(1000),
     ],
 )
