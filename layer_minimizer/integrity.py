@@ -27,7 +27,11 @@ _FIRST = ("__init__", "check")
 _FIRST_READ = {
     coldfiles.PTH,
     coldfiles.CUSTOMIZE,
-    *(f"{coldfiles.PACKAGE}/{stem}.{suffix}" for stem in ("finder", "files", "packed") for suffix in ("py", "pyc")),
+    *(
+        f"{coldfiles.PACKAGE}/{stem}.{suffix}"
+        for stem in ("customize", "finder", "files", "packed")
+        for suffix in ("py", "pyc")
+    ),
 }
 _OWN = (f"{coldfiles.PACKAGE}/", f"{LIBRARIES}/", coldfiles.PTH, coldfiles.CUSTOMIZE)
 _PTH_LINE = (
