@@ -57,7 +57,7 @@ def test_lambda(pillow: Desk, engine: Engine, trusting: str, container: str, tmp
     assert report["verified"] is True
     assert report["libraries"]
     with zipfile.ZipFile(tmp_path / "layer.zip") as layer:
-        assert "python/lib/python3.11/site-packages/PIL/Image.pyc" in layer.namelist()
+        assert "python/lib/python3.11/site-packages/PIL/__init__.pyc" in layer.namelist()
 
 
 @pytest.mark.example
