@@ -120,10 +120,8 @@ def _write_stubs(texts: Mapping[str, str], top: Path, compiler: Compiler) -> int
     return sum(target.stat().st_size for _, target, _ in rows)
 
 
-def compile_modules(paths: Iterable[str], top: Path, compiler: Compiler, *, with_source: Collection[str]) -> int:
+def compile_modules(paths: Iterable[str], top: Path, compiler: Compiler, *, with_source: Collection[str]) -> None:
     """Put bytecode in the place of the modules ``paths``, beside the source of those ``with_source``.
-
-    Gives by how many bytes that makes the layer larger (mostly negative).
 
     Raises:
         PackError: it cannot be written.
@@ -139,13 +137,9 @@ def compile_modules(paths: Iterable[str], top: Path, compiler: Compiler, *, with
         else:
             rows.append((source, source.with_suffix(".pyc"), path))
     invalid = compiler.compile(rows)
-    change = 0
     for source, target, path in rows:
         if source in invalid:
             continue
         target.chmod(0o644)
-        change += target.stat().st_size
         if path not in with_source:
-            change -= source.stat().st_size
             source.unlink()
-    return change

@@ -38,12 +38,7 @@ def unpack(name, last):
     module = sys.modules[name]
     root = module.__file__[: -len(last) - 1]
     start(root)
-    from . import finder
-
-    folder = last.rpartition("/")[0]
-    if last.endswith("/__init__.pyc"):
-        folder = folder.rpartition("/")[0]
-    layer = next(layer for layer in finder.COLD.layers if root in layer.tops)
+    layer, folder = _place(last, root)
     spec = module.__spec__ = layer.packed.find(name, folder)
     module.__loader__ = spec.loader
     spec.loader.exec_module(module)
@@ -63,14 +58,21 @@ def _tell(text):
         note(text)
 
 
-def _real(name, last, root, known):
-    """Give the spec of the real module, which lies in a cold store: in that of the layer itself, or of another."""
-    from . import finder, loaders
+def _place(last, root):
+    """Give the layer that is served below ``root``, or None, and the folder in which ``last`` is found as a module."""
+    from . import finder
 
-    layer = next((layer for layer in finder.COLD.layers if root in layer.tops), None)
     folder = last.rpartition("/")[0]
     if last.endswith("/__init__.pyc"):
         folder = folder.rpartition("/")[0]
+    return next((layer for layer in finder.COLD.layers if root in layer.tops), None), folder
+
+
+def _real(name, last, root, known):
+    """Give the spec of the real module, which lies in a cold store: in that of the layer itself, or of another."""
+    from . import loaders
+
+    layer, folder = _place(last, root)
     spec = loaders.spec_at(name, layer, folder) if layer is not None else None
     if spec is None or spec.loader is None:
         raise ModuleNotFoundError(
