@@ -21,13 +21,23 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 
-from layer_minimizer import contained_emulation, container, lambda_rules, packager, pipeline, session, trace_commands
+from layer_minimizer import (
+    contained_emulation,
+    container,
+    lambda_rules,
+    packager,
+    pipeline,
+    report_text,
+    session,
+    trace_commands,
+)
 from layer_minimizer.errors import MinimizeError, UsageError
 from layer_minimizer.explain import explain
 from layer_minimizer.native.shrink import Cold
 from layer_minimizer.observation import DEFAULT_TIMEOUT
 from layer_minimizer.packager import Layout
 from layer_minimizer.publish import publish
+from layer_minimizer.report import json_text
 from layer_minimizer.settings import Settings
 
 if TYPE_CHECKING:
@@ -353,9 +363,9 @@ def _minimize(options: argparse.Namespace, settings: Settings, workload: dict[st
     if options.report_json:
         pipeline.write_report(report, Path(options.report_json))
     if options.json:
-        sys.stdout.write(json.dumps(report.to_json(), indent=2) + "\n")
+        sys.stdout.write(json_text(report.to_json()))
     else:
-        report.show(Console(file=sys.stdout))
+        report_text.show(report, Console(file=sys.stdout))
 
 
 def _publish(options: argparse.Namespace) -> None:
