@@ -216,6 +216,7 @@ def _minimize(
         proving = Proving.of(case, part, scratch, beside)
         plan, archive, proof = proving.prove()
         emulated = proving.emulate(plan, archive) if case.settings.verify == "lambda" else None
+        times = proving.time_imports(plan, archive) if case.settings.time_imports else None
         _save(save_plan, plan, "--save-plan")
         with case.clock.stage("plan", "looking for imports that the run did not exercise"):
             unseen = case.not_exercised(plan)
@@ -240,6 +241,7 @@ def _minimize(
         below=case.below,
         differences=case.differences,
         limit=case.settings.budget.limit,
+        imports=times,
         function_bytes=function.archive.unzipped_bytes if function else own.total,
     )
 

@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     from layer_minimizer.report import Report
 
 _SHOWN = 8
+_STYLES = {"Verified": "green", "Warning": "yellow", "Conflict": "yellow", "Next": "bold"}
 _MIB = 1 << 20
 _TMP = "/tmp"  # noqa: S108 - Lambda's
 
 
 def show(report: Report, console: Console) -> None:
     """Print the report."""
-    for line in _lines(report):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for number, line in enumerate(_lines(report)):
+        style = "bold" if number == 0 else next((s for start, s in _STYLES.items() if line.startswith(start)), None)
+        console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _lines(report: Report) -> Iterator[str]:
