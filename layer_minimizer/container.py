@@ -37,7 +37,7 @@ _OF_THE_IMAGE = {"/", "/bin", "/dev", "/etc", "/lib", "/lib64", "/opt", "/proc",
 # Of a program that was killed: 128 and the number of SIGKILL.
 _KILLED = 137
 # Codes below are the tool's own, see errors.py; 130 is that of an interrupted one.
-_LAST_CODE, _INTERRUPTED = 8, 130
+_LAST_CODE, _INTERRUPTED = 9, 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
