@@ -18,12 +18,12 @@ TRACE = (
     "save_trace",
 )  # fmt: skip
 _DESCRIPTIONS = {
-    "publish": "Publish a layer's zip as a new version, unless the newest version is identical; print its ARN.",
-    "trace": "Run the entry in its own environment, and save what it used (as trace.json); no layer is made.",
+    "publish": "Publish a layer's zip as a new version, unless the newest version is identical;\nprint its ARN.",
+    "trace": "Run the entry in its own environment, and save what it used (as trace.json);\nno layer is made.",
     "compare": "Show what some traces have and others lack, by distribution.",
     "diff": "Show what has changed between two reports.",
     "probe": "Write a layer that traces a deployed function, into the function's log.",
-    "init": "Find the handler of this folder, and what belongs to it, and write a settings file for it.",
+    "init": "Find the handler of this folder, and what belongs to it, and write a settings\nfile for it.",
     "completion": "Print a script that lets a shell complete this command.",
 }
 _USAGES = {
@@ -31,7 +31,7 @@ _USAGES = {
     "trace": "minimize trace --entry FILE [OPTIONS]",
 }
 _EPILOGS = {
-    "publish": "Credentials, region and endpoint are found as boto3 does: AWS_* variables, AWS_PROFILE, ~/.aws.",
+    "publish": "Credentials, region and endpoint are found as boto3 does: AWS_* variables,\nAWS_PROFILE, ~/.aws.",
     "probe": trace_commands.PROBE,
     "completion": completion.USE,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-DESCRIPTION = "Write the smallest AWS Lambda layer that still runs your code, and prove that it does."
+DESCRIPTION = "Write the smallest AWS Lambda layer that still runs your code, and prove that\nit does."
 USAGE = "minimize [COMMAND] [OPTIONS]"
 COMMANDS = {
     "init": "write a settings file for the handler in this folder",
@@ -66,7 +66,7 @@ examples:
   minimize --entry handler.py --model export.pkl --event event.json --output layer.zip
   minimize --python .venv/bin/python --entry predict.py --provided torch
   minimize --entry handler.py --event event.json --explain scipy
-  minimize --runner docker --runtime python3.12 --requirements requirements.txt --entry handler.py --event event.json
+  minimize --runner docker --runtime python3.12 --requirements requirements.txt --entry handler.py
   minimize --layer api --report reports
   minimize trace --entry handler.py --event a.json --save-trace a.trace
   minimize publish layer.zip --name fastai --runtime python3.12

@@ -187,8 +187,13 @@ def _add_contents(parser: Parser) -> None:
     )
     native.add_argument("--runtime-library", default="", metavar="FILE", help="the runtime for another architecture")
     runtime = parser.add_argument_group("where the layer is to work")
+    newest, *_, oldest = known = list(lambda_rules.load_runtimes())
     runtime.add_argument(
-        "--runtime", choices=list(lambda_rules.load_runtimes()), default="", help="check the layer against Lambda's"
+        "--runtime",
+        choices=known,
+        default="",
+        metavar="PYTHON",
+        help=f"check the layer against Lambda's: {oldest} to {newest}",
     )
     runtime.add_argument(
         "--architecture", choices=list(lambda_rules.ARCHITECTURES), default="", help="default: this machine's"

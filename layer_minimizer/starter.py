@@ -58,13 +58,15 @@ def answer(options: argparse.Namespace) -> str:
 
 def _told(project: Project) -> list[str]:
     """Say what was found and what was not."""
-    lines = [f"entry: {project.entry}"]
+    lines = [f"entry: {os.path.relpath(project.entry)}"]
     if project.other_entries:
-        lines.append(f"  not taken: {', '.join(map(str, project.other_entries))}; --entry names another one")
-    lines += [f"model: {path}" for path in project.models]
-    lines += [f"event: {path}" for path in project.events] or ["no event*.json, no events/*.json: one event, {}"]
-    lines += [f"  not taken: {path}: {why}" for path, why in project.bad_events]
-    lines.append(f"python: {project.python or 'no .venv, venv or env here: the one that this tool runs on'}")
+        others = ", ".join(map(os.path.relpath, project.other_entries))
+        lines.append(f"  not taken: {others}; --entry names another one")
+    lines += [f"model: {os.path.relpath(path)}" for path in project.models]
+    lines += [f"event: {os.path.relpath(path)}" for path in project.events] or ["event: none here; {} is the only one"]
+    lines += [f"  not taken: {os.path.relpath(path)}: {why}" for path, why in project.bad_events]
+    python = os.path.relpath(project.python) if project.python else "no environment here; the one that minimize runs on"
+    lines.append(f"python: {python}")
     if project.problem:
         lines.append(f"  {project.problem}")
     if project.runtime:

@@ -49,8 +49,8 @@ _PUBLISH = (
     ('license = "MIT"', "of what is in it"),
 )
 _LAYER = """\
-# One more layer, or several: each has its own table, whose keys win over those above. minimize makes all of
-# them, minimize --layer {name} one; {name}.zip is written.
+# Several layers: each has a table of its own, whose keys win over those above, which all of them share. minimize makes
+# all of them, minimize --layer {name} one; {name}.zip is written.
 """
 
 
@@ -94,8 +94,7 @@ def _found(project: Project, folder: Path) -> Iterator[str]:
     if project.requirements:
         yield "# What a container installs; counts with --runner docker (or podman) only."
         yield f"requirements = {_path(project.requirements, folder)}"
-    yield "# What is written."
-    yield 'output = "layer.zip"'
+    yield '# output = "layer.zip"  # the default, beside this file'
 
 
 def _commented(lines: Iterable[tuple[str, str] | None]) -> Iterator[str]:
