@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import sys
 from typing import TYPE_CHECKING, Any
 
 from layer_minimizer import contained_emulation, container, help_text, lambda_rules
@@ -30,25 +29,6 @@ class Flag(argparse.BooleanOptionalAction):
         """Be off."""
         super().__init__(option_strings, dest, default=None, help=help)
         self.default = False  # only now: some Pythons add the default to the help
-
-
-class _Short(argparse.Action):
-    """Prints the common options, and ends."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
-        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **more)
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        sys.stdout.write(help_text.SHORT)
-        parser.exit()
-
-
-class _All(_Short):
-    """Prints every option, and ends."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        parser.print_help()
-        parser.exit()
 
 
 class Parser(argparse.ArgumentParser):
@@ -129,9 +109,13 @@ def main_parser() -> Parser:
     _add_results(parser)
     add_config(parser)
     talk = add_talk(parser)
-    talk.add_argument("-h", "--help", action=_Short, help="show the common options, and end")
-    talk.add_argument("--help-all", action=_All, help="show every option, and end")
-    talk.add_argument("--version", action="version", version=importlib.metadata.version("layer_minimizer"))
+    # A text to be shown is what argparse calls a version.
+    talk.add_argument(
+        "-h", "--help", action="version", version=help_text.SHORT, help="show the common options, and end"
+    )
+    talk.add_argument("--help-all", action="help", help="show every option, and end")
+    version = importlib.metadata.version("layer_minimizer")
+    talk.add_argument("--version", action="version", version=version, help="show the version, and end")
     return parser
 
 
