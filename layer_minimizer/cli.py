@@ -152,7 +152,9 @@ def _make_all(job: _Job) -> int:
         job.begin(run)
         if job.several:
             log.info("layer %s", run.name)
-        code, said = making.make(job.command, run, colored=bool(_console(run.options, sys.stdout).color_system))
+        shown = _console(run.options, sys.stdout)
+        colored = shown.color_system is not None and not shown.no_color
+        code, said = making.make(job.command, run, colored=colored)
         _show(job, code, said)
         if code:
             if job.several:

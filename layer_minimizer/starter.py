@@ -38,10 +38,14 @@ def answer(options: argparse.Namespace) -> str:
         UsageError: there is no handler, or there are settings already.
         PackError: the file cannot be written.
     """
+    try:
+        here = Path.cwd()
+    except FileNotFoundError as exc:
+        raise UsageError("the working directory is not there any more; change to another one") from exc
     target = Path(_SHARED_FILE if options.pyproject else options.output or _OWN_FILE)
     folder = target.absolute().parent
     _require_free(target, pyproject=options.pyproject)
-    project = study(Path.cwd(), options.entry)
+    project = study(here, options.entry)
     for line in _told(project):
         log.info("%s", line)
     table = f"tool.{_TOOL}" if options.pyproject else ""
@@ -51,7 +55,7 @@ def answer(options: argparse.Namespace) -> str:
     else:
         _write(target, text.encode())
     command = "minimize"
-    if target.name not in (_OWN_FILE, _SHARED_FILE) or folder != Path.cwd():
+    if target.name not in (_OWN_FILE, _SHARED_FILE) or folder != here:
         command += f" --config {starter_text.quoted(str(target))}"
     return f"{target}\nNext: {command}\n"
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_minimizer import command_options, help_text, options
+from layer_minimizer import cli, command_options, help_text, options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,3 +122,25 @@ def test_what_was_given_needs_nothing_that_must_be_there() -> None:
         command_options.parser("").given(["--help-all"])
     assert "default: 1769" in out.getvalue()
     assert argparse.SUPPRESS not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("color", "variables", "colored"),
+    [
+        ("auto", {}, False),
+        ("auto", {"FORCE_COLOR": "1"}, True),
+        ("auto", {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+        ("always", {}, True),
+        ("always", {"NO_COLOR": "1"}, True),
+        ("never", {"FORCE_COLOR": "1"}, False),
+    ],
+)
+def test_colors(monkeypatch: pytest.MonkeyPatch, color: str, variables: dict[str, str], *, colored: bool) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm-256color", **variables}.items():
+        monkeypatch.setenv(name, value)
+    console = cli._console(argparse.Namespace(color=color), io.StringIO())
+    console.print("text", style="red")
+    assert isinstance(console.file, io.StringIO)
+    assert ("\x1b[31m" in console.file.getvalue()) == colored

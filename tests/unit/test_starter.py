@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from layer_minimizer import command_options, config, starter_text
 from layer_minimizer.errors import UsageError
 from layer_minimizer.handlers import Project, handlers, study
+from layer_minimizer.lambda_rules import load_runtimes
 
 HANDLER = "def handler(event, context):\n    return event\n"
 EMPTY = Project(Path("/p/handler.py"), (), (), (), (), None, "", None)
@@ -112,7 +114,9 @@ def test_the_environment(tmp_path: Path, name: str) -> None:
     python.symlink_to(sys.executable)
     project = study(tmp_path)
     assert project.python == python
-    assert (project.runtime, project.problem) == (f"python3.{sys.version_info.minor}", "")
+    known = load_runtimes()[f"python3.{sys.version_info.minor}"]
+    supported = known.deprecated > datetime.now(UTC).date()
+    assert (project.runtime, project.problem) == (known.name if supported else "", "")
 
 
 def test_an_environment_that_is_broken(tmp_path: Path) -> None:
