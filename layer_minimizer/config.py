@@ -121,7 +121,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _content(file: Path) -> bytes:
-    if file.is_dir():
+    if os.path.isdir(file):
         raise UsageError(f"{file} is a folder; a settings file is a TOML file")
     try:
         return file.read_bytes()

@@ -61,7 +61,7 @@ def study(folder: Path, entry: str | None = None) -> Project:
     """
     if entry:
         chosen, *others = [Path(entry).absolute()]
-        if not chosen.is_file() or chosen.suffix != ".py":
+        if not os.path.isfile(chosen) or chosen.suffix != ".py":
             raise UsageError(f"--entry {entry}: there is no such .py file")
     else:
         found = handlers(folder)
@@ -78,7 +78,7 @@ def study(folder: Path, entry: str | None = None) -> Project:
     runtime, problem = _runtime(python)
     if python and problem:
         python = None
-    requirements = next((each / _REQUIREMENTS for each in folders if (each / _REQUIREMENTS).is_file()), None)
+    requirements = next((each / _REQUIREMENTS for each in folders if os.path.isfile(each / _REQUIREMENTS)), None)
     return Project(chosen, tuple(others), _models(chosen.parent), events, bad, python, runtime, requirements, problem)
 
 
@@ -135,7 +135,7 @@ def _kind(node: ast.stmt) -> int | None:
 
 
 def _models(folder: Path) -> tuple[Path, ...]:
-    return tuple(sorted(path for path in folder.iterdir() if path.suffix.lower() in _MODELS and path.is_file()))
+    return tuple(sorted(path for path in folder.glob("*") if path.suffix.lower() in _MODELS and os.path.isfile(path)))
 
 
 def _events(folders: list[Path]) -> tuple[tuple[Path, ...], tuple[tuple[Path, str], ...]]:
@@ -158,7 +158,7 @@ def _events(folders: list[Path]) -> tuple[tuple[Path, ...], tuple[tuple[Path, st
 
 def _interpreter(folders: list[Path]) -> Path | None:
     candidates = (folder / name / "bin" / "python" for folder in folders for name in _ENVIRONMENTS)
-    return next((path for path in candidates if os.access(path, os.X_OK) and path.is_file()), None)
+    return next((path for path in candidates if os.access(path, os.X_OK) and os.path.isfile(path)), None)
 
 
 def _runtime(python: Path | None) -> tuple[str, str]:

@@ -138,7 +138,7 @@ def check_output(output: Path, option: str = "--output") -> None:
     Raises:
         PackError: it cannot.
     """
-    if output.is_dir():
+    if os.path.isdir(output):  # also where somebody may not look
         raise PackError(f"{output} is a folder; {option} takes the name of a file")
     try:
         with unfinished(output) as part:
@@ -160,9 +160,9 @@ def check_folder(folder: Path, option: str, *, new_levels: int = 1) -> None:
         if os.path.lexists(existing):
             break
         existing = existing.parent
-    if os.path.lexists(existing) and not existing.is_dir():
+    if os.path.lexists(existing) and not os.path.isdir(existing):
         raise PackError(f"{existing} is no folder; {option} takes the name of one")
-    if not existing.exists():
+    if not os.path.lexists(existing):
         raise PackError(f"{option} {folder}: there is no folder {existing} to make it in")
     try:
         with unfinished(existing / "report") as part:

@@ -85,7 +85,7 @@ def _require_free(target: Path, *, pyproject: bool) -> None:
     if pyproject and os.path.lexists(beside / _OWN_FILE):
         raise UsageError(f"there is a {_OWN_FILE} already; settings in two files of one folder are an error")
     shared = beside / _SHARED_FILE
-    if not shared.is_file():
+    if not os.path.isfile(shared):
         if pyproject:
             raise UsageError(f"there is no {shared}; without --pyproject a {_OWN_FILE} is written")
     elif (pyproject or target.name == _OWN_FILE) and _has_table(shared, needed=pyproject):

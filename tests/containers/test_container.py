@@ -121,10 +121,9 @@ def test_settings_of_two_layers_and_their_reports(function: Desk, with_alpha: st
         layer = json.loads((folder / "report.json").read_text())["layer"]
         assert layer["path"] == str(function.folder / f"{name}.zip")
         assert layer["zipped_bytes"] == Path(layer["path"]).stat().st_size
-    told = json.loads(
-        function.minimize("--json", "--report", "reports", "--report-json", "report.json", "--layer", "two").out
-    )
-    assert told == function.report() == json.loads((function.folder / "reports" / "two" / "report.json").read_text())
+    given = ["--json", "--report", "again", "--report-json", "report.json", "--output", "again.zip", "--layer", "two"]
+    told = json.loads(function.minimize(*given).out)
+    assert told == function.report() == json.loads((function.folder / "again" / "two" / "report.json").read_text())
     function.fails(5, ["--report", "absent"], "--report", "absent/reports")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import tomllib
@@ -30,12 +31,12 @@ def run(desk: Desk, tool: tuple[str, ...]) -> Run:
     """Run the command in the folder with the user's files, or below it; nothing unfinished may stay."""
 
     def run(
-        *args: object, code: int = 0, below: str = ".", variables: dict[str, str] | None = None
+        *args: object, code: int = 0, below: str = ".", prefix: tuple[str, ...] = ()
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [*tool, *map(str, args)],
+            [*prefix, *tool, *map(str, args)],
             cwd=desk.work / below,
-            env=desk.variables(variables),
+            env=desk.variables(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -48,6 +49,18 @@ def run(desk: Desk, tool: tuple[str, ...]) -> Run:
         return done
 
     return run
+
+
+@pytest.fixture
+def unprivileged() -> tuple[str, ...]:
+    """Give the start of a command line for which permissions count, even if root runs it."""
+    if os.geteuid() != 0:
+        return ()
+    program = shutil.which("setpriv")
+    if program is None:
+        pytest.skip("root may read everything, and there is no setpriv to take that away")
+    powers = "-dac_override,-dac_read_search"
+    return (program, f"--bounding-set={powers}", f"--inh-caps={powers}")
 
 
 def settings(env: Environment, more: str = "", *, table: str = "", entry: str = "handler.py") -> str:
@@ -131,11 +144,22 @@ def test_settings_that_cannot_be_read(desk: Desk, run: Run) -> None:
     assert "cannot read the settings" in run(code=USAGE).stderr
 
 
-def test_settings_without_permission(desk: Desk, run: Run) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may read everything")
-    desk.write("layer_minimizer.toml", "").chmod(0)
-    assert "Permission denied" in run(code=USAGE).stderr
+def test_settings_without_permission(desk: Desk, run: Run, unprivileged: tuple[str, ...]) -> None:
+    for name in ("layer_minimizer.toml", "pyproject.toml"):
+        file = desk.write(name, "")
+        file.chmod(0)
+        said = run(code=USAGE, prefix=unprivileged).stderr
+        assert f"{file}: cannot read the settings: Permission denied" in said
+        file.unlink()
+
+
+@pytest.mark.usefixtures("handler")
+def test_a_report_without_permission(desk: Desk, env: Environment, run: Run, unprivileged: tuple[str, ...]) -> None:
+    desk.write("layer_minimizer.toml", settings(env))
+    (desk.work / "locked").mkdir(0o555)
+    for name in ("locked", "locked/report"):
+        said = run("--report", name, code=PACK, prefix=unprivileged).stderr
+        assert f"--report: cannot write into {desk.work}/locked: Permission denied" in said
 
 
 @pytest.mark.usefixtures("handler")
