@@ -101,7 +101,7 @@ def read(file: Path, main: Parser, publish: Parser) -> SettingsFile:
     data = _parsed(file, _content(file))
     table = ""
     tool = data.get("tool", {})
-    if file.name == SHARED_FILE or (isinstance(tool, dict) and _TOOL in tool):
+    if file.name == SHARED_FILE or (file.name != OWN_FILE and isinstance(tool, dict) and _TOOL in tool):
         table = f"tool.{_TOOL}"
         if not isinstance(tool, dict) or _TOOL not in tool:
             raise UsageError(f"{file}: there is no table [{table}]")
@@ -197,6 +197,8 @@ class _Reader:
         dest = key.replace("-", "_")
         if dest in _NOT_IN_FILES:
             return f"has the key {key!r}, which is an option of the command line only"
+        if key == "tool":
+            return f"has the key 'tool'; in a file of its own the keys stand at the top, without [tool.{_TOOL}]"
         return f"has no key {key!r}{nearest(key.replace('_', '-'), [*keys, *more])}"
 
     def _in(self, table: str) -> str:

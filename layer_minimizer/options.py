@@ -105,6 +105,7 @@ def main_parser() -> Parser:
     _add_workload(parser)
     container.add_arguments(parser)
     _add_contents(parser)
+    _add_forms(parser)
     contained_emulation.add_arguments(parser)
     _add_results(parser)
     add_config(parser)
@@ -147,6 +148,9 @@ def _add_contents(parser: Parser) -> None:
     which.add_argument(
         "--closure", choices=("trace", "static"), default="trace", help="static: also what kept code could import"
     )
+
+
+def _add_forms(parser: Parser) -> None:
     python = parser.add_argument_group("Python code")
     _repeat(python, "--keep", "MODULE", "it can be imported, and nothing stands in for it; repeatable")
     python.add_argument(

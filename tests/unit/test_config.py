@@ -127,6 +127,7 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
         ("max-sise = 1", ["max-sise", "did you mean 'max-size'"]),
         ("max_sise = 1", ["max_sise", "did you mean 'max-size'"]),
         ("zebra = 1", ["no key 'zebra'"]),
+        ("[tool.layer_minimizer]\neffort = 1", ["'tool'", "stand at the top"]),
         ("[layer.a]\nentry = 'x'", ["'layer'", "command line only"]),
         ("[layer-s.a]\nentry = 'x'", ["layer-s", "did you mean 'layers'"]),
         ("explain = 'scipy'", ["'explain'", "command line only"]),
