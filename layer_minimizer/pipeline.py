@@ -126,6 +126,19 @@ def write_report(report: Report, file: Path) -> None:
     _write_text(file, json_text(report.to_json()), "--report-json")
 
 
+def write_report_folder(report: Report, folder: Path) -> None:
+    """Write the report into ``folder``, which is made if need be.
+
+    Raises:
+        PackError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise PackError(f"--report {folder}: {exc.strerror}") from exc
+    _write_text(folder / "report.json", json_text(report.to_json()), "--report")
+
+
 def explain_case(
     source: Workload | None,
     traces: Iterable[StrPath],
