@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from layer_minimizer import contained_emulation, images, packager, report, workload
+from layer_minimizer import contained_emulation, images, packager, report, report_text, workload
 from layer_minimizer.engine import ENGINES, Engine, tail
 from layer_minimizer.errors import PackError, RunnerError, UsageError
 from layer_minimizer.images import Recipe
@@ -240,7 +240,7 @@ class _Report:
         """Give what people read."""
         text = self.names.in_text(text)
         if self.emulated and text:
-            return text + "\n".join([report.emulated_text(self.emulated), *self._warnings()]) + "\n"
+            return text + "\n".join([report_text.emulated_text(self.emulated), *self._warnings()]) + "\n"
         return text
 
     def in_json(self, text: str) -> str:
@@ -251,7 +251,7 @@ class _Report:
         said = json.loads(text)
         said["lambda"] = report.emulated_json(self.emulated)
         said["warnings"] += self.emulated.warnings
-        return json.dumps(said, indent=2) + "\n"
+        return report.json_text(said)
 
     def _warnings(self) -> Iterator[str]:
         for warning in self.emulated.warnings if self.emulated else ():
