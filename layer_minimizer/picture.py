@@ -29,7 +29,7 @@ _LONG = ("files", "imports", "not_exercised")
 
 
 def render(report: Mapping[str, Any]) -> str:
-    """Give the page for a report's JSON (format 1) as HTML text. All of it is ASCII but for the names of its parts."""
+    """Give the page for a report's JSON (format 1) as HTML text, to be written as UTF-8."""
     style, library = _part("page.css"), _part(_LIBRARY)
     script = "\n".join(map(_part, _SCRIPTS))
     parts = {
@@ -50,7 +50,7 @@ def pack(report: Mapping[str, Any]) -> bytes:
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Give a table by columns; text as places in a list of different strings, each without what it begins with as the last."""
+    """Give a table by columns; text as places among different strings, without what each begins with as the last."""
     columns: dict[str, Any] = {}
     for key in rows[0] if rows else ():
         values = [row[key] for row in rows]

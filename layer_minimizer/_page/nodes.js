@@ -92,7 +92,7 @@ class Nodes {
 
   #count(node, verdict, before, after) {
     for (let each = node; each; each = each.parent) {
-      each.files += 1;
+      if (node.file) each.files += 1;
       each.before[verdict] += before;
       each.after[verdict] += after;
     }

@@ -22,7 +22,10 @@ class Page {
 
   // Show a node's details, and a container's content.
   choose(node) {
-    if (node.children) this.state.zoom = node;
+    if (node.children) {
+      this.state.zoom = node;
+      this.treemap.update(this.state);
+    }
     this.#selected(node);
   }
 
@@ -51,7 +54,7 @@ class Page {
 
   #selected(node) {
     this.state.selected = node;
-    this.treemap.update(this.state);
+    this.treemap.paint();
     this.tree.select(node, node !== this.state.root);
     this.#trail();
     showDetails(byId("details-body"), node, { nodes: this.nodes, view: this.state.view });

@@ -5,19 +5,20 @@ function showSummary(report) {
   const entry = report.entry ?? "the entry";
   document.title = `${shown(entry)}: layer report`;
   byId("title").replaceChildren("Layer of ", make("bdi", null, shown(entry)));
-  byId("summary").append(
+  const parts = [
     make(
       "dl",
       { class: "figures" },
       figure("Environment", size(before.bytes), `${number(before.files)} files, ${count(before.distributions, "distribution", "distributions")}`),
-      figure("Layer, unzipped", size(layer.unzipped_bytes), `${number(layer.files)} files, ${count(layer.distributions, "distribution", "distributions")}`),
-      figure("Layer, zipped", size(layer.zipped_bytes), `${share(layer.unzipped_bytes, before.bytes)} of the environment's bytes, unzipped`),
+      figure("Layer, unzipped", size(layer.unzipped_bytes), `${number(layer.files)} files, ${count(layer.distributions, "distribution", "distributions")}; ${share(layer.unzipped_bytes, before.bytes)} of the bytes`),
+      figure("Layer, zipped", size(layer.zipped_bytes), "what is uploaded"),
     ),
     make("p", null, verified(report)),
     report.lambda ? make("p", null, emulated(report.lambda)) : null,
     make("p", { class: "note" }, `Python ${shown(report.python ?? "")} · layer_minimizer ${shown(report.version ?? "")} · seen by ${(report.observers ?? []).map(shown).join(" and ") || "nobody"}`),
     warnings(report.warnings ?? []),
-  );
+  ];
+  byId("summary").append(...parts.filter(Boolean));
 }
 
 const figure = (term, value, note) => make("div", null, make("dt", null, term), make("dd", null, make("strong", null, value), make("span", null, note)));
@@ -74,8 +75,8 @@ function showBudget({ budget }, section) {
     mark.style.left = `${(100 * budget.limit) / used}%`;
     bar.append(mark);
   }
+  section.firstElementChild.after(make("p", null, `${size(used)} of ${size(budget.limit)} unzipped, ${share(used, budget.limit)}${free < 0 ? ": more than there may be" : ""}.`));
   section.append(
-    make("p", null, `${size(used)} of ${size(budget.limit)} unzipped, ${share(used, budget.limit)}${free < 0 ? ": more than Lambda takes" : ""}.`),
     bar,
     make("ul", { class: "key" }, parts.map(([name, label, bytes]) => make("li", null, make("span", { class: `dot ${name}` }), `${label} `, make("strong", null, size(bytes))))),
   );

@@ -34,7 +34,7 @@ function sortable(caption, rows, columns, order) {
   }
   fill();
   const table = make("table", null, make("caption", { class: "unseen" }, caption), make("thead", null, make("tr", null, heads)), body);
-  return [make("div", { class: "wide", tabindex: 0, role: "region", "aria-label": caption }, table), more];
+  return [make("div", { class: "wide", tabindex: 0, role: "region", "aria-label": `${caption}, table` }, table), more];
 }
 
 function compareValues(one, other) {
@@ -125,12 +125,11 @@ function repairedList(paths, nodes) {
 
 function importTimes(times) {
   if (!times) return part("import-time", "Import time", note("It was not measured."));
-  const { before, after } = times;
-  const names = [...new Set([...Object.keys(before.distributions), ...Object.keys(after.distributions)])];
-  const rows = names.map((name) => ({
+  const [before, after] = [times.before, times.after].map((each) => new Map(Object.entries(each.distributions)));
+  const rows = [...new Set([...before.keys(), ...after.keys()])].map((name) => ({
     name: name || "(the entry, the standard library, the rest)",
-    before: before.distributions[name] ?? 0,
-    after: after.distributions[name] ?? 0,
+    before: before.get(name) ?? 0,
+    after: after.get(name) ?? 0,
   }));
   const longest = Math.max(...rows.flatMap((row) => [row.before, row.after]), 1e-9);
   const bar = (kind) => (value) => {
@@ -141,7 +140,7 @@ function importTimes(times) {
   return part(
     "import-time",
     "Import time",
-    make("p", null, `${seconds(before.seconds)} before, ${seconds(after.seconds)} after.`),
+    make("p", null, `${seconds(times.before.seconds)} before, ${seconds(times.after.seconds)} after.`),
     sortable(
       "Import time",
       rows,

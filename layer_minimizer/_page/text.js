@@ -33,9 +33,9 @@ const count = (value, one, many) => `${number(value)} ${value === 1 ? one : many
 const exact = (bytes) => count(bytes, "byte", "bytes");
 const seconds = (value) => `${value.toFixed(value < 0.1 ? 3 : 2)} s`;
 
-// Megabytes and kilobytes are powers of ten, as in the report's text.
+// Powers of ten, as in the report's text.
 function size(bytes) {
-  if (Math.abs(bytes) >= 100_000) return `${TENTHS.format(bytes / 1e6)} MB`;
+  if (Math.abs(bytes) >= 1_000_000) return `${TENTHS.format(bytes / 1e6)} MB`;
   return Math.abs(bytes) >= 1000 ? `${TENTHS.format(bytes / 1e3)} kB` : `${number(bytes)} B`;
 }
 

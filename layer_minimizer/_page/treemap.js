@@ -58,7 +58,7 @@ class Treemap {
       if (area.value) groups.get(area.data.verdict(this.state.view, this.state.verdicts)).push(area);
     }
     for (const [verdict, areas] of groups) this.#fill(verdict, areas, colour);
-    if (!layout.value) this.#say("Nothing here has one of the verdicts shown.", colour);
+    if (!layout.value) this.#say("No bytes here: none of it is in the layer, or its verdicts are not shown.", colour);
     this.#mark(colour);
   }
 
@@ -103,10 +103,10 @@ class Treemap {
     const room = area.x1 - area.x0 - 8;
     let said = shown(text);
     let width = context.measureText(said).width;
-    if (width > room) {
-      said = `${said.slice(0, Math.max(1, Math.floor((said.length * room) / width) - 1))}…`;
+    for (let left = Math.ceil((said.length * room) / width); width > room; left -= 1) {
+      if (left < 3) return;
+      said = `${shown(text).slice(0, left)}…`;
       width = context.measureText(said).width;
-      if (width > room + 4) return;
     }
     if (behind) {
       const ink = context.fillStyle;
@@ -121,10 +121,15 @@ class Treemap {
     const area = this.#nearest(this.state.selected);
     if (!area || !area.depth) return;
     const { context } = this;
+    // What is too small to be seen has at least a mark that can be.
+    const across = Math.max(12, area.x1 - area.x0);
+    const down = Math.max(12, area.y1 - area.y0);
+    const left = Math.min((area.x0 + area.x1 - across) / 2, this.layout.x1 - across);
+    const top = Math.min((area.y0 + area.y1 - down) / 2, this.layout.y1 - down);
     for (const [width, name] of [[5, "bg"], [2.5, "mark"]]) {
       context.lineWidth = width;
       context.strokeStyle = colour(name);
-      context.strokeRect(area.x0 + 1, area.y0 + 1, Math.max(3, area.x1 - area.x0 - 2), Math.max(3, area.y1 - area.y0 - 2));
+      context.strokeRect(Math.max(0, left) + 1, Math.max(0, top) + 1, across - 2, down - 2);
     }
   }
 
@@ -182,8 +187,9 @@ class Treemap {
 
 const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
 
+// Headers take area from what they name: small containers and deep ones have none.
 function roomy(area) {
-  return area.x1 - area.x0 > 50 && area.y1 - area.y0 > 34;
+  return area.depth <= 4 && area.x1 - area.x0 > 50 && area.y1 - area.y0 > 44;
 }
 
 function pattern(context, verdict, colour) {

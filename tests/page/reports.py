@@ -14,9 +14,9 @@ _WORDS = (
 )  # fmt: skip
 # By their rough share of the files: a distribution's name, its folder, and its number of parts in a hundred.
 _DISTRIBUTIONS = (
-    ("torch", "torch", 44), ("scipy", "scipy", 12), ("sympy", "sympy", 7), ("pandas", "pandas", 7), ("numpy", "numpy", 6),
-    ("matplotlib", "matplotlib", 6), ("spacy", "spacy", 5), ("scikit-learn", "sklearn", 5), ("fastai", "fastai", 2),
-    ("pillow", "PIL", 1), ("networkx", "networkx", 3), ("", "loose", 2),
+    ("torch", "torch", 44), ("scipy", "scipy", 12), ("sympy", "sympy", 7), ("pandas", "pandas", 7),
+    ("numpy", "numpy", 6), ("matplotlib", "matplotlib", 6), ("spacy", "spacy", 5), ("scikit-learn", "sklearn", 5),
+    ("fastai", "fastai", 2), ("pillow", "PIL", 1), ("networkx", "networkx", 3), ("", "loose", 2),
 )  # fmt: skip
 
 
@@ -84,12 +84,21 @@ def realistic(files: int = 26_000, seed: int = 7) -> dict[str, Any]:
         "cold": {"files": 0, "bytes": 0, "stored_bytes": 0},
         "libraries": libraries,
         "bundled": [
-            {"name": "libgomp.so.1", "source": "/usr/lib/libgomp.so.1", "needed_by": libraries[0]["path"], "bytes": 262_144}
+            {
+                "name": "libgomp.so.1",
+                "source": "/usr/lib/libgomp.so.1",
+                "needed_by": libraries[0]["path"],
+                "bytes": 262_144,
+            }
         ]
         if libraries
         else [],
         "not_exercised": [
-            {"module": f"torch.{chance.choice(_WORDS)}.{chance.choice(_WORDS)}_{n}", "importer": "torch.nn", "line": n + 1}
+            {
+                "module": f"torch.{chance.choice(_WORDS)}.{chance.choice(_WORDS)}_{n}",
+                "importer": "torch.nn",
+                "line": n + 1,
+            }
             for n in range(files // 40)
         ],
         "observers": ["probe", "strace"],
@@ -108,7 +117,10 @@ def realistic(files: int = 26_000, seed: int = 7) -> dict[str, Any]:
         "files": rows,
         "imports": imports,
         "import_time": {
-            "before": {"seconds": 6.81, "distributions": {"torch": 3.9, "fastai": 1.4, "pandas": 0.8, "scipy": 0.4, "": 0.31}},
+            "before": {
+                "seconds": 6.81,
+                "distributions": {"torch": 3.9, "fastai": 1.4, "pandas": 0.8, "scipy": 0.4, "": 0.31},
+            },
             "after": {"seconds": 1.75, "distributions": {"torch": 1.3, "fastai": 0.2, "": 0.25}},
         },
     }
@@ -117,7 +129,8 @@ def realistic(files: int = 26_000, seed: int = 7) -> dict[str, Any]:
 def _distribution(chance: random.Random, name: str, folder: str, number: int) -> list[dict[str, Any]]:
     folders = [folder]
     while len(folders) < max(2, number // 16):
-        folders.append(f"{chance.choice(folders[-40:])}/{chance.choice(_WORDS)}_{len(folders)}")
+        above = min(chance.choices(folders, k=2), key=lambda path: path.count("/"))
+        folders.append(f"{above}/{chance.choice(_WORDS)}_{len(folders)}")
     paths = [f"{folder}/__init__.py"]
     paths += [f"{chance.choice(folders)}/lib{folder}_{n}.so" for n in range(max(1, number // 150))]
     while len(paths) < number:
@@ -186,7 +199,10 @@ def bare() -> dict[str, Any]:
         "lambda": None,
         "files": [row],
         "budget": {"limit": 262_144_000, "layer": 12, "base_layers": 0, "function": 0},
-        **{key: [] for key in ("stand_ins", "libraries", "bundled", "not_exercised", "base_layers", "warnings", "imports")},
+        **{
+            key: []
+            for key in ("stand_ins", "libraries", "bundled", "not_exercised", "base_layers", "warnings", "imports")
+        },
         "base_bytes": 0,
         "import_time": None,
     }
@@ -221,8 +237,18 @@ def hostile() -> dict[str, Any]:
         "imports": [{"module": HOSTILE[1], "importer": HOSTILE[0], "line": 1}],
         "not_exercised": [{"module": name, "importer": name, "line": 1} for name in HOSTILE],
         "stand_ins": [
-            {"module": name, "importer": name, "line": 1, "touched": [{"name": name, "kind": name}], "bytes": 1, "seconds": 0.1}
+            {
+                "module": name,
+                "importer": name,
+                "line": 1,
+                "touched": [{"name": name, "kind": name}],
+                "bytes": 1,
+                "seconds": 0.1,
+            }
             for name in HOSTILE
         ],
-        "import_time": {"before": {"seconds": 1.0, "distributions": dict.fromkeys(HOSTILE, 0.1)}, "after": {"seconds": 0.5, "distributions": {}}},
+        "import_time": {
+            "before": {"seconds": 1.0, "distributions": dict.fromkeys(HOSTILE, 0.1)},
+            "after": {"seconds": 0.5, "distributions": {}},
+        },
     }
