@@ -156,6 +156,7 @@ class Nodes {
 // The module's name that a path has, or empty.
 function moduleOf(path) {
   const found = /^(.*?)(?:\/__init__)?\.(?:pyc?|(?:[\w-]+\.)*so)$/.exec(path);
+  if (/(^|\/)lib[^/]*\.so$/.test(path)) return "";
   return found ? found[1].replaceAll("/", ".") : "";
 }
 

@@ -36,8 +36,6 @@ class Treemap {
     layout.sort((one, other) => other.value - one.value);
     d3.treemap()
       .size([width, height])
-      .round(true)
-      .paddingInner(1)
       .paddingOuter((area) => (area.depth && roomy(area) ? 2 : 0))
       .paddingTop((area) => (area.depth && roomy(area) ? HEADER : 0))(layout);
     this.layout = layout;
@@ -67,24 +65,23 @@ class Treemap {
     for (const area of this.layout.descendants()) {
       if (!area.depth || !area.children) continue;
       context.fillStyle = colour(area.depth % 2 ? "container" : "container-inner");
-      context.fillRect(area.x0, area.y0, area.x1 - area.x0, area.y1 - area.y0);
+      box(context, area);
       if (!roomy(area)) continue;
       context.fillStyle = colour("text");
       context.font = `${area.data.kind === "distribution" ? "600 " : ""}11px ${FONT}`;
-      this.#label(`${area.data.name}  ${size(area.value)}`, area, area.y0 + HEADER / 2);
+      const y = area.y0 + HEADER / 2;
+      if (!this.#label(`${area.data.name}  ${size(area.value)}`, area, y, null, false)) this.#label(area.data.name, area, y);
     }
   }
 
   #fill(verdict, areas, colour) {
     const { context } = this;
     context.fillStyle = colour(verdict);
-    for (const area of areas) context.fillRect(area.x0, area.y0, area.x1 - area.x0, area.y1 - area.y0);
+    for (const area of areas) box(context, area);
     if (PATTERNS[verdict]) {
       context.fillStyle = pattern(context, verdict, colour(`${verdict}-line`));
       for (const area of areas) {
-        if (area.x1 - area.x0 > 5 && area.y1 - area.y0 > 5) {
-          context.fillRect(area.x0, area.y0, area.x1 - area.x0, area.y1 - area.y0);
-        }
+        if (area.x1 - area.x0 > 5 && area.y1 - area.y0 > 5) box(context, area);
       }
     }
     context.font = `11px ${FONT}`;
@@ -93,18 +90,19 @@ class Treemap {
       const tall = area.y1 - area.y0 >= 32;
       context.fillStyle = colour(`${verdict}-text`);
       this.#label(area.data.name, area, area.y0 + 10, colour(verdict));
-      if (tall) this.#label(size(area.value), area, area.y0 + 23, colour(verdict));
+      if (tall) this.#label(size(area.value), area, area.y0 + 23, colour(verdict), false);
     }
   }
 
-  // Text is cut to its area; behind it the pattern would make it hard to read.
-  #label(text, area, y, behind) {
+  // Text is cut to its area, or left out, as numbers must be; behind it the pattern would make it hard to read.
+  #label(text, area, y, behind, cut = true) {
     const { context } = this;
     const room = area.x1 - area.x0 - 8;
     let said = shown(text);
     let width = context.measureText(said).width;
+    if (width > room && !cut) return false;
     for (let left = Math.ceil((said.length * room) / width); width > room; left -= 1) {
-      if (left < 3) return;
+      if (left < 3) return false;
       said = `${shown(text).slice(0, left)}…`;
       width = context.measureText(said).width;
     }
@@ -115,6 +113,7 @@ class Treemap {
       context.fillStyle = ink;
     }
     context.fillText(said, area.x0 + 4, y);
+    return true;
   }
 
   #mark(colour) {
@@ -186,6 +185,12 @@ class Treemap {
 }
 
 const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
+
+// Areas end at whole pixels, with a gap between them unless that would be much of them.
+function box(context, area) {
+  const [left, top, right, bottom] = [area.x0, area.y0, area.x1, area.y1].map(Math.round);
+  context.fillRect(left, top, right - left - (right - left > 3 ? 1 : 0), bottom - top - (bottom - top > 3 ? 1 : 0));
+}
 
 // Headers take area from what they name: small containers and deep ones have none.
 function roomy(area) {

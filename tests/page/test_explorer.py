@@ -149,7 +149,7 @@ def test_areas_are_bytes(show: Show, report: dict[str, Any], view: str, size: st
         wanted[row["distribution"]] += row[size]
     for name, bytes_ in wanted.items():
         # Headers and gaps take some of each.
-        assert abs(hits[name] / hits.total() - bytes_ / wanted.total()) < 0.06, name
+        assert abs(hits[name] / hits.total() - bytes_ / wanted.total()) < 0.05, name
     if view == "after":
         assert any("runtime and tables" in said or "brought by the layer" in said for said in page.evaluate(SURVEY, 3))
 
