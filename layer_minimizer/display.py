@@ -56,7 +56,7 @@ def shown(*, level: int, color: str) -> Iterator[None]:
     errors = console(color, errors=True)
     handler = _Log(errors)
     logging.basicConfig(level=level, format="%(message)s", handlers=[handler], force=True)
-    listener: progress.Listener = _Quiet()
+    listener: progress.Listener = _Quiet(errors)
     if level <= logging.INFO:
         live = errors.is_terminal and sys.stderr.isatty() and not errors.is_dumb_terminal and not os.environ.get("CI")
         listener = _Live(errors) if live else _Lines(console=errors)
@@ -66,6 +66,8 @@ def shown(*, level: int, color: str) -> Iterator[None]:
 
 def _of_program(who: str, line: str) -> Text:
     """Mark a line of the traced program as its own."""
+    if not who:
+        return Text.from_ansi(line)
     shortened = line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} … ({len(line):,} characters)"
     return Text.assemble((f"{who} | ", "dim cyan"), Text.from_ansi(shortened))
 
@@ -82,8 +84,11 @@ class _Log(logging.Handler):
         self._console.print(Text(self.format(record), _STYLES.get(record.levelno, "")))
 
 
+@dataclass(slots=True)
 class _Quiet:
-    """Shows nothing."""
+    """Shows nothing of the work."""
+
+    console: Console
 
     def begin(self, step: Step) -> None:
         """See a step that begins."""
@@ -95,7 +100,9 @@ class _Quiet:
         """See a step that has ended."""
 
     def hear(self, who: str, line: str) -> None:
-        """Take a line that the traced program has written."""
+        """Take a line that somebody else has written: this command in a container is as quiet as it was told."""
+        if not who:
+            self.console.print(_of_program(who, line))
 
 
 @dataclass(slots=True, kw_only=True)

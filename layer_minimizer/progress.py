@@ -98,7 +98,7 @@ class Listener(Protocol):
         """See a step that has ended; ``failed`` says how."""
 
     def hear(self, who: str, line: str) -> None:
-        """Take a line that the program ``who`` has written."""
+        """Take a line that the program ``who`` has written; without a name it is this very command, elsewhere."""
 
 
 @dataclass(slots=True)
@@ -125,7 +125,7 @@ class Lines:
 
     def hear(self, who: str, line: str) -> None:
         """Take a line that the program ``who`` has written."""
-        log.info("%s | %s", who, line)
+        log.info("%s", f"{who} | {line}" if who else line)
 
 
 _LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
@@ -177,6 +177,6 @@ def note(text: str) -> None:
 
 
 def hearer(who: str) -> Callable[[str], None] | None:
-    """Give what takes the lines that the program ``who`` writes; None where they go to standard error as they are."""
+    """Give what takes the lines of ``who``, see `Listener.hear`; None where they go to standard error as they are."""
     listener = _LISTENER.get()
     return None if listener is None else lambda line: listener.hear(who, line)

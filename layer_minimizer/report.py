@@ -206,7 +206,10 @@ class Report:
             "warnings": list(self.warnings),
             "import_time": self.imports.to_json() if self.imports else None,
             "seconds": self.seconds,
-            "imports": [{"module": m.name, "importer": m.importer, "line": m.line} for m in self.plan.chains],
+            "imports": [
+                {"module": m.name, "importer": m.importer, "line": m.line, "startup": m.startup}
+                for m in self.plan.chains
+            ],
             "files": list(self._files()),
         }
 
