@@ -140,10 +140,9 @@ class Nodes {
     return steps;
   }
 
-  #imported({ module, importer, line }) {
+  #imported({ module, importer, line, startup }) {
     if (importer) return `${module} is imported by ${importer}, line ${line}`;
-    const entry = (this.report.entry ?? "").replace(/^.*\//, "").replace(/\.py$/, "");
-    return module === entry || module === "__main__" ? `${module} (the entry)` : `${module} was there from the start`;
+    return startup ? `${module} was loaded when Python started` : `${module} (the entry)`;
   }
 
   // The file of a module's name.

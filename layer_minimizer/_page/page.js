@@ -32,18 +32,19 @@ class Page {
   // Show a node wherever it is: with its verdict among those shown, in a view in which it takes an area.
   go(node, view = null) {
     const { state } = this;
+    const drawn = `${state.view} ${state.verdicts}`;
     if (view) state.view = view;
     if (node.file) state.verdicts = [...new Set([...state.verdicts, VERDICTS.indexOf(node.file.verdict)])].sort();
     if (!valueOf(node, state) && !view) state.view = node.total("before") ? "before" : "after";
     state.zoom = node.children ? node : state.root;
     state.selected = node;
-    this.#redraw();
+    if (`${state.view} ${state.verdicts}` === drawn) this.treemap.update(state);
+    else this.#redraw();
     for (const outer of node.file ? node.trail.slice(1, -1) : []) {
       if (this.treemap.shows(node) || !valueOf(outer, state)) break;
       state.zoom = outer;
       this.treemap.update(state);
     }
-    this.#trail();
     this.#selected(node);
   }
 

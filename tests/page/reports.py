@@ -178,10 +178,10 @@ def _imports(chance: random.Random, rows: list[dict[str, Any]]) -> list[dict[str
     """Let all folders be imported by the one before them, and the first by the entry."""
     modules = list(dict.fromkeys(row["cause"] for row in rows if row["cause"]))
     chains = [
-        {"module": module, "importer": importer, "line": chance.randrange(1, 90)}
+        {"module": module, "importer": importer, "line": chance.randrange(1, 90), "startup": False}
         for importer, module in zip(["handler", *modules], modules, strict=False)
     ]
-    return [{"module": "handler", "importer": "", "line": 0}, *chains]
+    return [{"module": "handler", "importer": "", "line": 0, "startup": False}, *chains]
 
 
 def bare() -> dict[str, Any]:
@@ -234,7 +234,7 @@ def hostile() -> dict[str, Any]:
         "entry": HOSTILE[0],
         "files": rows,
         "warnings": list(HOSTILE),
-        "imports": [{"module": HOSTILE[1], "importer": HOSTILE[0], "line": 1}],
+        "imports": [{"module": HOSTILE[1], "importer": HOSTILE[0], "line": 1, "startup": False}],
         "not_exercised": [{"module": name, "importer": name, "line": 1} for name in HOSTILE],
         "stand_ins": [
             {

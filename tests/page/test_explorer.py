@@ -108,7 +108,7 @@ def test_chains_end_at_the_entry(report: dict[str, Any]) -> None:
 
 def test_every_number_in_the_details_is_the_reports(show: Show, report: dict[str, Any]) -> None:
     page = show(report)
-    rows = report["files"][::7]
+    rows = report["files"][::15]
     said = page.evaluate(
         f"""(paths) => paths.map((path) => {{
             layerReport.show(path);
@@ -141,7 +141,7 @@ def test_sums_by_distribution_are_the_reports(show: Show, report: dict[str, Any]
 def test_areas_are_bytes(show: Show, report: dict[str, Any], view: str, size: str) -> None:
     page = show(report, f"#view={view}")
     owner = {row["path"]: row["distribution"] for row in report["files"]}
-    seen = [said.split(" · ")[0] for said in page.evaluate(SURVEY, 8)]
+    seen = [said.split(" · ")[0] for said in page.evaluate(SURVEY, 12)]
     hits = Counter(owner[path] for path in seen if path in owner)
     assert hits.total() > len(seen) / 2
     wanted: Counter[str] = Counter()
@@ -151,23 +151,23 @@ def test_areas_are_bytes(show: Show, report: dict[str, Any], view: str, size: st
         # Headers and gaps take some of each.
         assert abs(hits[name] / hits.total() - bytes_ / wanted.total()) < 0.05, name
     if view == "after":
-        assert any("runtime and tables" in said or "brought by the layer" in said for said in page.evaluate(SURVEY, 3))
+        assert any("runtime and tables" in said or "brought by the layer" in said for said in page.evaluate(SURVEY, 30))
 
 
 def test_the_legend_filters(show: Show, report: dict[str, Any]) -> None:
     page = show(report)
     legend = page.locator("#legend")
-    shown = {said.rsplit(" · ", 1)[-1] for said in page.evaluate(SURVEY, 6)}
+    shown = {said.rsplit(" · ", 1)[-1] for said in page.evaluate(SURVEY, 16)}
     assert {"dropped", "compacted", "cold"} <= shown
     legend.get_by_label("dropped").uncheck()
-    after = page.evaluate(SURVEY, 6)
+    after = page.evaluate(SURVEY, 16)
     assert "dropped" not in {said.rsplit(" · ", 1)[-1] for said in after}
     assert "compacted" in {said.rsplit(" · ", 1)[-1] for said in after}
     left = sum(row["bytes"] for row in report["files"] if row["verdict"] != "dropped")
     assert page.locator("#trail .sum").inner_text() == f"{left / 1e6:,.1f} MB"
     for verdict in ("kept", "compacted", "cold", "stand-in", "the layer's own"):
         legend.get_by_label(verdict).uncheck()
-    assert set(page.evaluate(SURVEY, 20)) == {""}
+    assert set(page.evaluate(SURVEY, 50)) == {""}
     # Whoever goes to a file sees it, whatever the filter.
     dropped = next(row for row in report["files"] if row["verdict"] == "dropped")
     page.evaluate("(path) => layerReport.show(path)", dropped["path"])
@@ -222,7 +222,7 @@ def test_zoom_into_a_folder_and_out_again(show: Show, report: dict[str, Any]) ->
     canvas.click(position={"x": 20, "y": 8})
     assert trail(page) == ["Environment", "torch", "torch"]
     owner = {row["path"]: row["distribution"] for row in report["files"]}
-    inside = {owner.get(said.split(" · ")[0], "torch") for said in page.evaluate(SURVEY, 10)}
+    inside = {owner.get(said.split(" · ")[0], "torch") for said in page.evaluate(SURVEY, 24)}
     assert inside == {"torch"}
     page.keyboard.press("Escape")
     assert trail(page) == ["Environment", "torch"]

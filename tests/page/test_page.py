@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -154,8 +155,7 @@ def test_names_are_text_and_run_nothing(show: Show) -> None:
             "(address) => document.querySelector('#details .note a').hash === new URL(address, location).hash",
             arg=again,
         )
-    for button in page.locator(".more:visible").all():
-        button.click()
+    page.evaluate("document.querySelectorAll('button.more').forEach((button) => button.click())")
     assert page.evaluate("globalThis.struck") is None
     assert page.locator("img, iframe, object, [onerror]").count() == 0
     assert page.locator("script").count() == 3
@@ -220,6 +220,13 @@ def test_an_old_browser_is_told(show: Show, report: dict[str, Any]) -> None:
     assert page.get_attribute("html", "data-state") == "failed"
     assert "no DecompressionStream" in page.locator("#state").inner_text()
     assert not page.locator("main").is_visible()
+
+
+@pytest.mark.parametrize("make", [reports.realistic, reports.bare, reports.hostile])
+def test_the_invented_reports_are_what_the_tool_gives(make: Callable[[], dict[str, Any]]) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="reads the report's schema")
+    schema = json.loads((resources.files("layer_minimizer") / "report.schema.json").read_text("utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(make())
 
 
 def test_a_report_of_json_that_was_read_is_the_same_page(report: dict[str, Any]) -> None:
