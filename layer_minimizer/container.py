@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from layer_minimizer import contained_emulation, images, packager, picture, progress, report, report_text, workload
+from layer_minimizer import contained_emulation, images, packager, pipeline, progress, report, report_text, workload
 from layer_minimizer.engine import ENGINES, Engine, tail
 from layer_minimizer.errors import PackError, RunnerError, UsageError
 from layer_minimizer.images import Recipe
@@ -32,8 +32,6 @@ _LAMBDA_IMAGE = "public.ecr.aws/lambda/python:"
 # Options that name files which the tool reads, and those that name files which it writes.
 _INPUTS = ("model", "event", "trace", "plan", "runtime_library", "base_layer")
 _OUTPUTS = ("output", "report_json", "save_trace", "save_plan", "function_zip")
-# What --report writes.
-REPORT_FILES = ("report.json", "report.html")
 # What a container lives from: a mount there would take it away.
 _OF_THE_IMAGE = {"/", "/bin", "/dev", "/etc", "/lib", "/lib64", "/opt", "/proc", "/sbin", "/sys", "/usr", "/var"}
 # Of a program that was killed: 128 and the number of SIGKILL.
@@ -125,7 +123,9 @@ def minimize(given: Sequence[str], options: argparse.Namespace) -> Outcome:
         for option in sorted(written & outputs.keys()):
             _write(outputs[option], brought / option, report if option == "report-json" else None)
         if folder and code == 0:
-            _write_folder(folder, report.in_json((brought / "report-json").read_text("utf-8")))
+            pipeline.write_report_folder(
+                json.loads(report.in_json((brought / "report-json").read_text("utf-8"))), folder
+            )
     return Outcome(code, report.in_json(printed) if options.json and printed else report.in_text(printed))
 
 
@@ -209,6 +209,8 @@ def _arguments(given: Sequence[str], options: argparse.Namespace, wanted: Iterab
     names = {word: inside(word) for word in (*_input_words(options), options.entry) if word} if os.name == "nt" else {}
     for word, name in names.items():
         left = [name if each == word else each.replace(f"={word}", f"={name}") for each in left]
+    if options.report:
+        left.append("--time-imports")
     return [*left, *(f"--{name}={images.OUT}/{name}" for name in sorted(wanted))]
 
 
@@ -339,16 +341,3 @@ def _write(target: Path, source: Path, report: _Report | None) -> None:
             part.replace(target)
     except OSError as exc:
         raise PackError(f"cannot write {target}: {exc.strerror}") from exc
-
-
-def _write_folder(folder: Path, said: str) -> None:
-    """Write what --report is to give, from the report's JSON alone."""
-    texts = (said, picture.render(json.loads(said)))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in zip(REPORT_FILES, texts, strict=True):
-            with packager.unfinished(folder / name) as part:
-                part.write_text(text, "utf-8")
-                part.replace(folder / name)
-    except OSError as exc:
-        raise PackError(f"--report {folder}: {exc.strerror}") from exc

@@ -59,7 +59,7 @@ def makes_layer(options: argparse.Namespace) -> bool:
 def _outputs(options: argparse.Namespace) -> list[str]:
     """Give the files that the command may write."""
     named = (options.save_trace, options.save_plan, options.function_zip, options.report_json)
-    report = [os.path.join(options.report, name) for name in container.REPORT_FILES] if options.report else []
+    report = [os.path.join(options.report, name) for name in pipeline.REPORT_FILES] if options.report else []
     return [output_of(options), *(name for name in named if name), *report]
 
 
@@ -129,7 +129,7 @@ def _minimize(options: argparse.Namespace, settings: Settings, workload: dict[st
     if options.report_json:
         pipeline.write_report(report, Path(options.report_json))
     if options.report:
-        pipeline.write_report_folder(report, Path(options.report))
+        pipeline.write_report_folder(report.to_json(), Path(options.report))
     return report
 
 
