@@ -157,11 +157,27 @@ def desk(tmp_path: Path, home: Path) -> Desk:
     return made
 
 
+@pytest.fixture(scope="session")
+def home_for_aws(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the home, where the tool has what publishing takes, as the documentation installs it."""
+    from .claims import Claim  # noqa: PLC0415
+
+    first = Claim("README.md", "~/minimizer/bin/pip install '.[aws]'").find().text.splitlines()[0]
+    Desk(copy_of_checkout(tmp_path_factory.mktemp("source") / "checkout"), home).shell(first)
+    return home
+
+
 @pytest.fixture
-def aws(desk: Desk, cloud: Cloud) -> Cloud:  # noqa: F811 - the fixture
+def aws(desk: Desk, home_for_aws: Path, cloud: Cloud) -> Cloud:  # noqa: ARG001, F811 - fixtures
     """Let the desk's commands talk to a server of AWS's API."""
+    desk.more |= cloud_variables(cloud)
+    return cloud
+
+
+def cloud_variables(cloud: Cloud) -> dict[str, str]:  # noqa: F811 - no fixture here
+    """Give the variables with which commands talk to a server of AWS's API."""
     key, secret = cloud.keys
-    desk.more |= {
+    return {
         "AWS_ENDPOINT_URL": cloud.endpoint,
         "AWS_ACCESS_KEY_ID": key,
         "AWS_SECRET_ACCESS_KEY": secret,
@@ -169,4 +185,3 @@ def aws(desk: Desk, cloud: Cloud) -> Cloud:  # noqa: F811 - the fixture
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_PAGER": "",
     }
-    return cloud

@@ -104,12 +104,20 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def names_in(sample: str) -> list[str]:
-    """Give the names of the outermost object in a sample of JSON, some of whose values are left out or described."""
-    depth, names = 0, []
+def names_in(sample: str) -> dict[str, list[str]]:
+    """Give the names of a sample of JSON, some of whose values are left out or described, and the names in their values.
+
+    Where those are data (``{name: bytes}``, ``{"TRACED": bytes, …}``) none are given.
+    """
     described = re.sub(r':\s*"[^"]*"(\s+or\s+"[^"]*")*', ":", sample)
-    for found in re.finditer(r'[{\[]|[}\]]|"(\w+)"', described):
+    depth, name, names = 0, "", {}
+    for found in re.finditer(r'[{\[]|[}\]]|"(\w+)"|…', described):
         depth += (found[0] in "{[") - (found[0] in "}]")
         if found[1] and depth == 1:
-            names.append(found[1])
+            name = found[1]
+            names[name] = []
+        elif found[1]:
+            names[name].append(found[1])
+        elif found[0] == "…" and depth > 1:
+            names[name] = []
     return names

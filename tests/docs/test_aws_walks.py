@@ -51,6 +51,7 @@ def test_publish(desk: Desk, aws: Cloud, shown: list[Shown]) -> None:
     "minimize publish … --dry-run",
     "minimize publish … --json",
     "minimize publish … --bucket NAME --key",
+    "minimize publish --json",
 )
 def test_publish_of_the_table(desk: Desk, aws: Cloud, shown: list[Shown]) -> None:
     make_layer(desk)
@@ -59,8 +60,11 @@ def test_publish_of_the_table(desk: Desk, aws: Cloud, shown: list[Shown]) -> Non
     assert aws.versions("table") == []
     said = json.loads(desk.run(shown[1], about).out)
     assert re.fullmatch(ARN.format("table", 1), said["arn"])
-    assert list(said) == names_in(Claim("README.md", '{"arn", ').find().text)
-    aws.bucket("NAME".lower())
+    assert list(said) == list(names_in(Claim("README.md", '{"arn", ').find().text))
+    again = json.loads(desk.run(shown[3], {"publish": f"publish {about['…']}"}).out)
+    assert again == {**said, "created": False}
+    # S3 wants small letters.
+    aws.bucket("name")
     desk.run(shown[2], {**about, "NAME": "name"})
 
 

@@ -7,6 +7,8 @@ import re
 import shutil
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.conftest import install
 from tests.containers.conftest import cache
 
@@ -30,6 +32,14 @@ def test_install(home: Path, shown: list[Shown]) -> None:
     """The fixture has run the block."""
     assert "~/minimizer/bin/pip install ." in shown[0].text
     assert (home / "minimizer/bin/minimize").is_file()
+
+
+@walks("README.md", "apt-get install strace")
+def test_strace_is_a_package(desk: Desk, shown: list[Shown]) -> None:
+    if shutil.which("apt-get") is None:
+        pytest.skip("this is no Debian")
+    # Without a change to the machine.
+    assert "strace" in desk.run(shown[0], {"apt-get": "apt-get --simulate"}).out
 
 
 @walks("README.md", "minimize --entry handler.py --model export.pkl --event event.json --output layer.zip")
