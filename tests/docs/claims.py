@@ -1,7 +1,7 @@
 """Who runs what the documentation shows: a walk that claims it, a test elsewhere, or nobody, for a stated reason.
 
-A walk is a test with ``@walks(file, beginning, ...)``: of each beginning the block, or the code in a line, that begins so
-in that file comes to the test as one of ``shown``, in this order. Its text is taken from the file when the test runs.
+A walk is a test with ``@walks(file, beginning, ...)``: what begins so in that file, a block or code in a line, comes to
+the test as one of ``shown``, in this order. Its text is taken from the file when the test runs.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def walks(file: str, *beginnings: str) -> Callable[[Callable[..., None]], Callab
 _EXAMPLES = "tests/test_examples.py::test_example_gives_the_expected_layer"
 _WHOLE = "tests/test_examples.py::test_all_of_fastai_and_torch_is_refused_by_lambdas_limit_and_fits_a_larger_one"
 
-# Whole texts without comments, and the test that runs them; what passes arguments on is run with others there.
+_FASTAI_V1 = "tests/containers/test_dockerfiles.py::test_fastai_v1"
+
+# Whole commands without comments, and the test that runs them; what passes arguments on is run with others there.
 ELSEWHERE = {
     "./examples/quickstart/run.sh": _EXAMPLES,
     "./examples/fastai_vision/run.sh": _EXAMPLES,
@@ -67,12 +69,12 @@ ELSEWHERE = {
     "./examples/fastai_vision/run.sh --max-size 1GB": _WHOLE,
     "./examples/fastai_vision/run.sh --provided torch,numpy": _WHOLE,
     "./examples/fastai_v1_vision/run.sh --max-size 2GB": _WHOLE,
-    "docker build -f docker/fastai_v1/Dockerfile -t minimizer-fastai-v1 .": "tests/containers/test_dockerfiles.py::test_fastai_v1",
+    "docker build -f docker/fastai_v1/Dockerfile -t minimizer-fastai-v1 .": _FASTAI_V1,
     'docker run --name run -v "$PWD/examples/fastai_v1_vision/out":/function:ro minimizer-fastai-v1 '
     "--entry /function/task/predict.py --model /function/export.pkl --provided torch "
-    "--output /layer_minimizer/layer.zip": "tests/containers/test_dockerfiles.py::test_fastai_v1",
-    "docker cp run:/layer_minimizer/layer.zip .": "tests/containers/test_dockerfiles.py::test_fastai_v1",
-    "docker rm run": "tests/containers/test_dockerfiles.py::test_fastai_v1",
+    "--output /layer_minimizer/layer.zip": _FASTAI_V1,
+    "docker cp run:/layer_minimizer/layer.zip .": _FASTAI_V1,
+    "docker rm run": _FASTAI_V1,
 }
 
 # Whole commands, and why no test runs them.

@@ -1,4 +1,4 @@
-"""A desk on which lies what the documentation names: a function, events, a model, an environment, and the tool at ``~``."""
+"""A desk on which lies what the documentation names: a function, events, a model, an environment, the tool at ``~``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import install, write_files
-from tests.containers.conftest import debian, engine, trusting  # noqa: F401 - fixtures
+from tests.containers.conftest import MINUTES, debian, engine, trusting  # noqa: F401 - fixtures
 from tests.end_to_end.test_publish import REGION, Cloud, cloud  # noqa: F401 - a fixture
 
 from .documents import CHECKOUT
@@ -86,13 +86,15 @@ class Desk:
         """Run a text with bash, where any failure ends it, and require that it succeeds."""
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", text],
-            cwd=self.folder, env=self.variables(), input=stdin, capture_output=True, text=True, check=False, timeout=900,
+            cwd=self.folder, env=self.variables(), input=stdin,
+            capture_output=True, text=True, check=False, timeout=MINUTES,
         )  # fmt: skip
-        assert done.returncode == 0, f"{text}\nended with {done.returncode}:\n{done.stderr}\n{done.stdout}"
+        said = f"{done.stdout}\n{done.stderr}"[-3000:]
+        assert done.returncode == 0, f"{text}\nended with {done.returncode}:\n{said}"
         return Ended(done.stdout, done.stderr)
 
     def run(self, shown: Shown, replaced: Mapping[str, str] | None = None, after: str = "") -> Ended:
-        """Run what the documentation shows; only what it leaves out (``…``) may be replaced. ``after`` sees its variables."""
+        """Run what is shown; only what it leaves out (``…``) may be replaced. ``after`` sees its variables."""
         text = shown.text
         for old, new in (replaced or {}).items():
             assert old in text
@@ -116,7 +118,9 @@ def shown(request: pytest.FixtureRequest) -> list[Shown]:
 
 def copy_of_checkout(folder: Path) -> Path:
     """Copy what a checkout has of the tool and its documentation."""
-    left = shutil.ignore_patterns("__pycache__", "out", "tests", ".*_cache", ".git", ".hypothesis", "*.egg-info", "build")
+    left = shutil.ignore_patterns(
+        "__pycache__", "out", "tests", ".*_cache", ".git", ".hypothesis", "*.egg-info", "build"
+    )
     return Path(shutil.copytree(CHECKOUT, folder, ignore=left))
 
 

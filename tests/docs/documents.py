@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from markdown_it import MarkdownIt
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (
     "README.md",
-    *sorted(str(path.relative_to(CHECKOUT)) for path in CHECKOUT.glob("examples/**/README.md") if "out" not in path.parts),
+    *sorted(
+        str(path.relative_to(CHECKOUT)) for path in CHECKOUT.glob("examples/**/README.md") if "out" not in path.parts
+    ),
     "docker/README.md",
     "tests/cases/README.md",
 )
@@ -56,31 +63,36 @@ def read(file: str) -> Document:
 
 def parse(file: str, text: str) -> Document:
     """Take a Markdown text apart."""
-    blocks, spans, links, headings = [], [], [], []
-    tables: list[list[tuple[str, ...]]] = []
-    line, before = 0, ""
-    for token in MarkdownIt("commonmark").enable("table").parse(text):
-        line = token.map[0] + 1 if token.map else line
-        if token.type in ("code_block", "fence"):
-            blocks.append(Shown(file, line, token.content, token.info.strip()))
-        elif token.type == "table_open":
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    lines = [token.map[0] + 1 if token.map else 0 for token in tokens]
+    blocks = [
+        Shown(file, line, token.content, token.info.strip())
+        for line, token in zip(lines, tokens, strict=True)
+        if token.type in ("code_block", "fence")
+    ]
+    spans, links = [], []
+    for start, token in zip(lines, tokens, strict=True):
+        line = start
+        for child in token.children or ():
+            if child.type == "code_inline":
+                spans.append(Shown(file, line, child.content))
+            elif child.type == "link_open":
+                links.append(Shown(file, line, str(child.attrs["href"])))
+            line += child.type in ("softbreak", "hardbreak")
+    headings = [token.content for before, token in itertools.pairwise(tokens) if before.type == "heading_open"]
+    return Document(tuple(blocks), tuple(spans), tuple(links), tuple(_tables(tokens)), tuple(headings))
+
+
+def _tables(tokens: list[Token]) -> list[tuple[tuple[str, ...], ...]]:
+    tables: list[list[list[str]]] = []
+    for before, token in itertools.pairwise(tokens):
+        if token.type == "table_open":
             tables.append([])
         elif token.type == "tr_open":
-            tables[-1].append(())
-        elif token.type == "inline":
-            if before in ("th_open", "td_open"):
-                tables[-1][-1] += (token.content,)
-            elif before == "heading_open":
-                headings.append(token.content)
-            for child in token.children or ():
-                if child.type == "code_inline":
-                    spans.append(Shown(file, line, child.content))
-                elif child.type == "link_open":
-                    links.append(Shown(file, line, str(child.attrs["href"])))
-                line += child.type in ("softbreak", "hardbreak")
-        before = token.type
-    rows = tuple(tuple(table) for table in tables)
-    return Document(tuple(blocks), tuple(spans), tuple(links), rows, tuple(headings))
+            tables[-1].append([])
+        elif before.type in ("th_open", "td_open"):
+            tables[-1][-1].append(token.content)
+    return [tuple(tuple(row) for row in table) for table in tables]
 
 
 def blocks() -> tuple[Shown, ...]:
@@ -105,7 +117,7 @@ def anchor(heading: str) -> str:
 
 
 def names_in(sample: str) -> dict[str, list[str]]:
-    """Give the names of a sample of JSON, some of whose values are left out or described, and the names in their values.
+    """Give the names in a sample of JSON, whose values may be left out or described, and the names in their values.
 
     Where those are data (``{name: bytes}``, ``{"TRACED": bytes, …}``) none are given.
     """

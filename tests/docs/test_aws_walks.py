@@ -9,6 +9,8 @@ import time
 import zipfile
 from typing import TYPE_CHECKING
 
+import pytest
+
 from .claims import Claim, walks
 from .conftest import copy_of_checkout
 from .documents import names_in
@@ -27,7 +29,8 @@ def make_layer(desk: Desk) -> None:
 
 
 @walks("README.md", "aws lambda publish-layer-version")
-def test_publish_by_hand(desk: Desk, aws: Cloud, shown: list[Shown]) -> None:
+@pytest.mark.usefixtures("aws")
+def test_publish_by_hand(desk: Desk, shown: list[Shown]) -> None:
     make_layer(desk)
     said = json.loads(desk.run(shown[0]).out)
     assert re.fullmatch(ARN.format("my-packages", 1), said["LayerVersionArn"])

@@ -30,7 +30,7 @@ FOREIGN = {"--build-arg": "docker build"}
 PLACEHOLDERS = re.compile(r"…|[A-Z]+\b")
 
 
-# ---- who runs it -------------------------------------------------------------------------------------------------------
+# ---- who runs it ----------------------------------------------------------------------------------------------------
 
 
 def lines_of(text: str) -> list[str]:
@@ -65,8 +65,13 @@ def test_every_command_is_run_by_a_test() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["    minimize --entry other.py\n", "```sh\naws s3 ls\n```\n", "Run `minimize trace --entry other.py`.\n"]
-    + ["    ./examples/quickstart/run.sh\n    rm -r /\n", "    only in tuesday.trace: a\n    minimize --entry x\n"],
+    [
+        "    minimize --entry other.py\n",
+        "```sh\naws s3 ls\n```\n",
+        "Run `minimize trace --entry other.py`.\n",
+        "    ./examples/quickstart/run.sh\n    rm -r /\n",
+        "    only in tuesday.trace: a\n    minimize --entry x\n",
+    ],
 )
 def test_a_command_without_a_test_is_found(text: str) -> None:
     found = documents.parse("README.md", f"Text.\n\n{text}")
@@ -97,7 +102,7 @@ def test_tests_elsewhere_are_there() -> None:
             assert text.split("/")[2] in NAMES
 
 
-# ---- options -----------------------------------------------------------------------------------------------------------
+# ---- options --------------------------------------------------------------------------------------------------------
 
 
 def actions() -> dict[str, list[argparse.Action]]:
@@ -158,7 +163,7 @@ def test_an_unknown_option_or_value_is_found() -> None:
     assert len(option_spans()) > 50
 
 
-# ---- tables and samples ------------------------------------------------------------------------------------------------
+# ---- tables and samples ---------------------------------------------------------------------------------------------
 
 
 def exit_codes() -> set[int]:

@@ -9,7 +9,7 @@ import tempfile
 import urllib.request
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -84,7 +84,8 @@ def remember(engine: Engine, said: str) -> str:
 
 
 @walks("README.md", "minimize --runner docker --runtime python3.12 --requirements requirements.txt")
-def test_in_a_container(thumbnails: Desk, engine: Engine, lambda_image: str, shown: list[Shown]) -> None:
+@pytest.mark.usefixtures("lambda_image")
+def test_in_a_container(thumbnails: Desk, engine: Engine, shown: list[Shown]) -> None:
     ended = thumbnails.run(shown[0])
     remember(engine, ended.err)
     assert "Verified" in ended.out
@@ -101,8 +102,9 @@ def test_in_a_container(thumbnails: Desk, engine: Engine, lambda_image: str, sho
     "docker image ls layer_minimizer/image",
     "docker system df",
 )
+@pytest.mark.usefixtures("lambda_image")
 def test_from_nothing_to_a_deployed_function(
-    thumbnails: Desk, engine: Engine, lambda_image: str, cloud: Cloud, tmp_path: Path, shown: list[Shown]
+    thumbnails: Desk, engine: Engine, cloud: Cloud, tmp_path: Path, shown: list[Shown]
 ) -> None:
     install, make, publish, create, invoke, images, df = shown
     # A home of its own, in which only this has installed something.
@@ -127,36 +129,51 @@ def test_from_nothing_to_a_deployed_function(
     assert layer["Arn"] == cloud.versions("my-packages")[0]["LayerVersionArn"]
     assert made["CodeSize"] == (function / "function.zip").stat().st_size
 
-    # The server starts no function: it takes the event and answers with what it has been told.
-    set_answer(cloud, {"size": [32, 32]})
+    # The server starts no function, and answers with the event.
+    configure(cloud, use_docker=False)
     thumbnails.run(invoke)
-    assert json.loads((function / "answer.json").read_text()) == {"size": [32, 32]}
+    configure(cloud, use_docker=True)
+    event = json.loads((function / "event.json").read_text())
+    assert json.loads((function / "answer.json").read_text()) == event
+    # So what was uploaded is run in the bare image.
+    assert json.loads(in_lambda(engine, function))["format"] == "PNG"
 
 
 TRUST = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}],
 }
+CALL = """\
+import glob, json, sys
+sys.path[:0] = ["/var/task", *glob.glob("/opt/python/lib/python3*/site-packages")]
+import sitecustomize, handler
+print(json.dumps(handler.handler(json.load(open("/event.json")), None)))
+"""
 
 
-def set_answer(cloud: Cloud, answer: Any) -> None:
-    for path, said in (
-        ("config", {"lambda": {"use_docker": False}}),
-        ("static/lambda-simple/response", {"results": [json.dumps(answer)]}),
-    ):
-        request = urllib.request.Request(
-            f"{cloud.endpoint}/moto-api/{path}", json.dumps(said).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=60) as response:
-            assert response.status in (200, 201)
+def configure(cloud: Cloud, *, use_docker: bool) -> None:
+    address = f"{cloud.endpoint}/moto-api/config"
+    said = json.dumps({"lambda": {"use_docker": use_docker}}).encode()
+    with urllib.request.urlopen(urllib.request.Request(address, said), timeout=60) as response:
+        assert response.status in (200, 201)
 
 
-@walks("docker/README.md", "docker build -f docker/lambda/Dockerfile -t minimizer .")
-def test_by_hand(thumbnails: Desk, lambda_image: str, names: None, shown: list[Shown]) -> None:
-    function, thumbnails.folder = thumbnails.folder, copy_of_checkout(thumbnails.folder / "checkout")
-    for name in ("handler.py", "requirements.txt", "event.json"):
-        shutil.copy(function / name, thumbnails.folder)
-    ended = thumbnails.run(shown[0])
-    assert "Verified" in ended.out
-    with zipfile.ZipFile(thumbnails.folder / "layer.zip") as layer:
+def in_lambda(engine: Engine, folder: Path) -> str:
+    """Run the function's zip above the layer's, with nothing else."""
+    mounts = ["--volume", f"{folder / 'event.json'}:/event.json:ro"]
+    for name, place in (("layer", "/opt"), ("function", "/var/task")):
+        with zipfile.ZipFile(folder / f"{name}.zip") as archive:
+            archive.extractall(folder / name)
+        mounts += ["--volume", f"{folder / name}:{place}:ro"]
+    return engine.tell("run", "--rm", *mounts, "--entrypoint", "python3", LAMBDA, "-c", CALL)
+
+
+@walks("docker/README.md", "docker build -f docker/lambda/Dockerfile -t minimizer .", "cat >Dockerfile")
+@pytest.mark.usefixtures("lambda_image", "names")
+def test_by_hand(thumbnails: Desk, tmp_path: Path, shown: list[Shown]) -> None:
+    function, thumbnails.folder = thumbnails.folder, copy_of_checkout(tmp_path / "checkout")
+    thumbnails.run(shown[0])
+    thumbnails.folder = function
+    assert "Verified" in thumbnails.run(shown[1]).out
+    with zipfile.ZipFile(function / "layer.zip") as layer:
         assert "python/lib/python3.12/site-packages/PIL/__init__.pyc" in layer.namelist()

@@ -24,7 +24,7 @@ MODULE = "alpha/png.pyc"
 ABOUT = "--entry handler.py --event event.json --python .venv/bin/python"
 
 
-# ---- the first steps ---------------------------------------------------------------------------------------------------
+# ---- the first steps ------------------------------------------------------------------------------------------------
 
 
 @walks("README.md", "python3 -m venv ~/minimizer")
@@ -70,7 +70,7 @@ def test_build_script(desk: Desk, shown: list[Shown]) -> None:
     assert MODULE in desk.names()
 
 
-# ---- traces ------------------------------------------------------------------------------------------------------------
+# ---- traces ---------------------------------------------------------------------------------------------------------
 
 
 @walks("README.md", "minimize trace --entry handler.py --python .venv/bin/python --event monday.json")
@@ -93,7 +93,7 @@ def test_traces_of_the_table(desk: Desk, shown: list[Shown]) -> None:
     assert "alpha" in json.dumps(compared)
 
 
-# ---- layers above layers -----------------------------------------------------------------------------------------------
+# ---- layers above layers --------------------------------------------------------------------------------------------
 
 
 @walks("README.md", "minimize --entry handler.py --python .venv/bin/python --base-layer torch.zip")
@@ -107,10 +107,14 @@ def test_layer_above_another(desk: Desk, shown: list[Shown]) -> None:
     assert MODULE not in desk.names("fastai.zip")
 
 
-# ---- the examples' arguments -------------------------------------------------------------------------------------------
+# ---- the examples' arguments ----------------------------------------------------------------------------------------
 
 
-@walks("examples/quickstart/README.md", "./examples/quickstart/run.sh --json", "./examples/quickstart/run.sh --event my_event.json")
+@walks(
+    "examples/quickstart/README.md",
+    "./examples/quickstart/run.sh --json",
+    "./examples/quickstart/run.sh --event my_event.json",
+)
 def test_arguments_of_an_example(checkout: Path, home: Path, desk: Desk, shown: list[Shown]) -> None:
     desk.folder = checkout
     desk.more = {"MINIMIZE": f"{home}/minimizer/bin/minimize --effort 0", "LAYER_MINIMIZER_CACHE": str(cache())}
@@ -120,4 +124,3 @@ def test_arguments_of_an_example(checkout: Path, home: Path, desk: Desk, shown: 
     desk.run(shown[1])
     report = json.loads((checkout / "examples/quickstart/out/report.json").read_text())
     assert report["verification"]["events"] > first["verification"]["events"]
-

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +20,7 @@ from .workflow import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.end_to_end.test_publish import Cloud
 
@@ -109,7 +109,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder with the project's wheel, for pip, which finds no release of it elsewhere yet."""
     folder = tmp_path_factory.mktemp("wheel")
     source = copy_of_checkout(tmp_path_factory.mktemp("source") / "checkout")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, source]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        folder,
+        source,
+    ]
     subprocess.run(command, check=True)
     return folder
 
@@ -130,7 +141,12 @@ def test_commands(
         repository, home = tmp_path / f"repository{number}", tmp_path / f"home{number}"
         home.mkdir()
         check_out(repository, workflow, requirements_env)
-        variables = {**Desk(repository, home).variables(), **cloud_variables(cloud), "CI": "true", "GITHUB_ACTIONS": "true"}
+        variables = {
+            **Desk(repository, home).variables(),
+            **cloud_variables(cloud),
+            "CI": "true",
+            "GITHUB_ACTIONS": "true",
+        }
         variables["PATH"] = f"{home_for_aws}/minimizer/bin:{PROGRAMS}:{os.environ['PATH']}"
         variables["PIP_FIND_LINKS"] = f"{wheel} {os.environ.get('PIP_FIND_LINKS', '')}".strip()
         runner = Runner(repository, kept, variables, dict(variables))

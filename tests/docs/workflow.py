@@ -6,8 +6,8 @@ What is kept between runs (caches, artifacts) lies in a folder, so that the seco
 
 from __future__ import annotations
 
+import functools
 import glob
-import os
 import re
 import shutil
 import subprocess
@@ -39,7 +39,11 @@ class Runner:
         waiting = dict(workflow["jobs"])
         while waiting:
             needs = {name: job.get("needs", []) for name, job in waiting.items()}
-            ready = [name for name, names in needs.items() if not waiting.keys() & set([names] if isinstance(names, str) else names)]
+            ready = [
+                name
+                for name, names in needs.items()
+                if not waiting.keys() & set([names] if isinstance(names, str) else names)
+            ]
             for name in ready:
                 self._job(waiting.pop(name), workflow.get("env", {}))
 
@@ -60,7 +64,9 @@ class Runner:
             keep(folder, self.kept / target)
 
     def _command(self, step: dict[str, Any], environment: dict[str, str]) -> None:
-        files = {name: self.kept / name for name in ("GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_PATH", "GITHUB_STEP_SUMMARY")}
+        files = {
+            name: self.kept / name for name in ("GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_PATH", "GITHUB_STEP_SUMMARY")
+        }
         for file in files.values():
             file.write_text("")
         variables = {**self.variables, **environment, **{name: str(file) for name, file in files.items()}}
@@ -100,7 +106,11 @@ class Runner:
         for number, line in enumerate(options["path"].split()):
             path = self._path(line)
             if not action.endswith("/save"):
-                found = [entry for key in wanted for entry in sorted(self.kept.glob(f"caches/{glob.escape(slug(key))}*/{number}"))]
+                found = [
+                    entry
+                    for key in wanted
+                    for entry in sorted(self.kept.glob(f"caches/{glob.escape(slug(key))}*/{number}"))
+                ]
                 if found:
                     keep(found[0], path)
             if not action.endswith("/restore"):
@@ -157,9 +167,8 @@ def pairs(text: str) -> dict[str, str]:
     found, lines = {}, iter(text.splitlines())
     for line in lines:
         if match := re.fullmatch(r"(\w[\w-]*)<<(.+)", line):
-            found[match[1]] = os.linesep.join(iter(lambda end=match[2]: next(lines), match[2]))  # type: ignore[misc]
-            continue
-        name, separator, value = line.partition("=")
-        if separator:
+            found[match[1]] = "\n".join(iter(functools.partial(next, lines), match[2]))
+        elif "=" in line:
+            name, _, value = line.partition("=")
             found[name] = value
     return found
