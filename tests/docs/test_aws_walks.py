@@ -71,6 +71,16 @@ def test_publish_of_the_table(desk: Desk, aws: Cloud, shown: list[Shown]) -> Non
     desk.run(shown[2], {**about, "NAME": "name"})
 
 
+@walks("examples/README.md", "minimize publish examples/quickstart/out/layer.zip")
+def test_publish_of_the_examples(desk: Desk, aws: Cloud, shown: list[Shown]) -> None:
+    make_layer(desk)
+    out = desk.folder / "examples/quickstart/out"
+    out.mkdir(parents=True)
+    shutil.copy(desk.folder / "layer.zip", out)
+    assert "would" in "".join(vars(desk.run(shown[0])).values())
+    assert aws.versions("pillow") == []
+
+
 @walks(
     "README.md",
     "minimize probe probe.zip",

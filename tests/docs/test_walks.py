@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import install
 from tests.containers.conftest import cache
 
+from . import documents
 from .claims import Claim, walks
 
 if TYPE_CHECKING:
@@ -124,3 +125,39 @@ def test_arguments_of_an_example(checkout: Path, home: Path, desk: Desk, shown: 
     desk.run(shown[1])
     report = json.loads((checkout / "examples/quickstart/out/report.json").read_text())
     assert report["verification"]["events"] > first["verification"]["events"]
+
+
+@walks(
+    "examples/README.md",
+    "python3 -m json.tool examples/quickstart/out/report.json",
+    "./examples/quickstart/run.sh --explain pillow",
+)
+def test_quickstart_of_the_examples(checkout: Path, home: Path, desk: Desk, shown: list[Shown]) -> None:
+    desk.folder = checkout
+    desk.more = {"MINIMIZE": f"{home}/minimizer/bin/minimize", "LAYER_MINIMIZER_CACHE": str(cache())}
+    first = Claim("examples/README.md", "./examples/quickstart/run.sh\n").find()
+    said = desk.run(first).out
+    # What the text tells to look at is there.
+    lines = [span.text for span in documents.read("examples/README.md").spans if span.line < line_of("## 2.")]
+    assert [line for line in lines if line.endswith(":") and f"\n{line}" not in said] == []
+    assert "Verified: 2 events, same results on the layer alone" in said
+    assert "_layer_minimizer" in desk.run(shown[0]).out
+    parts = shown[1].text.splitlines()
+    assert "PIL.Image is imported by handler" in desk.shell(parts[0]).out
+    assert not (checkout / "examples/quickstart/out/layer.zip").exists()
+    dropped = desk.run(shown[1]).out
+    assert "\nCold: " not in dropped.partition("Verified")[2]
+    report = json.loads((checkout / "examples/quickstart/out/report.json").read_text())
+    assert report["layer"]["unzipped_bytes"] < 3e6
+    assert report["cold"]["files"] == 0
+
+
+def line_of(heading: str) -> int:
+    """Give the line in examples/README.md that begins so."""
+    text = (documents.CHECKOUT / "examples/README.md").read_text().splitlines()
+    return next(number for number, line in enumerate(text, 1) if line.startswith(heading))
+
+
+@walks("examples/README.md", "minimize --python .venv/bin/python --entry handler.py --event event.json")
+def test_your_own(desk: Desk, shown: list[Shown]) -> None:
+    assert "Verified" in desk.run(shown[0]).out

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,6 @@ from .workflow import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.end_to_end.test_publish import Cloud
 
@@ -129,7 +129,6 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_commands(
     workflow: Shown,
     wheel: Path,
-    home_for_aws: Path,
     cloud: Cloud,
     tmp_path: Path,
     requirements_env: Callable[[str, Path], Path],
@@ -147,7 +146,7 @@ def test_commands(
             "CI": "true",
             "GITHUB_ACTIONS": "true",
         }
-        variables["PATH"] = f"{home_for_aws}/minimizer/bin:{PROGRAMS}:{os.environ['PATH']}"
+        variables["PATH"] = f"{set_up_python(tmp_path / f'python{number}')}:{path_without_this_environment(tmp_path)}"
         variables["PIP_FIND_LINKS"] = f"{wheel} {os.environ.get('PIP_FIND_LINKS', '')}".strip()
         runner = Runner(repository, kept, variables, dict(variables))
         runner.run(yaml.safe_load(workflow.text))
@@ -162,6 +161,22 @@ def test_commands(
             *("actions/checkout", "actions/setup-python", "actions/cache"),
             *("actions/download-artifact", "actions/upload-artifact"),
         ]
+
+
+def set_up_python(folder: Path) -> Path:
+    """Give the programs of a Python of the workflow's own, in which only it installs something."""
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    return folder / "bin"
+
+
+def path_without_this_environment(folder: Path) -> str:
+    """Give PATH as the workflow's machine has it: with AWS's command, and without the tool."""
+    (folder / "programs").mkdir(exist_ok=True)
+    aws = folder / "programs/aws"
+    if not aws.exists():
+        aws.symlink_to(PROGRAMS / "aws")
+    others = [entry for entry in os.environ["PATH"].split(os.pathsep) if Path(entry) != PROGRAMS]
+    return os.pathsep.join([str(aws.parent), *others])
 
 
 def check_out(folder: Path, workflow: Shown, requirements_env: Callable[[str, Path], Path]) -> None:
