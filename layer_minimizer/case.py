@@ -56,7 +56,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 # Reasons to keep a module that say nothing of what it imports.
 _UNTRACED = (Reason.RULE, Reason.PICKLED, Reason.INCLUDED)
-_NOT_COUNTED = {"pip", "setuptools", "wheel"}
 
 
 def _needed_to_run(statement: static_imports.ImportStatement) -> bool:
@@ -286,8 +285,8 @@ class Case:
     @property
     def before(self) -> Size:
         """The size of the environment without what only installs packages."""
-        files = [f for f in self.inventory.files if f.distribution not in _NOT_COUNTED]
-        names = {d.name for d in self.inventory.distributions} - _NOT_COUNTED
+        files = [f for f in self.inventory.files if f.distribution not in inventory.INSTALLERS]
+        names = {d.name for d in self.inventory.distributions} - inventory.INSTALLERS
         return Size(len(files), sum(f.size for f in files), len(names))
 
 

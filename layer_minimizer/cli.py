@@ -19,15 +19,26 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from rich.console import Console
+from rich.text import Text
 
-from layer_minimizer import contained_emulation, container, lambda_rules, packager, pipeline, session, trace_commands
+from layer_minimizer import (
+    contained_emulation,
+    container,
+    display,
+    lambda_rules,
+    packager,
+    pipeline,
+    report_text,
+    session,
+    trace_commands,
+)
 from layer_minimizer.errors import MinimizeError, UsageError
 from layer_minimizer.explain import explain
 from layer_minimizer.native.shrink import Cold
 from layer_minimizer.observation import DEFAULT_TIMEOUT
 from layer_minimizer.packager import Layout
 from layer_minimizer.publish import publish
+from layer_minimizer.report import json_text
 from layer_minimizer.settings import Settings
 
 if TYPE_CHECKING:
@@ -159,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     result.add_argument("--function-zip", metavar="FILE", help="also write the function: entry, local modules, models")
     result.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else")
     result.add_argument("--report-json", metavar="FILE", help="also write it there")
+    result.add_argument("--time-imports", action="store_true", help="how long imports take, before and after")
     result.add_argument("--explain", metavar="NAME", help="why a path, module or distribution is kept or dropped")
     stages = parser.add_argument_group("single stages")
     stages.add_argument("--save-trace", metavar="FILE")
@@ -203,6 +215,7 @@ def _add_talk(parser: argparse.ArgumentParser) -> None:
     talk = parser.add_mutually_exclusive_group()
     talk.add_argument("-q", "--quiet", action="store_true", help="only errors on standard error")
     talk.add_argument("-v", "--verbose", action="store_true", help="more on standard error")
+    parser.add_argument("--color", choices=display.COLORS, default="auto", help="default: on terminals")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -210,7 +223,6 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     command, given, options = _parse(given)
     level = logging.ERROR if options.quiet else logging.DEBUG if options.verbose else logging.INFO
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     for name in _ENDING:
@@ -219,9 +231,10 @@ def main(arguments: list[str] | None = None) -> int:
     output = getattr(options, "output", None) or _OUTPUT
     before = _state(output)
     try:
-        return _do(command, given, options)
+        with display.shown(level=level, color=options.color):
+            return _do(command, given, options)
     except MinimizeError as exc:
-        sys.stderr.write(f"minimize: {exc}\n")
+        display.console(options.color, errors=True).print(Text.assemble(("minimize: ", "bold red"), str(exc)))
         return exc.exit_code
     except KeyboardInterrupt:
         left = "nothing was written"
@@ -324,6 +337,7 @@ def _act(options: argparse.Namespace) -> None:
         engine=options.engine,
         verify_image=options.verify_image,
         emulator=options.emulator,
+        time_imports=options.time_imports,
     )
     workload = {"handler": options.handler, "models": options.model, "events": options.event}
     if options.explain:
@@ -353,9 +367,9 @@ def _minimize(options: argparse.Namespace, settings: Settings, workload: dict[st
     if options.report_json:
         pipeline.write_report(report, Path(options.report_json))
     if options.json:
-        sys.stdout.write(json.dumps(report.to_json(), indent=2) + "\n")
+        sys.stdout.write(json_text(report.to_json()))
     else:
-        report.show(Console(file=sys.stdout))
+        report_text.show(report, display.console(options.color))
 
 
 def _publish(options: argparse.Namespace) -> None:

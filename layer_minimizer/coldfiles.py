@@ -14,7 +14,7 @@ from importlib import resources
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
-from layer_minimizer import compressed, modules
+from layer_minimizer import compressed, modules, progress
 from layer_minimizer.errors import PackError
 
 if TYPE_CHECKING:
@@ -175,7 +175,13 @@ def _write_data(target: Path, chunks: list[_Chunk], compression: str) -> None:
     waiting: deque[tuple[_Chunk, Future[tuple[bytes, int, int]]]] = deque()
     todo = iter(chunks)
     offset = 0
-    with target.open("wb") as sink, ThreadPoolExecutor(workers) as pool:
+    total = sum(chunk.size for chunk in chunks)
+    what = "compressing files that no event touched"
+    with (
+        progress.step(what, total=total, in_bytes=True) as step,
+        target.open("wb") as sink,
+        ThreadPoolExecutor(workers) as pool,
+    ):
         while True:
             while len(waiting) <= 2 * workers and (chunk := next(todo, None)) is not None:
                 waiting.append((chunk, pool.submit(_pack, chunk, compression)))
@@ -186,6 +192,7 @@ def _write_data(target: Path, chunks: list[_Chunk], compression: str) -> None:
             sink.write(packed)
             chunk.row = (offset, len(packed), chunk.size, crc, method)
             offset += len(packed)
+            step.advance(chunk.size)
     target.chmod(0o644)
 
 

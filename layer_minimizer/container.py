@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from layer_minimizer import contained_emulation, images, packager, report, workload
+from layer_minimizer import contained_emulation, images, packager, progress, report, report_text, workload
 from layer_minimizer.engine import ENGINES, Engine, tail
 from layer_minimizer.errors import PackError, RunnerError, UsageError
 from layer_minimizer.images import Recipe
@@ -37,7 +37,7 @@ _OF_THE_IMAGE = {"/", "/bin", "/dev", "/etc", "/lib", "/lib64", "/opt", "/proc",
 # Of a program that was killed: 128 and the number of SIGKILL.
 _KILLED = 137
 # Codes below are the tool's own, see errors.py; 130 is that of an interrupted one.
-_LAST_CODE, _INTERRUPTED = 8, 130
+_LAST_CODE, _INTERRUPTED = 9, 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -240,7 +240,7 @@ class _Report:
         """Give what people read."""
         text = self.names.in_text(text)
         if self.emulated and text:
-            return text + "\n".join([report.emulated_text(self.emulated), *self._warnings()]) + "\n"
+            return text + "\n".join([report_text.emulated_text(self.emulated), *self._warnings()]) + "\n"
         return text
 
     def in_json(self, text: str) -> str:
@@ -251,7 +251,7 @@ class _Report:
         said = json.loads(text)
         said["lambda"] = report.emulated_json(self.emulated)
         said["warnings"] += self.emulated.warnings
-        return json.dumps(said, indent=2) + "\n"
+        return report.json_text(said)
 
     def _warnings(self) -> Iterator[str]:
         for warning in self.emulated.warnings if self.emulated else ():
@@ -261,15 +261,25 @@ class _Report:
 def _attend(engine: Engine, name: str, said: _Names) -> str:
     """Run the container to its end, show what it says, and give its standard output."""
     # sys.stderr may be replaced by something without a file descriptor, as in a notebook.
-    with tempfile.TemporaryFile() as printed, open(2, "wb", buffering=0, closefd=False) as errors:
+    with (
+        tempfile.TemporaryFile() as printed,
+        open(2, "wb", buffering=0, closefd=False) as errors,
+        progress.step("working in a container"),
+    ):
         engine.listen(("start", "--attach", name), _showing(errors, said), stdout=printed)
         printed.seek(0)
         return printed.read().decode(errors="replace")
 
 
 def _showing(errors: IO[bytes], said: _Names) -> Callable[[bytes], None]:
+    hear = progress.hearer("")
+
     def show(line: bytes) -> None:
-        errors.write(said.in_text(line.decode(errors="surrogateescape")).encode(errors="surrogateescape"))
+        text = said.in_text(line.decode(errors="surrogateescape"))
+        if hear:
+            hear(text.rstrip("\r\n"))
+        else:
+            errors.write(text.encode(errors="surrogateescape"))
 
     return show
 

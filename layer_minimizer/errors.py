@@ -1,7 +1,7 @@
 """Every error that a user can cause, and the exit code that each one ends the command with.
 
 Exit codes: 0 success, 1 a bug of this tool (Python's own code for an uncaught exception), 2 a wrong argument or
-input file, 3 to 8 the stage that failed, 130 interrupted by Ctrl-C.
+input file, 3 to 8 the stage that failed, 9 a layer that grew more than was allowed, 130 interrupted by Ctrl-C.
 """
 
 
@@ -45,6 +45,12 @@ class RunnerError(MinimizeError):
     """The place where the workload should run (an interpreter, an observer, a container) cannot be used."""
 
     exit_code = 7
+
+
+class GrowthError(MinimizeError):
+    """A layer is larger than an earlier one by more than was allowed."""
+
+    exit_code = 9
 
 
 class PublishError(MinimizeError):

@@ -53,12 +53,14 @@ def gather(  # noqa: PLR0913 - all that a run takes
     base = tracer.Tracer(interpreter, observers, settings.timeout, bytecode=cache)
     full = replace(base, libraries=tuple(watched))
     name = source.entry.name
+    what = f"tracing {name} with {' and '.join(observers)}"
     if not settings.effort:
-        with clock.stage("trace", f"tracing {name} with {' and '.join(observers)}"):
+        with clock.stage("trace", what):
             return full.trace(source, scratch / "trace" / "run")
-    with clock.stage("trace", f"tracing {name} with {' and '.join(observers)}"):
+    with clock.stage("trace", what):
         first, study = base.study(source, scratch / "trace" / "run")
-    with clock.stage("search", f"looking for modules that {name} imports and does not need"):
+    looking = f"looking for modules that {name} imports and does not need"
+    with clock.stage("search", looking, limit=settings.effort * 60):
         kept = {*real, *_brought_along(installed, settings, below), *class_factories.derived_from(study.tables)}
         groups = search.candidates(study, first, kept)
         trials = search.Search(

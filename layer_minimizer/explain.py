@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from layer_minimizer import modules, rules
 from layer_minimizer.errors import PlanError
@@ -11,7 +11,7 @@ from layer_minimizer.inventory import normalize
 from layer_minimizer.model import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from layer_minimizer.model import Decision, KeepPlan, TracedModule, TracedStandIn
 
@@ -56,18 +56,39 @@ def _one(plan: KeepPlan, decision: Decision, by_path: dict[str, Decision]) -> It
     owner = f" of {decision.distribution}" if decision.distribution else ""
     yield f"{decision.path} ({decision.size:,} bytes{owner}) is {decision.verdict}: {decision.reason}"
     yield f"  {decision.evidence}"
-    chains = {m.name: m for m in plan.chains}
+    imports = {m.name: m for m in plan.chains}
+    yield from (f"  ← {link}" for link in chain(decision, by_path, imports))
+
+
+class Reasoned(Protocol):
+    """A file of which it is known why it is kept or dropped: a decision, or a report's row."""
+
+    @property
+    def path(self) -> str:
+        """Its site-relative path."""
+
+    @property
+    def evidence(self) -> str:
+        """Why, in a sentence."""
+
+    @property
+    def cause(self) -> str:
+        """The path or module that this follows from, or empty."""
+
+
+def chain(decision: Reasoned, by_path: Mapping[str, Reasoned], imports: Mapping[str, TracedModule]) -> Iterator[str]:
+    """Say what a decision follows from, and what that follows from, up to the entry."""
     cause, seen = decision.cause, {decision.path}
     while cause and cause not in seen:
         seen.add(cause)
         if cause in by_path:
-            yield f"  ← {cause}: {by_path[cause].evidence}"
+            yield f"{cause}: {by_path[cause].evidence}"
             cause = by_path[cause].cause
-        elif cause in chains:
-            yield f"  ← {_import_of(chains[cause])}"
-            cause = chains[cause].importer
+        elif cause in imports:
+            yield _import_of(imports[cause])
+            cause = imports[cause].importer
         else:
-            yield f"  ← {cause}" + (" (the entry)" if cause == "__main__" else "")
+            yield cause + (" (the entry)" if cause == "__main__" else "")
             return
 
 

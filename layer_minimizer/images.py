@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer import build_context
+from layer_minimizer import build_context, progress
 from layer_minimizer.build_context import PIP, PIP_INSIDE, REQUIREMENTS, TOOL
 from layer_minimizer.engine import SHOWN_LINES, tail
 from layer_minimizer.errors import RunnerError
@@ -108,8 +108,9 @@ def provide(engine: Engine, recipe: Recipe) -> str:
             settings = build_context.add_pip_settings(context / PIP, os.environ)
         dockerfile = context / "Dockerfile"
         dockerfile.write_text("\n".join(_describe(recipe, python, requirements, compilations, settings)) + "\n")
-        log.info("building the image %s on %s, with Python %d.%d", tag, recipe.base, *python.version)
-        _build(engine, recipe, tag, context, settings)
+        version = ".".join(map(str, python.version))
+        with progress.step(f"building the image {tag} on {recipe.base}, with Python {version}"):
+            _build(engine, recipe, tag, context, settings)
         return tag
 
 
@@ -118,9 +119,10 @@ def _base(engine: Engine, recipe: Recipe) -> tuple[str, str]:
     look = ("image", "inspect", "--format", "{{.Id}} {{.Os}}/{{.Architecture}}", recipe.base)
     found = engine.answer(*look).split() if engine.has_image(recipe.base) else []
     if not found or not f"{recipe.platform or found[1]}/".startswith(f"{found[1]}/"):
-        log.info("pulling %s", recipe.base)
         words: deque[bytes] = deque(maxlen=SHOWN_LINES)
-        if engine.listen(("pull", *recipe.platform_option, recipe.base), _telling(words)) != 0:
+        with progress.step(f"pulling {recipe.base}"):
+            code = engine.listen(("pull", *recipe.platform_option, recipe.base), _telling(words))
+        if code != 0:
             raise RunnerError(
                 f"there is no image {recipe.base} here, and it cannot be pulled; --base-image or --image names another "
                 f"one:\n{_said(words)}"

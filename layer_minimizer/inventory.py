@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from layer_minimizer.model import ForeignRoot, Interpreter
 
+# What only installs packages is no part of what an environment is compared by.
+INSTALLERS = frozenset({"pip", "setuptools", "wheel"})
 _METADATA_SUFFIXES = (".dist-info", ".egg-info")
 
 

@@ -593,6 +593,24 @@ class Size:
     distributions: int
 
 
+@dataclass(frozen=True, slots=True)
+class ImportTimes:
+    """Seconds that the imports of each distribution take, each module without what that imports.
+
+    Under the empty name are the entry's own, those of the standard library and all else that no distribution owns.
+    """
+
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report's form of it."""
+        return {
+            name: {"seconds": round(sum(seconds.values()), 4), "distributions": dict(seconds)}
+            for name, seconds in (("before", self.before), ("after", self.after))
+        }
+
+
 def merge_traces(traces: Iterable[Trace]) -> Trace:
     """Unite the facts of several runs: what one of them used, the union uses.
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layer_minimizer import runners, strace
+from layer_minimizer import progress, runners, strace
 from layer_minimizer.errors import RunnerError, TraceError
 from layer_minimizer.workload import make_task_root
 
@@ -70,6 +70,7 @@ class Observation:
     calls: Path | None
     said: str
     study: Path | None = None
+    timed: Path | None = None
 
     def probe_facts(self) -> Iterator[tuple[Any, ...]]:
         """Give the probe's facts in the order in which they happened; see ``_probe/probe.py`` for their forms."""
@@ -107,6 +108,7 @@ class RunSettings:
     for, ``check`` one with the namespaces that their real modules leave behind, and ``room``
     the bytes of those that may be real for what they fill (None: it does not matter); ``bytecode`` a folder for the
     interpreter's cache, which several runs may share (CPython 3.8 and later);
+    ``timed`` says that imports are timed, and that nothing else is observed;
     ``restored`` the file in which a layer's runtime tells what it restores; ``libraries`` a folder that the dynamic
     loader looks into.
     """
@@ -128,6 +130,7 @@ class RunSettings:
     check: Path | None = None
     room: int | None = None
     bytecode: Path | None = None
+    timed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,7 @@ def observe(workload: Workload, settings: RunSettings, scratch: Path) -> Observa
     """
     root = scratch / "task"
     facts, result, stdout = scratch / "facts", scratch / "result.json", scratch / "stdout"
+    timed = scratch / "import_times.json"
     said_to_harness = {
         "root": str(root),
         "module": workload.entry.stem,
@@ -159,6 +163,7 @@ def observe(workload: Workload, settings: RunSettings, scratch: Path) -> Observa
         "sites": list(settings.study),
         "check": str(settings.check or ""),
         "room": settings.room,
+        "timed": str(timed) if settings.timed else "",
     }
     try:
         scratch.mkdir(parents=True)
@@ -186,13 +191,15 @@ def observe(workload: Workload, settings: RunSettings, scratch: Path) -> Observa
         root,
         timeout=settings.timeout,
         output=log,
+        heard=progress.hearer(workload.entry.name) if settings.shown else None,
         isolation=settings.isolation,
     )
     said = log.read_text(errors="replace") if log else ""
     if ended.returncode == runners.NOT_ISOLATED and settings.isolation is not None:
         raise RunnerError(said.strip())
     study = scratch / "study.json" if settings.study else None
-    return Observation(ended, _read_outcome(result, stdout), root, facts, calls, said, study)
+    times = timed if timed.exists() else None
+    return Observation(ended, _read_outcome(result, stdout), root, facts, calls, said, study, times)
 
 
 def _environment(workload: Workload, settings: RunSettings, scratch: Path, facts: Path) -> dict[str, str]:
@@ -217,13 +224,15 @@ def _environment(workload: Workload, settings: RunSettings, scratch: Path, facts
         ("AWS_LAMBDA_LOG_STREAM_NAME", "1970/01/01/[$LATEST]6c6179657273"),
     ):
         environment.setdefault(name, value)
+    # What starts the probe; where imports are timed, the probe's notes would be most of the time.
+    startup = [] if settings.timed else [str(scratch / "probe" / "startup")]
     environment |= {
         "HOME": str(scratch / "home"),
         "TMPDIR": str(scratch / "tmp"),
         "LAMBDA_TASK_ROOT": str(scratch / "task"),
         "_HANDLER": f"{workload.entry.stem}.{workload.handler or 'handler'}",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPATH": os.pathsep.join([str(scratch / "probe" / "startup"), *settings.path_entries]),
+        "PYTHONPATH": os.pathsep.join([*startup, *settings.path_entries]),
         runners.PROBE_VARIABLE: f"{facts}:{0 if Observer.STRACE in settings.observers else 1}",
     }
     environment |= _watching(settings)

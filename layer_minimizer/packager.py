@@ -14,13 +14,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layer_minimizer import progress
 from layer_minimizer.errors import PackError
 from layer_minimizer.model import LayerArchive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from layer_minimizer.model import Bundled, Inventory, KeepPlan
+    from layer_minimizer.model import Bundled, InstalledFile, Inventory, KeepPlan
 
     # Writes the library of a site-relative path and source below a folder, gives the bytes written, 0 for "not I".
     PlaceLibrary = Callable[[str, Path, Path], int]
@@ -171,28 +172,33 @@ def stage(  # noqa: PLR0913, PLR0917 - what is copied, where to, and in which fo
         for path in plan.folders:
             _refuse_name(path)
             (top / path).mkdir(parents=True, exist_ok=True)
-        for file in inventory.files:
-            if file.path not in kept:
-                continue
-            _refuse_name(file.path)
-            target = top / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            owner = file.distribution or NO_DISTRIBUTION
-            original = (copies or {}).get(file.path, "")
-            if link := file.link or (original in kept and original.rpartition("/")[2]):
-                target.symlink_to(link)
-                sizes[owner] += len(link)
-                continue
-            if place is not None and ".so" in file.path and (shipped := place(file.path, Path(file.source), top)):
-                sizes[owner] += shipped
-                target.chmod(0o755 if file.executable else 0o644)
-                continue
-            shutil.copyfile(file.source, target)
-            target.chmod(0o755 if file.executable else 0o644)
-            sizes[owner] += file.size
+        files = [file for file in inventory.files if file.path in kept]
+        total = sum(file.size for file in files)
+        with progress.step("laying the layer out", total=total, in_bytes=True) as step:
+            for file in files:
+                _refuse_name(file.path)
+                original = (copies or {}).get(file.path, "")
+                link = file.link or (original in kept and original.rpartition("/")[2]) or ""
+                sizes[file.distribution or NO_DISTRIBUTION] += _stage_file(file, top, link, place)
+                step.advance(file.size)
     except OSError as exc:
         raise PackError(f"cannot copy {exc.filename} into {folder}: {exc.strerror}; TMPDIR sets another place") from exc
     return sizes
+
+
+def _stage_file(file: InstalledFile, top: Path, link: str, place: PlaceLibrary | None) -> int:
+    """Put one file, or a link in its place, below ``top``; give its bytes there."""
+    target = top / file.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if link:
+        target.symlink_to(link)
+        return len(link)
+    size = place(file.path, Path(file.source), top) if place is not None and ".so" in file.path else 0
+    if not size:
+        shutil.copyfile(file.source, target)
+        size = file.size
+    target.chmod(0o755 if file.executable else 0o644)
+    return size
 
 
 def add_libraries(bundled: Iterable[Bundled], folder: Path) -> Counter[str]:
@@ -254,27 +260,35 @@ def write_zip(folder: Path, target: Path) -> LayerArchive:
     files = size = 0
     try:
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-            for path in _sorted_paths(folder):
-                name = path.relative_to(folder).as_posix()
-                mode = path.lstat().st_mode
-                if stat.S_ISDIR(mode):
-                    if not any(path.iterdir()):
-                        archive.writestr(_entry(f"{name}/", stat.S_IFDIR | 0o755), b"")
-                    continue
-                files += 1
-                size += path.lstat().st_size
-                if stat.S_ISLNK(mode):
-                    archive.writestr(_entry(name, stat.S_IFLNK | 0o777), os.fsencode(path.readlink()))
-                else:
-                    entry = _entry(name, stat.S_IFREG | (0o755 if mode & 0o100 else 0o644))
-                    entry.file_size = path.stat().st_size
-                    with path.open("rb") as source, archive.open(entry, "w") as sink:
-                        shutil.copyfileobj(source, sink, 1 << 20)
+            paths = _sorted_paths(folder)
+            total = sum(path.lstat().st_size for path in paths)
+            with progress.step("zipping", total=total, in_bytes=True) as step:
+                for path in paths:
+                    _zip_path(archive, path, path.relative_to(folder).as_posix())
+                    if not path.is_dir() or path.is_symlink():
+                        files += 1
+                        size += path.lstat().st_size
+                    step.advance(path.lstat().st_size)
         zipped = target.stat().st_size
         digest = _sha256(target)
     except OSError as exc:
         raise PackError(f"cannot write {target.parent}/: {exc.strerror}; make room or choose another --output") from exc
     return LayerArchive(target, digest, files, size, zipped)
+
+
+def _zip_path(archive: zipfile.ZipFile, path: Path, name: str) -> None:
+    """Add a file, a symbolic link or an empty folder."""
+    mode = path.lstat().st_mode
+    if stat.S_ISDIR(mode):
+        if not any(path.iterdir()):
+            archive.writestr(_entry(f"{name}/", stat.S_IFDIR | 0o755), b"")
+    elif stat.S_ISLNK(mode):
+        archive.writestr(_entry(name, stat.S_IFLNK | 0o777), os.fsencode(path.readlink()))
+    else:
+        entry = _entry(name, stat.S_IFREG | (0o755 if mode & 0o100 else 0o644))
+        entry.file_size = path.stat().st_size
+        with path.open("rb") as source, archive.open(entry, "w") as sink:
+            shutil.copyfileobj(source, sink, 1 << 20)
 
 
 def upload_warnings(archive: LayerArchive, whose: str = "") -> tuple[str, ...]:

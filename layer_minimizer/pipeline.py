@@ -19,7 +19,7 @@ from layer_minimizer.explain import explain
 from layer_minimizer.function import FunctionZip, select
 from layer_minimizer.model import KeepPlan, Trace
 from layer_minimizer.proving import Proving, emulation
-from layer_minimizer.report import Report
+from layer_minimizer.report import Report, json_text
 from layer_minimizer.saved import read_saved, read_traces
 from layer_minimizer.settings import Settings, choose
 
@@ -103,10 +103,10 @@ def read_plan(file: Path) -> KeepPlan:
     return read_saved(file, "--plan", KeepPlan.from_json)
 
 
-def _write_json(file: Path, data: object, option: str) -> None:
+def _write_text(file: Path, text: str, option: str) -> None:
     try:
         with packager.unfinished(file.absolute()) as part:
-            part.write_text(json.dumps(data, indent=1), "utf-8")
+            part.write_text(text, "utf-8")
             part.replace(file)
     except OSError as exc:
         raise PackError(f"{option} {file}: {exc.strerror}") from exc
@@ -114,7 +114,7 @@ def _write_json(file: Path, data: object, option: str) -> None:
 
 def _save(file: StrPath | None, value: Trace | KeepPlan, option: str) -> None:
     if file is not None:
-        _write_json(Path(file), value.to_json(), option)
+        _write_text(Path(file), json.dumps(value.to_json(), indent=1), option)
 
 
 def write_report(report: Report, file: Path) -> None:
@@ -123,7 +123,7 @@ def write_report(report: Report, file: Path) -> None:
     Raises:
         PackError: it cannot be written.
     """
-    _write_json(file, report.to_json(), "--report-json")
+    _write_text(file, json_text(report.to_json()), "--report-json")
 
 
 def explain_case(
@@ -216,6 +216,7 @@ def _minimize(
         proving = Proving.of(case, part, scratch, beside)
         plan, archive, proof = proving.prove()
         emulated = proving.emulate(plan, archive) if case.settings.verify == "lambda" else None
+        times = proving.time_imports(plan, archive) if case.settings.time_imports else None
         _save(save_plan, plan, "--save-plan")
         with case.clock.stage("plan", "looking for imports that the run did not exercise"):
             unseen = case.not_exercised(plan)
@@ -224,6 +225,7 @@ def _minimize(
             _put_in_place(function_part, function_target)
             function = replace(beside.finished, archive=replace(beside.archive, path=function_target))
         _put_in_place(part, target)
+    own = select(case.trace, case.interpreter.avoid).beside
     warnings = (*case.warnings, *proof.warnings, *(emulated.warnings if emulated else ()))
     return Report(
         trace=case.trace,
@@ -232,12 +234,15 @@ def _minimize(
         archive=replace(archive, path=target),
         proof=proof,
         not_exercised=unseen,
-        warnings=(*warnings, *packager.upload_warnings(archive), *_function_warnings(case, archive, function)),
+        warnings=(*warnings, *packager.upload_warnings(archive), *_function_warnings(case, archive, function, own)),
         seconds=case.clock.seconds,
         function=function,
         emulated=emulated,
         below=case.below,
         differences=case.differences,
+        limit=case.settings.budget.limit,
+        imports=times,
+        function_bytes=function.archive.unzipped_bytes if function else own.total,
     )
 
 
@@ -248,11 +253,13 @@ def _put_in_place(part: Path, target: Path) -> None:
         raise PackError(f"cannot write {target}: {exc.strerror}") from exc
 
 
-def _function_warnings(case: Case, archive: LayerArchive, function: FunctionArchive | None) -> tuple[str, ...]:
+def _function_warnings(
+    case: Case, archive: LayerArchive, function: FunctionArchive | None, own: packager.Beside
+) -> tuple[str, ...]:
     """Say what stands in the way of the function: of its zip, or of what it will have to be."""
     if function:
         return packager.upload_warnings(function.archive, "the function: ")
-    beside = replace(select(case.trace, case.interpreter.avoid).beside, layers=case.below.base_bytes)
+    beside = replace(own, layers=case.below.base_bytes)
     budget = case.settings.budget
     if archive.unzipped_bytes + beside.total <= budget.limit:
         return ()

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from layer_minimizer import emulator, packager, verifier
+from layer_minimizer import emulator, import_times, packager, verifier
 from layer_minimizer.builder import Builder
 from layer_minimizer.errors import VerifyError
 from layer_minimizer.model import Proof
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from layer_minimizer.case import Case
     from layer_minimizer.function import FunctionZip
-    from layer_minimizer.model import KeepPlan, LayerArchive
+    from layer_minimizer.model import ImportTimes, KeepPlan, LayerArchive
     from layer_minimizer.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -92,6 +92,13 @@ class Proving:
         with self.case.clock.stage("verify", f"running {self.case.trace.workload.entry.name} in an emulated Lambda"):
             return emulator.verify(self.trial, plan, archive, how, scratch)
 
+    def time_imports(self, plan: KeepPlan, archive: LayerArchive) -> ImportTimes | None:
+        """Measure how long imports take in the full environment and on the layer."""
+        case, scratch = self.case, self.scratch / "timed"
+        bytecode = self.scratch / "bytecode"
+        with case.clock.stage("verify", f"timing the imports of {case.trace.workload.entry.name}"):
+            return import_times.measure(self.trial, plan, archive, scratch, bytecode if bytecode.is_dir() else None)
+
     def _attempt(self, name: str) -> tuple[KeepPlan, LayerArchive, verifier.Attempt]:
         self.building.beside = packager.Beside(layers=self.case.below.base_bytes)
         if self.function:
@@ -105,7 +112,8 @@ class Proving:
             size = sum(d.size for d in plan.kept)
             with clock.stage("pack", f"packing {len(plan.kept):,} files, {size / 1e6:,.1f} MB"):
                 archive = self.building.build(plan, self.part)
-        with clock.stage("verify", f"running {self.case.trace.workload.entry.name} on the layer alone"):
+        running = f"running {self.case.trace.workload.entry.name} on the layer alone"
+        with clock.stage("verify", running, expected=self.case.trace.seconds):
             attempt = verifier.attempt(self.trial, plan, archive, self.scratch / name)
             shutil.rmtree(self.scratch / name, ignore_errors=True)
         return plan, archive, attempt

@@ -1,27 +1,28 @@
-"""What a run of the tool has to say: text for the terminal, JSON for programs. Renders; computes nothing new."""
+"""What came of a run of the tool, and its form for programs, JSON. Computes nothing new."""
 
 from __future__ import annotations
 
 import dataclasses
-import shlex
+import json
 from collections import Counter
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from layer_minimizer.base_layers import BaseLayers
-from layer_minimizer.emulator import INIT_SECONDS
-from layer_minimizer.packager import LAMBDA_DIRECT_UPLOAD_BYTES, LAMBDA_UNZIPPED_BYTES
+from layer_minimizer.inventory import INSTALLERS
+from layer_minimizer.model import Reason, Verdict
+from layer_minimizer.packager import LAMBDA_UNZIPPED_BYTES, NO_DISTRIBUTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from rich.console import Console
 
     from layer_minimizer.comparison import Difference
     from layer_minimizer.emulator import Emulated
     from layer_minimizer.model import (
         Decision,
         FunctionArchive,
+        ImportTimes,
         KeepPlan,
         LayerArchive,
         NotExercised,
@@ -31,14 +32,15 @@ if TYPE_CHECKING:
     )
 
 REPORT_FORMAT = 1
-_SHOWN = 8
-_MIB = 1 << 20
-_TMP = "/tmp"  # noqa: S108 - Lambda's
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A verified layer, and how it came to be. All sizes are bytes, all times seconds."""
+    """A verified layer, and how it came to be. All sizes are bytes, all times seconds.
+
+    ``limit`` is what the function and all its layers may take, ``function_bytes`` what the function takes of it: its
+    zip if there is one, else what lies beside its entry. ``imports`` is None where imports were not timed.
+    """
 
     trace: Trace
     plan: KeepPlan
@@ -52,6 +54,9 @@ class Report:
     emulated: Emulated | None = None
     below: BaseLayers = field(default_factory=BaseLayers)
     differences: tuple[Difference, ...] = ()
+    limit: int = LAMBDA_UNZIPPED_BYTES
+    function_bytes: int = 0
+    imports: ImportTimes | None = None
 
     @property
     def base_bytes(self) -> int:
@@ -84,13 +89,13 @@ class Report:
         reasons: dict[str, Counter[str]] = {}
         shipped = self._shipped()
         for decision in self._in_layer:
-            name = decision.distribution or "(no distribution)"
+            name = decision.distribution or NO_DISTRIBUTION
             size = shipped[decision.path]
             sizes[name] += size
             reasons.setdefault(name, Counter())[decision.reason.value] += size
         return tuple((name, size, reasons[name].most_common(1)[0][0]) for name, size in sizes.most_common())
 
-    def _stand_ins(self) -> Iterator[dict[str, Any]]:
+    def stand_ins(self) -> Iterator[dict[str, Any]]:
         """Give for each module that another stands in for who imports it, what is taken from it, and what it saves."""
         sizes = {decision.path: decision.size for decision in self.plan.decisions}
         found = {module.name: module for module in self.plan.chains}
@@ -104,7 +109,8 @@ class Report:
                 "seconds": module.seconds,
             }
 
-    def _cold(self) -> dict[str, int]:
+    def cold(self) -> dict[str, int]:
+        """Give how many files are cold, and their bytes as they are installed and in the layer."""
         shipped = self._shipped()
         return {
             "files": len(self.plan.cold),
@@ -112,10 +118,40 @@ class Report:
             "stored_bytes": sum(shipped[decision.path] for decision in self.plan.cold),
         }
 
+    def _files(self) -> Iterator[dict[str, Any]]:
+        """Give what became of every file that counts as installed: its verdict in one word, and why."""
+        shipped = self._shipped()
+        compacted = {library.path for library in self.proof.libraries if not library.problem}
+        for decision in self.plan.decisions:
+            there = decision.verdict is not Verdict.DROPPED
+            if decision.distribution in INSTALLERS and not there:
+                continue
+            verdict: str = decision.verdict
+            if decision.reason is Reason.STAND_IN:
+                verdict = "stand-in"
+            elif decision.verdict is Verdict.KEPT and decision.path in compacted:
+                verdict = "compacted"
+            yield {
+                "path": decision.path,
+                "distribution": decision.distribution,
+                "bytes": decision.size,
+                "shipped": shipped[decision.path] if there else 0,
+                "verdict": verdict,
+                "reason": decision.reason,
+                "evidence": decision.evidence,
+                "cause": decision.cause,
+            }
+
     def to_json(self) -> dict[str, Any]:
-        """Give the report as JSON. The names of format 1 stay for good; new ones may join them."""
+        """Give the report as JSON; ``report.schema.json`` says what is in it.
+
+        The names of format 1 stay for good; new ones may join them.
+        """
         return {
             "format": REPORT_FORMAT,
+            "version": metadata.version("layer_minimizer"),
+            "python": self.plan.python,
+            "entry": self.trace.workload.entry.name,
             "before": {
                 "files": self.before.files,
                 "bytes": self.before.bytes,
@@ -129,6 +165,12 @@ class Report:
                 "zipped_bytes": self.archive.zipped_bytes,
                 "distributions": len(self.largest),
             },
+            "budget": {
+                "limit": self.limit,
+                "layer": self.archive.unzipped_bytes,
+                "base_layers": self.base_bytes,
+                "function": self.function_bytes,
+            },
             "function": self._function_json(),
             "verified": True,
             "verification": {
@@ -141,8 +183,8 @@ class Report:
             "lambda": emulated_json(self.emulated) if self.emulated else None,
             "kept": self.kept,
             "distributions": {name: size for name, size, _ in self.largest},
-            "stand_ins": list(self._stand_ins()),
-            "cold": self._cold(),
+            "stand_ins": list(self.stand_ins()),
+            "cold": self.cold(),
             "libraries": [dataclasses.asdict(library) for library in self.proof.libraries],
             "bundled": [dataclasses.asdict(library) for library in self.proof.bundled],
             "not_exercised": [
@@ -162,7 +204,13 @@ class Report:
             "conflicts": [dataclasses.asdict(conflict) for conflict in self.below.conflicts],
             "differences": [difference.to_json() for difference in self.differences],
             "warnings": list(self.warnings),
+            "import_time": self.imports.to_json() if self.imports else None,
             "seconds": self.seconds,
+            "imports": [
+                {"module": m.name, "importer": m.importer, "line": m.line, "startup": m.startup}
+                for m in self.plan.chains
+            ],
+            "files": list(self._files()),
         }
 
     def _function_json(self) -> dict[str, Any] | None:
@@ -180,147 +228,17 @@ class Report:
             "with_layers_bytes": archive.unzipped_bytes + self.archive.unzipped_bytes + self.base_bytes,
         }
 
-    def show(self, console: Console) -> None:
-        """Print the report for people."""
-        for line in self._lines():
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def _lines(self) -> Iterator[str]:
-        before, after = self.before, self.archive
-        yield (
-            f"{_megabytes(before.bytes)} → {_megabytes(after.unzipped_bytes)} unzipped, "
-            f"{_megabytes(after.zipped_bytes)} zipped"
-        )
-        yield (f"{before.files:,} → {after.files:,} files, {before.distributions} → {len(self.largest)} distributions")
-        yield self._verified()
-        yield from self._function()
-        if self.emulated:
-            yield emulated_text(self.emulated)
-        yield from self._below()
-        yield ""
-        yield "Largest in the layer:"
-        for name, size, reason in self.largest[:_SHOWN]:
-            yield f"  {_megabytes(size):>10}  {name} ({reason})"
-        yield from self._compacted()
-        yield from self._bundled()
-        yield from self._python()
-        yield ""
-        processes = _count(self.trace.processes, "process", "processes")
-        yield f"Seen by: {' and '.join(self.trace.observers)}, in {processes}."
-        yield from self._differences()
-        yield from self._not_exercised()
-        for warning in self.warnings:
-            yield f"Warning: {warning}"
-        yield f"Next: {self._next_step()}"
-
-    def _verified(self) -> str:
-        what = _count(self.proof.events, "event", "events") if self.trace.kind == "handler" else "the script's output"
-        where = "the original environment hidden" if self.proof.isolated else "no file of the original environment used"
-        repaired = len(self.proof.repaired)
-        put_back = f"; {_count(repaired, 'file', 'files')} put back" if repaired else ""
-        return f"Verified: {what}, same results on the layer alone ({where}){put_back}."
-
-    def _function(self) -> Iterator[str]:
-        if self.function is None:
-            return
-        archive, models = self.function.archive, self.function.model_bytes
-        together = archive.unzipped_bytes + self.archive.unzipped_bytes + self.base_bytes
-        layers = "the layers" if self.below.layers else "the layer"
-        yield (
-            f"The function: {_count(archive.files, 'file', 'files')}, {_megabytes(archive.unzipped_bytes)} unzipped, "
-            f"{_megabytes(models)} of it models, {_megabytes(archive.zipped_bytes)} zipped; together with "
-            f"{layers} {_megabytes(together)}, Lambda's limit is {_megabytes(LAMBDA_UNZIPPED_BYTES)}."
-        )
-        if left_out := self.function.left_out:
-            listed = ", ".join(left_out[:_SHOWN]) + (", …" if len(left_out) > _SHOWN else "")
-            yield f"  Not in it, since no event used it: {listed}. --model adds a file."
-
-    def _below(self) -> Iterator[str]:
-        if not self.below.layers:
-            return
-        listed = ", ".join(f"{layer.name} ({_megabytes(layer.unzipped_bytes)})" for layer in self.below.layers)
-        both = self.base_bytes + self.archive.unzipped_bytes
-        yield f"Above {listed}; {_megabytes(both)} unzipped with this layer."
-        for conflict in self.below.conflicts[:_SHOWN]:
-            yield f"Conflict: {conflict}."
-        if len(self.below.conflicts) > _SHOWN:
-            yield f"Conflict: and {len(self.below.conflicts) - _SHOWN:,} more, in the report's JSON."
-
-    def _compacted(self) -> Iterator[str]:
-        done = [library for library in self.proof.libraries if not library.problem]
-        if not done:
-            return
-        yield ""
-        yield (
-            f"Shared libraries: {len(done)} compacted, {_megabytes(sum(lib.file for lib in done))} → "
-            f"{_megabytes(sum(lib.shipped for lib in done))} and {_megabytes(sum(lib.cold for lib in done))} of cold "
-            f"pages; the verifying run put {self.proof.cold_faults} back."
-        )
-        for library in sorted(done, key=lambda lib: -lib.file)[:3]:
-            sizes = ", ".join(
-                f"{_megabytes(size)} {name}"
-                for name, size in (
-                    ("mapped", library.mapped),
-                    ("hot", library.hot),
-                    ("shipped", library.shipped),
-                    ("cold", library.cold),
-                )
-            )
-            yield f"  {library.path}: {_megabytes(library.file)}; {sizes}"
-
-    def _bundled(self) -> Iterator[str]:
-        for library in self.proof.bundled:
-            yield (
-                f"Bundled: {library.name} ({_megabytes(library.bytes)}, {library.source}), which {library.needed_by} "
-                "needs and the runtime is not known to have."
-            )
-
-    def _python(self) -> Iterator[str]:
-        stood_in, cold = list(self._stand_ins()), self._cold()
-        if stood_in:
-            tops = Counter(each["module"].split(".")[0] for each in stood_in)
-            listed = ", ".join(f"{name} ({count})" for name, count in tops.most_common(_SHOWN))
-            yield ""
-            yield (
-                f"Stand-ins: {_count(len(stood_in), 'module', 'modules')} that are imported and that no event needed "
-                f"({_megabytes(sum(each['bytes'] for each in stood_in))}), for instance in {listed}. "
-                "--explain tells more of one, --keep takes it back."
-            )
-        if cold["files"]:
-            yield (
-                f"Cold: {_count(cold['files'], 'file', 'files')} that no event touched, {_megabytes(cold['bytes'])} → "
-                f"{_megabytes(cold['stored_bytes'])}; they are there when something asks for them."
-            )
-
-    def _not_exercised(self) -> Iterator[str]:
-        if not self.not_exercised:
-            return
-        packages = Counter(entry.module.split(".")[0] for entry in self.not_exercised)
-        listed = ", ".join(f"{name} ({count})" for name, count in packages.most_common(_SHOWN))
-        yield (
-            f"Not exercised: {_count(len(self.not_exercised), 'module', 'modules')} that kept code could import, "
-            f"for instance in {listed}. More events, --include or --closure static keep them."
-        )
-
-    def _differences(self) -> Iterator[str]:
-        for difference in self.differences[:_SHOWN]:
-            yield f"Traces: {difference}"
-        if len(self.differences) > _SHOWN:
-            yield f"Traces: {len(self.differences) - _SHOWN:,} more differences; minimize compare shows them."
-
-    def _next_step(self) -> str:
-        runtime = f"python{'.'.join(self.plan.python.split('.')[:2])}"
-        bucket = " --bucket BUCKET" if self.archive.zipped_bytes > LAMBDA_DIRECT_UPLOAD_BYTES else ""
-        file = shlex.quote(str(self.archive.path))
-        return f"publish it with: minimize publish {file} --name NAME --runtime {runtime}{bucket}"
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"  # noqa: PLR2004 - as people read it
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
+def json_text(data: dict[str, Any]) -> str:
+    """Give the text of a report's JSON: a row for each file, import or library, so that it can be read and compared."""
+    parts = []
+    for name, value in data.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            rows = ",\n".join(f"    {json.dumps(row)}" for row in value)
+            parts.append(f"  {json.dumps(name)}: [\n{rows}\n  ]")
+        else:
+            parts.append(f"  {json.dumps(name)}: " + json.dumps(value, indent=2).replace("\n", "\n  "))
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def emulated_json(emulated: Emulated) -> dict[str, Any]:
@@ -328,13 +246,3 @@ def emulated_json(emulated: Emulated) -> dict[str, Any]:
     found = dataclasses.asdict(emulated)
     del found["warnings"]
     return found
-
-
-def emulated_text(emulated: Emulated) -> str:
-    """Say what an emulated Lambda has shown."""
-    return (
-        f"Verified in emulated Lambda ({emulated.where}): {_count(emulated.events, 'event', 'events')}; "
-        f"init {emulated.init_seconds:.1f} of {INIT_SECONDS:.0f} s, "
-        f"peak {emulated.peak_bytes / _MIB:,.0f} of {emulated.memory:,} MB, "
-        f"{_TMP} {emulated.tmp_bytes / _MIB:,.0f} of {emulated.tmp_size:,} MB."
-    )

@@ -6,12 +6,15 @@ import contextlib
 import functools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +22,7 @@ from typing import TYPE_CHECKING
 from layer_minimizer.errors import RunnerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _PROBE = Path(__file__).parent / "_probe"
 # Runs in traced programs and in layers alike.
@@ -36,6 +39,9 @@ PROBE_VARIABLE = "LAYER_MINIMIZER_PROBE"
 SESSION_VARIABLE = "LAYER_MINIMIZER_SESSION"
 # Names the file with the tables of the modules that a trial run stands in for.
 STAND_INS_VARIABLE = "LAYER_MINIMIZER_STAND_INS"
+# How long the lines of a run that has ended are waited for, in seconds, and how long one may be, in bytes.
+_PATIENCE = 5
+_LONGEST_LINE = 1 << 20
 # A process can start another one while it is being killed; one in an uninterruptible system call is not waited for.
 _KILLS = 100
 # Exit code of _isolate.py when the namespace cannot be made.
@@ -109,35 +115,73 @@ def run(  # noqa: PLR0913 - what a process is started with
     *,
     timeout: float,
     output: Path | None = None,
+    heard: Callable[[str], None] | None = None,
     isolation: Isolation | None = None,
 ) -> Completed:
     """Run ``command`` to its end in ``folder``; whatever happens, none of its processes outlives the call.
 
-    Its standard output and error go to ``output``, or to this process' standard error when there is none: standard
-    output is for results.
+    Its standard output and error go to ``output``, or line by line to ``heard``, or to this process' standard error
+    when there is neither: standard output is for results.
 
     Raises:
         RunnerError: the program cannot be started.
     """
     if isolation is not None:
         command = [sys.executable, "-I", str(_ISOLATE), json.dumps(_as_json(isolation)), *command]
+    with _target(output, heard) as target:
+        return _run(command, environment, folder, target, timeout)
+
+
+@contextmanager
+def _target(output: Path | None, heard: Callable[[str], None] | None) -> Iterator[int]:
+    """Give the descriptor that a process writes to."""
+    if output is not None:
+        with output.open("wb") as file:
+            yield file.fileno()
+    elif heard is None:
+        yield _STANDARD_ERROR
+    else:
+        ours, theirs = os.pipe()
+        reader = threading.Thread(target=_listen, args=(ours, heard), daemon=True)
+        reader.start()
+        try:
+            yield theirs
+        finally:
+            os.close(theirs)
+            # A process that could not be killed may hold the other end.
+            reader.join(_PATIENCE)
+
+
+def _listen(source: int, heard: Callable[[str], None]) -> None:
+    """Hand over the lines that come from a pipe, as text, until its other end is closed."""
+    rest = b""
+    with open(source, "rb", buffering=0) as stream:
+        while data := stream.read(1 << 16):
+            *lines, rest = re.split(rb"\r?\n|\r", rest + data)
+            if len(rest) > _LONGEST_LINE:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                heard(line.decode(errors="backslashreplace"))
+    if rest:
+        heard(rest.decode(errors="backslashreplace"))
+
+
+def _run(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, target: int, timeout: float
+) -> Completed:
     begun = time.monotonic()
-    target = output.open("wb") if output else None
     try:
         process = subprocess.Popen(  # noqa: S603 - running the user's own program is the purpose
             command,
             env=dict(environment),
             cwd=folder,
             stdin=subprocess.DEVNULL,
-            stdout=target or _STANDARD_ERROR,
-            stderr=target or _STANDARD_ERROR,
+            stdout=target,
+            stderr=target,
             start_new_session=True,
         )
     except OSError as exc:
         raise RunnerError(f"cannot start {command[0]}: {exc.strerror or exc}") from exc
-    finally:
-        if target:
-            target.close()
     timed_out = False
     try:
         process.wait(timeout)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layer_minimizer import caches, modules
+from layer_minimizer import caches, modules, progress
 from layer_minimizer.results import compare
 from layer_minimizer.tracer import texts_marked
 
@@ -238,7 +238,7 @@ class Search:
         """Run with stand-ins; there is no trace of a run that fails or gives other results."""
         self.runs += 1
         tables = self._tables(chosen)
-        log.info("running %s with stand-ins for %d modules", self.first.workload.entry.name, len(tables))
+        progress.note(f"run {self.runs}, with stand-ins for {len(tables):,} modules")
         folder = self.scratch / f"run{self.runs}"
         try:
             trace, study = tracer.stand_in(

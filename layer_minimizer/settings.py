@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from layer_minimizer import progress
 from layer_minimizer.engine import ENGINES
 from layer_minimizer.errors import UsageError
 from layer_minimizer.lambda_rules import ARCHITECTURES, load_runtimes
@@ -19,7 +19,6 @@ from layer_minimizer.packager import Budget, Layout
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-log = logging.getLogger(__name__)
 # With so much memory a function has one whole processor: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 DEFAULT_MEMORY = 1769
 DEFAULT_TMP_SIZE = 512
@@ -47,7 +46,7 @@ class Settings:
     minutes for which those that can be stood in for are searched. ``runtime`` is where the layer is to work; without it
     nothing of Lambda's systems is checked. ``verify`` is "lambda" for one more proof in an emulated Lambda with
     ``memory`` and ``tmp_size`` MB, in a container of ``verify_image`` where there is an ``engine``; ``emulator`` is the
-    Runtime Interface Emulator to use.
+    Runtime Interface Emulator to use. ``time_imports`` measures imports before and after, in four more runs.
     """
 
     python: str = ""
@@ -76,6 +75,7 @@ class Settings:
     engine: str = ""
     verify_image: str = ""
     emulator: str = ""
+    time_imports: bool = False
 
     @property
     def budget(self) -> Budget:
@@ -93,12 +93,15 @@ class Clock:
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_STAGES, 0.0))
 
     @contextmanager
-    def stage(self, name: str, what: str) -> Iterator[None]:
-        """Announce a piece of work, and count its seconds as the stage's ``name``."""
-        log.info("%s", what)
+    def stage(self, name: str, what: str, *, expected: float = 0.0, limit: float = 0.0) -> Iterator[None]:
+        """Announce a piece of work, and count its seconds as the stage's ``name``.
+
+        ``expected`` and ``limit`` are those of a `progress.Step`.
+        """
         begun = time.monotonic()
         try:
-            yield
+            with progress.step(what, expected=expected, limit=limit):
+                yield
         finally:
             self.seconds[name] = round(self.seconds[name] + time.monotonic() - begun, 3)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from layer_minimizer import pipeline
+from layer_minimizer import display, pipeline
 from layer_minimizer.settings import Settings
 
 NAMES = ("trace", "compare", "probe")
@@ -103,3 +103,4 @@ def _add_talk(made: argparse.ArgumentParser) -> None:
     talk = made.add_mutually_exclusive_group()
     talk.add_argument("-q", "--quiet", action="store_true", help="only errors on standard error")
     talk.add_argument("-v", "--verbose", action="store_true", help="tell more")
+    made.add_argument("--color", choices=display.COLORS, default="auto", help="default: on terminals")

@@ -77,6 +77,29 @@ def attempt(trial: Trial, plan: KeepPlan, archive: LayerArchive, scratch: Path) 
         PackError: there is no room to unpack it.
         RunnerError: the interpreter cannot be started.
     """
+    settings, place = on_layer(trial, plan, archive, scratch)
+    isolation = settings.isolation
+    observation = observe(trial.function or trial.trace.workload, settings, scratch / "run")
+    facts = read_facts(observation, trial.interpreter, place.roots)
+    error = _error(observation, trial)
+    return Attempt(
+        events=len(trial.trace.results),
+        error=error,
+        mismatches=() if error else compare(trial.trace.results, _results(observation), trial.tolerance),
+        missed=_missed(facts, plan, f"{error}\n{observation.said}"),
+        leaked=_leaked(facts, trial, plan, isolation.hide if isolation else ()),
+        isolated=isolation is not None,
+        cold_faults=_cold_faults(scratch / "cold"),
+        seconds=observation.ended.seconds,
+    )
+
+
+def on_layer(trial: Trial, plan: KeepPlan, archive: LayerArchive, scratch: Path) -> tuple[RunSettings, Place]:
+    """Unpack ``archive`` below ``scratch``, and give how a run with it and the standard library alone is made.
+
+    Raises:
+        PackError: there is no room to unpack it.
+    """
     scratch.mkdir(parents=True)
     opt = scratch / "opt"
     trial.below.unpack(opt)
@@ -97,23 +120,23 @@ def attempt(trial: Trial, plan: KeepPlan, archive: LayerArchive, scratch: Path) 
         restored=scratch / "cold",
         libraries=libraries if (libraries := opt / packager.LIBRARY_FOLDER).is_dir() else None,
     )
-    observation = observe(trial.function or trial.trace.workload, settings, scratch / "run")
-    facts = read_facts(observation, trial.interpreter, place.roots)
-    error = _error(observation, trial)
-    return Attempt(
-        events=len(trial.trace.results),
-        error=error,
-        mismatches=() if error else compare(trial.trace.results, _results(observation), trial.tolerance),
-        missed=_missed(facts, plan, f"{error}\n{observation.said}"),
-        leaked=_leaked(facts, trial, plan, isolation.hide if isolation else ()),
-        isolated=isolation is not None,
-        cold_faults=_cold_faults(scratch / "cold"),
-        seconds=observation.ended.seconds,
-    )
+    return settings, place
 
 
 def _cold_faults(log: Path) -> int:
     return log.read_bytes().count(b"restored pages ") if log.exists() else 0
+
+
+def in_full_environment(trial: Trial) -> RunSettings:
+    """Give how a run is made where everything is installed."""
+    return RunSettings(
+        python=trial.interpreter.executable,
+        observers=(Observer.PROBE,),
+        user_base=trial.interpreter.user_base,
+        avoid=trial.interpreter.avoid,
+        timeout=trial.timeout,
+        libraries=Path(trial.interpreter.library_dir) if trial.interpreter.library_dir else None,
+    )
 
 
 def differing_again(trial: Trial, scratch: Path) -> tuple[Mismatch, ...]:
@@ -122,15 +145,7 @@ def differing_again(trial: Trial, scratch: Path) -> tuple[Mismatch, ...]:
     Raises:
         VerifyError: this time it does not run at all.
     """
-    settings = RunSettings(
-        python=trial.interpreter.executable,
-        observers=(Observer.PROBE,),
-        user_base=trial.interpreter.user_base,
-        avoid=trial.interpreter.avoid,
-        timeout=trial.timeout,
-        libraries=Path(trial.interpreter.library_dir) if trial.interpreter.library_dir else None,
-    )
-    observation = observe(trial.trace.workload, settings, scratch)
+    observation = observe(trial.trace.workload, in_full_environment(trial), scratch)
     error = _error(observation, trial)
     if error:
         raise VerifyError(f"the entry ran once in the full environment, and not a second time:\n{error}")
@@ -141,7 +156,7 @@ def differing_again(trial: Trial, scratch: Path) -> tuple[Mismatch, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """Where the merged layers' packages lie, and how the interpreter comes to see them, as it does in Lambda.
 
     ``site`` is a site-packages folder or None, ``flat`` the folder ``python`` where packages lie directly in it.
@@ -153,10 +168,11 @@ class _Place:
 
     @property
     def roots(self) -> list[str]:
+        """Where packages are found."""
         return [os.path.realpath(root) for root in (self.site, self.flat) if root]
 
 
-def _make_place(trial: Trial, prefix: Path, opt: Path) -> _Place:
+def _make_place(trial: Trial, prefix: Path, opt: Path) -> Place:
     """Make a virtual environment whose site-packages *is* the layer.
 
     Child processes see the layer too, and ``.pth`` files run, as in Lambda. A flat layer is merely on PYTHONPATH, so
@@ -172,7 +188,7 @@ def _make_place(trial: Trial, prefix: Path, opt: Path) -> _Place:
     else:
         site.mkdir()
     flat = opt / packager.Layout.FLAT.prefix(trial.trace.python)
-    return _Place(python, site if in_site else None, flat if packager.Layout.FLAT in layouts else None)
+    return Place(python, site if in_site else None, flat if packager.Layout.FLAT in layouts else None)
 
 
 def _provided(trial: Trial, plan: KeepPlan) -> set[str]:

@@ -15,9 +15,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import settings
 
@@ -41,6 +43,7 @@ from layer_minimizer.model import (
 from layer_minimizer.observation import Observer
 from layer_minimizer.workload import load_workload
 
+SCHEMA = json.loads((resources.files("layer_minimizer") / "report.schema.json").read_text("utf-8"))
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 VERSIONS = tuple(f"3.{minor}" for minor in range(6, 15))
 Content = str | bytes
@@ -48,6 +51,31 @@ Content = str | bytes
 # How long an example takes says something about the machine, and nothing about the code.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+
+# ---- the report ------------------------------------------------------------------------------------------------------
+
+
+def _closed(schema: Any) -> Any:
+    """Give the schema in which nothing may be that it does not name: the published one allows what is new."""
+    if isinstance(schema, list):
+        return [_closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: _closed(value) for name, value in schema.items()}
+    return {"additionalProperties": False, **closed} if closed.get("type") == "object" else closed
+
+
+@pytest.fixture(scope="session")
+def require_schema() -> Callable[[Any], None]:
+    """Require that a report's JSON is what the schema in the package says, and has nothing beside that."""
+    validator = jsonschema.Draft202012Validator(_closed(SCHEMA))
+
+    def require(report: Any) -> None:
+        problems = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(report)]
+        assert problems == []
+
+    return require
 
 
 # ---- several processes ----------------------------------------------------------------------------------------------

@@ -4,8 +4,9 @@ argv[1] is a JSON file with: ``root`` (the task root), ``module`` (the entry's f
 (a function's name, or empty), ``events`` ([name, payload, context] rows), ``front`` (folders that stand on sys.path
 right behind the task root, as a layer's do), ``result`` (where the outcome goes), ``stdout`` (where a script's
 standard output goes), ``study`` (where to write what modules are and do, or empty; see study.py), ``sites`` (folders
-whose modules that is about), ``check`` (the namespaces of a run without stand-ins, or empty; see standins.py). Runs in
-the traced interpreter: CPython 3.6 and later, the standard library alone.
+whose modules that is about), ``check`` (the namespaces of a run without stand-ins, or empty; see standins.py),
+``timed`` (where to write how long imports take, or empty; see import_times.py). Runs in the traced interpreter: CPython
+3.6 and later, the standard library alone.
 """
 
 import sys
@@ -209,6 +210,38 @@ def peak_memory():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+def direct_output(name, file):
+    """Let a script's standard output, which is its result, go into a file; what a handler prints is none."""
+    sys.stdout.flush()
+    target = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) if not name else os.dup(2)
+    os.dup2(target, 1)
+    os.close(target)
+    if name and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)  # somebody may be watching, and both streams are one
+
+
+def begin_watching(settings):
+    """Give what sees the modules of this run, if that is wanted, and what times them."""
+    study = times = None
+    if settings["study"]:
+        describe = load_beside("standin").describe
+        study = load_beside("study").Study(describe, load_beside("signatures"), settings["sites"])
+        # Behind the probe, which sees everything first.
+        sys.meta_path.insert(1 if "_layer_minimizer_probe" in sys.modules else 0, study)
+    if settings["timed"]:
+        times = load_beside("import_times").ImportTimes()
+        sys.meta_path.insert(0, times)
+    return study, times
+
+
+def end_watching(settings, study, times):
+    """Write what was seen."""
+    if study is not None:
+        study.end(settings["study"])
+    if times is not None:
+        times.write(settings["timed"])
+
+
 def main():
     with open(sys.argv[1], "rb") as source:
         settings = json.loads(source.read().decode("utf-8"))
@@ -216,21 +249,12 @@ def main():
     sys.path[:] = [settings["root"]] + front + [entry for entry in sys.path if entry not in front]
     path = os.path.join(settings["root"], settings["module"] + ".py")
     outcome = {"kind": "", "phase": "parse", "results": [], "error": "", "refused": ""}
-    study = None
-    if settings["study"]:
-        describe = load_beside("standin").describe
-        study = load_beside("study").Study(describe, load_beside("signatures"), settings["sites"])
-        # Behind the probe, which sees everything first.
-        sys.meta_path.insert(1 if "_layer_minimizer_probe" in sys.modules else 0, study)
+    study, times = begin_watching(settings)
     begun = time.time()
     try:
         name = handler_name(path, settings["handler"])
         outcome["kind"] = "handler" if name else "script"
-        # A script's standard output is its result; what a handler prints is not, and the tool's own has other uses.
-        sys.stdout.flush()
-        target = os.open(settings["stdout"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) if not name else os.dup(2)
-        os.dup2(target, 1)
-        os.close(target)
+        direct_output(name, settings["stdout"])
         if name:
             run_handler(settings, name, outcome, study)
         else:
@@ -250,8 +274,7 @@ def main():
     outcome["seconds"] = time.time() - begun
     outcome["peak_kib"] = peak_memory()
     take_stock()
-    if study is not None:
-        study.end(settings["study"])
+    end_watching(settings, study, times)
     if settings["check"]:
         os.dup2(2, 1)  # what modules say now is no part of a script's output
         with open(settings["check"]) as names:

@@ -7,7 +7,7 @@ import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
-from layer_minimizer import compressed
+from layer_minimizer import compressed, progress
 from layer_minimizer.native.compact import Chunk, PackedChunk, Split
 
 # src/lzma.h is made for these: lc, lp and pb are fixed there.
@@ -16,16 +16,21 @@ _FILTERS = [{"id": lzma.FILTER_LZMA1, "preset": 9, "lc": 3, "lp": 0, "pb": 2, "d
 _CODE_FILTERS = [{"id": lzma.FILTER_X86}, *_FILTERS]
 
 
-def pack_chunks(parts: Split) -> list[PackedChunk]:
-    """Compress every chunk, on all processors; the result does not depend on their number."""
+def pack_chunks(parts: Split, name: str) -> list[PackedChunk]:
+    """Compress every chunk of the library ``name``, on all processors; the result does not depend on their number."""
 
     def pack(chunk: Chunk) -> PackedChunk:
         raw, code = parts.raw(chunk), is_code(parts, chunk)
         packed = compressed.pack(raw, _CODE_FILTERS if code else _FILTERS)
         return PackedChunk(raw if packed is None else packed, zlib.crc32(raw), code)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(pack, parts.chunks))
+    packed = []
+    what = f"compressing what no run has touched of {name}"
+    with progress.step(what, total=parts.cold_bytes, in_bytes=True) as step, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for chunk, each in zip(parts.chunks, pool.map(pack, parts.chunks), strict=True):
+            packed.append(each)
+            step.advance(chunk.pages * parts.image.page_size)
+    return packed
 
 
 def is_code(parts: Split, chunk: Chunk) -> bool:

@@ -149,7 +149,7 @@ class Shrinker:
             self.reports[path] = Library(path, len(data), mapped, mapped, len(data), 0, 0, problem)
             return
         whole = self.cold is not Cold.DROP
-        self._write(path, parts, coldstore.pack_chunks(parts) if whole else coldstore.without_data(parts))
+        self._write(path, parts, coldstore.pack_chunks(parts, path) if whole else coldstore.without_data(parts))
 
     def _write(self, path: str, parts: compact.Split, packed: Sequence[compact.PackedChunk]) -> None:
         made = self.scratch / path

@@ -202,14 +202,26 @@ def test_same_bytes_elsewhere(desk: Desk, rich_env: Environment, rich_sha256: st
 
 
 @pytest.mark.usefixtures("handler")
-def test_json_report(desk: Desk, env: Environment) -> None:
+def test_json_report(desk: Desk, env: Environment, require_schema: Callable[[Any], None]) -> None:
     report_file = desk.folder / "report.json"
     report = report_of(desk, env, "--report-json", report_file)
     assert json.loads(report_file.read_text()) == report
     assert set(report) == {
         "format", "before", "layer", "verified", "verification", "kept", "distributions", "not_exercised", "observers",
         "warnings", "seconds", "libraries", "stand_ins", "cold", "bundled", "function", "lambda", "base_layers",
-        "base_bytes", "conflicts", "differences",
+        "base_bytes", "conflicts", "differences", "version", "python", "entry", "budget", "import_time", "imports",
+        "files",
+    }  # fmt: skip
+    require_schema(report)
+    by_path = {file["path"]: file for file in report["files"]}
+    assert by_path.keys() == {path.relative_to(env.site).as_posix() for path in env.site.rglob("*") if path.is_file()}
+    assert by_path["alpha/core.py"]["verdict"] == "kept"
+    assert by_path["alpha/unused.dat"]["verdict"] == "dropped"
+    assert sum(file["bytes"] for file in report["files"]) == report["before"]["bytes"]
+    assert sum(file["shipped"] for file in report["files"]) == report["layer"]["unzipped_bytes"]
+    beside = sum(path.stat().st_size for path in desk.work.iterdir())
+    assert report["budget"] == {
+        "limit": 262_144_000, "layer": report["layer"]["unzipped_bytes"], "base_layers": 0, "function": beside,
     }  # fmt: skip
     installed = [path for path in env.site.rglob("*") if path.is_file()]
     assert report["format"] == 1
@@ -264,7 +276,7 @@ def test_what_the_handler_prints_is_no_result(desk: Desk, env: Environment) -> N
     ended = desk.minimize(env, "--json")
     assert json.loads(ended.out)["verified"] is True
     for line in ("at import", "on an event", "to the descriptor", "by a child", "to the log"):
-        assert f"said {line}\n" in ended.err
+        assert f"handler.py | said {line}\n" in ended.err
 
 
 @pytest.mark.usefixtures("handler")

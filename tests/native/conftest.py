@@ -249,7 +249,7 @@ def compacted(original: Path, top: Path, runtime: Path, hot: Collection[int] = (
     folder.mkdir(parents=True, exist_ok=True)
     beside.mkdir(exist_ok=True)
     parts = compact.split(original.read_bytes(), hot)
-    packed = coldstore.pack_chunks(parts) if keep else coldstore.without_data(parts)
+    packed = coldstore.pack_chunks(parts, "a library") if keep else coldstore.without_data(parts)
     tree = Tree(folder / original.name, beside / f"{original.name}.cold", beside / RUNTIME, parts)
     small = compact.rewrite(
         parts,

@@ -154,7 +154,7 @@ def test_stores_have_the_same_bytes_with_and_without(
         top = tmp_path / name
         coldfiles.write_store([coldfiles.ColdFile("large.txt", source)], top, layer="l", dropped={})
         stores = sorted(top.glob("_layer_minimizer/cold/*/*"))
-        packed = [chunk.data for chunk in coldstore.pack_chunks(parts)]
+        packed = [chunk.data for chunk in coldstore.pack_chunks(parts, "a library")]
         return [*(path.read_bytes() for path in stores), *packed]
 
     first = made("first")

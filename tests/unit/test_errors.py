@@ -21,7 +21,7 @@ ALL = [
 def test_exit_codes_are_distinct_and_those_that_are_documented() -> None:
     assert {error.__name__: error.exit_code for error in ALL} == {
         "UsageError": 2, "TraceError": 3, "PlanError": 4, "PackError": 5, "VerifyError": 6, "RunnerError": 7,
-        "PublishError": 8,
+        "PublishError": 8, "GrowthError": 9,
     }  # fmt: skip
     assert len({error.exit_code for error in ALL}) == len(ALL)
 

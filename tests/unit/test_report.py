@@ -3,12 +3,15 @@
 import dataclasses
 import io
 import json
+from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from layer_minimizer import report_text
 from layer_minimizer.emulator import Emulated
 from layer_minimizer.model import (
     Bundled,
@@ -22,7 +25,7 @@ from layer_minimizer.model import (
     Size,
     Verdict,
 )
-from layer_minimizer.report import Report
+from layer_minimizer.report import Report, json_text
 
 
 @pytest.fixture
@@ -48,13 +51,25 @@ def report(build: Any) -> Report:
 
 def text(report: Report) -> str:
     out = io.StringIO()
-    report.show(Console(file=out, width=40))
+    report_text.show(report, Console(file=out, width=40))
     return out.getvalue()
 
 
-def test_the_json_has_the_names_of_format_1(report: Report) -> None:
-    assert json.loads(json.dumps(report.to_json())) == {
+def test_the_json_has_the_names_of_format_1(report: Report, require_schema: Callable[[Any], None]) -> None:
+    said = json.loads(json_text(report.to_json()))
+    require_schema({**said, "seconds": {**said["seconds"], "search": 0.0}})
+    assert said.pop("files")[0] == {
+        "path": "big/a.so", "distribution": "big", "bytes": 3_000_000, "shipped": 3_000_000, "verdict": "kept",
+        "reason": "NEEDED", "evidence": "said", "cause": "",
+    }  # fmt: skip
+    assert said == {
         "format": 1,
+        "version": metadata.version("layer_minimizer"),
+        "python": "3.11.7",
+        "entry": "handler.py",
+        "budget": {"limit": 262_144_000, "layer": 3_001_700, "base_layers": 0, "function": 0},
+        "import_time": None,
+        "imports": [],
         "before": {"files": 1234, "bytes": 50_000_000, "distributions": 7},
         "layer": {
             "path": "/out/layer [x].zip",
@@ -182,3 +197,35 @@ def test_a_zip_too_large_for_a_direct_upload_goes_by_s3(report: Report) -> None:
     assert "--bucket" not in text(dataclasses.replace(report, archive=direct))
     larger = dataclasses.replace(report.archive, zipped_bytes=limit + 1)
     assert "--bucket" in text(dataclasses.replace(report, archive=larger))
+
+
+def test_every_file_has_one_of_five_verdicts(report: Report) -> None:
+    rows = [
+        ("big/a.so", 3_000_000, "big", Verdict.KEPT, Reason.NEEDED),
+        ("big/b.py", 500, "big", Verdict.COLD, Reason.STAND_IN),
+        ("big/c.txt", 400, "big", Verdict.COLD, Reason.UNTOUCHED),
+        ("small/c.py", 1_000, "small", Verdict.KEPT, Reason.TRACED),
+        ("big/dropped.py", 9_000_000, "big", Verdict.DROPPED, Reason.UNUSED),
+        ("pip/__init__.py", 9_000, "pip", Verdict.DROPPED, Reason.UNUSED),
+    ]
+    compacted = Library("big/a.so", 3_000_000, 2_500_000, 400_000, 500_000, 700_000, 0, "")
+    made = dataclasses.replace(
+        report,
+        plan=KeepPlan("3.11.7", tuple(Decision(*row, "said") for row in rows), (), ()),
+        proof=dataclasses.replace(report.proof, libraries=(compacted,), shipped={"big/b.py": 70, "small/c.py": 600}),
+    )
+    assert [(file["path"], file["verdict"], file["shipped"]) for file in made.to_json()["files"]] == [
+        ("big/a.so", "compacted", 1_200_000),
+        ("big/b.py", "stand-in", 70),
+        ("big/c.txt", "cold", 0),
+        ("small/c.py", "kept", 600),
+        ("big/dropped.py", "dropped", 0),
+    ]
+
+
+def test_the_text_of_the_json_has_a_row_for_each_file(report: Report) -> None:
+    lines = json_text(report.to_json()).splitlines()
+    assert len([line for line in lines if line.startswith('    {"path": ')]) == len(report.plan.decisions)
+    strange = '\udcff\u2028\n"</script>'
+    data = {"files": [{"path": strange}], "warnings": [], "before": {"files": 1}}
+    assert json.loads(json_text(data)) == data

@@ -1,0 +1,60 @@
+"""Compares how long imports take in the full environment and on the layer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from layer_minimizer import modules, verifier
+from layer_minimizer.model import ImportTimes
+from layer_minimizer.observation import RunSettings, observe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from layer_minimizer.model import KeepPlan, LayerArchive, Workload
+
+log = logging.getLogger(__name__)
+# The machine may have other work: of so many runs the fastest counts.
+_RUNS = 2
+
+
+def measure(
+    trial: verifier.Trial, plan: KeepPlan, archive: LayerArchive, scratch: Path, bytecode: Path | None
+) -> ImportTimes | None:
+    """Time the imports of the workload where everything is installed, and on the layer; None where a run fails.
+
+    ``bytecode`` is a cache that earlier runs have filled, so that no module of the environment is compiled.
+
+    Raises:
+        PackError: there is no room to unpack the layer.
+        RunnerError: the interpreter cannot be started.
+    """
+    owners = {decision.path: decision.distribution for decision in plan.decisions}
+    names = {name: owners[path] for name, path in modules.by_name(owners).items()}
+    full = verifier.in_full_environment(trial)
+    layer, _ = verifier.on_layer(trial, plan, archive, scratch / "unpacked")
+    before = _fastest(replace(full, bytecode=bytecode, timed=True), trial.trace.workload, names, scratch / "full")
+    after = _fastest(replace(layer, timed=True), trial.function or trial.trace.workload, names, scratch / "layer")
+    return ImportTimes(before, after) if before and after else None
+
+
+def _fastest(settings: RunSettings, workload: Workload, names: dict[str, str], scratch: Path) -> dict[str, float]:
+    """Give the seconds of each distribution in the fastest of some runs; nothing where one fails."""
+    runs: list[dict[str, float]] = []
+    for number in range(_RUNS):
+        folder = scratch.with_name(f"{scratch.name}-{number}")
+        observation = observe(workload, settings, folder)
+        if observation.timed is None or observation.outcome is None or observation.outcome.error:
+            log.warning("imports were not timed: this time %s %s", workload.entry.name, observation.ended.ending)
+            return {}
+        seconds = Counter[str]()
+        for module, taken in json.loads(observation.timed.read_bytes()).items():
+            seconds[names.get(module, "")] += taken
+        runs.append({name: round(taken, 4) for name, taken in seconds.most_common()})
+        shutil.rmtree(folder, ignore_errors=True)
+    return min(runs, key=lambda run: sum(run.values()))
