@@ -1,0 +1,174 @@
+"""Runs a workflow of GitHub Actions here: its commands for real, its actions as what they leave behind.
+
+Of the actions those are known that a workflow of this documentation could use; another one is an error, which says so.
+What is kept between runs (caches, artifacts) lies in a folder, so that the second run of a workflow finds the first's.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# The repository is there, Python and credentials are on PATH and in the environment before the first step.
+PREPARED = ("actions/checkout", "actions/setup-python", "aws-actions/configure-aws-credentials")
+_EXPRESSION = re.compile(r"\$\{\{\s*(.+?)\s*\}\}")
+_FAILED_ONLY = re.compile(r"failure\(\)|cancelled\(\)")
+
+
+@dataclass
+class Runner:
+    """A machine with a checked out repository."""
+
+    repository: Path
+    kept: Path
+    variables: dict[str, str]
+    secrets: dict[str, str] = field(default_factory=dict)
+    said: str = ""
+    assumed: list[str] = field(default_factory=list)
+    outputs: dict[str, str] = field(default_factory=dict)
+    later: list[tuple[Path, str]] = field(default_factory=list)
+
+    def run(self, workflow: dict[str, Any]) -> None:
+        """Run all jobs, each after those that it needs."""
+        waiting = dict(workflow["jobs"])
+        while waiting:
+            needs = {name: job.get("needs", []) for name, job in waiting.items()}
+            ready = [
+                name
+                for name, names in needs.items()
+                if not waiting.keys() & set([names] if isinstance(names, str) else names)
+            ]
+            for name in ready:
+                self._job(waiting.pop(name), workflow.get("env", {}))
+
+    def _job(self, job: dict[str, Any], common: dict[str, Any]) -> None:
+        matrix = {name: values[0] for name, values in job.get("strategy", {}).get("matrix", {}).items()}
+        self.outputs = {f"matrix.{name}": str(value) for name, value in matrix.items()}
+        self.later = []
+        for step in job["steps"]:
+            if _FAILED_ONLY.search(str(step.get("if", ""))):
+                continue
+            environment = {**common, **job.get("env", {}), **step.get("env", {})}
+            given = {name: self._resolve(value) for name, value in environment.items()}
+            if "uses" in step:
+                self._use(step)
+            else:
+                self._command(step, given)
+        for folder, target in self.later:
+            keep(folder, self.kept / target)
+
+    def _command(self, step: dict[str, Any], environment: dict[str, str]) -> None:
+        files = {
+            name: self.kept / name for name in ("GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_PATH", "GITHUB_STEP_SUMMARY")
+        }
+        for file in files.values():
+            file.write_text("")
+        variables = {**self.variables, **environment, **{name: str(file) for name, file in files.items()}}
+        done = subprocess.run(
+            ["bash", "-eo", "pipefail", "-c", self._resolve(step["run"])],
+            cwd=self.repository / step.get("working-directory", "."), env=variables, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=900,
+        )  # fmt: skip
+        self.said += done.stdout + files["GITHUB_STEP_SUMMARY"].read_text()
+        if not step.get("continue-on-error"):
+            assert done.returncode == 0, f"{step['run']}\nended with {done.returncode}:\n{done.stdout}"
+        self.variables |= pairs(files["GITHUB_ENV"].read_text())
+        for name, value in pairs(files["GITHUB_OUTPUT"].read_text()).items():
+            self.outputs[f"steps.{step.get('id', '')}.outputs.{name}"] = value
+        for line in files["GITHUB_PATH"].read_text().splitlines():
+            self.variables["PATH"] = f"{line}:{self.variables['PATH']}"
+
+    def _use(self, step: dict[str, Any]) -> None:
+        action = step["uses"].partition("@")[0]
+        options = {name: self._resolve(value) for name, value in step.get("with", {}).items()}
+        self.assumed.append(action)
+        if action == "actions/upload-artifact":
+            for path in self._paths(options["path"]):
+                keep(path, self.kept / "artifacts" / options.get("name", "artifact") / path.name)
+        elif action == "actions/download-artifact":
+            found = self.kept / "artifacts" / options.get("name", "artifact")
+            assert found.exists() or step.get("continue-on-error"), f"there is no artifact {found.name}"
+            if found.exists():
+                shutil.copytree(found, self.repository / options.get("path", "."), dirs_exist_ok=True)
+        elif action in ("actions/cache", "actions/cache/restore", "actions/cache/save"):
+            self._cache(action, options)
+        else:
+            assert action in PREPARED, f"tell tests/docs/workflow.py what {action} leaves behind"
+
+    def _cache(self, action: str, options: dict[str, str]) -> None:
+        wanted = [options["key"], *options.get("restore-keys", "").split()]
+        for number, line in enumerate(options["path"].split()):
+            path = self._path(line)
+            if not action.endswith("/save"):
+                found = [
+                    entry
+                    for key in wanted
+                    for entry in sorted(self.kept.glob(f"caches/{glob.escape(slug(key))}*/{number}"))
+                ]
+                if found:
+                    keep(found[0], path)
+            if not action.endswith("/restore"):
+                self.later.append((path, f"caches/{slug(options['key'])}/{number}"))
+
+    def _path(self, text: str) -> Path:
+        home = self.variables["HOME"]
+        return self.repository / re.sub(r"^~(?=/|$)", home, text)
+
+    def _paths(self, text: str) -> list[Path]:
+        found = [Path(name) for line in text.split() for name in sorted(glob.glob(str(self._path(line))))]
+        assert found, f"there is no {text} to keep"
+        return found
+
+    def _resolve(self, text: Any) -> str:
+        return _EXPRESSION.sub(lambda found: self._value(found[1]), str(text))
+
+    def _value(self, expression: str) -> str:
+        scope, _, name = expression.partition(".")
+        known = {
+            "github.workspace": str(self.repository), "github.event_name": "push", "github.ref_name": "main",
+            "github.sha": "0" * 40, "github.run_id": "1", "runner.temp": self.variables.get("TMPDIR", "/tmp"),
+            "runner.os": "Linux", **self.outputs,
+        }  # fmt: skip
+        if expression.startswith("hashFiles("):
+            return "hash"
+        if scope == "secrets":
+            return self.secrets[name]
+        if scope in ("env", "vars"):
+            return self.variables[name]
+        if re.fullmatch(r"steps\.[\w-]+\.outputs\.[\w-]+", expression):
+            return known.get(expression, "")
+        assert expression in known, f"tell tests/docs/workflow.py what {expression} is"
+        return known[expression]
+
+
+def slug(key: str) -> str:
+    """Make a file's name of a cache's key."""
+    return re.sub(r"[^\w.-]", "_", key)
+
+
+def keep(source: Path, target: Path) -> None:
+    """Copy a file or a folder, which need not be there."""
+    if source.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target, symlinks=True)
+    elif source.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
+
+
+def pairs(text: str) -> dict[str, str]:
+    """Read what a step has written for later ones: NAME=value, or NAME<<END, lines and END."""
+    found, lines = {}, iter(text.splitlines())
+    for line in lines:
+        if match := re.fullmatch(r"(\w[\w-]*)<<(.+)", line):
+            found[match[1]] = "\n".join(iter(functools.partial(next, lines), match[2]))
+        elif "=" in line:
+            name, _, value = line.partition("=")
+            found[name] = value
+    return found
