@@ -851,7 +851,7 @@ def test_layers_of_a_settings_file(desk: Desk) -> None:
     assert [version["LicenseInfo"] for version in found] == ["MIT", "MIT"]
     # Another zip has another name, and nothing of what is said of these.
     desk.publish(desk.zip(), "--description", "mine")
-    assert "LicenseInfo" not in desk.cloud.versions(desk.layer)[0]
+    assert not desk.cloud.versions(desk.layer)[0].get("LicenseInfo")
 
 
 def lint(template: Path) -> subprocess.CompletedProcess[str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from layer_minimizer import command_options, config
 from layer_minimizer.errors import UsageError
@@ -14,7 +17,7 @@ from layer_minimizer.values import KINDS
 
 if TYPE_CHECKING:
     import argparse
-    from pathlib import Path
+
 
 ON_THE_COMMAND_LINE_ONLY = {"config", "no-config", "layer", "explain", "plan"}
 
@@ -243,3 +246,28 @@ def test_files_that_speak_of_this_tool_must_be_right(tmp_path: Path, content: st
     (tmp_path / "pyproject.toml").write_text(content)
     with pytest.raises(UsageError, match=words):
         config.find(tmp_path)
+
+
+# ---- anything at all ------------------------------------------------------------------------------------------------
+
+TEXTS = st.sampled_from(
+    ["", "x", "-x", "--json", "keep", "a,b", "250MB", "1e-3", "python3.12", "a\nb", "größe", "/", "~"]
+)
+VALUES = st.recursive(
+    TEXTS | st.text(max_size=5) | st.integers() | st.floats() | st.booleans(),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXTS, inner, max_size=1),
+    max_leaves=4,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*keys(""), "layers", "publish"]), VALUES, max_size=3))
+@settings(max_examples=400)
+def test_a_file_is_refused_or_means_arguments_that_mean_the_same(data: dict[str, Any]) -> None:
+    keys_of = (command_options.parser(""), command_options.parser("publish"))
+    try:
+        values = config._Reader(Path("/x.toml"), *map(config._keys, keys_of)).section("", data, ("layers",)).values
+    except UsageError:
+        return
+    parser = command_options.parser("")
+    read_again = vars(parser.parse_args(parser.words(values)))
+    assert {dest: read_again[dest] for dest in values} == values
