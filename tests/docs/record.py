@@ -46,7 +46,8 @@ ROWS = (
     Row(
         "fastai_v1_vision",
         ("--cold", "drop"),
-        "[fastai_v1_vision](examples/fastai_v1_vision): fastai 1.0.55 on Python 3.6, beside a torch layer, `--cold drop`",
+        "[fastai_v1_vision](examples/fastai_v1_vision): fastai 1.0.55 on Python 3.6, beside a torch layer, "
+        "`--cold drop`",
     ),
     Row(
         "fastai_v1_two_layers",
@@ -189,8 +190,7 @@ def photograph(page: Path, folder: Path) -> None:
             size = {"width": width, "height": height}
             tab = browser.new_context(viewport=size, color_scheme=scheme).new_page()  # type: ignore[arg-type]
             tab.goto(f"{page.as_uri()}{fragment}")
-            tab.wait_for_load_state("networkidle")
-            tab.wait_for_timeout(1000)
+            tab.wait_for_selector("html[data-state=ready]")
             tab.screenshot(path=folder / name)
         browser.close()
 
@@ -211,9 +211,9 @@ def main() -> None:
     if unknown := [name for name in wanted if name not in RECORDERS]:
         raise SystemExit(f"{unknown[0]!r} is none of {', '.join(RECORDERS)}")
     with tempfile.TemporaryDirectory(prefix="record-") as folder:
-        for name in RECORDERS:
+        for name, record in RECORDERS.items():
             if name in wanted:
-                RECORDERS[name](Path(folder))
+                record(Path(folder))
 
 
 if __name__ == "__main__":
