@@ -85,7 +85,7 @@ function standInTable(rows, nodes) {
   if (!rows.length) return part("stand-ins", "Stand-ins", note("No module is stood in for."));
   const columns = [
     ["Module", (row) => row.module, (module) => link(nodes.moduleNode(module), module)],
-    ["Importer", (row) => row.importer],
+    ["Importer", (row) => row.importer, (module) => link(nodes.moduleNode(module), module)],
     ["Line", (row) => row.line ?? 0, (line) => number(line)],
     ["Size", (row) => row.bytes, (bytes) => size(bytes)],
     ["Import", (row) => row.seconds ?? 0, (value) => seconds(value)],

@@ -31,7 +31,11 @@ const TENTHS = new Intl.NumberFormat("en-US", { minimumFractionDigits: 1, maximu
 const number = (value) => NUMBER.format(value);
 const count = (value, one, many) => `${number(value)} ${value === 1 ? one : many}`;
 const exact = (bytes) => count(bytes, "byte", "bytes");
-const seconds = (value) => `${value.toFixed(value < 0.1 ? 3 : 2)} s`;
+
+function seconds(value) {
+  if (value && value < 0.001) return "< 0.001 s";
+  return `${value.toFixed(!value ? 0 : value < 0.1 ? 3 : 2)} s`;
+}
 
 // Powers of ten, as in the report's text.
 function size(bytes) {

@@ -68,8 +68,8 @@ def realistic(files: int = 26_000, seed: int = 7) -> dict[str, Any]:
             "where": "namespaces",
             "skipped": [],
         },
-        "kept": dict(Counter(row["reason"] for row in rows if row["shipped"])),
-        "distributions": {},
+        "kept": _sums(rows, "reason"),
+        "distributions": _sums(rows, "distribution"),
         "stand_ins": [
             {
                 "module": row["path"].removesuffix(".py").replace("/", "."),
@@ -124,6 +124,13 @@ def realistic(files: int = 26_000, seed: int = 7) -> dict[str, Any]:
             "after": {"seconds": 1.75, "distributions": {"torch": 1.3, "fastai": 0.2, "": 0.25}},
         },
     }
+
+
+def _sums(rows: list[dict[str, Any]], key: str) -> dict[str, int]:
+    sums: Counter[str] = Counter()
+    for row in rows:
+        sums[row[key] or "(no distribution)"] += row["shipped"]
+    return {name: size for name, size in sums.items() if size}
 
 
 def _distribution(chance: random.Random, name: str, folder: str, number: int) -> list[dict[str, Any]]:

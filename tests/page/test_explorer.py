@@ -134,6 +134,8 @@ def test_sums_by_distribution_are_the_reports(show: Show, report: dict[str, Any]
         sums[subject(page)] = bytes_in(terms["Installed" if view == "before" else "In the layer"])
     own = sums.pop("(brought by the layer)")
     assert sums == wanted
+    if view == "after":
+        assert {name: size for name, size in sums.items() if size} == report["distributions"]
     assert own == (0 if view == "before" else report["layer"]["unzipped_bytes"] - wanted.total())
 
 
