@@ -213,7 +213,7 @@ def test_names_of_the_report(env: Environment, tmp_path: Path) -> None:
         "event.json",
         "--json",
     ]
-    made = subprocess.run([*command, "--effort", "0"], cwd=tmp_path, check=True, capture_output=True)
+    made = subprocess.run([*command, "--effort", "0", "--json"], cwd=tmp_path, check=True, capture_output=True)
     report = json.loads(made.stdout)
     documented = names_in(sample.text)
     assert set(documented) == set(report)
