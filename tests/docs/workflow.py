@@ -1,6 +1,7 @@
 """Runs a workflow of GitHub Actions here: its commands for real, its actions as what they leave behind.
 
 Of the actions those are known that a workflow of this documentation could use; another one is an error, which says so.
+Conditions are taken to be true, but for those that ask for a failure. Of a matrix the first values are taken.
 What is kept between runs (caches, artifacts) lies in a folder, so that the second run of a workflow finds the first's.
 """
 
@@ -28,7 +29,7 @@ class Runner:
     repository: Path
     kept: Path
     variables: dict[str, str]
-    secrets: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
     said: str = ""
     assumed: list[str] = field(default_factory=list)
     outputs: dict[str, str] = field(default_factory=dict)
@@ -48,28 +49,30 @@ class Runner:
                 self._job(waiting.pop(name), workflow.get("env", {}))
 
     def _job(self, job: dict[str, Any], common: dict[str, Any]) -> None:
+        # The first of each list; what includes more adds to it.
         matrix = {name: values[0] for name, values in job.get("strategy", {}).get("matrix", {}).items()}
+        matrix |= matrix.pop("include", {})
         self.outputs = {f"matrix.{name}": str(value) for name, value in matrix.items()}
         self.later = []
         for step in job["steps"]:
             if _FAILED_ONLY.search(str(step.get("if", ""))):
                 continue
             environment = {**common, **job.get("env", {}), **step.get("env", {})}
-            given = {name: self._resolve(value) for name, value in environment.items()}
+            self.environment = {name: self._resolve(value) for name, value in environment.items()}
             if "uses" in step:
                 self._use(step)
             else:
-                self._command(step, given)
+                self._command(step)
         for folder, target in self.later:
             keep(folder, self.kept / target)
 
-    def _command(self, step: dict[str, Any], environment: dict[str, str]) -> None:
+    def _command(self, step: dict[str, Any]) -> None:
         files = {
             name: self.kept / name for name in ("GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_PATH", "GITHUB_STEP_SUMMARY")
         }
         for file in files.values():
             file.write_text("")
-        variables = {**self.variables, **environment, **{name: str(file) for name, file in files.items()}}
+        variables = {**self.variables, **self.environment, **{name: str(file) for name, file in files.items()}}
         done = subprocess.run(
             ["bash", "-eo", "pipefail", "-c", self._resolve(step["run"])],
             cwd=self.repository / step.get("working-directory", "."), env=variables, stdin=subprocess.DEVNULL,
@@ -137,10 +140,8 @@ class Runner:
         }  # fmt: skip
         if expression.startswith("hashFiles("):
             return "hash"
-        if scope == "secrets":
-            return self.secrets[name]
-        if scope in ("env", "vars"):
-            return self.variables[name]
+        if scope in ("env", "secrets", "vars"):
+            return {**self.variables, **self.environment}.get(name, f"a-{name.lower()}" if scope != "env" else "")
         if re.fullmatch(r"steps\.[\w-]+\.outputs\.[\w-]+", expression):
             return known.get(expression, "")
         assert expression in known, f"tell tests/docs/workflow.py what {expression} is"
