@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from layer_minimizer import contained_emulation, images, packager, progress, report, report_text, workload
+from layer_minimizer import contained_emulation, images, packager, pipeline, progress, report, report_text, workload
 from layer_minimizer.engine import ENGINES, Engine, tail
 from layer_minimizer.errors import PackError, RunnerError, UsageError
 from layer_minimizer.images import Recipe
@@ -103,7 +103,8 @@ def minimize(given: Sequence[str], options: argparse.Namespace) -> Outcome:
     emulation = contained_emulation.choose(options, engine, recipe) if "output" in outputs else None
     image = images.provide(engine, recipe)
     said = _Names({f"{images.OUT}/{option}": str(path) for option, path in outputs.items()})
-    wanted = outputs.keys() | ({"save-trace"} if emulation else set())
+    folder = Path(options.report).absolute() if options.report and "output" in outputs else None
+    wanted = outputs.keys() | ({"save-trace"} if emulation else set()) | ({"report-json"} if folder else set())
     with tempfile.TemporaryDirectory(prefix="layer_minimizer-", ignore_cleanup_errors=True) as scratch:
         brought = Path(scratch, "out")
         brought.mkdir()
@@ -121,6 +122,10 @@ def minimize(given: Sequence[str], options: argparse.Namespace) -> Outcome:
         report = _Report(said, emulated)
         for option in sorted(written & outputs.keys()):
             _write(outputs[option], brought / option, report if option == "report-json" else None)
+        if folder and code == 0:
+            pipeline.write_report_folder(
+                json.loads(report.in_json((brought / "report-json").read_text("utf-8"))), folder
+            )
     return Outcome(code, report.in_json(printed) if options.json and printed else report.in_text(printed))
 
 
@@ -198,12 +203,14 @@ def _arguments(given: Sequence[str], options: argparse.Namespace, wanted: Iterab
     add_arguments(parser)
     parser.add_argument("--python")
     contained_emulation.add_arguments(parser)
-    for name in _OUTPUTS:
+    for name in (*_OUTPUTS, "report"):
         parser.add_argument(f"--{name.replace('_', '-')}")
     _, left = parser.parse_known_args(list(given))
     names = {word: inside(word) for word in (*_input_words(options), options.entry) if word} if os.name == "nt" else {}
     for word, name in names.items():
         left = [name if each == word else each.replace(f"={word}", f"={name}") for each in left]
+    if options.report:
+        left.append("--time-imports")
     return [*left, *(f"--{name}={images.OUT}/{name}" for name in sorted(wanted))]
 
 

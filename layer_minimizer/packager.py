@@ -139,13 +139,37 @@ def check_output(output: Path, option: str = "--output") -> None:
     Raises:
         PackError: it cannot.
     """
-    if output.is_dir():
+    if os.path.isdir(output):  # also where somebody may not look
         raise PackError(f"{output} is a folder; {option} takes the name of a file")
     try:
         with unfinished(output) as part:
             part.touch()
     except OSError as exc:
         raise PackError(f"{option}: cannot write {output}: {exc.strerror}; name another place") from exc
+
+
+def check_folder(folder: Path, option: str, *, new_levels: int = 1) -> None:
+    """Make sure, before the work begins, that files can be written into ``folder``, which need not be there yet.
+
+    Of its path the last ``new_levels`` folders may be missing.
+
+    Raises:
+        PackError: it cannot.
+    """
+    existing = folder
+    for _ in range(new_levels):
+        if os.path.lexists(existing):
+            break
+        existing = existing.parent
+    if os.path.lexists(existing) and not os.path.isdir(existing):
+        raise PackError(f"{existing} is no folder; {option} takes the name of one")
+    if not os.path.lexists(existing):
+        raise PackError(f"{option} {folder}: there is no folder {existing} to make it in")
+    try:
+        with unfinished(existing / "report") as part:
+            part.touch()
+    except OSError as exc:
+        raise PackError(f"{option}: cannot write into {existing}: {exc.strerror}; name another place") from exc
 
 
 def stage(  # noqa: PLR0913, PLR0917 - what is copied, where to, and in which form

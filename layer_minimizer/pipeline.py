@@ -9,9 +9,9 @@ import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from layer_minimizer import deployed, emulator, environment, packager, runners, workload
+from layer_minimizer import deployed, emulator, environment, packager, picture, runners, workload
 from layer_minimizer.case import Case, prepare
 from layer_minimizer.comparison import Difference, compare, summary
 from layer_minimizer.errors import PackError, UsageError
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from layer_minimizer.model import FunctionArchive, LayerArchive, Workload
 
     StrPath = str | os.PathLike[str]
+
+# What --report writes.
+REPORT_FILES = ("report.json", "report.html")
 
 
 def minimize(  # noqa: PLR0913 - these are the command's options, by keyword only
@@ -124,6 +127,20 @@ def write_report(report: Report, file: Path) -> None:
         PackError: it cannot be written.
     """
     _write_text(file, json_text(report.to_json()), "--report-json")
+
+
+def write_report_folder(report: dict[str, Any], folder: Path) -> None:
+    """Write a report's JSON and its page into ``folder``, which is made if need be.
+
+    Raises:
+        PackError: they cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise PackError(f"--report {folder}: {exc.strerror}") from exc
+    for name, text in zip(REPORT_FILES, (json_text(report), picture.render(report)), strict=True):
+        _write_text(folder / name, text, "--report")
 
 
 def explain_case(

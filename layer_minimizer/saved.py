@@ -69,7 +69,10 @@ def unite(saved: Sequence[tuple[str, Trace]]) -> Trace:
         UsageError: there is none, or they cannot be united.
     """
     if not saved:
-        raise UsageError("there is nothing to trace: name the handler or script with --entry, or a saved --trace")
+        raise UsageError(
+            "there is nothing to trace: name the handler or script with --entry, or a saved --trace; "
+            "minimize init finds them, and writes them down"
+        )
     local = [trace for _, trace in saved if trace.observers != (deployed.OBSERVER,)]
     others = [trace for _, trace in saved if trace.observers == (deployed.OBSERVER,)]
     if not local:

@@ -105,6 +105,28 @@ def test_all_outputs_and_no_more(function: Desk, with_alpha: str) -> None:
     assert function.layer.exists()
 
 
+def test_settings_of_two_layers_and_their_reports(function: Desk, with_alpha: str) -> None:
+    """The tool inside sees what the settings come to, and not the file, which asks for this machine's Python."""
+    text = f'image = "{with_alpha}"\npython = ".venv/bin/python"\nrequirements = "absent.txt"\n[layers.one]\n'
+    (function.folder / "layer_minimizer.toml").write_text(f'{text}[layers.two]\nlayout = "flat"\n')
+    function.fails(2, ["--image", "--requirements"])
+    text = text.replace('requirements = "absent.txt"\n', "")
+    (function.folder / "layer_minimizer.toml").write_text(f'{text}[layers.two]\nlayout = "flat"\n')
+    done = function.minimize("--report", "reports")
+    assert [line for line in done.out.splitlines() if line.startswith("Layer ")] == ["Layer one", "Layer two"]
+    assert "/layer_minimizer/out/" not in done.out + done.err
+    for name in ("one", "two"):
+        folder = function.folder / "reports" / name
+        assert {path.name for path in folder.iterdir()} == {"report.json", "report.html"}
+        layer = json.loads((folder / "report.json").read_text())["layer"]
+        assert layer["path"] == str(function.folder / f"{name}.zip")
+        assert layer["zipped_bytes"] == Path(layer["path"]).stat().st_size
+    given = ["--json", "--report", "again", "--report-json", "report.json", "--output", "again.zip", "--layer", "two"]
+    told = json.loads(function.minimize(*given).out)
+    assert told == function.report() == json.loads((function.folder / "again" / "two" / "report.json").read_text())
+    function.fails(5, ["--report", "absent"], "--report", "absent/reports")
+
+
 def test_the_layer_is_proved_in_another_container(function: Desk, with_alpha: str, debian: str) -> None:
     given = ["--image", with_alpha, "--verify", "lambda", "--verify-image", debian, "--memory", "512"]
     done = function.minimize(*given, "--report-json", "report.json", "--function-zip", "function.zip")

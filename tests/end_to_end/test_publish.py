@@ -823,6 +823,37 @@ def test_boto3_is_imported_only_to_publish() -> None:
 # ---- examples --------------------------------------------------------------------------------------------------------
 
 
+# ---- with a settings file --------------------------------------------------------------------------------------------
+
+
+def test_layers_of_a_settings_file(desk: Desk) -> None:
+    one, two = f"{desk.layer}-1", f"{desk.layer}-2"
+    desk.zip(name=f"{one}.zip")
+    desk.zip({**FILES, "python/beta.py": b""}, name="other.zip")
+    (desk.folder / "below").mkdir()
+    (desk.folder / "layer_minimizer.toml").write_text(
+        f'runtime = "python3.12"\narchitecture = "arm64"\npublish.license = "MIT"\n[layers.{one}]\n'
+        f'[layers.b]\noutput = "other.zip"\npublish = {{name = "{two}", runtime = ["python3.11", "python3.12"]}}\n'
+    )
+
+    def told(*arguments: str) -> str:
+        command = [PROGRAMS / "minimize", "publish", *arguments]
+        options = {"cwd": desk.folder / "below", "env": desk.variables, "text": True, "timeout": 120}
+        return subprocess.run(command, check=True, capture_output=True, **options).stdout
+
+    arns = [f"arn:aws:lambda:{REGION}:123456789012:layer:{name}:1" for name in (one, two)]
+    assert json.loads(told("--dry-run", "--json"))["layers"]["b"]["arn"] is None
+    assert told() == f"{one} {arns[0]}\nb {arns[1]}\n"
+    assert told("--layer", "b") == f"{arns[1]}\n"
+    found = [desk.cloud.versions(name)[0] for name in (one, two)]
+    assert [version["CompatibleRuntimes"] for version in found] == [["python3.12"], ["python3.11", "python3.12"]]
+    assert [version["CompatibleArchitectures"] for version in found] == [["arm64"], ["arm64"]]
+    assert [version["LicenseInfo"] for version in found] == ["MIT", "MIT"]
+    # Another zip has another name, and nothing of what is said of these.
+    desk.publish(desk.zip(), "--description", "mine")
+    assert not desk.cloud.versions(desk.layer)[0].get("LicenseInfo")
+
+
 def lint(template: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([PROGRAMS / "cfn-lint", template], capture_output=True, text=True, check=False)
 

@@ -1,0 +1,83 @@
+// What stands above the files: the outcome, and how the limit is used.
+
+function showSummary(report) {
+  const { before, layer } = report;
+  const entry = report.entry ?? "the entry";
+  document.title = `${shown(entry)}: layer report`;
+  byId("title").replaceChildren("Layer of ", make("bdi", null, shown(entry)));
+  const parts = [
+    make(
+      "dl",
+      { class: "figures" },
+      figure("Environment", size(before.bytes), `${number(before.files)} files, ${count(before.distributions, "distribution", "distributions")}`),
+      figure("Layer, unzipped", size(layer.unzipped_bytes), `${number(layer.files)} files, ${count(layer.distributions, "distribution", "distributions")}; ${share(layer.unzipped_bytes, before.bytes)} of the bytes`),
+      figure("Layer, zipped", size(layer.zipped_bytes), "what is uploaded"),
+    ),
+    make("p", null, verified(report)),
+    report.lambda ? make("p", null, emulated(report.lambda)) : null,
+    make("p", { class: "note" }, `Python ${shown(report.python ?? "")} · layer_minimizer ${shown(report.version ?? "")} · seen by ${(report.observers ?? []).map(shown).join(" and ") || "nobody"}`),
+    warnings(report.warnings ?? []),
+  ];
+  byId("summary").append(...parts.filter(Boolean));
+}
+
+const figure = (term, value, note) => make("div", null, make("dt", null, term), make("dd", null, make("strong", null, value), make("span", null, note)));
+
+function verified({ verified: proved, verification }) {
+  if (!proved || !verification) return "Not verified.";
+  const { events, isolated, repaired, cold_faults: faults } = verification;
+  const where = isolated ? "the original environment hidden" : "no file of the original environment used";
+  const back = repaired?.length ? `; ${count(repaired.length, "file", "files")} put back` : "";
+  const pages = faults ? `; ${count(faults, "cold page", "cold pages")} restored` : "";
+  return [make("strong", { class: "good" }, "Verified"), `: ${count(events, "result", "results")}, the same on the layer alone (${where})${back}${pages}.`];
+}
+
+function emulated(lambda) {
+  const mib = (bytes) => number(Math.round(bytes / 1048576));
+  return (
+    `In emulated Lambda (${shown(lambda.where)}): ${count(lambda.events, "event", "events")}, init ${lambda.init_seconds.toFixed(1)} s, ` +
+    `peak ${mib(lambda.peak_bytes)} of ${number(lambda.memory)} MB, /tmp ${mib(lambda.tmp_bytes)} of ${number(lambda.tmp_size)} MB.`
+  );
+}
+
+function warnings(given) {
+  if (!given.length) return null;
+  return make(
+    "details",
+    { class: "warnings", open: given.length <= 3 },
+    make("summary", null, count(given.length, "warning", "warnings")),
+    make("ul", null, given.map((warning) => make("li", null, make("bdi", null, shown(warning))))),
+  );
+}
+
+function showBudget({ budget }, section) {
+  if (!budget) {
+    section.hidden = true;
+    return;
+  }
+  const parts = [
+    ["layer", "Layer", budget.layer],
+    ["base", "Base layers", budget.base_layers],
+    ["function", "Function", budget.function],
+  ];
+  const used = parts.reduce((sum, [, , bytes]) => sum + bytes, 0);
+  const free = budget.limit - used;
+  parts.push(free >= 0 ? ["free", "Free", free] : ["over", "Over the limit", -free]);
+  const bar = make("div", { class: "bar", "aria-hidden": "true" });
+  for (const [name, , bytes] of parts) {
+    if (!bytes || name === "over") continue;
+    const part = make("span", { class: name });
+    part.style.flexGrow = bytes / Math.max(used, budget.limit);
+    bar.append(part);
+  }
+  if (free < 0) {
+    const mark = make("span", { class: "limit" });
+    mark.style.left = `${(100 * budget.limit) / used}%`;
+    bar.append(mark);
+  }
+  section.firstElementChild.after(make("p", null, `${size(used)} of ${size(budget.limit)} unzipped, ${share(used, budget.limit)}${free < 0 ? ": more than there may be" : ""}.`));
+  section.append(
+    bar,
+    make("ul", { class: "key" }, parts.map(([name, label, bytes]) => make("li", null, make("span", { class: `dot ${name}` }), `${label} `, make("strong", null, size(bytes))))),
+  );
+}

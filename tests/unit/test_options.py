@@ -1,0 +1,146 @@
+"""The help: how long it is, that it leaves nothing out, and that its examples are right."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING
+
+import pytest
+
+from layer_minimizer import cli, command_options, help_text, options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COMMANDS = ("", *help_text.COMMANDS)
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+
+
+def shown(*arguments: str) -> str:
+    command = [sys.executable, "-m", "layer_minimizer", *arguments]
+    done = subprocess.run(
+        command, env={**os.environ, "COLUMNS": "80"}, capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout
+
+
+def strings(parser: options.Parser) -> set[str]:
+    return {text for action in parser._actions for text in action.option_strings}
+
+
+def examples() -> Iterator[str]:
+    for text in (help_text.SHORT, help_text.EPILOG):
+        for line in text.splitlines():
+            if line.startswith("  minimize"):
+                yield re.split(r"\s{3,}", line.strip())[0]
+
+
+def test_the_help_fits_two_screens() -> None:
+    lines = shown("--help").splitlines()
+    assert len(lines) <= 48
+    assert max(map(len, lines)) <= 80
+    assert lines == shown("-h").splitlines()
+
+
+def test_the_help_names_what_there_is() -> None:
+    text = shown("--help")
+    assert "--help-all" in text
+    known = strings(command_options.parser("")) | strings(command_options.parser("publish"))
+    assert set(OPTION.findall(text)) <= known
+    assert [name for name in help_text.COMMANDS if f"{name}," not in text and f", {name}" not in text] == []
+
+
+def test_every_option_is_in_the_whole_help() -> None:
+    text = shown("--help-all")
+    found = set(OPTION.findall(text))
+    assert strings(command_options.parser("")) - {"-h", "-q", "-v"} <= found
+    for command in help_text.COMMANDS:
+        assert re.search(rf"^  {command} ", text, re.MULTILINE)
+    assert len(text.splitlines()) > 100
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_group_has_a_title_and_every_option_an_explanation(command: str) -> None:
+    parser = command_options.parser(command)
+    used = [group for group in parser._action_groups if group._group_actions]
+    assert [group.title for group in used if not group.title] == []
+    assert len({group.title for group in used}) == len(used)
+    assert [action.dest for action in parser._actions if not action.help] == []
+
+
+@pytest.mark.parametrize("command", help_text.COMMANDS)
+def test_commands_have_a_help_of_their_own(command: str) -> None:
+    text = shown(command, "--help")
+    assert text.startswith(f"usage: minimize {command} ")
+    assert set(OPTION.findall(text)) >= strings(command_options.parser(command)) - {"-h", "-q", "-v"}
+    assert max(map(len, text.partition("\n\n")[2].split("\n\n")[0].splitlines())) <= 80
+
+
+@pytest.mark.parametrize("example", sorted(set(examples())))
+def test_examples_are_right(example: str) -> None:
+    program, *arguments = shlex.split(example)
+    assert program == "minimize"
+    command = arguments.pop(0) if arguments and arguments[0] in help_text.COMMANDS else ""
+    command_options.parser(command).parse_args(arguments)
+
+
+def test_there_are_examples() -> None:
+    assert len(set(examples())) >= 8
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_colors_and_talk_are_the_same_for_all(command: str) -> None:
+    assert {"quiet", "verbose", "color"} <= command_options.parser(command).options.keys()
+
+
+def test_every_flag_has_an_opposite() -> None:
+    parser = command_options.parser("")
+    flags = [action for action in parser.options.values() if action.nargs == 0 and action.dest != "no_config"]
+    assert {action.dest for action in flags} == {"strip_docstrings", "json", "quiet", "verbose"}
+    for action in flags:
+        assert parser.parse_args([f"--no-{options.name_of(action)}"]) == parser.parse_args([])
+
+
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "soon"])
+def test_minutes(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command_options.parser("").parse_args([f"--effort={value}"])
+    assert "0 or more" in capsys.readouterr().err
+
+
+def test_what_was_given_needs_nothing_that_must_be_there() -> None:
+    assert command_options.parser("publish").given(["--name=x"]) == {"name": "x"}
+    out = io.StringIO()
+    with redirect_stdout(out), pytest.raises(SystemExit):
+        command_options.parser("").given(["--help-all"])
+    assert "default: 1769" in out.getvalue()
+    assert argparse.SUPPRESS not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("color", "variables", "colored"),
+    [
+        ("auto", {}, False),
+        ("auto", {"FORCE_COLOR": "1"}, True),
+        ("auto", {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+        ("always", {}, True),
+        ("always", {"NO_COLOR": "1"}, True),
+        ("never", {"FORCE_COLOR": "1"}, False),
+    ],
+)
+def test_colors(monkeypatch: pytest.MonkeyPatch, color: str, variables: dict[str, str], *, colored: bool) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm-256color", **variables}.items():
+        monkeypatch.setenv(name, value)
+    console = cli._console(argparse.Namespace(color=color), io.StringIO())
+    console.print("text", style="red")
+    assert isinstance(console.file, io.StringIO)
+    assert ("\x1b[31m" in console.file.getvalue()) == colored

@@ -1,0 +1,186 @@
+"""What is found in a folder for the settings to begin with, and the text that comes of it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from layer_minimizer import command_options, config, starter_text
+from layer_minimizer.errors import UsageError
+from layer_minimizer.handlers import Project, handlers, study
+from layer_minimizer.lambda_rules import load_runtimes
+
+HANDLER = "def handler(event, context):\n    return event\n"
+EMPTY = Project(Path("/p/handler.py"), (), (), (), (), None, "", None)
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def found(folder: Path) -> list[str]:
+    return [str(path.relative_to(folder)) for path in handlers(folder)]
+
+
+def read(file: Path, text: str) -> config.SettingsFile:
+    file.write_text(text)
+    return config.read(file, command_options.parser(""), command_options.parser("publish"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HANDLER,
+        "def lambda_handler(event, context): pass\n",
+        "def handler(event, context, more=1): pass\n",
+        "def handler(*args): pass\n",
+        "app = 1\nhandler = make(app)\n",
+    ],
+)
+def test_a_handler(tmp_path: Path, text: str) -> None:
+    write(tmp_path, {"some.py": text})
+    assert found(tmp_path) == ["some.py"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def handler(request): pass\n",
+        "def handler(a, b, c): pass\n",
+        "class A:\n    def handler(self, event): pass\n",
+        "def main():\n    def handler(event, context): pass\n",
+        "async def handler(event, context): pass\n",
+        "handler = None\n",
+        "def handler(event, context) pass\n",
+        "\0",
+        "(" * 5000,
+    ],
+    ids=range(9),
+)
+def test_no_handler(tmp_path: Path, text: str) -> None:
+    write(tmp_path, {"some.py": text})
+    assert found(tmp_path) == []
+
+
+def test_the_likeliest_comes_first(tmp_path: Path) -> None:
+    names = ["a.py", "app.py", "handler.py", "lambda_function.py", "main.py", "src/handler.py", "src/b.py"]
+    write(tmp_path, dict.fromkeys(names, HANDLER) | {"0.py": "handler = make(app)\n"})
+    assert found(tmp_path) == [
+        "handler.py", "src/handler.py", "lambda_function.py", "app.py", "main.py", "a.py", "src/b.py", "0.py",
+    ]  # fmt: skip
+
+
+def test_where_no_handlers_are_looked_for(tmp_path: Path) -> None:
+    names = [
+        "tests/handler.py", "test/handler.py", "test_handler.py", "conftest.py", ".hidden/handler.py",
+        "build/handler.py", "node_modules/x/handler.py", "own/lib/handler.py", "a/b/c/d/e/handler.py",
+    ]  # fmt: skip
+    write(tmp_path, dict.fromkeys(names, HANDLER) | {"own/pyvenv.cfg": ""})
+    assert found(tmp_path) == []
+
+
+def test_what_lies_around_a_handler(tmp_path: Path) -> None:
+    names = ["src/handler.py", "src/b.onnx", "src/a.PKL", "src/notes.txt", "c.pt", "requirements.txt"]
+    events = {
+        "event.json": "{}",
+        "event-2.json": "[1]",
+        "events/x.json": '"x"',
+        "event_bad.json": "{",
+        "other.json": "{}",
+    }
+    write(tmp_path, dict.fromkeys(names, HANDLER) | events)
+    project = study(tmp_path)
+    assert project.entry == tmp_path / "src" / "handler.py"
+    assert project.models == (tmp_path / "src" / "a.PKL", tmp_path / "src" / "b.onnx")
+    assert [path.name for path in project.events] == ["event-2.json", "event.json", "x.json"]
+    ((bad, why),) = project.bad_events
+    assert bad.name == "event_bad.json"
+    assert "no JSON" in why
+    assert project.requirements == tmp_path / "requirements.txt"
+    assert project.python is None
+
+
+@pytest.mark.parametrize("name", [".venv", "venv", "env"])
+def test_the_environment(tmp_path: Path, name: str) -> None:
+    write(tmp_path, {"handler.py": HANDLER})
+    python = tmp_path / name / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    project = study(tmp_path)
+    assert project.python == python
+    known = load_runtimes()[f"python3.{sys.version_info.minor}"]
+    supported = known.deprecated > datetime.now(UTC).date()
+    assert (project.runtime, project.problem) == (known.name if supported else "", "")
+
+
+def test_an_environment_that_is_broken(tmp_path: Path) -> None:
+    write(tmp_path, {"handler.py": HANDLER, ".venv/bin/python": "#!/bin/sh\nexit 3\n"})
+    (tmp_path / ".venv/bin/python").chmod(0o755)
+    project = study(tmp_path)
+    assert (project.python, project.runtime) == (None, "")
+    assert str(tmp_path / ".venv/bin/python") in project.problem
+
+
+def test_a_script_has_no_events(tmp_path: Path) -> None:
+    write(tmp_path, {"script.py": "print(1)\n", "event.json": "{}"})
+    assert study(tmp_path, str(tmp_path / "script.py")).events == ()
+    with pytest.raises(UsageError, match="has a function handler"):
+        study(tmp_path)
+    with pytest.raises(UsageError, match="absent"):
+        study(tmp_path, str(tmp_path / "absent.py"))
+
+
+# ---- the text -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", ["", "tool.layer_minimizer"])
+def test_what_was_found_is_read_again(tmp_path: Path, table: str) -> None:
+    names = ['a "b"\\c.json', "größe.json", "x\x7fy\tz.json"]
+    project = Project(
+        entry=tmp_path / "src" / "~handler.py",
+        other_entries=(tmp_path / "new\nline.py",),
+        models=(tmp_path / "m.pkl",),
+        events=tuple(tmp_path / name for name in names),
+        bad_events=(),
+        python=tmp_path / ".venv/bin/python",
+        runtime="python3.12",
+        requirements=tmp_path / "requirements.txt",
+    )
+    file = tmp_path / ("pyproject.toml" if table else "x.toml")
+    settings = read(file, starter_text.render(project, tmp_path, table))
+    values = {
+        key: re.sub(r"/\./", "/", value) if isinstance(value, str) else value
+        for key, value in settings.common.values.items()
+    }
+    assert values == {
+        "entry": str(tmp_path / "src" / "~handler.py"),
+        "event": [str(tmp_path / name) for name in names],
+        "model": [str(tmp_path / "m.pkl")],
+        "python": str(tmp_path / ".venv/bin/python"),
+        "runtime": "python3.12",
+        "requirements": str(tmp_path / "requirements.txt"),
+    }
+
+
+@pytest.mark.parametrize("table", ["", "tool.layer_minimizer"])
+def test_every_line_that_is_a_comment_may_become_a_setting(tmp_path: Path, table: str) -> None:
+    text = starter_text.render(EMPTY, tmp_path, table)
+    setting = re.compile(r"^# (?=[a-z-]+ = |\[)", re.MULTILINE)
+    assert len(setting.findall(text)) >= 25
+    file = tmp_path / ("pyproject.toml" if table else "x.toml")
+    settings = read(file, setting.sub("", text))
+    assert len(settings.common.values) >= 20
+    assert len(settings.common.publish) >= 5
+    assert settings.layers.keys() == {"api"}
+
+
+def test_a_name_that_toml_cannot_hold(tmp_path: Path) -> None:
+    project = Project(tmp_path / "caf\udce9.py", (), (), (), (), None, "", None)
+    with pytest.raises(UsageError, match="rename the file"):
+        starter_text.render(project, tmp_path, "")
