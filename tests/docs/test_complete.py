@@ -44,8 +44,19 @@ def lines_of(text: str) -> list[str]:
     return [line for line in (re.sub(r"\s+#.*", "", line).strip() for line in joined.splitlines()) if line]
 
 
+def is_walked(shown: Shown, claim: Claim) -> bool:
+    """Tell whether it is what a walk runs, or one command of it."""
+    if not claim.fits(shown):
+        return False
+    try:
+        walked = claim.find().text
+    except LookupError:
+        return False
+    return shown.text == walked or shown.text in lines_of(walked)
+
+
 def has_owner(shown: Shown) -> bool:
-    if any(claim.fits(shown) for claim in WALKS) or test_workflows.is_workflow(shown):
+    if any(is_walked(shown, claim) for claim in WALKS) or test_workflows.is_workflow(shown):
         return True
     if shown.text.startswith(tuple(SAMPLES)):
         return not any(is_command(line) for line in shown.text.splitlines())
@@ -74,6 +85,7 @@ def test_every_command_is_run_by_a_test() -> None:
         "    minimize --entry other.py\n",
         "```sh\naws s3 ls\n```\n",
         "Run `minimize trace --entry other.py`.\n",
+        "Run `minimize probe probe.zip --quiet`.\n",
         "    ./examples/quickstart/run.sh\n    rm -r /\n",
         "    only in tuesday.trace: a\n    minimize --entry x\n",
     ],
