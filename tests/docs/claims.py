@@ -32,6 +32,8 @@ class Claim:
         """Give what is claimed: one block, else code in a line, which may be repeated."""
         for found in (documents.blocks(), documents.spans()):
             fitting = [shown for shown in found if self.fits(shown)]
+            # All of a text counts more than its beginning: --help is another option than --help-all.
+            fitting = [shown for shown in fitting if shown.text == self.beginning] or fitting
             if len({shown.text for shown in fitting}) == 1:
                 return fitting[0]
             if fitting:
@@ -91,7 +93,6 @@ NOT_RUN = {
     "docker does not answer; is its daemon running?": "a message",
     "pip wheel": "a name without an argument",
     "pip freeze": "a name without an argument",
-    "minimize compare": "a name without an argument",
 }
 
 # How blocks begin that are no commands: what is printed, and the excerpt of a file.
@@ -100,6 +101,7 @@ SAMPLES = {
     '{"format": 1,': "the report: its names are compared with a report's",
     '{"arn", "version", ': "what publish prints: its names are compared with what it prints",
     "Verified in emulated Lambda": "printed with --verify lambda; tests/emulation compares it",
+    "6.5 MB → 7.1 MB unzipped": "printed by the walk with diff, which compares it",
     "# Load the model\n": "an excerpt of predict.py, which is compared",
     '{"label": "circle", ': "what the example's handler returns",
 }

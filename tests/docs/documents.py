@@ -32,12 +32,16 @@ PROGRAMS = (
 
 @dataclass(frozen=True)
 class Shown:
-    """A block or a piece of a line that is set as code; ``info`` is what a fence says after its marks."""
+    """A block or a piece of a line that is set as code.
+
+    ``info`` is what a fence says after its marks; ``recorded`` is what record.py has written, from what really ran.
+    """
 
     file: str
     line: int
     text: str
     info: str = ""
+    recorded: bool = False
 
     def __str__(self) -> str:
         first, _, more = self.text.strip().partition("\n")
@@ -65,11 +69,12 @@ def parse(file: str, text: str) -> Document:
     """Take a Markdown text apart."""
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     lines = [token.map[0] + 1 if token.map else 0 for token in tokens]
-    blocks = [
-        Shown(file, line, token.content, token.info.strip())
-        for line, token in zip(lines, tokens, strict=True)
-        if token.type in ("code_block", "fence")
-    ]
+    blocks, recorded = [], False
+    for line, token in zip(lines, tokens, strict=True):
+        if token.type == "html_block":
+            recorded = "<!-- recorded:" in token.content and "<!-- end of" not in token.content
+        elif token.type in ("code_block", "fence"):
+            blocks.append(Shown(file, line, token.content, token.info.strip(), recorded=recorded))
     spans, links = [], []
     for start, token in zip(lines, tokens, strict=True):
         line = start

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_minimizer import cli, errors, trace_commands
+from layer_minimizer import command_options, errors
+from layer_minimizer.help_text import COMMANDS
 from tests.conftest import write_files
 from tests.test_examples import NAMES
 
-from . import documents, test_aws_walks, test_container_walks, test_walks, test_workflows
+from . import documents, test_aws_walks, test_container_walks, test_settings_walks, test_walks, test_workflows
 from .claims import ELSEWHERE, NOT_RUN, SAMPLES, WALKS, Claim
 from .conftest import ALPHA, FILES, PROGRAMS
 from .documents import CHECKOUT, DOCUMENTS, Shown, anchor, is_command, names_in
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from tests.conftest import Environment
 
 # These make the claims when they are imported.
-MODULES = (test_walks, test_aws_walks, test_container_walks, test_workflows)
+MODULES = (test_walks, test_aws_walks, test_settings_walks, test_container_walks, test_workflows)
 # Options of other programs.
-FOREIGN = {"--build-arg": "docker build"}
+FOREIGN = {"--add-data", "--build-arg", "--include-path", "--strip"}
 # What stands for a value: NAME, or a part that is left out; 1GB does not.
 PLACEHOLDERS = re.compile(r"…|(?<!\w)[A-Z]{2,}(?!\w)")
 
@@ -55,11 +56,21 @@ def is_walked(shown: Shown, claim: Claim) -> bool:
     return shown.text == walked or shown.text in lines_of(walked)
 
 
+def is_name(text: str) -> bool:
+    """Tell a command's name, with options but without their values, from what could be run."""
+    words = text.split()
+    return words[0] == "minimize" and words[1] in COMMANDS and all(word.startswith("-") for word in words[2:])
+
+
 def has_owner(shown: Shown) -> bool:
-    if any(is_walked(shown, claim) for claim in WALKS) or test_workflows.is_workflow(shown):
+    if any(is_walked(shown, claim) for claim in WALKS):
+        return True
+    if shown.recorded or test_workflows.is_workflow(shown):
         return True
     if shown.text.startswith(tuple(SAMPLES)):
         return not any(is_command(line) for line in shown.text.splitlines())
+    if len(lines_of(shown.text)) == 1 and is_command(shown.text) and is_name(shown.text):
+        return True
     return all(line in ELSEWHERE or line in NOT_RUN for line in lines_of(shown.text))
 
 
@@ -124,11 +135,7 @@ def test_tests_elsewhere_are_there() -> None:
 
 def actions() -> dict[str, list[argparse.Action]]:
     found: dict[str, list[argparse.Action]] = {}
-    parsers = [
-        cli._parser(),
-        cli._publish_parser(),
-        *(trace_commands.parser(name) for name in trace_commands.NAMES if name != "trace"),
-    ]
+    parsers = [command_options.parser(command) for command in ("", *COMMANDS)]
     for parser in parsers:
         for action in parser._actions:
             for option in action.option_strings:
@@ -207,7 +214,7 @@ def test_exit_codes() -> None:
 
 def test_values_of_cold() -> None:
     (table,) = [table for table in documents.read("README.md").tables if table[0][0] == "`--cold`"]
-    (action,) = actions()["--cold"]
+    action = actions()["--cold"][0]
     assert {row[0].strip("`") for row in table[1:]} == set(action.choices or ())
 
 

@@ -151,7 +151,7 @@ def test_commands(
         }
         variables["PATH"] = f"{set_up_python(tmp_path / f'python{number}')}:{path_without_this_environment(tmp_path)}"
         variables["PIP_FIND_LINKS"] = f"{wheel} {os.environ.get('PIP_FIND_LINKS', '')}".strip()
-        runner = Runner(repository, kept, variables)
+        runner = Runner(repository, kept, variables, commit=f"{number}" * 40)
         runner.run(yaml.safe_load(workflow.text))
         said.append(runner.said)
     for each in said:

@@ -1,7 +1,7 @@
 """Runs a workflow of GitHub Actions here: its commands for real, its actions as what they leave behind.
 
 Of the actions those are known that a workflow of this documentation could use; another one is an error, which says so.
-Conditions are taken to be true, but for those that ask for a failure. Of a matrix the first values are taken.
+Nothing fails, and what is pushed is the main branch. Of a matrix the first values are taken.
 What is kept between runs (caches, artifacts) lies in a folder, so that the second run of a workflow finds the first's.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import glob
+import hashlib
 import re
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from typing import Any
 # The repository is there, Python and credentials are on PATH and in the environment before the first step.
 PREPARED = ("actions/checkout", "actions/setup-python", "aws-actions/configure-aws-credentials")
 _EXPRESSION = re.compile(r"\$\{\{\s*(.+?)\s*\}\}")
-_FAILED_ONLY = re.compile(r"failure\(\)|cancelled\(\)")
+_STATES = {"always()": "True", "success()": "True", "failure()": "False", "cancelled()": "False"}
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Runner:
     kept: Path
     variables: dict[str, str]
     environment: dict[str, str] = field(default_factory=dict)
+    commit: str = "0" * 40
     said: str = ""
     assumed: list[str] = field(default_factory=list)
     outputs: dict[str, str] = field(default_factory=dict)
@@ -55,7 +57,7 @@ class Runner:
         self.outputs = {f"matrix.{name}": str(value) for name, value in matrix.items()}
         self.later = []
         for step in job["steps"]:
-            if _FAILED_ONLY.search(str(step.get("if", ""))):
+            if not self._holds(str(step.get("if", "always()"))):
                 continue
             environment = {**common, **job.get("env", {}), **step.get("env", {})}
             self.environment = {name: self._resolve(value) for name, value in environment.items()}
@@ -131,15 +133,33 @@ class Runner:
     def _resolve(self, text: Any) -> str:
         return _EXPRESSION.sub(lambda found: self._value(found[1]), str(text))
 
+    def _holds(self, condition: str) -> bool:
+        """Tell whether a step runs; a condition may stand in ${{ }} or not."""
+        text = _EXPRESSION.sub(r"\1", condition)
+        for state, value in _STATES.items():
+            text = text.replace(state, value)
+        text = re.sub(r"hashFiles\('([^']*)'\)", lambda found: repr(self._hash(found[1])), text)
+        text = re.sub(
+            r"\b(?:github|env|steps|matrix|runner|vars|secrets)\.[\w.-]+",
+            lambda found: repr(self._value(found[0])),
+            text,
+        )
+        text = re.sub(r"!(?!=)", " not ", text.replace("&&", " and ").replace("||", " or "))
+        return bool(eval(text.strip(), {"__builtins__": {}}))
+
+    def _hash(self, pattern: str) -> str:
+        found = sorted(self.repository.glob(pattern))
+        return hashlib.sha256(b"".join(path.read_bytes() for path in found)).hexdigest() if found else ""
+
     def _value(self, expression: str) -> str:
         scope, _, name = expression.partition(".")
         known = {
             "github.workspace": str(self.repository), "github.event_name": "push", "github.ref_name": "main",
-            "github.sha": "0" * 40, "github.run_id": "1", "runner.temp": self.variables.get("TMPDIR", "/tmp"),
+            "github.ref": "refs/heads/main", "github.sha": self.commit, "github.run_id": "1", "runner.temp": self.variables.get("TMPDIR", "/tmp"),
             "runner.os": "Linux", **self.outputs,
         }  # fmt: skip
-        if expression.startswith("hashFiles("):
-            return "hash"
+        if named := re.fullmatch(r"hashFiles\('([^']*)'\)", expression):
+            return self._hash(named[1])
         if scope in ("env", "secrets", "vars"):
             return {**self.variables, **self.environment}.get(name, f"a-{name.lower()}" if scope != "env" else "")
         if re.fullmatch(r"steps\.[\w-]+\.outputs\.[\w-]+", expression):
