@@ -87,6 +87,7 @@ _WITH_EXAMPLES = (
     "test_soak.py",
     "test_unseen_calls.py",
     "test_dockerfiles.py",
+    "test_recorded.py",
 )
 _EXAMPLES, _OLD_EXAMPLES = "examples", "old examples"
 
