@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 log = logging.getLogger(__name__)
-# A line for a step that has no display comes when it took so long, and then after as long again.
-_SECONDS_BETWEEN_LINES = 10.0
+# Where there is no display, a step has a line when it took so long, and then after as long again, up to a minute.
+_SECONDS_BETWEEN_LINES, _LONGEST_SILENCE = 10.0, 60.0
 _BYTES = 1e6
 
 
@@ -27,7 +27,7 @@ class Step:
     """A piece of work.
 
     ``total`` is what there is to do, in bytes if ``bytes`` says so, and ``done`` how much of it is; where that is not
-    known, ``expected`` is a guess at the seconds that it takes, and ``limit`` the seconds that it takes at most.
+    known, ``expected`` is a guess at the seconds that it takes, and ``limit`` the seconds after which it ends soon.
     ``note`` says what just this moment is done. ``inner`` steps are parts of another one.
     """
 
@@ -72,7 +72,7 @@ class Step:
     def left(self) -> str:
         """Say how much time is left, as far as that can be told."""
         if self.limit:
-            return f"at most {_time(max(self.limit - self.seconds, 0))} left"
+            return f"up to {_time(self.limit - self.seconds)} left" if self.limit > self.seconds else "nearly done"
         if self.total and self.done:
             return f"about {_time(self.seconds * (self.total - self.done) / self.done)} left"
         if self.expected > self.seconds:
@@ -116,7 +116,7 @@ class Lines:
     def advance(self, step: Step) -> None:
         """See that a step got further, or has another note."""
         if step.seconds >= self._next[id(step)]:
-            self._next[id(step)] = step.seconds * 2
+            self._next[id(step)] = step.seconds + min(step.seconds, _LONGEST_SILENCE)
             log.info("%s", ", ".join(filter(None, (f"{step.what}: {step.progress or step.note}", step.left))))
 
     def end(self, step: Step) -> None:

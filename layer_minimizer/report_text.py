@@ -133,8 +133,8 @@ def _python(report: Report) -> Iterator[str]:
         listed = ", ".join(f"{name} ({count})" for name, count in tops.most_common(_SHOWN))
         yield ""
         yield (
-            f"Stand-ins: {_count(len(stood_in), 'module', 'modules')} that are imported and that no event needed "
-            f"({_megabytes(sum(each['bytes'] for each in stood_in))}), for instance in {listed}. "
+            f"Stand-ins: {_count(len(stood_in), 'module that is', 'modules that are')} imported and that no event "
+            f"needed ({_megabytes(sum(each['bytes'] for each in stood_in))}), for instance in {listed}. "
             "--explain tells more of one, --keep takes it back."
         )
     if cold["files"]:

@@ -47,5 +47,6 @@ function size(bytes) {
 function share(part, whole) {
   if (!whole || !part) return "0 %";
   if (part === whole) return "100 %";
-  return `${Math.min(99.9, Math.max(0.1, (100 * part) / whole)).toFixed(1)} %`;
+  const percent = Math.max(0.1, (100 * part) / whole);
+  return `${(part < whole ? Math.min(99.9, percent) : percent).toFixed(1)} %`;
 }

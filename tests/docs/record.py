@@ -16,13 +16,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 README, PICTURES, EXAMPLES = ROOT / "README.md", ROOT / "examples" / "pictures", ROOT / "examples"
 TOOL = Path(sys.executable).with_name("minimize")
 COLUMNS, LINES = 116, 400
+WRAPPING: dict[str, Any] = {
+    "subsequent_indent": "    ", "break_long_words": False, "break_on_hyphens": False, "replace_whitespace": False,
+    "drop_whitespace": True,
+}  # fmt: skip
 COMMANDS = ("ls", "minimize init", "minimize --report report")
 
 
@@ -131,7 +137,9 @@ def on_terminal(command: str, folder: Path, environment: dict[str, str]) -> str:
     os.close(ours)
     if process.wait():
         raise SystemExit("\n".join(screen.display).strip())
-    return "\n".join(row.rstrip() for row in screen.display).rstrip()
+    # What a terminal breaks anywhere is easier to read broken between words.
+    text = "".join(row if len(row.rstrip()) == COLUMNS else f"{row.rstrip()}\n" for row in screen.display).rstrip()
+    return "\n".join(textwrap.fill(row, COLUMNS, **WRAPPING) for row in text.splitlines())
 
 
 def first_run(home: Path, python: Path) -> str:

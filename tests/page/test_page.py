@@ -81,7 +81,7 @@ def test_the_limit_and_its_parts(show: Show, report: dict[str, Any]) -> None:
     assert widths["layer"] / whole == pytest.approx(layer / 262_144_000, abs=0.01)
     assert widths["free"] / whole == pytest.approx(1 - used / 262_144_000, abs=0.01)
     over = show(report | {"budget": report["budget"] | {"limit": 40_000_000}})
-    assert "more than there may be" in over.locator("#budget").inner_text()
+    assert f"{used / 400_000:.1f} %: more than there may be" in over.locator("#budget").inner_text()
     assert f"Over the limit {(used - 40_000_000) / 1e6:.1f} MB" in over.locator("#budget").inner_text()
     assert over.locator("#budget .limit").is_visible()
 
