@@ -111,11 +111,10 @@ def test_help(desk: Desk, shown: list[Shown]) -> None:
         assert f"minimize {command}" in desk.run(of_command, {"COMMAND": command}).out
 
 
-@walks(
-    "README.md",
-    "minimize diff old/report.json new/report.json\n",
-    "minimize diff old/report.json new/report.json --fail",
-)
+DIFF = "minimize diff old/report.json new/report.json"
+
+
+@walks("README.md", f"{DIFF}\n", f"{DIFF} --fail-above 5%")
 def test_comparing_builds(
     desk: Desk, requirements_env: Callable[[str, Path], Path], tmp_path: Path, shown: list[Shown]
 ) -> None:
@@ -125,9 +124,7 @@ def test_comparing_builds(
     desk.folder = tmp_path / "thumbnails"
     desk.write({"handler.py": (example / "handler.py").read_text()})
     for name, formats in (("old", '("PNG", "JPEG")'), ("new", '("PNG", "JPEG", "WEBP")')):
-        script = re.sub(
-            r"^FORMATS = .*$", f"FORMATS = {formats}", (example / "make_events.py").read_text(), flags=re.MULTILINE
-        )
+        script = re.sub(r"(?m)^FORMATS = .*$", f"FORMATS = {formats}", (example / "make_events.py").read_text())
         assert formats in script
         desk.write({"make_events.py": script})
         subprocess.run([python, "-I", desk.folder / "make_events.py", desk.folder / f"{name}.json"], check=True)

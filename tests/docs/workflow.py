@@ -20,6 +20,7 @@ from typing import Any
 # The repository is there, Python and credentials are on PATH and in the environment before the first step.
 PREPARED = ("actions/checkout", "actions/setup-python", "aws-actions/configure-aws-credentials")
 _EXPRESSION = re.compile(r"\$\{\{\s*(.+?)\s*\}\}")
+_NAME = re.compile(r"\b(?:github|env|steps|matrix|runner|vars|secrets)\.[\w.-]+")
 _STATES = {"always()": "True", "success()": "True", "failure()": "False", "cancelled()": "False"}
 
 
@@ -139,11 +140,7 @@ class Runner:
         for state, value in _STATES.items():
             text = text.replace(state, value)
         text = re.sub(r"hashFiles\('([^']*)'\)", lambda found: repr(self._hash(found[1])), text)
-        text = re.sub(
-            r"\b(?:github|env|steps|matrix|runner|vars|secrets)\.[\w.-]+",
-            lambda found: repr(self._value(found[0])),
-            text,
-        )
+        text = _NAME.sub(lambda found: repr(self._value(found[0])), text)
         text = re.sub(r"!(?!=)", " not ", text.replace("&&", " and ").replace("||", " or "))
         return bool(eval(text.strip(), {"__builtins__": {}}))
 
@@ -154,10 +151,16 @@ class Runner:
     def _value(self, expression: str) -> str:
         scope, _, name = expression.partition(".")
         known = {
-            "github.workspace": str(self.repository), "github.event_name": "push", "github.ref_name": "main",
-            "github.ref": "refs/heads/main", "github.sha": self.commit, "github.run_id": "1", "runner.temp": self.variables.get("TMPDIR", "/tmp"),
-            "runner.os": "Linux", **self.outputs,
-        }  # fmt: skip
+            "github.workspace": str(self.repository),
+            "github.event_name": "push",
+            "github.ref": "refs/heads/main",
+            "github.ref_name": "main",
+            "github.sha": self.commit,
+            "github.run_id": "1",
+            "runner.temp": self.variables.get("TMPDIR", "/tmp"),
+            "runner.os": "Linux",
+            **self.outputs,
+        }
         if named := re.fullmatch(r"hashFiles\('([^']*)'\)", expression):
             return self._hash(named[1])
         if scope in ("env", "secrets", "vars"):
