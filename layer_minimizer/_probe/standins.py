@@ -118,7 +118,8 @@ def check(namespaces, namespace, registries, room):
                 missing[other] = left
             if not left:
                 del missing[other]
-    _report_fillers(fillers, room)
+    if watched:
+        _report_fillers(fillers, room)
 
 
 def _real_modules(names):

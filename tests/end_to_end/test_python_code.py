@@ -373,6 +373,33 @@ def test_other_inputs_find_what_imports_leave_behind(desk: Desk, make_env: Calla
     assert "through is imported by handler, line 6" in answer
 
 
+CHANGING = """\
+import idle
+import late_one
+import registers
+import kit
+
+kit.FLAG = True
+
+
+def handler(event, context):
+    return kit.READY if event.get("what") == "effect" else kit.work(2)
+"""
+
+
+def test_what_changes_others_is_real_without_a_way_back_too(desk: Desk, make_env: Callable[..., Environment]) -> None:
+    env = make_env()
+    env.install("kit", {"kit/__init__.py": "FLAG = False\n\n\ndef work(x):\n    return x + 1\n"})
+    env.install("registers", {"registers.py": "import kit\n\nkit.READY = 'ready'\n"})
+    late = "import kit\n\nif kit.FLAG:\n    raise ImportError('too late')\n"
+    env.install("late-one", {"late_one.py": late})
+    env.install("idle", {"idle.py": "VALUE = 1\n"})
+    desk.write("handler.py", CHANGING)
+    report, packages = build(desk, env, "--cold", "drop")
+    assert {entry["module"] for entry in report["stand_ins"]} == {"idle"}
+    assert call(desk, packages, "effect").stdout == '"ready"\n'
+
+
 OPTIONAL = """\
 import importlib
 import sys
