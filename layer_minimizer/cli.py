@@ -29,6 +29,7 @@ from layer_minimizer import (
     report_diff,
     report_text,
     starter,
+    streams,
     trace_commands,
 )
 from layer_minimizer.config import nearest
@@ -75,8 +76,6 @@ class _Job:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and give its exit code."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         job = _parse(sys.argv[1:] if arguments is None else arguments)
     except MinimizeError as exc:
@@ -140,13 +139,13 @@ def _do(job: _Job) -> int:
         return _publish_all(job)
     if job.command == "diff":
         for text in report_diff.answer(options):
-            sys.stdout.write(text)
+            streams.put(text)
         return 0
     if job.command == "completion":
-        sys.stdout.write(completion.script(options.shell, command_options.tree()))
+        streams.put(completion.script(options.shell, command_options.tree()))
     else:
         answers = {"compare": trace_commands.compare, "probe": trace_commands.probe, "init": starter.answer}
-        sys.stdout.write(answers[job.command](options))
+        streams.put(answers[job.command](options))
     return 0
 
 
@@ -183,14 +182,16 @@ def _show(job: _Job, code: int, said: Report | str) -> None:
         job.reports[run.name] = data
         return
     if job.several and said:
-        sys.stdout.write(f"{'' if run is job.runs[0] else chr(10)}Layer {run.name}\n\n")
+        streams.put(f"{'' if run is job.runs[0] else chr(10)}Layer {run.name}\n\n")
     if data is not None:
-        sys.stdout.write(json_text(data))
+        streams.put(json_text(data))
     elif isinstance(said, Report):
-        report_text.show(said, display.console(run.options.color))
+        console = display.console(run.options.color)
+        console.file = text = io.StringIO()
+        report_text.show(said, console)
+        streams.put(text.getvalue())
     else:
-        sys.stdout.write(said)
-    sys.stdout.flush()
+        streams.put(said)
 
 
 def _publish_all(job: _Job) -> int:
@@ -201,9 +202,9 @@ def _publish_all(job: _Job) -> int:
         if run.options.json and job.several:
             job.reports[run.name] = published.to_json()
         elif run.options.json:
-            sys.stdout.write(json.dumps(published.to_json(), indent=2) + "\n")
+            streams.put(json.dumps(published.to_json(), indent=2) + "\n")
         elif published.arn:
-            sys.stdout.write(f"{f'{run.name} ' if job.several else ''}{published.arn}\n")
+            streams.put(f"{f'{run.name} ' if job.several else ''}{published.arn}\n")
         job.written.append(published.arn or run.options.archive)
     _show_all(job)
     return 0
@@ -212,7 +213,7 @@ def _publish_all(job: _Job) -> int:
 def _show_all(job: _Job) -> None:
     """Print what was kept of several runs."""
     if job.reports:
-        sys.stdout.write(json.dumps({"layers": job.reports}, indent=2) + "\n")
+        streams.put(json.dumps({"layers": job.reports}, indent=2) + "\n")
 
 
 def _state(output: str) -> str:
@@ -233,4 +234,5 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
 
 def run() -> NoReturn:
     """Be the command: run it and end the process with its exit code."""
+    streams.prepare()
     sys.exit(main())
