@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 # What native/src/coldpages.c says of a library in a layer that was made without a way back.
 _PAGE_DROPPED = re.compile(r"cannot restore page \w+ of (?P<path>\S+): it was dropped")
-_LIBRARY_ABSENT = re.compile(r"(?P<name>[^\s:'\"/]+\.so[.\d]*): cannot open shared object file")
+# From its first character only: a program may print megabytes without a space.
+_LIBRARY_ABSENT = re.compile(r"(?<![^\s:'\"/])(?P<name>[^\s:'\"/]+\.so[.\d]*): cannot open shared object file")
 
 
 @dataclass(frozen=True, slots=True)
