@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import signal
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from layer_minimizer import progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
     from layer_minimizer.progress import Step
 
@@ -26,8 +29,14 @@ COLORS = ("auto", "always", "never")
 _STYLES = {logging.ERROR: "bold red", logging.WARNING: "yellow", logging.DEBUG: "dim"}
 _LONGEST_LINE = 2000
 _BAR_WIDTH = 24
-_ROOM_FOR_TIMES = _BAR_WIDTH + 40
+_ROOM_FOR_TIMES = 40
 _LEAST_WIDTH = 24
+# What a terminal would obey, but for colours and the like: strings such as titles, sequences, single characters.
+_ORDERS = re.compile(
+    r"\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)|\x1b\[[0-?]*[ -/]*(?:[@-ln-~]|$)|\x1b(?!\[)[ -/]*[0-~]?"
+    r"|[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f]"
+)
+_SHOW_CURSOR, _HIDE_CURSOR = b"\x1b[?25h", b"\x1b[?25l"
 
 
 def console(color: str, *, errors: bool = False) -> Console:
@@ -58,10 +67,19 @@ def shown(*, level: int, color: str) -> Iterator[None]:
     logging.basicConfig(level=level, format="%(message)s", handlers=[handler], force=True)
     listener: progress.Listener = _Quiet(errors)
     if level <= logging.INFO:
-        live = errors.is_terminal and sys.stderr.isatty() and not errors.is_dumb_terminal and not os.environ.get("CI")
-        listener = _Live(errors) if live else _Lines(console=errors)
+        listener = _Live(errors) if _is_watched(errors) else _Lines(console=errors)
     with progress.listening(listener):
-        yield
+        try:
+            yield
+        finally:
+            if isinstance(listener, _Live):
+                listener.close()
+
+
+def _is_watched(errors: Console) -> bool:
+    """Say whether standard error is a terminal that can show a display, with a person before it."""
+    able = errors.is_terminal and sys.stderr.isatty() and not errors.is_dumb_terminal
+    return able and bool(os.environ.get("TERM")) and not os.environ.get("CI")
 
 
 def _of_program(who: str, line: str) -> Text:
@@ -69,6 +87,7 @@ def _of_program(who: str, line: str) -> Text:
     if not who:
         return Text.from_ansi(line)
     shortened = line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} … ({len(line):,} characters)"
+    shortened = _ORDERS.sub("", shortened)
     return Text.assemble((f"{who} | ", "dim cyan"), Text.from_ansi(shortened))
 
 
@@ -146,6 +165,25 @@ class _Live:
         self._console = errors
         self._tasks: dict[int, TaskID] = {}
         self._progress: Progress | None = None
+        if signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
+            signal.signal(signal.SIGTSTP, self._suspend)
+
+    def close(self) -> None:
+        """Leave the terminal as it was, whatever came in between."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        if signal.getsignal(signal.SIGTSTP) == self._suspend:
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+
+    def _suspend(self, number: int, _frame: FrameType | None) -> None:
+        """Let the shell have its cursor for as long as the command is stopped."""
+        os.write(sys.stderr.fileno(), _SHOW_CURSOR)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        signal.signal(number, self._suspend)
+        if self._progress is not None:
+            os.write(sys.stderr.fileno(), _HIDE_CURSOR)
 
     def begin(self, step: Step) -> None:
         """See a step that begins."""
@@ -165,7 +203,8 @@ class _Live:
     def _described(self, step: Step) -> str:
         """Give what fits into a line beside the bar and the times."""
         told = ("  " if step.inner else "") + (step.note or step.what)
-        room = max(self._console.width - _ROOM_FOR_TIMES, _LEAST_WIDTH)
+        bar = _BAR_WIDTH if step.total or step.expected else 0
+        room = max(self._console.width - _ROOM_FOR_TIMES - bar, _LEAST_WIDTH)
         return told if len(told) <= room else f"{told[: room - 1]}…"
 
     def end(self, step: Step) -> None:

@@ -53,6 +53,7 @@ class Terminal:
             stdout=subprocess.PIPE,
             stderr=theirs,
             text=True,
+            process_group=0,  # a job of its own, as a shell has them: only such a one can be suspended
         )
         os.close(theirs)
         self.shown = b""
@@ -113,7 +114,7 @@ def test_the_handlers_own_output_is_marked_as_its_own(talkative: Desk, env: Envi
     )
 
 
-@pytest.mark.parametrize("variables", [{"CI": "true"}, {"TERM": "dumb"}])
+@pytest.mark.parametrize("variables", [{"CI": "true"}, {"TERM": "dumb"}, {"TERM": ""}])
 def test_lines_where_nobody_looks(talkative: Desk, env: Environment, variables: dict[str, str]) -> None:
     code, _, shown = Terminal(talkative, env, variables=variables).end()
     assert code == 0
@@ -168,6 +169,34 @@ def test_interrupted_on_a_terminal(talkative: Desk, env: Environment) -> None:
     assert "interrupted; nothing was written" in shown
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h")
     assert not talkative.output.exists()
+
+
+def test_a_suspended_command_leaves_the_cursor_to_the_shell(talkative: Desk, env: Environment) -> None:
+    terminal = Terminal(talkative, env)
+    terminal.wait_for("said in red")
+    terminal.process.send_signal(signal.SIGTSTP)
+    _, status = os.waitpid(terminal.process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    # Of the last display, too, which goes on.
+    end = time.monotonic() + 10
+    while terminal.shown.count(b"\x1b[?25l") != terminal.shown.count(b"\x1b[?25h"):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    terminal.process.send_signal(signal.SIGCONT)
+    code, out, shown = terminal.end()
+    assert code == 0
+    assert "Verified" in out
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h")
+
+
+def test_what_a_program_prints_by_the_megabyte_holds_nobody_up(desk: Desk, env: Environment) -> None:
+    desk.write(
+        "handler.py",
+        "import alpha\n\ndef handler(event, context):\n    print('y' * (2 << 20), end='')\n    return alpha.VALUE\n",
+    )
+    begun = time.monotonic()
+    assert " characters)" in desk.minimize(env).err
+    assert time.monotonic() - begun < 60
 
 
 def test_a_child_that_keeps_the_output_open_does_not_hold_the_command(desk: Desk, env: Environment) -> None:
