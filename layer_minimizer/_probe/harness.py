@@ -170,27 +170,15 @@ def take_stock():
 
 
 def user_traceback(exc):
-    """Give the exception's traceback without the frames of this file and of the import machinery."""
-    seen = set()
-
-    def trim(error):
-        if error is None or id(error) in seen:
-            return
-        seen.add(id(error))
-        entry = error.__traceback__
-        while entry is not None and entry.tb_frame.f_code.co_filename in (
-            __file__,
-            importlib.__file__,
-            "<frozen importlib._bootstrap>",
-            "<frozen importlib._bootstrap_external>",
-        ):
-            entry = entry.tb_next
-        error.__traceback__ = entry
-        trim(error.__cause__)
-        trim(error.__context__)
-
-    trim(exc)
-    return "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
+    """Give the exception's traceback without the frames of this folder and of the import machinery."""
+    own = (os.path.join(os.path.dirname(os.path.abspath(__file__)), ""), importlib.__file__, "<frozen importlib")
+    whole = traceback.TracebackException(type(exc), exc, exc.__traceback__)
+    left = [whole]
+    while left:
+        each = left.pop()
+        each.stack[:] = [frame for frame in each.stack if not frame.filename.startswith(own)]
+        left += [other for other in (each.__cause__, each.__context__) if other is not None]
+    return "".join(whole.format())
 
 
 def write_result(path, outcome):

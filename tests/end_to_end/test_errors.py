@@ -144,6 +144,7 @@ def require_users_traceback(err: str, entry: Path, line: int) -> None:
     frames = re.findall(r'^  File "([^"]+)", line (\d+)', err, re.MULTILINE)
     assert frames[0] == (str(entry), str(line)), err
     assert "layer_minimizer-" not in err
+    assert not [file for file, _ in frames if re.search("probe|frozen", file)], err
 
 
 def test_entry_raises_at_import(desk: Desk, env: Environment) -> None:
@@ -152,9 +153,10 @@ def test_entry_raises_at_import(desk: Desk, env: Environment) -> None:
     require_users_traceback(ended.err, entry, 3)
 
 
-def test_entry_imports_what_is_not_installed(desk: Desk, env: Environment) -> None:
+@pytest.mark.parametrize("effort", ["0", "5"])
+def test_entry_imports_what_is_not_installed(desk: Desk, env: Environment, effort: str) -> None:
     entry = desk.write("handler.py", "import nothing_of_this_name\n\n\ndef handler(event, context): ...\n")
-    ended = desk.fails(env, TRACE, ["No module named 'nothing_of_this_name'"])
+    ended = desk.fails(env, TRACE, ["No module named 'nothing_of_this_name'"], "--effort", effort)
     require_users_traceback(ended.err, entry, 1)
 
 
