@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 from collections import defaultdict
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _SHOWN, _SHOWN_CAUSES = 8, 3
 _ALLOWANCE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _ABSENT = "not installed"
+_IN_FOLDER = "report.json"
 _OWN = "(what the layer brings for itself)"
 
 
@@ -69,16 +71,30 @@ class SavedReport:
         try:
             files: dict[str, ReportedFile] = {}
             for row in data["files"]:
-                files.setdefault(row["path"], ReportedFile(**{key: row[key] for key in ReportedFile.__slots__}))
+                values = {key: row[key] for key in ReportedFile.__slots__}
+                _require_sizes(values["bytes"], values["shipped"])
+                files.setdefault(row["path"], ReportedFile(**values))
             imports = {
                 row["module"]: TracedModule(row["module"], "", row["importer"], row["line"], row["startup"])
                 for row in data["imports"]
             }
             layer = data["layer"]
             sizes = (layer["unzipped_bytes"], layer["zipped_bytes"])
+            _require_sizes(*sizes)
             return SavedReport(name, data["python"], data["version"], *sizes, files, imports)
         except (KeyError, TypeError, AttributeError) as exc:
             raise UsageError(f"a part of the report is damaged ({type(exc).__name__}: {exc})") from exc
+
+
+def _require_sizes(*values: object) -> None:
+    """Fail unless they are numbers of bytes.
+
+    Raises:
+        TypeError: one is none.
+    """
+    for value in values:
+        if type(value) is not int or value < 0:
+            raise TypeError(f"{value!r} is no number of bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +167,7 @@ class ReportDiff:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``minimize diff``."""
-    parser.add_argument("old", metavar="OLD", help="the earlier report.json")
+    parser.add_argument("old", metavar="OLD", help="the earlier report.json, or its folder")
     parser.add_argument("new", metavar="NEW", help="the later one")
     parser.add_argument(
         "--fail-above", type=_share, metavar="PERCENT", help="exit code 9 if the layer grew by more: 5%%, or 0%%"
@@ -168,7 +184,7 @@ def answer(options: argparse.Namespace) -> Iterator[str]:
     """
     old, new = (
         read_saved(Path(file), "diff", lambda data, file=file: SavedReport.from_json(data, file))  # type: ignore[misc]
-        for file in (options.old, options.new)
+        for file in map(_file, (options.old, options.new))
     )
     found = compare(old, new)
     if options.json:
@@ -182,6 +198,11 @@ def answer(options: argparse.Namespace) -> Iterator[str]:
             f"{_signed(options.fail_above)}; what grew stands above. If that is right, make {options.new} the report "
             "that the next one is compared with"
         )
+
+
+def _file(name: str) -> str:
+    """Give the report that is meant: a folder stands for the one that ``--report`` has written into it."""
+    return os.path.join(name, _IN_FOLDER) if os.path.isdir(name) else name
 
 
 def compare(old: SavedReport, new: SavedReport) -> ReportDiff:

@@ -89,6 +89,7 @@ def test_what_came_and_why(desk: Desk, two: Environment) -> None:
     assert re.search(r"beta came: 0\.0 kB \u2192 \d\.\d kB\n  \+\d\.\d kB dropped, now kept: beta\.py\n", said)
     assert "\u2190 imported as beta by handler, line 4" in said
     assert "alpha" not in said
+    assert diff(desk, old, new)[0] == said  # the folders stand for the reports in them
     back, _ = diff(desk, new / "report.json", old / "report.json", "--json")
     found = json.loads(back)
     sizes = [json.loads((folder / "report.json").read_text())["layer"]["unzipped_bytes"] for folder in (new, old)]
@@ -111,7 +112,7 @@ def test_growth_is_allowed_up_to_a_share(desk: Desk, two: Environment) -> None:
     ("arguments", "words"),
     [
         (("gone.json", "gone.json"), ["gone.json", "No such file"]),
-        ((os.curdir, os.curdir), ["Is a directory"]),
+        ((os.curdir, os.curdir), ["report.json", "No such file"]),
         (("trace.json", "trace.json"), ["trace.json", "it is not a report"]),
     ],
 )

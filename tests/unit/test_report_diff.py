@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -138,6 +139,8 @@ def test_growth_above_what_is_allowed_fails_after_the_text(tmp_path: Path, allow
         ({"format": 1, "layer": {}}, "did not list files"),
         (report(OLD, layer={}), "damaged"),
         (report(OLD, files=[{"path": "x"}]), "damaged"),
+        (report(OLD, layer={"unzipped_bytes": math.nan, "zipped_bytes": 1}), "damaged.*nan is no number of bytes"),
+        (report(OLD, files=[{**report(OLD)["files"][0], "shipped": None}]), "None is no number"),
     ],
 )
 def test_what_is_no_report_is_refused(tmp_path: Path, data: object, words: str) -> None:
