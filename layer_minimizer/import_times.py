@@ -39,8 +39,10 @@ def measure(
     full = verifier.in_full_environment(trial)
     layer, _ = verifier.on_layer(trial, plan, archive, scratch / "unpacked")
     before = _fastest(replace(full, bytecode=bytecode, timed=True), trial.trace.workload, names, scratch / "full")
+    if not before:
+        return None
     after = _fastest(replace(layer, timed=True), trial.function or trial.trace.workload, names, scratch / "layer")
-    return ImportTimes(before, after) if before and after else None
+    return ImportTimes(before, after) if after else None
 
 
 def _fastest(settings: RunSettings, workload: Workload, names: dict[str, str], scratch: Path) -> dict[str, float]:
@@ -50,7 +52,10 @@ def _fastest(settings: RunSettings, workload: Workload, names: dict[str, str], s
         folder = scratch.with_name(f"{scratch.name}-{number}")
         observation = observe(workload, settings, folder)
         if observation.timed is None or observation.outcome is None or observation.outcome.error:
-            log.warning("imports were not timed: this time %s %s", workload.entry.name, observation.ended.ending)
+            why = (observation.outcome.error if observation.outcome else "") or observation.said
+            last = why.rstrip().rpartition("\n")[2]
+            said = f"{workload.entry.name} {observation.ended.ending}{f' ({last})' if last else ''}"
+            log.warning("imports were not timed: this time %s", said)
             return {}
         seconds = Counter[str]()
         for module, taken in json.loads(observation.timed.read_bytes()).items():
