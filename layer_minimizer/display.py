@@ -82,8 +82,12 @@ def _is_watched(errors: Console) -> bool:
     return able and bool(os.environ.get("TERM")) and not os.environ.get("CI")
 
 
-def _of_program(who: str, line: str) -> Text:
-    """Mark a line of the traced program as its own."""
+def _of_program(who: str, lines: str) -> Text:
+    """Mark lines of the traced program as its own; many at once, since a program is not to wait for each."""
+    return Text("\n").join(_line_of_program(who, line) for line in lines.split("\n"))
+
+
+def _line_of_program(who: str, line: str) -> Text:
     if not who:
         return Text.from_ansi(line)
     shortened = line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} … ({len(line):,} characters)"
@@ -118,10 +122,10 @@ class _Quiet:
     def end(self, step: Step) -> None:
         """See a step that has ended."""
 
-    def hear(self, who: str, line: str) -> None:
-        """Take a line that somebody else has written: this command in a container is as quiet as it was told."""
+    def hear(self, who: str, lines: str) -> None:
+        """Take lines that somebody else has written: this command in a container is as quiet as it was told."""
         if not who:
-            self.console.print(_of_program(who, line))
+            self.console.print(_of_program(who, lines))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,9 +134,9 @@ class _Lines(progress.Lines):
 
     console: Console
 
-    def hear(self, who: str, line: str) -> None:
-        """Take a line that the traced program has written."""
-        self.console.print(_of_program(who, line))
+    def hear(self, who: str, lines: str) -> None:
+        """Take lines that the traced program has written."""
+        self.console.print(_of_program(who, lines))
 
 
 class _Left(ProgressColumn):
@@ -219,6 +223,6 @@ class _Live:
             self._progress.stop()
             self._progress = None
 
-    def hear(self, who: str, line: str) -> None:
-        """Take a line that the traced program has written."""
-        self._console.print(_of_program(who, line))
+    def hear(self, who: str, lines: str) -> None:
+        """Take lines that the traced program has written."""
+        self._console.print(_of_program(who, lines))

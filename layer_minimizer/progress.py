@@ -97,8 +97,8 @@ class Listener(Protocol):
     def end(self, step: Step) -> None:
         """See a step that has ended; ``failed`` says how."""
 
-    def hear(self, who: str, line: str) -> None:
-        """Take a line that the program ``who`` has written; without a name it is this very command, elsewhere."""
+    def hear(self, who: str, lines: str) -> None:
+        """Take lines that the program ``who`` has written; without a name it is this very command, elsewhere."""
 
 
 @dataclass(slots=True)
@@ -123,9 +123,10 @@ class Lines:
         """See a step that has ended."""
         self._next.pop(id(step), None)
 
-    def hear(self, who: str, line: str) -> None:
-        """Take a line that the program ``who`` has written."""
-        log.info("%s", f"{who} | {line}" if who else line)
+    def hear(self, who: str, lines: str) -> None:
+        """Take lines that the program ``who`` has written."""
+        for line in lines.split("\n"):
+            log.info("%s", f"{who} | {line}" if who else line)
 
 
 _LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
@@ -179,4 +180,4 @@ def note(text: str) -> None:
 def hearer(who: str) -> Callable[[str], None] | None:
     """Give what takes the lines of ``who``, see `Listener.hear`; None where they go to standard error as they are."""
     listener = _LISTENER.get()
-    return None if listener is None else lambda line: listener.hear(who, line)
+    return None if listener is None else lambda lines: listener.hear(who, lines)

@@ -120,7 +120,7 @@ def run(  # noqa: PLR0913 - what a process is started with
 ) -> Completed:
     """Run ``command`` to its end in ``folder``; whatever happens, none of its processes outlives the call.
 
-    Its standard output and error go to ``output``, or line by line to ``heard``, or to this process' standard error
+    Its standard output and error go to ``output``, or in whole lines to ``heard``, or to this process' standard error
     when there is neither: standard output is for results.
 
     Raises:
@@ -160,8 +160,8 @@ def _listen(source: int, heard: Callable[[str], None]) -> None:
             *lines, rest = re.split(rb"\r?\n|\r", rest + data)
             if len(rest) > _LONGEST_LINE:
                 lines, rest = [*lines, rest], b""
-            for line in lines:
-                heard(line.decode(errors="backslashreplace"))
+            if lines:
+                heard(b"\n".join(lines).decode(errors="backslashreplace"))
     if rest:
         heard(rest.decode(errors="backslashreplace"))
 

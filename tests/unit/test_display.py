@@ -5,12 +5,27 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import pty
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_minimizer import display, progress
+from layer_minimizer import display, progress, runners
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _log() -> Iterator[None]:
+    """Leave the log to the other tests as it was."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +47,25 @@ def test_no_program_gives_the_terminal_orders(monkeypatch: pytest.MonkeyPatch, s
         assert hear is not None
         hear(said)
     assert stream.getvalue().partition(" | \x1b[0m")[2] == f"{shown}\n"
+
+
+def test_lines_that_come_at_once_are_handed_over_at_once(tmp_path: Path) -> None:
+    heard: list[str] = []
+    many = [sys.executable, "-c", "for n in range(20000): print('line', n)"]
+    ended = runners.run(many, os.environ, tmp_path, timeout=60, heard=heard.append)
+    assert ended.returncode == 0
+    assert "\n".join(heard).split("\n") == [f"line {number}" for number in range(20000)]
+    assert len(heard) < 2000
+
+
+def test_each_line_of_a_program_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with display.shown(level=logging.INFO, color="never"):
+        hear = progress.hearer("handler.py")
+        assert hear is not None
+        hear("one\n\ntwo")
+    assert stream.getvalue() == "handler.py | one\nhandler.py | \nhandler.py | two\n"
 
 
 def test_the_cursor_is_there_again_when_the_display_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
