@@ -157,14 +157,16 @@ def step(
     made = Step(what, total, in_bytes, expected, limit, inner=bool(above))
     token = _STEPS.set((*above, made))
     listener = _listener()
-    listener.begin(made)
     try:
-        yield made
-    except BaseException:
-        made.failed = True
-        raise
+        listener.begin(made)
+        try:
+            yield made
+        except BaseException:
+            made.failed = True
+            raise
+        finally:
+            listener.end(made)
     finally:
-        listener.end(made)
         _STEPS.reset(token)
 
 
