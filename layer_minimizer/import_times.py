@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from layer_minimizer import modules, verifier
+from layer_minimizer.errors import TraceError
 from layer_minimizer.model import ImportTimes
 from layer_minimizer.observation import RunSettings, observe
 
@@ -18,35 +18,33 @@ if TYPE_CHECKING:
 
     from layer_minimizer.model import KeepPlan, LayerArchive, Workload
 
-log = logging.getLogger(__name__)
 # The machine may have other work: of so many runs the fastest counts.
 _RUNS = 2
 
 
 def measure(
     trial: verifier.Trial, plan: KeepPlan, archive: LayerArchive, scratch: Path, bytecode: Path | None
-) -> ImportTimes | None:
-    """Time the imports of the workload where everything is installed, and on the layer; None where a run fails.
+) -> ImportTimes:
+    """Time the imports of the workload where everything is installed, and on the layer.
 
     ``bytecode`` is a cache that earlier runs have filled, so that no module of the environment is compiled.
 
     Raises:
         PackError: there is no room to unpack the layer.
         RunnerError: the interpreter cannot be started.
+        TraceError: this time the workload fails.
     """
     owners = {decision.path: decision.distribution for decision in plan.decisions}
     names = {name: owners[path] for name, path in modules.by_name(owners).items()}
     full = verifier.in_full_environment(trial)
     layer, _ = verifier.on_layer(trial, plan, archive, scratch / "unpacked")
     before = _fastest(replace(full, bytecode=bytecode, timed=True), trial.trace.workload, names, scratch / "full")
-    if not before:
-        return None
     after = _fastest(replace(layer, timed=True), trial.function or trial.trace.workload, names, scratch / "layer")
-    return ImportTimes(before, after) if after else None
+    return ImportTimes(before, after)
 
 
 def _fastest(settings: RunSettings, workload: Workload, names: dict[str, str], scratch: Path) -> dict[str, float]:
-    """Give the seconds of each distribution in the fastest of some runs; nothing where one fails."""
+    """Give the seconds of each distribution in the fastest of some runs."""
     runs: list[dict[str, float]] = []
     for number in range(_RUNS):
         folder = scratch.with_name(f"{scratch.name}-{number}")
@@ -54,9 +52,9 @@ def _fastest(settings: RunSettings, workload: Workload, names: dict[str, str], s
         if observation.timed is None or observation.outcome is None or observation.outcome.error:
             why = (observation.outcome.error if observation.outcome else "") or observation.said
             last = why.rstrip().rpartition("\n")[2]
-            said = f"{workload.entry.name} {observation.ended.ending}{f' ({last})' if last else ''}"
-            log.warning("imports were not timed: this time %s", said)
-            return {}
+            raise TraceError(
+                f"this time {workload.entry.name} {observation.ended.ending}{f' ({last})' if last else ''}"
+            )
         seconds = Counter[str]()
         for module, taken in json.loads(observation.timed.read_bytes()).items():
             seconds[names.get(module, "")] += taken

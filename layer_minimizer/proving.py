@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer import emulator, import_times, packager, verifier
 from layer_minimizer.builder import Builder
-from layer_minimizer.errors import VerifyError
+from layer_minimizer.errors import MinimizeError, VerifyError
 from layer_minimizer.model import Proof
 
 if TYPE_CHECKING:
@@ -93,11 +93,18 @@ class Proving:
             return emulator.verify(self.trial, plan, archive, how, scratch)
 
     def time_imports(self, plan: KeepPlan, archive: LayerArchive) -> ImportTimes | None:
-        """Measure how long imports take in the full environment and on the layer."""
+        """Measure how long imports take in the full environment and on the layer; None, and a warning, if it fails."""
         case, scratch = self.case, self.scratch / "timed"
         bytecode = self.scratch / "bytecode"
-        with case.clock.stage("verify", f"timing the imports of {case.trace.workload.entry.name}"):
-            return import_times.measure(self.trial, plan, archive, scratch, bytecode if bytecode.is_dir() else None)
+        try:
+            with case.clock.stage("verify", f"timing the imports of {case.trace.workload.entry.name}"):
+                return import_times.measure(self.trial, plan, archive, scratch, bytecode if bytecode.is_dir() else None)
+        except MinimizeError as exc:
+            # The layer is proved, and worth more than its times.
+            warning = f"imports were not timed: {exc}"
+            log.warning("%s", warning)
+            case.warnings += (warning,)
+            return None
 
     def _attempt(self, name: str) -> tuple[KeepPlan, LayerArchive, verifier.Attempt]:
         self.building.beside = packager.Beside(layers=self.case.below.base_bytes)

@@ -59,4 +59,4 @@ class ImportTimes(object):
     def write(self, path):
         """Write the seconds of each module as JSON."""
         with open(path, "w") as out:
-            json.dump(self._seconds, out)
+            json.dump(dict(self._seconds), out)  # another thread may still import

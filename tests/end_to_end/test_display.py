@@ -222,3 +222,17 @@ def test_imports_are_timed_when_it_is_asked_for(desk: Desk, make_env: Callable[.
         assert 0.6 <= times["distributions"]["slower"] < 0.9
         assert times["seconds"] >= 0.9
     assert json.loads(desk.minimize(env, "--json").out)["import_time"] is None
+
+
+def test_a_run_that_fails_when_it_is_timed_costs_no_layer(desk: Desk, env: Environment) -> None:
+    desk.write(
+        "handler.py",
+        "import sys, alpha\n\ndef handler(event, context):\n    if '_layer_minimizer_probe' not in sys.modules:\n"
+        "        raise RuntimeError('nobody looks')\n    return alpha.VALUE\n",
+    )
+    report = json.loads(desk.minimize(env, "--json", "--time-imports").out)
+    assert report["import_time"] is None
+    assert [warning for warning in report["warnings"] if "imports were not timed" in warning] == [
+        "imports were not timed: this time handler.py ended with exit code 1 (RuntimeError: nobody looks)"
+    ]
+    assert desk.output.exists()
