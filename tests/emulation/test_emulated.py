@@ -199,6 +199,7 @@ def ordinary(tmp_path: Path) -> tuple[str, ...]:
         "pygments",
         "markdown-it-py",
         "mdurl",
+        "shtab",
     ):
         for file in importlib.metadata.files(name) or []:
             if ".." not in file.parts and "__pycache__" not in file.parts:
