@@ -229,6 +229,11 @@ class Report:
         }
 
 
+def megabytes(size: int) -> str:
+    """Say a number of bytes as people read it."""
+    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"  # noqa: PLR2004 - as people read it
+
+
 def json_text(data: dict[str, Any]) -> str:
     """Give the text of a report's JSON: a row for each file, import or library, so that it can be read and compared."""
     parts = []

@@ -15,7 +15,7 @@ from layer_minimizer.errors import GrowthError, UsageError
 from layer_minimizer.explain import chain
 from layer_minimizer.model import TracedModule
 from layer_minimizer.packager import NO_DISTRIBUTION
-from layer_minimizer.report import REPORT_FORMAT
+from layer_minimizer.report import REPORT_FORMAT, megabytes
 from layer_minimizer.saved import read_saved
 
 if TYPE_CHECKING:
@@ -147,8 +147,8 @@ class ReportDiff:
         """Say it in lines, shortened unless ``everything`` is wanted."""
         old, new = self.old, self.new
         yield (
-            f"{_size(old.unzipped)} → {_size(new.unzipped)} unzipped ({_signed(self.growth)}), "
-            f"{_size(old.zipped)} → {_size(new.zipped)} zipped"
+            f"{megabytes(old.unzipped)} → {megabytes(new.unzipped)} unzipped ({_signed(self.growth)}), "
+            f"{megabytes(old.zipped)} → {megabytes(new.zipped)} zipped"
         )
         for what, one, two in (("Python", old.python, new.python), ("layer_minimizer", old.version, new.version)):
             if one != two:
@@ -157,7 +157,7 @@ class ReportDiff:
             yield "No distribution has other bytes in the layer."
         shown = self.changes if everything else self.changes[:_SHOWN]
         for change in shown:
-            yield f"{change.distribution} {change.kind}: {_size(change.before)} → {_size(change.after)}"
+            yield f"{change.distribution} {change.kind}: {megabytes(change.before)} → {megabytes(change.after)}"
             for cause in change.causes if everything else change.causes[:_SHOWN_CAUSES]:
                 yield f"  {_delta(cause.bytes)} {cause.what}: {cause.largest}" + _others(cause.files - 1)
                 yield from (f"    ← {link}" for link in cause.why)
@@ -262,12 +262,8 @@ def _share(text: str) -> float:
     return float(found[1]) / 100
 
 
-def _size(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"  # noqa: PLR2004 - as people read it
-
-
 def _delta(size: int) -> str:
-    return f"{'+' if size >= 0 else '-'}{_size(abs(size))}"
+    return f"{'+' if size >= 0 else '-'}{megabytes(abs(size))}"
 
 
 def _signed(share: float) -> str:

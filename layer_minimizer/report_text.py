@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer.emulator import INIT_SECONDS
 from layer_minimizer.packager import LAMBDA_DIRECT_UPLOAD_BYTES, LAMBDA_UNZIPPED_BYTES
+from layer_minimizer.report import megabytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +34,8 @@ def show(report: Report, console: Console) -> None:
 def _lines(report: Report) -> Iterator[str]:
     before, after = report.before, report.archive
     yield (
-        f"{_megabytes(before.bytes)} → {_megabytes(after.unzipped_bytes)} unzipped, "
-        f"{_megabytes(after.zipped_bytes)} zipped"
+        f"{megabytes(before.bytes)} → {megabytes(after.unzipped_bytes)} unzipped, "
+        f"{megabytes(after.zipped_bytes)} zipped"
     )
     yield (f"{before.files:,} → {after.files:,} files, {before.distributions} → {len(report.largest)} distributions")
     yield _verified(report)
@@ -45,7 +46,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield ""
     yield "Largest in the layer:"
     for name, size, reason in report.largest[:_SHOWN]:
-        yield f"  {_megabytes(size):>10}  {name} ({reason})"
+        yield f"  {megabytes(size):>10}  {name} ({reason})"
     yield from _compacted(report)
     yield from _bundled(report)
     yield from _python(report)
@@ -74,9 +75,9 @@ def _function(report: Report) -> Iterator[str]:
     together = archive.unzipped_bytes + report.archive.unzipped_bytes + report.base_bytes
     layers = "the layers" if report.below.layers else "the layer"
     yield (
-        f"The function: {_count(archive.files, 'file', 'files')}, {_megabytes(archive.unzipped_bytes)} unzipped, "
-        f"{_megabytes(models)} of it models, {_megabytes(archive.zipped_bytes)} zipped; together with "
-        f"{layers} {_megabytes(together)}, Lambda's limit is {_megabytes(LAMBDA_UNZIPPED_BYTES)}."
+        f"The function: {_count(archive.files, 'file', 'files')}, {megabytes(archive.unzipped_bytes)} unzipped, "
+        f"{megabytes(models)} of it models, {megabytes(archive.zipped_bytes)} zipped; together with "
+        f"{layers} {megabytes(together)}, Lambda's limit is {megabytes(LAMBDA_UNZIPPED_BYTES)}."
     )
     if left_out := report.function.left_out:
         listed = ", ".join(left_out[:_SHOWN]) + (", …" if len(left_out) > _SHOWN else "")
@@ -86,9 +87,9 @@ def _function(report: Report) -> Iterator[str]:
 def _below(report: Report) -> Iterator[str]:
     if not report.below.layers:
         return
-    listed = ", ".join(f"{layer.name} ({_megabytes(layer.unzipped_bytes)})" for layer in report.below.layers)
+    listed = ", ".join(f"{layer.name} ({megabytes(layer.unzipped_bytes)})" for layer in report.below.layers)
     both = report.base_bytes + report.archive.unzipped_bytes
-    yield f"Above {listed}; {_megabytes(both)} unzipped with this layer."
+    yield f"Above {listed}; {megabytes(both)} unzipped with this layer."
     for conflict in report.below.conflicts[:_SHOWN]:
         yield f"Conflict: {conflict}."
     if len(report.below.conflicts) > _SHOWN:
@@ -101,13 +102,13 @@ def _compacted(report: Report) -> Iterator[str]:
         return
     yield ""
     yield (
-        f"Shared libraries: {len(done)} compacted, {_megabytes(sum(lib.file for lib in done))} → "
-        f"{_megabytes(sum(lib.shipped for lib in done))} and {_megabytes(sum(lib.cold for lib in done))} of cold "
+        f"Shared libraries: {len(done)} compacted, {megabytes(sum(lib.file for lib in done))} → "
+        f"{megabytes(sum(lib.shipped for lib in done))} and {megabytes(sum(lib.cold for lib in done))} of cold "
         f"pages; the verifying run put {report.proof.cold_faults} back."
     )
     for library in sorted(done, key=lambda lib: -lib.file)[:3]:
         sizes = ", ".join(
-            f"{_megabytes(size)} {name}"
+            f"{megabytes(size)} {name}"
             for name, size in (
                 ("mapped", library.mapped),
                 ("hot", library.hot),
@@ -115,13 +116,13 @@ def _compacted(report: Report) -> Iterator[str]:
                 ("cold", library.cold),
             )
         )
-        yield f"  {library.path}: {_megabytes(library.file)}; {sizes}"
+        yield f"  {library.path}: {megabytes(library.file)}; {sizes}"
 
 
 def _bundled(report: Report) -> Iterator[str]:
     for library in report.proof.bundled:
         yield (
-            f"Bundled: {library.name} ({_megabytes(library.bytes)}, {library.source}), which {library.needed_by} "
+            f"Bundled: {library.name} ({megabytes(library.bytes)}, {library.source}), which {library.needed_by} "
             "needs and the runtime is not known to have."
         )
 
@@ -134,13 +135,13 @@ def _python(report: Report) -> Iterator[str]:
         yield ""
         yield (
             f"Stand-ins: {_count(len(stood_in), 'module that is', 'modules that are')} imported and that no event "
-            f"needed ({_megabytes(sum(each['bytes'] for each in stood_in))}), for instance in {listed}. "
+            f"needed ({megabytes(sum(each['bytes'] for each in stood_in))}), for instance in {listed}. "
             "--explain tells more of one, --keep takes it back."
         )
     if cold["files"]:
         yield (
-            f"Cold: {_count(cold['files'], 'file', 'files')} that no event touched, {_megabytes(cold['bytes'])} → "
-            f"{_megabytes(cold['stored_bytes'])}; they are there when something asks for them."
+            f"Cold: {_count(cold['files'], 'file', 'files')} that no event touched, {megabytes(cold['bytes'])} → "
+            f"{megabytes(cold['stored_bytes'])}; they are there when something asks for them."
         )
 
 
@@ -167,10 +168,6 @@ def _next_step(report: Report) -> str:
     bucket = " --bucket BUCKET" if report.archive.zipped_bytes > LAMBDA_DIRECT_UPLOAD_BYTES else ""
     file = shlex.quote(str(report.archive.path))
     return f"publish it with: minimize publish {file} --name NAME --runtime {runtime}{bucket}"
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"  # noqa: PLR2004 - as people read it
 
 
 def _count(number: int, one: str, many: str) -> str:
