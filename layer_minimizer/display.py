@@ -47,7 +47,8 @@ def console(color: str, *, errors: bool = False) -> Console:
     return Console(
         file=sys.stderr if errors else sys.stdout,
         force_terminal=True if color == "always" else None,
-        no_color=color == "never" or None,
+        color_system={"always": "256", "never": None}.get(color, "auto"),
+        no_color=False if color == "always" else None,
         highlight=False,
         markup=False,
         emoji=False,

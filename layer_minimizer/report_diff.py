@@ -167,8 +167,8 @@ class ReportDiff:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``minimize diff``."""
-    parser.add_argument("old", metavar="OLD", help="the earlier report.json, or its folder")
-    parser.add_argument("new", metavar="NEW", help="the later one")
+    parser.add_argument("old", metavar="FILE", help="the earlier report.json, or its folder")
+    parser.add_argument("new", metavar="FILE", help="the later one")
     parser.add_argument(
         "--fail-above", type=_share, metavar="PERCENT", help="exit code 9 if the layer grew by more: 5%%, or 0%%"
     )

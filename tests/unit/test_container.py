@@ -12,7 +12,7 @@ from layer_minimizer.errors import UsageError
 
 
 def options(**given: object) -> argparse.Namespace:
-    unset = {"entry": "", "explain": "", "plan": "", "output": None, "save_plan": None}
+    unset = {"entry": "", "explain": "", "plan": "", "output": None, "save_plan": None, "report": None}
     return argparse.Namespace(**{**unset, **given})
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_minimizer import cli, command_options, help_text, options
+from layer_minimizer import command_options, display, help_text, options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +103,7 @@ def test_colors_and_talk_are_the_same_for_all(command: str) -> None:
 def test_every_flag_has_an_opposite() -> None:
     parser = command_options.parser("")
     flags = [action for action in parser.options.values() if action.nargs == 0 and action.dest != "no_config"]
-    assert {action.dest for action in flags} == {"strip_docstrings", "json", "quiet", "verbose"}
+    assert {action.dest for action in flags} == {"strip_docstrings", "json", "time_imports", "quiet", "verbose"}
     for action in flags:
         assert parser.parse_args([f"--no-{options.name_of(action)}"]) == parser.parse_args([])
 
@@ -140,7 +140,7 @@ def test_colors(monkeypatch: pytest.MonkeyPatch, color: str, variables: dict[str
         monkeypatch.delenv(name, raising=False)
     for name, value in {"TERM": "xterm-256color", **variables}.items():
         monkeypatch.setenv(name, value)
-    console = cli._console(argparse.Namespace(color=color), io.StringIO())
-    console.print("text", style="red")
-    assert isinstance(console.file, io.StringIO)
-    assert ("\x1b[31m" in console.file.getvalue()) == colored
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    display.console(color).print("text", style="red")
+    assert ("\x1b[31m" in stream.getvalue()) == colored
