@@ -15,7 +15,7 @@ from layer_minimizer.native import parts
 from layer_minimizer.native.shrink import Cold, Offer, Shrinker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from layer_minimizer.case import Case
     from layer_minimizer.model import Bundled, Decision, KeepPlan, LayerArchive, TracedStandIn
@@ -70,7 +70,7 @@ class Builder:
         settings = case.settings
         hot = case.hot_pages() if settings.native == "on" else {}
         runtime = Path(settings.runtime_library) if settings.runtime_library else parts.runtime_library()
-        shrinker = Shrinker(hot, runtime, settings.cold, scratch / "libraries") if hot and runtime else None
+        shrinker = Shrinker(dict(hot), runtime, settings.cold, scratch / "libraries") if hot and runtime else None
         documented = set[str]() if settings.strip_docstrings else None
         return cls(case, scratch, shrinker, settings.bytecode in ("both", "source"), documented)
 
@@ -126,13 +126,16 @@ class Builder:
         self.sources = named <= self.texts
         self.texts |= named
 
-    def give_pages(self, lacking: Iterable[str]) -> set[str]:
-        """Ship libraries whole of which a run lacked pages; give those that were not."""
-        if self.shrinker is None:
-            return set()
-        more = set(lacking) & self.shrinker.hot.keys() - self.shrinker.whole
-        self.shrinker.whole |= more
-        return more
+    def give_pages(self, lacking: Mapping[str, Iterable[int]]) -> list[str]:
+        """Ship more of libraries of which a run lacked pages, by address; give those of which there was more."""
+        shrinker = self.shrinker
+        return [path for path, where in sorted(lacking.items()) if shrinker and shrinker.give(path, where)]
+
+    @property
+    def final(self) -> bool:
+        """Say whether what was left out of the files that are in the last layer cannot come back."""
+        dropped = self.shrinker is not None and any(made.dropped for made in self.shrinker.reports.values())
+        return self.case.settings.cold is Cold.DROP or dropped
 
     def give_docstrings(self, said: str) -> None:
         """Ship the docstrings of the packages that a traceback names, or of all when it names none that lacks them."""

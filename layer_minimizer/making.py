@@ -93,6 +93,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         layout=Layout(options.layout),
         max_size=options.max_size,
         tolerance=options.tolerance,
+        runs=options.runs,
         timeout=options.timeout,
         keep=tuple(options.keep),
         effort=options.effort,

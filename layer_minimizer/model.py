@@ -566,16 +566,18 @@ class Bundled:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What the verifying run showed. ``isolated`` says that the original environment was out of reach by a mount.
+    """What the verifying runs showed, of which there were ``runs``.
 
-    ``shipped`` are the bytes that each installed file has in the layer, in whatever form; ``bundled`` are files of this
-    machine in it; ``warnings`` say what the run could not show.
+    ``isolated`` says that the original environment was out of reach by a mount. ``shipped`` are the bytes that each
+    installed file has in the layer, in whatever form; ``bundled`` are files of this machine in it; ``warnings`` say
+    what the runs could not show.
     """
 
     events: int
     mismatches: int
     repaired: tuple[str, ...]
     isolated: bool
+    runs: int
     seconds: float
     cold_faults: int = 0
     shipped: Mapping[str, int] = field(default_factory=dict)

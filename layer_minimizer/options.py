@@ -10,7 +10,7 @@ from layer_minimizer import contained_emulation, container, help_text, lambda_ru
 from layer_minimizer.native.shrink import Cold
 from layer_minimizer.observation import DEFAULT_TIMEOUT
 from layer_minimizer.packager import Layout
-from layer_minimizer.values import minutes, names, seconds, size, tolerance
+from layer_minimizer.values import minutes, names, runs, seconds, size, tolerance
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -199,6 +199,7 @@ def _add_results(parser: Parser) -> None:
     )
     result.add_argument("--max-size", type=size, metavar="SIZE", help="unzipped; default: Lambda's 262,144,000 bytes")
     result.add_argument("--tolerance", type=tolerance, default=0.0, metavar="X", help="for numbers; default: exact")
+    result.add_argument("--runs", type=runs, metavar="N", help="of the layer, to verify it; 1, without a way back 10")
     result.add_argument("--function-zip", metavar="FILE", help="also write the function: entry, local modules, models")
     result.add_argument("--json", action=Flag, help="print the report as JSON, and nothing else")
     result.add_argument("--report", metavar="DIR", help="write report.json and report.html there")

@@ -178,6 +178,7 @@ class Report:
                 "mismatches": self.proof.mismatches,
                 "repaired": list(self.proof.repaired),
                 "isolated": self.proof.isolated,
+                "runs": self.proof.runs,
                 "cold_faults": self.proof.cold_faults,
             },
             "lambda": emulated_json(self.emulated) if self.emulated else None,

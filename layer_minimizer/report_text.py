@@ -65,7 +65,8 @@ def _verified(report: Report) -> str:
     where = "the original environment hidden" if report.proof.isolated else "no file of the original environment used"
     repaired = len(report.proof.repaired)
     put_back = f"; {_count(repaired, 'file', 'files')} put back" if repaired else ""
-    return f"Verified: {what}, same results on the layer alone ({where}){put_back}."
+    runs = f" in {report.proof.runs} runs" if report.proof.runs > 1 else ""
+    return f"Verified: {what}, same results{runs} on the layer alone ({where}){put_back}."
 
 
 def _function(report: Report) -> Iterator[str]:

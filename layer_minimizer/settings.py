@@ -46,7 +46,9 @@ class Settings:
     minutes for which those that can be stood in for are searched. ``runtime`` is where the layer is to work; without it
     nothing of Lambda's systems is checked. ``verify`` is "lambda" for one more proof in an emulated Lambda with
     ``memory`` and ``tmp_size`` MB, in a container of ``verify_image`` where there is an ``engine``; ``emulator`` is the
-    Runtime Interface Emulator to use. ``time_imports`` measures imports before and after, in four more runs.
+    Runtime Interface Emulator to use. ``runs`` is how often the layer must give the right results; None: once, or
+    `proving.RUNS` times where something that was left out cannot come back. ``time_imports`` measures imports before
+    and after, in four more runs.
     """
 
     python: str = ""
@@ -59,6 +61,7 @@ class Settings:
     layout: Layout = Layout.SITE
     max_size: int | None = None
     tolerance: float = 0.0
+    runs: int | None = None
     timeout: float = DEFAULT_TIMEOUT
     keep: tuple[str, ...] = ()
     effort: float = 5.0
@@ -128,4 +131,6 @@ def choose(settings: Settings | None, options: dict[str, object]) -> Settings:
     for name, allowed in (("memory", _MEMORY), ("tmp_size", _TMP_SIZE)):
         if (given := getattr(chosen, name)) not in allowed:
             raise UsageError(f"{name}={given!r}: Lambda gives {allowed[0]} to {allowed[-1]:,} MB")
+    if chosen.runs is not None and chosen.runs < 1:
+        raise UsageError(f"runs={chosen.runs!r}: a layer must have been run at least once")
     return chosen

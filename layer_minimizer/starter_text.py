@@ -34,6 +34,7 @@ _MORE: tuple[tuple[str, str] | None, ...] = (
     ("strip-docstrings = true", "leave docstrings out"),
     ('layout = "site"', "or flat: packages directly below python/"),
     ("tolerance = 1e-6", "for numbers in results; default: exact"),
+    ("runs = 10", "of the layer, to verify it"),
     ("timeout = 600", "seconds for each run"),
     None,
     ('function-zip = "function.zip"', "write the function, too"),

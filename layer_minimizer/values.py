@@ -38,6 +38,17 @@ def tolerance(text: str) -> float:
     return value
 
 
+def runs(text: str) -> int:
+    """Read a number of runs.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not re.fullmatch(r"[1-9]\d{0,5}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of runs; write a whole number from 1 on")
+    return int(text)
+
+
 def seconds(text: str) -> float:
     """Read a time that passes.
 
@@ -76,6 +87,7 @@ KINDS: dict[object, tuple[tuple[type, ...], str]] = {
     size: ((str, int), "a size: 250MB, 0.9GB or a whole number of bytes"),
     names: ((str,), "a text"),
     tolerance: ((int, float), "a number from 0 to 1"),
+    runs: ((int,), "a whole number from 1 on"),
     seconds: ((int, float), "a number of seconds above 0"),
     minutes: ((int, float), "a number of minutes, 0 or more"),
 }

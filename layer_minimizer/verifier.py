@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ from layer_minimizer.results import Mismatch, compare
 from layer_minimizer.tracer import Facts, read_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from layer_minimizer.base_layers import BaseLayers
     from layer_minimizer.model import Decision, Interpreter, Inventory, KeepPlan, LayerArchive, Trace, Workload
@@ -24,19 +26,23 @@ if TYPE_CHECKING:
     from layer_minimizer.packager import Layout
 
 # What native/src/coldpages.c says of a library in a layer that was made without a way back.
-_PAGE_DROPPED = re.compile(r"cannot restore page \w+ of (?P<path>\S+): it was dropped")
+_PAGE_DROPPED = re.compile(r"cannot restore page (?P<address>0x[0-9a-f]+) of (?P<path>\S+): it was dropped")
 # From its first character only: a program may print megabytes without a space.
 _LIBRARY_ABSENT = re.compile(r"(?<![^\s:'\"/])(?P<name>[^\s:'\"/]+\.so[.\d]*): cannot open shared object file")
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What one run on a layer showed. ``missed`` are files that the plan had dropped and the run asked for."""
+    """What one run on a layer showed. ``missed`` are files that the plan had dropped and the run asked for.
+
+    ``lacking`` are the addresses in libraries whose pages had been dropped and were touched.
+    """
 
     events: int
     error: str
     mismatches: tuple[Mismatch, ...]
     missed: tuple[str, ...]
+    lacking: Mapping[str, frozenset[int]]
     leaked: tuple[str, ...]
     isolated: bool
     cold_faults: int
@@ -45,7 +51,7 @@ class Attempt:
     @property
     def succeeded(self) -> bool:
         """Say whether the layer gave the expected results, by itself."""
-        return not (self.error or self.mismatches or self.leaked)
+        return not (self.error or self.mismatches or self.leaked or self.lacking)
 
     def explain(self) -> str:
         """Say what went wrong."""
@@ -53,6 +59,8 @@ class Attempt:
             return "the run on the layer used files of the original environment:\n  " + "\n  ".join(self.leaked[:10])
         if self.error:
             return f"on the layer alone the entry does not run:\n{self.error}"
+        if self.lacking:
+            return f"on the layer alone a child process needed pages that were dropped, of {', '.join(self.lacking)}"
         return "on the layer alone the results differ:\n  " + "\n  ".join(map(str, self.mismatches[:10]))
 
 
@@ -71,26 +79,38 @@ class Trial:
     function: Workload | None = None
 
 
-def attempt(trial: Trial, plan: KeepPlan, archive: LayerArchive, scratch: Path) -> Attempt:
-    """Unpack ``archive`` below ``scratch`` and run the workload with it and the standard library alone.
+def attempts(trial: Trial, plan: KeepPlan, archive: LayerArchive, scratch: Path) -> Iterator[Attempt]:
+    """Unpack ``archive`` below ``scratch``, and run the workload with it and the standard library alone, once a step.
+
+    What one run touches is not all that the next one does: a hash table keyed by addresses grows at another time, a
+    thread comes first.
 
     Raises:
         PackError: there is no room to unpack it.
         RunnerError: the interpreter cannot be started.
     """
     settings, place = on_layer(trial, plan, archive, scratch)
+    for number in itertools.count():
+        folder = scratch / f"run{number}"
+        yield _attempt(trial, plan, replace(settings, restored=folder.with_suffix(".cold")), place, folder)
+        shutil.rmtree(folder)
+
+
+def _attempt(trial: Trial, plan: KeepPlan, settings: RunSettings, place: Place, scratch: Path) -> Attempt:
     isolation = settings.isolation
-    observation = observe(trial.function or trial.trace.workload, settings, scratch / "run")
+    observation = observe(trial.function or trial.trace.workload, settings, scratch)
     facts = read_facts(observation, trial.interpreter, place.roots)
     error = _error(observation, trial)
+    said = f"{error}\n{observation.said}"
     return Attempt(
         events=len(trial.trace.results),
         error=error,
         mismatches=() if error else compare(trial.trace.results, _results(observation), trial.tolerance),
-        missed=_missed(facts, plan, f"{error}\n{observation.said}"),
+        missed=_missed(facts, plan, said),
+        lacking=lacking_pages(said),
         leaked=_leaked(facts, trial, plan, isolation.hide if isolation else ()),
         isolated=isolation is not None,
-        cold_faults=_cold_faults(scratch / "cold"),
+        cold_faults=_cold_faults(settings.restored),
         seconds=observation.ended.seconds,
     )
 
@@ -118,14 +138,13 @@ def on_layer(trial: Trial, plan: KeepPlan, archive: LayerArchive, scratch: Path)
         isolation=isolation,
         avoid=trial.interpreter.avoid,
         timeout=trial.timeout,
-        restored=scratch / "cold",
         libraries=libraries if (libraries := opt / packager.LIBRARY_FOLDER).is_dir() else None,
     )
     return settings, place
 
 
-def _cold_faults(log: Path) -> int:
-    return log.read_bytes().count(b"restored pages ") if log.exists() else 0
+def _cold_faults(log: Path | None) -> int:
+    return log.read_bytes().count(b"restored pages ") if log and log.exists() else 0
 
 
 def in_full_environment(trial: Trial) -> RunSettings:
@@ -290,9 +309,12 @@ def _missed(facts: Facts, plan: KeepPlan, said: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def lacking_pages(said: str) -> set[str]:
-    """Give the libraries of which pages were needed that had been dropped, by what a run said at its end."""
-    return {match["path"] for match in _PAGE_DROPPED.finditer(said)}
+def lacking_pages(said: str) -> dict[str, frozenset[int]]:
+    """Give where in which libraries pages were touched that had been dropped, by what the processes of a run said."""
+    lacking: dict[str, frozenset[int]] = {}
+    for match in _PAGE_DROPPED.finditer(said):
+        lacking[match["path"]] = lacking.get(match["path"], frozenset()) | {int(match["address"], 16)}
+    return lacking
 
 
 def _missed_metadata(facts: Facts, dropped: Iterable[Decision]) -> Iterator[str]:

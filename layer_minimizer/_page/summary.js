@@ -25,11 +25,12 @@ const figure = (term, value, note) => make("div", null, make("dt", null, term), 
 
 function verified({ verified: proved, verification }) {
   if (!proved || !verification) return "Not verified.";
-  const { events, isolated, repaired, cold_faults: faults } = verification;
+  const { events, isolated, repaired, runs, cold_faults: faults } = verification;
   const where = isolated ? "the original environment hidden" : "no file of the original environment used";
   const back = repaired?.length ? `; ${count(repaired.length, "file", "files")} put back` : "";
   const pages = faults ? `; ${count(faults, "cold page", "cold pages")} restored` : "";
-  return [make("strong", { class: "good" }, "Verified"), `: ${count(events, "result", "results")}, the same on the layer alone (${where})${back}${pages}.`];
+  const often = runs > 1 ? ` in ${number(runs)} runs` : "";
+  return [make("strong", { class: "good" }, "Verified"), `: ${count(events, "result", "results")}, the same${often} on the layer alone (${where})${back}${pages}.`];
 }
 
 function emulated(lambda) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import zlib
 from bisect import bisect_left
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer.model import Library
 from layer_minimizer.native import coldstore, compact
-from layer_minimizer.native.elf_image import NotUnderstoodError
+from layer_minimizer.native.elf_image import NotUnderstoodError, read_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,9 @@ FOLDER = "layer_minimizer.libs"
 RUNTIME = "liblayercold-{digest}.so"
 # Less than this is not worth a table, a store file and a runtime.
 _WORTH_BYTES = 64 * 1024
+# What is shipped around an address that a run lacked, each time that it lacks one in the same library: code of one kind
+# lies together. A library that lacks more than that is used in another way than it was in the traced run.
+_AROUND_BYTES = (64 * 1024,) * 4 + (1024 * 1024,) * 2
 
 
 class Cold(StrEnum):
@@ -67,16 +71,18 @@ class Shrinker:
     """Compacts the libraries of a layer. ``hot`` are the touched pages of those that the trace watched.
 
     What was made once is kept in ``scratch``, since a layer may be staged several times. ``whole`` are libraries that
-    turned out to need more than was touched, where nothing else can come back.
+    turned out to need more than was touched, where nothing else can come back; ``given`` counts for each library how
+    often a run lacked some of it.
     """
 
-    hot: Mapping[str, frozenset[int]]
+    hot: dict[str, frozenset[int]]
     runtime: Path
     cold: Cold
     scratch: Path
     reports: dict[str, Library] = field(default_factory=dict)
     sources: dict[str, Path] = field(default_factory=dict)
     whole: set[str] = field(default_factory=set)
+    given: Counter[str] = field(default_factory=Counter)
     _offers: dict[str, tuple[Offer, ...]] = field(default_factory=dict)
 
     def place(self, path: str, source: Path, top: Path) -> int:
@@ -94,6 +100,7 @@ class Shrinker:
             made = self.reports[path]
             problem = "shipped whole: the layer's own run needed more of it than the traced run had touched"
             self.reports[path] = Library(path, made.file, made.mapped, made.mapped, made.file, 0, 0, problem)
+            self._offers.pop(path, None)
         report = self.reports[path]
         if report.problem:
             return 0
@@ -112,6 +119,32 @@ class Shrinker:
     def runtime_name(self) -> str:
         """Give the runtime's file name, which no other build has: layers of two versions may lie in one function."""
         return RUNTIME.format(digest=sha256(self.runtime.read_bytes()).hexdigest()[:16])
+
+    def give(self, path: str, addresses: Iterable[int]) -> bool:
+        """Ship more of a library that was placed: what lies around its own ``addresses``, and in the end all of it.
+
+        Says whether there was more to ship.
+        """
+        if path not in self.sources:
+            return False
+        if path not in self.reports:
+            return True  # it was given with a copy
+        if self.reports[path].problem:
+            return False
+        data = self.sources[path].read_bytes()
+        sized = (other for other, source in self.sources.items() if source.stat().st_size == len(data))
+        copies = [other for other in sized if self.sources[other].read_bytes() == data]
+        if self.given[path] == len(_AROUND_BYTES):
+            self.whole |= set(copies)
+            return True
+        around, page = _AROUND_BYTES[self.given[path]], read_image(data).page_size
+        starts = {address - address % around for address in addresses}
+        more = frozenset(number for start in starts for number in range(start // page, (start + around) // page))
+        for copy in copies:
+            self.hot[copy] |= more
+            self.given[copy] += 1
+            del self.reports[copy]
+        return True
 
     def offers(self) -> list[Offer]:
         """Give the chunks that are in the stores now."""

@@ -124,6 +124,8 @@ def test_handler_of_another_file(desk: Desk, env: Environment) -> None:
         ("--timeout", "0"),
         ("--timeout", "soon"),
         ("--tolerance", "2"),
+        ("--runs", "0"),
+        ("--runs", "many"),
         ("--layout", "round"),
         ("--observe", "eyes"),
         ("--nonsense",),

@@ -242,9 +242,9 @@ def test_json_report(desk: Desk, env: Environment, require_schema: Callable[[Any
         "distributions": 1,
     }
     assert report["verified"] is True
-    assert set(report["verification"]) == {"events", "mismatches", "repaired", "isolated", "cold_faults"}
+    assert set(report["verification"]) == {"events", "mismatches", "repaired", "isolated", "runs", "cold_faults"}
     assert report["verification"] | {"isolated": None} == {
-        "events": 1, "mismatches": 0, "repaired": [], "isolated": None, "cold_faults": 0,
+        "events": 1, "mismatches": 0, "repaired": [], "isolated": None, "runs": 1, "cold_faults": 0,
     }  # fmt: skip
     assert sum(report["kept"].values()) == sum(report["distributions"].values()) == sum(sizes)
     assert report["warnings"] == []

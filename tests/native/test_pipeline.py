@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from layer_minimizer.native import parts
 
 pytestmark = pytest.mark.skipif(bool(parts.missing()) or not shutil.which("gcc"), reason=parts.missing() or "no gcc")
 # Functions of which the handler calls one. Each is large enough to have pages of its own.
-FUNCTION = "long f{0}(long x) {{ volatile long y = x + {0};\n" + "y = y * 31 + 7;\n" * 600 + "return y; }}\n"
+FUNCTION = "long f{0}(long x) {{ volatile long y = x + {0};\n{1}return y; }}\n"
 HANDLER = """
 import ctypes, os, thing
 
@@ -40,12 +41,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lay_out(tmp_path_factory.mktemp("pipeline"), HANDLER)
 
 
-def lay_out(folder: Path, handler: str) -> Path:
+def lay_out(folder: Path, handler: str, functions: int = 60) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
     package = next((folder / "env/lib").glob("python3*/site-packages")) / "thing"
     package.mkdir()
     (package / "__init__.py").touch()
-    (folder / "thing.c").write_text("".join(FUNCTION.format(i) for i in range(60)))
+    chance = random.Random(7)  # for code that does not compress well
+    with (folder / "thing.c").open("w") as code:
+        for i in range(functions):
+            lines = (f"y = y * {chance.getrandbits(30)} + {chance.getrandbits(30)};\n" for _ in range(600))
+            code.write(FUNCTION.format(i, "".join(lines)))
     subprocess.run(
         ["gcc", "-O0", "-g", "-shared", "-fPIC", folder / "thing.c", "-o", package / "libthing.so"], check=True
     )
@@ -199,14 +204,103 @@ def handler(event, context):
 """
 
 
-def test_a_library_of_which_the_layers_own_run_lacks_pages_is_shipped_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cold", ["drop", "auto"])
+def test_pages_that_the_layers_own_run_lacks_are_shipped(tmp_path: Path, cold: str) -> None:
     place = lay_out(tmp_path, f"HERE = {str(tmp_path / 'env')!r}\n{OTHER_PAGES_IN_A_LAYER}")
+    full, _ = make(place)
+    # Room for the code that is lacking, and not for the store.
+    store = full["libraries"][0]["cold"]
+    assert store > 200_000
+    limit = full["layer"]["unzipped_bytes"] - store + 150_000
+    report, packages = make(place, "--cold", cold, "--max-size", str(limit))
+    (library,) = report["libraries"]
+    assert (library["problem"], library["dropped"] > 0) == ("", True)
+    assert library["hot"] < library["mapped"] / 2
+    assert call(place, packages, 59).stdout == "True\n"
+
+
+# Each run on the layer takes another step; what the original environment does is always the same.
+STEPS = """
+import ctypes, os, thing
+
+library = ctypes.CDLL(os.path.join(os.path.dirname(thing.__file__), "libthing.so"))
+numbers = {numbers}
+
+def handler(event, context):
+    number = numbers[0]
+    if not thing.__file__.startswith({here!r}):
+        with open({steps!r}, "a+") as steps:
+            steps.write("x")
+            number = numbers[steps.tell() % len(numbers)]
+    function = getattr(library, "f%d" % number)
+    function.restype, function.argtypes = ctypes.c_long, [ctypes.c_long]
+    return function(5) != 0
+"""
+
+
+def lay_out_steps(folder: Path, numbers: list[int]) -> Path:
+    handler = STEPS.format(numbers=numbers, here=str(folder / "env"), steps=str(folder / "steps"))
+    return lay_out(folder, handler, functions=max(numbers) + 1)
+
+
+def test_a_layer_without_a_way_back_works_more_than_once(tmp_path: Path) -> None:
+    place = lay_out_steps(tmp_path, [3, 3, 3, 59])
     report, packages = make(place, "--cold", "drop")
     (library,) = report["libraries"]
-    assert "shipped whole: the layer's own run needed more of it" in library["problem"]
+    assert report["verification"]["runs"] == 10
+    assert library["problem"] == ""
+    assert library["hot"] < library["mapped"] / 2
+    assert [call(place, packages, 0).stdout for _ in range(4)] == ["True\n"] * 4
+    # The third run of the layer lacks pages, perhaps the seventh more of them; after that ten go well.
+    steps = (place / "steps").stat().st_size - 4
+    assert steps in (13, 17)
+
+
+def test_fewer_runs_see_less(tmp_path: Path) -> None:
+    place = lay_out_steps(tmp_path, [3, 3, 3, 59])
+    report, packages = make(place, "--cold", "drop", "--runs", "1")
+    assert report["verification"]["runs"] == 1
+    ended = [call(place, packages, 0) for _ in range(4)]
+    (failed,) = [run.stderr for run in ended if run.returncode]
+    assert "of thing/libthing.so: it was dropped" in failed
+
+
+def test_with_a_way_back_one_run_is_enough(place: Path) -> None:
+    report, _ = make(place)
+    assert report["verification"]["runs"] == 1
+    report, _ = make(place, "--runs", "3")
+    assert report["verification"]["runs"] == 3
+
+
+def test_a_library_of_which_each_run_needs_something_else_is_shipped_whole(tmp_path: Path) -> None:
+    place = lay_out_steps(tmp_path, list(range(3, 1000, 37)))
+    report, packages = make(place, "--cold", "drop")
+    (library,) = report["libraries"]
+    assert library["problem"] == "shipped whole: the layer's own run needed more of it than the traced run had touched"
     original = next((place / "env/lib").glob("python3*/site-packages"))
     assert (packages / "thing/libthing.so").read_bytes() == (original / "thing/libthing.so").read_bytes()
-    assert call(place, packages, 59).stdout == "True\n"
+
+
+CHILD = """
+import subprocess, sys, thing
+
+CALL = "import ctypes, sys; library = ctypes.CDLL(sys.argv[1]); library.f%d(5)"
+
+def handler(event, context):
+    number = 3 if thing.__file__.startswith({here!r}) else 59
+    file = thing.__file__.replace("__init__.py", "libthing.so")
+    subprocess.run([sys.executable, "-c", CALL % number, file])
+    return "done"
+"""
+
+
+def test_pages_that_a_child_lacks_are_shipped_even_if_the_result_is_the_same(tmp_path: Path) -> None:
+    place = lay_out(tmp_path, CHILD.format(here=str(tmp_path / "env")))
+    report, packages = make(place, "--cold", "drop")
+    (library,) = report["libraries"]
+    assert library["dropped"] > 0
+    ended = call(place, packages, 0)
+    assert (ended.stdout, ended.stderr) == ("done\n", "")
 
 
 OTHER_NAMES = """

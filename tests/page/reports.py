@@ -56,6 +56,7 @@ def realistic(files: int = 26_000, seed: int = 7) -> dict[str, Any]:
             "mismatches": 0,
             "repaired": [rows[0]["path"], rows[1]["path"]],
             "isolated": True,
+            "runs": 1,
             "cold_faults": 17,
         },
         "lambda": {
@@ -202,7 +203,7 @@ def bare() -> dict[str, Any]:
         "entry": "task.py",
         "before": {"files": 1, "bytes": 12, "distributions": 0},
         "layer": full["layer"] | {"files": 1, "unzipped_bytes": 12, "zipped_bytes": 100, "distributions": 1},
-        "verification": {"events": 1, "mismatches": 0, "repaired": [], "isolated": False, "cold_faults": 0},
+        "verification": {"events": 1, "mismatches": 0, "repaired": [], "isolated": False, "runs": 10, "cold_faults": 0},
         "lambda": None,
         "files": [row],
         "budget": {"limit": 262_144_000, "layer": 12, "base_layers": 0, "function": 0},

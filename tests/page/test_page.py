@@ -118,7 +118,7 @@ def test_a_report_of_next_to_nothing(show: Show) -> None:
     page = show(reports.bare())
     assert page.get_attribute("html", "data-state") == "ready"
     body = page.locator("body").inner_text()
-    assert "1 result, the same on the layer alone (no file of the original environment used)" in body
+    assert "1 result, the same in 10 runs on the layer alone (no file of the original environment used)" in body
     for said in (
         "not measured",
         "None was compacted",

@@ -41,7 +41,7 @@ def example(action: argparse.Action) -> Any:
     elif str in KINDS[action.type][0]:
         one = {"size": "0.5GB", "names": "a,b"}.get(getattr(action.type, "__name__", ""), "x")
     else:
-        one = 1 if action.type is int else 0.5
+        one = 0.5 if float in KINDS[action.type][0] else 1
     return [one, one] if repeatable(action) else one
 
 
@@ -104,6 +104,7 @@ def test_layers_and_tables_in_pyproject(tmp_path: Path) -> None:
         ("strip_docstrings = false", False),
         ('include = ["a/**", "b"]', ["a/**", "b"]),
         ("tolerance = 1e-6", 1e-6),
+        ("runs = 30", 30),
     ],
 )
 def test_values(tmp_path: Path, written: str, read_as: Any) -> None:
@@ -151,6 +152,8 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
         ("effort = true", ["effort = true", "number"]),
         ("timeout = 0", ["timeout = 0", "number of seconds above 0"]),
         ("tolerance = 1", ["tolerance = 1", "number from 0 to 1"]),
+        ("runs = 0", ["runs = 0", "whole number from 1 on"]),
+        ("runs = true", ["runs = true", "whole number"]),
         ("memory = 512.5", ["memory = 512.5", "whole number"]),
         ("max-size = 'huge'", ['max-size = "huge"', "250MB"]),
         ("max-size = -1", ["max-size = -1", "250MB"]),

@@ -42,7 +42,7 @@ def report(build: Any) -> Report:
         plan=KeepPlan("3.11.7", tuple(Decision(*row, "said") for row in rows), (), ()),
         before=Size(files=1234, bytes=50_000_000, distributions=7),
         archive=LayerArchive(Path("/out/layer [x].zip"), "0" * 64, 4, 3_001_700, 900_000),
-        proof=Proof(events=2, mismatches=0, repaired=("small/c.py",), isolated=True, seconds=1.0),
+        proof=Proof(events=2, mismatches=0, repaired=("small/c.py",), isolated=True, runs=1, seconds=1.0),
         not_exercised=(NotExercised("big.late", "big", 5), NotExercised("big.later", "big", 6)),
         warnings=("a [warning] of the inventory",),
         seconds={"trace": 1.5, "plan": 0.1, "pack": 0.2, "verify": 1.0},
@@ -86,6 +86,7 @@ def test_the_json_has_the_names_of_format_1(report: Report, require_schema: Call
             "mismatches": 0,
             "repaired": ["small/c.py"],
             "isolated": True,
+            "runs": 1,
             "cold_faults": 0,
         },
         "lambda": None,
@@ -189,6 +190,12 @@ def test_a_script_and_an_open_environment_are_told_as_such(report: Report, build
     assert "Verified: the script's output, same results on the layer alone (no file of the original" in said
     assert "put back" not in said
     assert "Not exercised" not in said
+
+
+def test_several_runs_are_told(report: Report) -> None:
+    often = dataclasses.replace(report, proof=dataclasses.replace(report.proof, runs=10))
+    assert "Verified: 2 events, same results in 10 runs on the layer alone (" in text(often)
+    assert often.to_json()["verification"]["runs"] == 10
 
 
 def test_a_zip_too_large_for_a_direct_upload_goes_by_s3(report: Report) -> None:
