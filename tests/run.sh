@@ -8,10 +8,10 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 source "$here/../examples/common.sh"
 cd "$CHECKOUT"
 
-# An observer, compilers, linkers and a browser make more of the tests possible; without them those are skipped and say so.
+# An observer, compilers, linkers, shells and a browser make more of the tests possible; without them those are skipped and say so.
 for package in strace openssl gcc libc6-dev g++ clang binutils llvm lld patchelf mmdebstrap \
     g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user docker.io iptables podman \
-    containernetworking-plugins catatonit chromium; do
+    containernetworking-plugins catatonit chromium zsh tcsh; do
     dpkg-query --status "$package" >/dev/null 2>&1 || apt_install "$package" ||
         say "no $package: some tests will be skipped"
 done
