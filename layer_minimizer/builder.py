@@ -88,7 +88,7 @@ class Builder:
         if aside := ", ".join(sorted(self.case.aside)):
             self.warnings += (f"there is no room for what code in the layer names and no event needed: {aside}",)
         if not self.case.lays_out:
-            self.warnings += ("there is no room to lay out libraries that no event loaded: code in C cannot open them",)
+            self.warnings += ("there is no room to lay out what no event used and code in C could open",)
         if self.shrinker is None and settings.bytecode == "source":
             settings.budget.check(plan, self.beside)  # before anything is copied
         sizes, shares = self._stage(plan)

@@ -39,6 +39,7 @@ from layer_minimizer.model import (
 )
 from layer_minimizer.native.shrink import Cold, shared_by_copies
 from layer_minimizer.observation import choose_observers
+from layer_minimizer.opened_in_c import OpenedInC
 from layer_minimizer.planner import Wishes
 from layer_minimizer.reach import Reach, own_code
 from layer_minimizer.saved import read_traces, unite, unwatched, with_stock
@@ -69,8 +70,8 @@ class Case:
     """A traced workload, and what is installed beside it: all that a plan is made from.
 
     ``below`` are the layers below this one in the same function. ``reach`` knows which distributions code names,
-    ``aside`` are those among them that there is no room for; ``lays_out`` says that there is room for libraries that
-    only code in C could open. ``unwatched`` are libraries that a run has loaded without
+    ``aside`` are those among them that there is no room for; ``lays_out`` says that there is room for files that only
+    code in C could open (``opened_in_c``). ``unwatched`` are libraries that a run has loaded without
     anybody watching their pages, ``differences`` those between the traces. ``sources`` tells where each installed file
     lies, by its path in the site, ``copies`` which libraries are copies of another one beside them.
     """
@@ -92,12 +93,14 @@ class Case:
     differences: tuple[comparison.Difference, ...] = ()
     sources: dict[str, Path] = field(init=False)
     copies: dict[str, str] = field(init=False)
+    opened_in_c: OpenedInC = field(init=False)
 
     def __post_init__(self) -> None:
         """Note once where the files lie: there are many, and it is asked for again for every library."""
         self.sources = {file.path: Path(file.source) for file in self.inventory.files}
         files = [file.path for file in self.inventory.files if elf.is_elf_name(file.path) and not file.link]
         self.copies = copies.of_libraries(files, self.sources)
+        self.opened_in_c = OpenedInC(self.sources, self.copies)
 
     def plan(self, repaired: frozenset[str] = frozenset()) -> KeepPlan:
         """Decide about every installed file; ``repaired`` are files that an attempt to verify has missed.
@@ -117,8 +120,10 @@ class Case:
         plan = self._plan(wishes)
         if wishes.cold:
             wishes = replace(wishes, reachable=self._reachable(plan))
-            wishes = replace(wishes, loadable=self._loadable(self._plan(wishes)))
             plan = self._plan(wishes)
+            if self.lays_out:
+                wishes = replace(wishes, loadable=self.opened_in_c.files(plan))
+                plan = self._plan(wishes)
         if companions := self._companions(plan):
             wishes = replace(wishes, companions=companions)
             plan = self._plan(wishes)
@@ -149,7 +154,7 @@ class Case:
         """Let the next plan be smaller than ``plan`` by what no event asked for; say whether there is any of that.
 
         The largest of the distributions that code merely names go first, until ``excess`` bytes are saved; ``shipped``
-        are the bytes that each file has in the layer. If that is too little, libraries that nothing loaded become cold.
+        are the bytes that each file has in the layer. If that is too little, what only C could open becomes cold.
         """
         merely = {d.distribution for d in plan.decisions if d.reason is Reason.REACHABLE}
         sizes = Counter[str]()
@@ -163,19 +168,6 @@ class Case:
         if excess > 0:
             self.lays_out = False
         return bool(sizes) or any(d.reason is Reason.LOADABLE for d in plan.decisions)
-
-    def _loadable(self, plan: KeepPlan) -> tuple[str, ...]:
-        """Give the cold libraries that would not be found by code in C: neither modules nor needed by such alone."""
-        if not self.lays_out:
-            return ()
-        used = [decision.path for decision in plan.cold if decision.reason is not Reason.REACHABLE]
-        libraries = [path for path in used if elf.is_elf_name(path)]
-        plain = {path for path in libraries if not elf.is_module(self.sources[path])}
-        needed = {path for path, _by in self.library_closure(path for path in libraries if path not in plain)}
-        found = plain - needed
-        there = found | {decision.path for decision in plan.kept}
-        # Under its other names a library is not asked for by itself.
-        return tuple(sorted(path for path in found if self.copies.get(path, path) in there))
 
     def library_closure(self, paths: Iterable[str]) -> tuple[tuple[str, str], ...]:
         """Give the installed libraries that ``paths`` need, each with one that needs it."""

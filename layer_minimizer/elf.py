@@ -30,6 +30,7 @@ _ORIGIN = re.compile(r"\$(?:\{ORIGIN\}|ORIGIN(?![0-9A-Za-z_]))")
 # Elf64_Verneed and Elf64_Vernaux, of the same form for 32 bits: the needed file, and one version of it.
 _VERNEED, _VERNAUX = "HHIII", "IHHII"
 _WEAK = 2
+_LONGEST_NAME = 255
 _MODULE_INIT = b"\0PyInit_"
 _Value = TypeVar("_Value")
 
@@ -95,6 +96,15 @@ def read_versions(source: Path) -> tuple[VersionNeed, ...]:
     return _read(source, _versions) or ()
 
 
+def named_files(source: Path) -> frozenset[str]:
+    """Give the names with an extension that the texts of a library's code end in, as a name or a path of a file does.
+
+    Raises:
+        PlanError: The file cannot be read, is cut short or is corrupt.
+    """
+    return _read(source, _named_files) or frozenset()
+
+
 def _read(source: Path, parse: Callable[[Any, int], _Value]) -> _Value | None:
     try:
         with source.open("rb") as stream:
@@ -137,6 +147,15 @@ def _dynamic(elf: Any, size: int) -> Dynamic | None:
         soname="".join(found["DT_SONAME"][:1]),
         machine=str(elf["e_machine"]).removeprefix("EM_").lower(),
     )
+
+
+def _named_files(elf: Any, _size: int) -> frozenset[str]:
+    section = elf.get_section_by_name(".rodata")
+    if section is None or section["sh_type"] == "SHT_NOBITS":
+        return frozenset()
+    texts = section.data().split(b"\0")
+    names = {text.rpartition(b"/")[2] for text in texts if b"." in text}
+    return frozenset(name.decode("ascii", "replace") for name in names if len(name) <= _LONGEST_NAME)
 
 
 def _versions(elf: Any, size: int) -> tuple[VersionNeed, ...]:

@@ -408,7 +408,7 @@ class Reason(StrEnum):
     REPAIRED = "REPAIRED"  # the layer's own run asked for it
     STAND_IN = "STAND_IN"  # imported and never needed: another module stands in for it
     ASLEEP = "ASLEEP"  # only modules that others stand in for import it
-    LOADABLE = "LOADABLE"  # a shared library that code in C could open by its path, where nothing serves cold files
+    LOADABLE = "LOADABLE"  # code in C could open it by its path, where nothing serves cold files
     REACHABLE = "REACHABLE"  # nothing asked for its distribution, but code in the layer names that
     UNTOUCHED = "UNTOUCHED"  # nothing asked for it, but for other files of its distribution
     DEVELOPMENT = "DEVELOPMENT"  # only a compiler or a shell reads it

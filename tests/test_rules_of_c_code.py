@@ -39,6 +39,10 @@ def rasterio(code):
     import rasterio.crs
     return rasterio.crs.CRS.from_epsg(code).to_wkt() if code else rasterio.__version__
 
+def pyproj(code):
+    import pyproj
+    return pyproj.CRS.from_epsg(code).to_wkt() if code else pyproj.__version__
+
 def certifi(tls):
     import os
     import certifi
@@ -76,9 +80,11 @@ def rdkit(features):
     molecule = Chem.MolFromSmiles("CCO")
     if not features:
         return Chem.MolToSmiles(molecule)
-    from rdkit.Chem import ChemicalFeatures
+    from rdkit.Chem import ChemicalFeatures, FragmentCatalog
     file = os.path.join(RDConfig.RDDataDir, "BaseFeatures.fdef")
-    return len(ChemicalFeatures.BuildFeatureFactory(file).GetFeaturesForMol(molecule))
+    found = len(ChemicalFeatures.BuildFeatureFactory(file).GetFeaturesForMol(molecule))
+    groups = os.path.join(RDConfig.RDDataDir, "FunctionalGroups.txt")
+    return [found, FragmentCatalog.FragCatParams(1, 6, groups).GetNumFuncGroups()]
 
 def opencc(conversion):
     import opencc
@@ -97,12 +103,9 @@ def handler(event, context):
 # By distribution: an input that is traced, and another one.
 CASES = {
     "certifi": (0, 1),
-    "fiona": (0, 27700),
     "lxml": (0, 1),
     "opencc": ("s2t", "t2s"),
     "opencv-python-headless": ("haarcascade_eye.xml", "haarcascade_smile.xml"),
-    "rasterio": (0, 27700),
-    "rdkit": (0, 1),
 }
 # The next one has no such files any more.
 RELEASES = {"opencv-python-headless": "<5"}
@@ -178,15 +181,19 @@ def test_only_the_rule_keeps_what_c_code_opens(
 
 # By distribution: an input that is traced, and another one, for which a general way has what it needs.
 NO_RULE = {
+    "fiona": (0, 27700),
     "netcdf4": ("zlib", "zstd"),
     "pillow": ("PNG", "AVIF"),
+    "pyproj": (0, 27700),
+    "rasterio": (0, 27700),
+    "rdkit": (0, 1),
     "tzdata": ("Europe/Berlin", "Asia/Tokyo"),
 }
 
 
 @pytest.mark.parametrize("name", NO_RULE)
 def test_other_inputs_of_these_need_no_rule(environment: Callable[[str], Path], name: str) -> None:
-    """What Python opens comes back from the cold store; libraries that C code opens by their paths are laid out."""
+    """What Python opens comes back from the cold store; libraries and data that C code opens itself are laid out."""
     assert name not in {rule.distribution for rule in rules.load_rules()}
     folder = environment(name)
     seen, unseen = ([name, value] for value in NO_RULE[name])

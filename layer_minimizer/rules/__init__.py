@@ -1,8 +1,9 @@
 """Knowledge about distributions that no trace can show: one TOML file each, read here.
 
-A rule names files that other inputs than the traced ones need. ``when`` is an import name: the rule applies once a
-traced module is this one or lies below it. ``files`` are globs over site-relative paths; ``*`` stays within a folder,
-``**`` crosses folders. ``because`` is shown as the decision's evidence and links its source.
+A rule names files that other inputs than the traced ones need, and that ``opened_in_c`` does not find. ``when`` is an
+import name: the rule applies once a traced module is this one or lies below it. ``files`` are globs over site-relative
+paths; ``*`` stays within a folder, ``**`` crosses folders. ``because`` is shown as the decision's evidence and links
+its source.
 
 ``runtimes.toml`` is of another kind: what Lambda's runtimes have (see ``lambda_rules``).
 """

@@ -60,6 +60,15 @@ def lay_out(folder: Path, handler: str, functions: int = 60) -> Path:
     return folder
 
 
+def claim(site: Path) -> None:
+    """Let all that lies in a site-packages folder belong to one distribution."""
+    files = [path.relative_to(site) for path in site.rglob("*") if path.is_file()]
+    folder = site / "thing-1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: thing\nVersion: 1\n")
+    (folder / "RECORD").write_text("".join(f"{path},,\n" for path in (*files, "thing-1.dist-info/RECORD")))
+
+
 def make(place: Path, *options: str) -> tuple[Any, Path]:
     """Make a layer; give its report and its packages, unpacked."""
     layer = place / "layer.zip"
@@ -176,6 +185,77 @@ def test_a_library_that_nothing_loaded_can_be_opened_from_c(tmp_path: Path) -> N
         expected = call(place, original, which)
         assert expected.returncode == 0, expected.stderr
         assert call(place, packages, which).stdout == expected.stdout
+
+
+READS_DATA = r"""
+#include <stdio.h>
+static int first(const char *folder, const char *name) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "rb");
+    return file ? fgetc(file) : -1;
+}
+int table(const char *folder, int number) {
+    char name[64];
+    snprintf(name, sizeof name, "table_%d.csv", number);
+    return number ? first(folder, name) : first(folder, "share/main.db");
+}
+"""
+READS = """
+import ctypes, os, thing, thing.data
+
+folder = os.path.dirname(thing.data.__file__)
+library = ctypes.CDLL(os.path.join(folder, "libdata.so"))
+
+def handler(event, context):
+    which = event["which"]
+    if which == 3:
+        return 3
+    return library.table(folder.encode(), 0) if which < 3 else library.table((folder + "/share").encode(), which)
+"""
+
+
+def test_data_that_a_library_opens_by_itself_is_laid_out(tmp_path: Path) -> None:
+    place = lay_out(tmp_path, READS)
+    original = next((place / "env/lib").glob("python3*/site-packages"))
+    share = original / "thing/data/share"
+    share.mkdir(parents=True)
+    (original / "thing/data/__init__.py").touch()
+    files = {"share/main.db": "m", "share/table_7.csv": "t", "other.db": "o", "unrelated/main.txt": "u"}
+    for name, text in files.items():
+        (original / "thing/data" / name).parent.mkdir(exist_ok=True)
+        (original / "thing/data" / name).write_text(text * 5000)
+    (tmp_path / "data.c").write_text(READS_DATA)
+    target = original / "thing/data/libdata.so"
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", tmp_path / "data.c", "-o", target], check=True)
+    claim(original)
+    report, packages = make(place)
+    reasons = {row["path"]: row["reason"] for row in report["files"]}
+    assert {name: reasons[f"thing/data/{name}"] for name in files} == {
+        "share/main.db": "LOADABLE",
+        "share/table_7.csv": "LOADABLE",
+        "other.db": "UNTOUCHED",
+        "unrelated/main.txt": "UNTOUCHED",
+    }
+    assert [call(place, packages, which).stdout for which in (0, 7)] == [f"{ord('m')}\n", f"{ord('t')}\n"]
+
+
+def test_without_room_such_data_is_cold_and_the_report_says_so(tmp_path: Path) -> None:
+    place = lay_out(tmp_path, READS)
+    original = next((place / "env/lib").glob("python3*/site-packages"))
+    (original / "thing/data/share").mkdir(parents=True)
+    (original / "thing/data/__init__.py").touch()
+    (original / "thing/data/share/main.db").write_text("m" * 500_000)
+    (tmp_path / "data.c").write_text(READS_DATA)
+    target = original / "thing/data/libdata.so"
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", tmp_path / "data.c", "-o", target], check=True)
+    claim(original)
+    large, _ = make(place)
+    limit = large["layer"]["unzipped_bytes"] - 1
+    report, _ = make(place, "--max-size", str(limit))
+    (row,) = [row for row in report["files"] if row["path"].endswith("main.db")]
+    assert (row["verdict"], row["reason"]) == ("cold", "UNTOUCHED")
+    assert "there is no room to lay out what no event used and code in C could open" in report["warnings"]
 
 
 def test_two_runs_give_the_same_bytes(place: Path) -> None:

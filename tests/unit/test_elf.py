@@ -17,6 +17,7 @@ from layer_minimizer.elf import (
     VersionNeed,
     is_elf_name,
     library_closure,
+    named_files,
     needed_elsewhere,
     needed_files,
     own_folders,
@@ -413,3 +414,22 @@ def test_a_linker_script_leads_nowhere(build: Build, site: Path) -> None:
     build("root.so", RUNPATH + "$ORIGIN", needs=("libb.so",))
     (site / "libb.so").write_text("INPUT(libc.so.6)\n")
     assert closure_of(site, "root.so", "libb.so") == (("libb.so", "root.so"),)
+
+
+# ---- the names of files that a library knows -------------------------------------------------------------------------
+
+
+def test_names_of_files_among_the_texts_of_a_library(tmp_path: Path) -> None:
+    texts = ["proj.db", "/usr/share/tables/epsg.csv", "no name", "ends in .", "x" * 300 + ".db", "a.b c.txt"]
+    listed = ", ".join(f'"{text}"' for text in texts)
+    (tmp_path / "texts.c").write_text(f"const char *const texts[] = {{{listed}}};\n")
+    gcc("-shared", "-nostdlib", "-fPIC", tmp_path / "texts.c", "-o", tmp_path / "texts.so")
+    found = named_files(tmp_path / "texts.so")
+    assert {"proj.db", "epsg.csv", "a.b c.txt"} <= found
+    assert not {"no name", "x" * 300 + ".db", "tables"} & found
+
+
+def test_a_library_without_texts_and_what_is_no_library_know_no_names(build: Build, tmp_path: Path) -> None:
+    assert named_files(build("empty.so")) == frozenset()
+    (tmp_path / "text.so").write_text("proj.db")
+    assert named_files(tmp_path / "text.so") == frozenset()
