@@ -154,8 +154,8 @@ class Desk:
             given += ["--python", str(env.python)]
         if "--output" not in given and not {"--save-trace", "--save-plan", "--explain"} & set(given):
             given += ["--output", str(self.output)]
-        # What becomes of Python code is not what most of these tests are about.
-        for option, value in (("--effort", "0"), ("--bytecode", "source"), ("--cold", "drop")):
+        # What becomes of Python code, and how often a layer is run, is not what most of these tests are about.
+        for option, value in (("--effort", "0"), ("--bytecode", "source"), ("--cold", "drop"), ("--runs", "1")):
             if option not in given:
                 given += [option, value]
         return given

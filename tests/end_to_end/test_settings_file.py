@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Run = Callable[..., Ended]
 
 USAGE, TRACE, PACK = 2, 3, 5
-FAST = 'effort = 0\nbytecode = "source"\ncold = "drop"\n'
+FAST = 'effort = 0\nbytecode = "source"\ncold = "drop"\nruns = 1\n'
 BETA = "import beta\n\n\ndef handler(event, context):\n    return beta.NAME\n"
 
 
