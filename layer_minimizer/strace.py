@@ -20,7 +20,7 @@ _CALL = re.compile(
 )
 _PAUSED = re.compile(rb"^(?P<pid>\d+) +(?P<start>.*) <unfinished \.\.\.>$")
 _RESUMED = re.compile(rb"^(?P<pid>\d+) +<\.\.\. \w+ resumed>(?P<end>.*)$")
-_ESCAPE = re.compile(rb"\\(?:x(?P<hex>[0-9a-f]{2})|(?P<octal>[0-7]{1,3})|(?P<letter>.))", re.DOTALL)
+_ESCAPE = re.compile(rb"\\(?:x(?P<hex>[0-9a-f]{2})|(?P<octal>[0-3][0-7]{2}|[0-7]{1,2})|(?P<letter>.))", re.DOTALL)
 _LETTERS = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"v": b"\v", b"f": b"\f"}
 _OPENS = {b"open", b"openat", b"openat2", b"execve", b"execveat"}
 _ASKS = {

@@ -19,7 +19,7 @@ from layer_minimizer.model import KeepPlan, Reason, Result, Verdict
 from layer_minimizer.observation import Observer
 from layer_minimizer.packager import Layout, stage, write_zip
 from layer_minimizer.planner import Wishes, plan
-from layer_minimizer.verifier import Attempt, Mismatch, Trial, attempt, compare, differing_again
+from layer_minimizer.verifier import Attempt, Mismatch, Trial, attempts, compare, differing_again
 
 Isolated = bool  # what the fixture of that name gives
 
@@ -46,7 +46,7 @@ class Case:
         scratch = self.folder / f"attempt{self.attempts}"
         stage(less, self.trial.inventory, scratch / "stage", self.trial.layout)
         archive = write_zip(scratch / "stage", scratch / "layer.zip")
-        return attempt(self.trial, less, archive, scratch / "verify")
+        return next(attempts(self.trial, less, archive, scratch / "verify"))
 
 
 @pytest.fixture
