@@ -100,7 +100,7 @@ class Case:
         self.sources = {file.path: Path(file.source) for file in self.inventory.files}
         files = [file.path for file in self.inventory.files if elf.is_elf_name(file.path) and not file.link]
         self.copies = copies.of_libraries(files, self.sources)
-        self.opened_in_c = OpenedInC(self.sources, self.copies)
+        self.opened_in_c = OpenedInC(self.sources, self.copies, self.library_closure)
 
     def plan(self, repaired: frozenset[str] = frozenset()) -> KeepPlan:
         """Decide about every installed file; ``repaired`` are files that an attempt to verify has missed.

@@ -11,7 +11,7 @@ from layer_minimizer import elf, modules
 from layer_minimizer.model import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from layer_minimizer.model import KeepPlan
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class OpenedInC:
-    """Knows where installed files lie, and which libraries are ``copies`` of another one beside them."""
+    """Knows where installed files lie, which libraries are ``copies`` of another one, and what libraries need."""
 
     sources: Mapping[str, Path]
     copies: Mapping[str, str]
+    needs: Callable[[Iterable[str]], tuple[tuple[str, str], ...]]
     _named: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def files(self, plan: KeepPlan) -> tuple[str, ...]:
@@ -38,13 +39,7 @@ class OpenedInC:
         used = [decision.path for decision in plan.cold if decision.reason is not Reason.REACHABLE]
         libraries = [path for path in used if elf.is_elf_name(path)]
         plain = {path for path in libraries if not elf.is_module(self.sources[path])}
-        extensions = (path for path in libraries if path not in plain)
-        needed = {
-            path
-            for path, _by in elf.library_closure(
-                extensions, lambda path: elf.read_dynamic(self.sources[path]), self.sources.__contains__
-            )
-        }
+        needed = {path for path, _by in self.needs(path for path in libraries if path not in plain)}
         found = plain - needed
         there = found | {decision.path for decision in plan.kept}
         # Under its other names a library is not asked for by itself.

@@ -215,20 +215,23 @@ def handler(event, context):
 """
 
 
+def lay_out_data(folder: Path, files: dict[str, str]) -> Path:
+    """Lay out a distribution with a library and data beside it."""
+    place = lay_out(folder, READS)
+    site = next((place / "env/lib").glob("python3*/site-packages"))
+    for name, text in {"__init__.py": "", **files}.items():
+        (site / "thing/data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / "thing/data" / name).write_text(text)
+    (folder / "data.c").write_text(READS_DATA)
+    target = site / "thing/data/libdata.so"
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", folder / "data.c", "-o", target], check=True)
+    claim(site)
+    return place
+
+
 def test_data_that_a_library_opens_by_itself_is_laid_out(tmp_path: Path) -> None:
-    place = lay_out(tmp_path, READS)
-    original = next((place / "env/lib").glob("python3*/site-packages"))
-    share = original / "thing/data/share"
-    share.mkdir(parents=True)
-    (original / "thing/data/__init__.py").touch()
     files = {"share/main.db": "m", "share/table_7.csv": "t", "other.db": "o", "unrelated/main.txt": "u"}
-    for name, text in files.items():
-        (original / "thing/data" / name).parent.mkdir(exist_ok=True)
-        (original / "thing/data" / name).write_text(text * 5000)
-    (tmp_path / "data.c").write_text(READS_DATA)
-    target = original / "thing/data/libdata.so"
-    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", tmp_path / "data.c", "-o", target], check=True)
-    claim(original)
+    place = lay_out_data(tmp_path, {name: letter * 5000 for name, letter in files.items()})
     report, packages = make(place)
     reasons = {row["path"]: row["reason"] for row in report["files"]}
     assert {name: reasons[f"thing/data/{name}"] for name in files} == {
@@ -241,15 +244,7 @@ def test_data_that_a_library_opens_by_itself_is_laid_out(tmp_path: Path) -> None
 
 
 def test_without_room_such_data_is_cold_and_the_report_says_so(tmp_path: Path) -> None:
-    place = lay_out(tmp_path, READS)
-    original = next((place / "env/lib").glob("python3*/site-packages"))
-    (original / "thing/data/share").mkdir(parents=True)
-    (original / "thing/data/__init__.py").touch()
-    (original / "thing/data/share/main.db").write_text("m" * 500_000)
-    (tmp_path / "data.c").write_text(READS_DATA)
-    target = original / "thing/data/libdata.so"
-    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", tmp_path / "data.c", "-o", target], check=True)
-    claim(original)
+    place = lay_out_data(tmp_path, {"share/main.db": "m" * 500_000})
     large, _ = make(place)
     limit = large["layer"]["unzipped_bytes"] - 1
     report, _ = make(place, "--max-size", str(limit))
