@@ -70,7 +70,7 @@ class Builder:
         settings = case.settings
         hot = case.hot_pages() if settings.native == "on" else {}
         runtime = Path(settings.runtime_library) if settings.runtime_library else parts.runtime_library()
-        shrinker = Shrinker(dict(hot), runtime, settings.cold, scratch / "libraries") if hot and runtime else None
+        shrinker = Shrinker(hot, runtime, settings.cold, scratch / "libraries") if hot and runtime else None
         documented = set[str]() if settings.strip_docstrings else None
         return cls(case, scratch, shrinker, settings.bytecode in ("both", "source"), documented)
 

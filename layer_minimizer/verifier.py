@@ -93,7 +93,7 @@ def attempts(trial: Trial, plan: KeepPlan, archive: LayerArchive, scratch: Path)
     for number in itertools.count():
         folder = scratch / f"run{number}"
         yield _attempt(trial, plan, replace(settings, restored=folder.with_suffix(".cold")), place, folder)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _attempt(trial: Trial, plan: KeepPlan, settings: RunSettings, place: Place, scratch: Path) -> Attempt:

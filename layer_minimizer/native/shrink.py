@@ -16,7 +16,7 @@ from layer_minimizer.native import coldstore, compact
 from layer_minimizer.native.elf_image import NotUnderstoodError, read_image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 # Beside the packages, as auditwheel's folders are.
@@ -43,17 +43,25 @@ def shared_by_copies(hot: Mapping[str, frozenset[int]], sources: Mapping[str, Pa
     Wheels bring copies of one library; the loader takes them for one (their SONAME) and opens the copy that is asked
     for first, which depends on the order of imports.
     """
-    by_size: dict[int, list[str]] = {}
-    for path in hot:
-        by_size.setdefault(sources[path].stat().st_size, []).append(path)
     shared = dict(hot)
-    for paths in by_size.values():
-        by_contents: dict[bytes, list[str]] = {}
-        for path in paths if len(paths) > 1 else ():
-            by_contents.setdefault(sha256(sources[path].read_bytes()).digest(), []).append(path)
-        for copies in by_contents.values():
-            shared |= dict.fromkeys(copies, frozenset[int]().union(*(hot[path] for path in copies)))
+    for copies in _by_contents({path: sources[path] for path in hot}):
+        shared |= dict.fromkeys(copies, frozenset[int]().union(*(hot[path] for path in copies)))
     return shared
+
+
+def _by_contents(sources: Mapping[str, Path]) -> Iterator[list[str]]:
+    """Give the paths of files with equal contents, together; those of a size of their own are not read."""
+    by_size: dict[int, list[str]] = {}
+    for path, source in sources.items():
+        by_size.setdefault(source.stat().st_size, []).append(path)
+    for paths in by_size.values():
+        if len(paths) == 1:
+            yield paths
+            continue
+        by_contents: dict[bytes, list[str]] = {}
+        for path in paths:
+            by_contents.setdefault(sha256(sources[path].read_bytes()).digest(), []).append(path)
+        yield from by_contents.values()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +139,11 @@ class Shrinker:
             return True  # it was given with a copy
         if self.reports[path].problem:
             return False
-        data = self.sources[path].read_bytes()
-        sized = (other for other, source in self.sources.items() if source.stat().st_size == len(data))
-        copies = [other for other in sized if self.sources[other].read_bytes() == data]
+        copies = next(copies for copies in _by_contents(self.sources) if path in copies)
         if self.given[path] == len(_AROUND_BYTES):
             self.whole |= set(copies)
             return True
-        around, page = _AROUND_BYTES[self.given[path]], read_image(data).page_size
+        around, page = _AROUND_BYTES[self.given[path]], read_image(self.sources[path].read_bytes()).page_size
         starts = {address - address % around for address in addresses}
         more = frozenset(number for start in starts for number in range(start // page, (start + around) // page))
         for copy in copies:
