@@ -1,6 +1,8 @@
 """Fit a Python program into AWS Lambda: ship the files that its code uses, and prove that they suffice."""
 
-from layer_minimizer.errors import (
+from __future__ import annotations
+
+from layer_minimizer.core.errors import (
     MinimizeError,
     PackError,
     PlanError,
@@ -10,7 +12,7 @@ from layer_minimizer.errors import (
     VerifyError,
 )
 from layer_minimizer.pipeline import minimize
-from layer_minimizer.report import Report
+from layer_minimizer.report.report import Report
 from layer_minimizer.settings import Settings
 
 __all__ = [

@@ -1,5 +1,7 @@
 """``python -m layer_minimizer`` is ``minimize``."""
 
-from layer_minimizer.cli import run
+from __future__ import annotations
+
+from layer_minimizer.cli.main import run
 
 run()

@@ -1,23 +1,20 @@
-"""How a layer is made: what users may choose, and the clock that measures the stages."""
+"""The settings of a run: every option of the command and of `layer_minimizer.minimize`."""
 
 from __future__ import annotations
 
+import argparse
+import math
 import os
-import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+import re
+from dataclasses import dataclass, replace
 
-from layer_minimizer import progress
-from layer_minimizer.engine import ENGINES
-from layer_minimizer.errors import UsageError
-from layer_minimizer.lambda_rules import ARCHITECTURES, load_runtimes
-from layer_minimizer.native.shrink import Cold
-from layer_minimizer.observation import DEFAULT_TIMEOUT
-from layer_minimizer.packager import Budget, Layout
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from layer_minimizer.aws.runtimes import ARCHITECTURES, load_runtimes
+from layer_minimizer.core.errors import UsageError
+from layer_minimizer.execution.engine import ENGINES
+from layer_minimizer.execution.observed_run import DEFAULT_TIMEOUT
+from layer_minimizer.layer.layout import Layout
+from layer_minimizer.model.plan import Cold
+from layer_minimizer.pack.budget import Budget
 
 # With so much memory a function has one whole processor: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 DEFAULT_MEMORY = 1769
@@ -86,29 +83,6 @@ class Settings:
         return Budget() if self.max_size is None else Budget(self.max_size, chosen=True)
 
 
-_STAGES = ("trace", "search", "plan", "pack", "verify")
-
-
-@dataclass(slots=True)
-class Clock:
-    """Says what is being done, and measures how long each of the stages takes."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_STAGES, 0.0))
-
-    @contextmanager
-    def stage(self, name: str, what: str, *, expected: float = 0.0, limit: float = 0.0) -> Iterator[None]:
-        """Announce a piece of work, and count its seconds as the stage's ``name``.
-
-        ``expected`` and ``limit`` are those of a `progress.Step`.
-        """
-        begun = time.monotonic()
-        try:
-            with progress.step(what, expected=expected, limit=limit):
-                yield
-        finally:
-            self.seconds[name] = round(self.seconds[name] + time.monotonic() - begun, 3)
-
-
 def choose(settings: Settings | None, options: dict[str, object]) -> Settings:
     """Give ``settings`` with single fields replaced.
 
@@ -134,3 +108,92 @@ def choose(settings: Settings | None, options: dict[str, object]) -> Settings:
     if chosen.runs is not None and chosen.runs < 1:
         raise UsageError(f"runs={chosen.runs!r}: a layer must have been run at least once")
     return chosen
+
+
+# What stands for a value that is the name of a file: it is completed so, and in a settings file it is relative to that.
+FILES = ("FILE", "DIR", "PATH", "ZIP|ARN")
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def size(text: str) -> int:
+    """Read a number of bytes, for instance 250MB.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", text.strip())
+    if not found or found[2].upper() not in _UNITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write for instance 250MB, 0.9GB or 262144000")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def names(text: str) -> list[str]:
+    """Read names with commas or spaces in between."""
+    return [name for name in re.split(r"[,\s]+", text) if name]
+
+
+def tolerance(text: str) -> float:
+    """Read a relative difference.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    value = _number(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no tolerance; write a number from 0 to 1, for instance 1e-6")
+    return value
+
+
+def runs(text: str) -> int:
+    """Read a number of runs.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not re.fullmatch(r"[1-9]\d{0,5}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of runs; write a whole number from 1 on")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Read a time that passes.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    value = _number(text)
+    if not 0 < value < 10**7:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return value
+
+
+def minutes(text: str) -> float:
+    """Read a time that may be nothing.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    value = _number(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes; write 0 or more")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+# What a settings file may have for an option, by the function that reads its text on the command line.
+KINDS: dict[object, tuple[tuple[type, ...], str]] = {
+    None: ((str,), "a text"),
+    int: ((int,), "a whole number"),
+    size: ((str, int), "a size: 250MB, 0.9GB or a whole number of bytes"),
+    names: ((str,), "a text"),
+    tolerance: ((int, float), "a number from 0 to 1"),
+    runs: ((int,), "a whole number from 1 on"),
+    seconds: ((int, float), "a number of seconds above 0"),
+    minutes: ((int, float), "a number of minutes, 0 or more"),
+}

@@ -23,27 +23,19 @@ import jsonschema
 import pytest
 from hypothesis import settings
 
-from layer_minimizer import environment, runners, tracer
-from layer_minimizer.inventory import normalize, take_inventory
-from layer_minimizer.model import (
-    Distribution,
-    ForeignRoot,
-    InstalledFile,
-    Interpreter,
-    Inventory,
-    PthFile,
-    Result,
-    Trace,
-    TracedFile,
-    TracedMetadata,
-    TracedModule,
-    Use,
-    Workload,
-)
-from layer_minimizer.observation import Observer
-from layer_minimizer.workload import load_workload
+from layer_minimizer.environment import interpreter
+from layer_minimizer.environment.inventory import take_inventory
+from layer_minimizer.environment.workload import load_workload
+from layer_minimizer.execution.observed_run import Observer
+from layer_minimizer.execution.process import can_isolate
+from layer_minimizer.execution.strace import strace_command
+from layer_minimizer.model.installed import Distribution, InstalledFile, Inventory, PthFile, normalize
+from layer_minimizer.model.interpreter import Interpreter
+from layer_minimizer.model.trace import ForeignRoot, Trace, TracedFile, TracedMetadata, TracedModule, Use
+from layer_minimizer.model.workload import Result, Workload
+from layer_minimizer.trace import tracer
 
-SCHEMA = json.loads((resources.files("layer_minimizer") / "report.schema.json").read_text("utf-8"))
+SCHEMA = json.loads((resources.files("layer_minimizer.report") / "report.schema.json").read_text("utf-8"))
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 VERSIONS = tuple(f"3.{minor}" for minor in range(6, 15))
 Content = str | bytes
@@ -207,7 +199,7 @@ def python_of() -> Callable[[str], str]:
 @pytest.fixture(scope="session")
 def base_python() -> str:
     """The interpreter that the environment of these tests was made from."""
-    return environment.describe(sys.executable).base_executable
+    return interpreter.describe_interpreter(sys.executable).base_executable
 
 
 @pytest.fixture(scope="session")
@@ -227,14 +219,14 @@ def requirements_env() -> Callable[[str, Path], Path]:
 @pytest.fixture
 def strace() -> None:
     """Skip where system calls cannot be observed."""
-    if runners.strace_command() is None:
+    if strace_command() is None:
         pytest.skip("strace is not installed, or may not trace here")
 
 
 @pytest.fixture
 def namespaces() -> None:
     """Skip where folders cannot be hidden from a process."""
-    if not runners.can_isolate():
+    if not can_isolate():
         pytest.skip("mount namespaces cannot be made here")
 
 
@@ -461,7 +453,7 @@ class Environment:
         return install(self.site, name, files, version, **more)  # type: ignore[arg-type]
 
     def describe(self) -> Interpreter:
-        return environment.describe(self.python)
+        return interpreter.describe_interpreter(self.python)
 
     def take_inventory(self, foreign: Iterable[ForeignRoot] = ()) -> Inventory:
         return take_inventory(self.describe(), foreign)

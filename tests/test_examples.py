@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from layer_minimizer import packed_code
+from layer_minimizer.layer import packed_bytecode
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NO_SUCH_PYTHON = 3
@@ -92,8 +92,8 @@ def test_example_gives_the_expected_layer(request: pytest.FixtureRequest, name: 
     with zipfile.ZipFile(EXAMPLES / name / "out/layer.zip") as archive:
         archive.extractall(tmp_path)
         names = {entry.split("/site-packages/", 1)[1] for entry in archive.namelist()}
-        for file in tmp_path.glob(f"python/lib/*/site-packages/{packed_code.CODE}/*"):
-            names |= {f"{stem}.py" for stem in packed_code.stems_in(file)}
+        for file in tmp_path.glob(f"python/lib/*/site-packages/{packed_bytecode.CODE}/*"):
+            names |= {f"{stem}.py" for stem in packed_bytecode.stems_in(file)}
     names |= {f"{name.removesuffix('.pyc')}.py" for name in names if name.endswith(".pyc")}
     assert set(expected["must_keep"]) <= names
     tops = {entry.split("/", 1)[0] for entry in names}

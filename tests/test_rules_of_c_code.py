@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_minimizer import minimize, rules
+from layer_minimizer.pipeline import minimize
+from layer_minimizer.plan import rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
-from layer_minimizer import compressed, progress
+from layer_minimizer.core import compression, progress
 from layer_minimizer.native.compact import Chunk, PackedChunk, Split
 
 # src/lzma.h is made for these: lc, lp and pb are fixed there.
@@ -21,7 +21,7 @@ def pack_chunks(parts: Split, name: str) -> list[PackedChunk]:
 
     def pack(chunk: Chunk) -> PackedChunk:
         raw, code = parts.raw(chunk), is_code(parts, chunk)
-        packed = compressed.pack(raw, _CODE_FILTERS if code else _FILTERS)
+        packed = compression.pack(raw, _CODE_FILTERS if code else _FILTERS)
         return PackedChunk(raw if packed is None else packed, zlib.crc32(raw), code)
 
     packed = []

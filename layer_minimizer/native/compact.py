@@ -45,7 +45,7 @@ _UNCHECKED = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class PageRun:
     """Consecutive pages of one right."""
 
     page: int
@@ -62,7 +62,7 @@ class Run:
 class Chunk:
     """Cold runs that are compressed together, by rising address."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[PageRun, ...]
 
     @property
     def pages(self) -> int:
@@ -87,7 +87,7 @@ class Split:
     """A library's pages, told apart: what stays in its file, and what goes to the store."""
 
     image: ElfImage
-    cold: tuple[Run, ...]
+    cold: tuple[PageRun, ...]
     chunks: tuple[Chunk, ...]
 
     @property
@@ -108,14 +108,14 @@ def split(data: bytes | memoryview, hot: Collection[int]) -> Split:
     """
     image = read_image(data)
     stay = hotness.always_hot(image)
-    cold: list[Run] = []
+    cold: list[PageRun] = []
     for first, stop, executable in hotness.coldable_ranges(image):
         start = None
         for page in range(first, stop + 1):
             if page < stop and page not in hot and page not in stay:
                 start = page if start is None else start
             elif start is not None:
-                cold.append(Run(start, page - start, executable))
+                cold.append(PageRun(start, page - start, executable))
                 start = None
     gap = _SMALLEST_GAP
     while len([run for run in cold if run.pages >= gap]) > _MOST_RUNS:
@@ -124,8 +124,8 @@ def split(data: bytes | memoryview, hot: Collection[int]) -> Split:
     return Split(image, kept, tuple(_chunks(kept, CHUNK_BYTES // image.page_size, _AREA_BYTES // image.page_size)))
 
 
-def _chunks(runs: Iterable[Run], most: int, area: int) -> Iterator[Chunk]:
-    open_runs: list[Run] = []
+def _chunks(runs: Iterable[PageRun], most: int, area: int) -> Iterator[Chunk]:
+    open_runs: list[PageRun] = []
     room = most
     for run in _cut(runs, area):
         if open_runs and open_runs[-1].page // area != run.page // area:
@@ -134,7 +134,7 @@ def _chunks(runs: Iterable[Run], most: int, area: int) -> Iterator[Chunk]:
         page = run.page
         while page < run.stop:
             taken = min(room, run.stop - page)
-            open_runs.append(Run(page, taken, run.executable))
+            open_runs.append(PageRun(page, taken, run.executable))
             page += taken
             room -= taken
             if not room:
@@ -144,13 +144,13 @@ def _chunks(runs: Iterable[Run], most: int, area: int) -> Iterator[Chunk]:
         yield Chunk(tuple(open_runs))
 
 
-def _cut(runs: Iterable[Run], area: int) -> Iterator[Run]:
+def _cut(runs: Iterable[PageRun], area: int) -> Iterator[PageRun]:
     """Give the runs in parts, none of which goes beyond a multiple of ``area`` pages."""
     for run in runs:
         page = run.page
         while page < run.stop:
             stop = min(run.stop, (page // area + 1) * area)
-            yield Run(page, stop - page, run.executable)
+            yield PageRun(page, stop - page, run.executable)
             page = stop
 
 
@@ -250,11 +250,11 @@ def _free_address(image: ElfImage, offset: int) -> int:
     return lowest + (-(-offset // page) * page - lowest) % max(align, page)
 
 
-def _moved_strings(image: ElfImage) -> Run:
+def _moved_strings(image: ElfImage) -> PageRun:
     """Give the whole pages of the dynamic strings: they are moved, so that nothing points to the old place."""
     start, size = image.value(Tag.STRTAB) or 0, image.value(Tag.STRSZ) or 0
     first, stop = -(-start // image.page_size), (start + size) // image.page_size
-    return Run(first, max(0, stop - first), executable=False)
+    return PageRun(first, max(0, stop - first), executable=False)
 
 
 def _all_pieces(parts: Split, out: _File) -> list[Segment]:
@@ -266,7 +266,7 @@ def _all_pieces(parts: Split, out: _File) -> list[Segment]:
     return sorted(pieces, key=lambda piece: piece.address)
 
 
-def _pieces(parts: Split, segment: Segment, moved: Run, out: _File) -> Iterator[Segment]:
+def _pieces(parts: Split, segment: Segment, moved: PageRun, out: _File) -> Iterator[Segment]:
     """Cut one PT_LOAD into hot pieces with bytes and cold ones without."""
     page = parts.image.page_size
     floor = segment.address // page
@@ -275,7 +275,7 @@ def _pieces(parts: Split, segment: Segment, moved: Run, out: _File) -> Iterator[
     if not segment.flags & Right.WRITE and moved.pages and floor <= moved.page < ceiling:
         gone = sorted([*gone, moved], key=lambda run: run.page)
     at = segment.address
-    for run in [*gone, Run(ceiling, 0, executable=False)]:
+    for run in [*gone, PageRun(ceiling, 0, executable=False)]:
         stop = min(run.page * page, segment.end)
         if stop > at:
             in_file = max(0, min(stop, segment.address + segment.file_size) - at)

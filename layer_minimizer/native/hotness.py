@@ -9,12 +9,10 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from layer_minimizer.native.elf_image import ElfImage, Right, Tag
+from layer_minimizer.native.elf_image import ElfImage, Right, Section, Tag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from layer_minimizer.native.elf_image import Section
 
 # Sections that may go beside code, each with the reason why no system call and no loader reads them.
 _COLD_DATA = {

@@ -11,8 +11,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from layer_minimizer import elf, inventory, packager, planner, rules
-from layer_minimizer.model import Interpreter, Inventory, Trace, TracedFile, TracedModule, Use, Workload
+from layer_minimizer.analysis import elf
+from layer_minimizer.environment import inventory
+from layer_minimizer.layer import archive, layout
+from layer_minimizer.model.installed import Inventory
+from layer_minimizer.model.interpreter import Interpreter
+from layer_minimizer.model.trace import Trace, TracedFile, TracedModule, Use
+from layer_minimizer.model.workload import Workload
+from layer_minimizer.pack import staging
+from layer_minimizer.plan import planner, rules
 
 MODULES = 250
 USED = 10
@@ -65,14 +72,14 @@ def measure(files: int) -> tuple[float, float, float]:
             make_trace(stock),
             stock,
             rules.load_rules(),
-            planner.Wishes(),
+            planner.PlanRequest(),
             library_needs=lambda paths: elf.library_closure(
                 paths, lambda path: elf.read_dynamic(sources[path]), sources.__contains__
             ),
         )
         planned = time.perf_counter()
-        packager.stage(plan, stock, Path(folder) / "stage", packager.Layout.SITE)
-        packager.write_zip(Path(folder) / "stage", Path(folder) / "layer.zip")
+        staging.stage(plan, stock, Path(folder) / "stage", layout.Layout.SITE)
+        archive.write_zip(Path(folder) / "stage", Path(folder) / "layer.zip")
         return listed - begun, planned - listed, time.perf_counter() - planned
 
 

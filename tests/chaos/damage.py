@@ -26,7 +26,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layer_minimizer import environment, packager
+from layer_minimizer.environment.interpreter import describe_interpreter, make_virtual, site_of
+from layer_minimizer.layer import archive, layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -157,11 +158,11 @@ class Place:
 
 def make_place(folder: Path, layer: Path, python: str, task: Path, events: Path, timeout: float) -> Place:
     """Unpack a layer into ``folder``, and make an environment of which it is the site folder."""
-    interpreter = environment.describe(python)
-    packager.unzip(layer, folder / "opt")
-    site = environment.site_of(interpreter, folder / "env")
-    program = environment.make_virtual(interpreter, folder / "env")
-    site.symlink_to(folder / "opt" / packager.Layout.SITE.prefix(".".join(map(str, interpreter.version))))
+    interpreter = describe_interpreter(python)
+    archive.unzip(layer, folder / "opt")
+    site = site_of(interpreter, folder / "env")
+    program = make_virtual(interpreter, folder / "env")
+    site.symlink_to(folder / "opt" / layout.Layout.SITE.prefix(".".join(map(str, interpreter.version))))
     (folder / "run.py").write_text(_RUN)
     return Place(folder, program, task, events, timeout)
 

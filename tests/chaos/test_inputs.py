@@ -259,7 +259,7 @@ def test_where_no_namespace_can_be_made(echo: Bench) -> None:
 def program_for(user: list[str]) -> str:
     """Give a Python that another user can run, and that has what the tool needs, or skip."""
     tool = Path(layer_minimizer.__file__).parent.parent
-    test = "import subprocess, sys, layer_minimizer.cli; subprocess.run([sys.executable, '-c', ''], check=True)"
+    test = "import subprocess, sys, layer_minimizer.cli.main; subprocess.run([sys.executable, '-c', ''], check=True)"
     for python in (sys.executable, "/usr/bin/python3"):
         command = [*user, python, "-c", test]
         if not subprocess.run(

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_minimizer import command_options, errors
-from layer_minimizer.help_text import COMMANDS
+from layer_minimizer.cli.help_text import COMMANDS
+from layer_minimizer.cli.parser import command_parser
+from layer_minimizer.core import errors
 from tests.conftest import write_files
 from tests.test_examples import NAMES
 
@@ -135,7 +136,7 @@ def test_tests_elsewhere_are_there() -> None:
 
 def actions() -> dict[str, list[argparse.Action]]:
     found: dict[str, list[argparse.Action]] = {}
-    parsers = [command_options.parser(command) for command in ("", *COMMANDS)]
+    parsers = [command_parser(command) for command in ("", *COMMANDS)]
     for parser in parsers:
         for action in parser._actions:
             for option in action.option_strings:
@@ -208,7 +209,7 @@ def test_exit_codes() -> None:
     (table,) = tables
     listed = [int(code) for code, _ in table[1:]]
     assert sorted(listed) == sorted({0, 1, 130, *exit_codes()})
-    text = (CHECKOUT / "layer_minimizer/errors.py").read_text()
+    text = (CHECKOUT / "layer_minimizer/core/errors.py").read_text()
     assert "130 interrupted" in text
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_minimizer.help_text import COMMANDS
+from layer_minimizer.cli.help_text import COMMANDS
 from tests.conftest import install
 from tests.containers.conftest import EXAMPLES
 

@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_minimizer import caches, emulator, pipeline, runtime_interface
-from layer_minimizer.errors import UsageError, VerifyError
-from layer_minimizer.model import Event, Workload
+from layer_minimizer import pipeline
+from layer_minimizer.aws import programs
+from layer_minimizer.core.cache import cache_folder
+from layer_minimizer.core.errors import UsageError, VerifyError
+from layer_minimizer.model.workload import Event, Workload
+from layer_minimizer.pack import staging
 from layer_minimizer.settings import Settings, choose
+from layer_minimizer.verify import emulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -213,10 +217,10 @@ def test_an_ordinary_user(desk: Desk, make_environment: Callable[..., Environmen
     env.install("alpha", ALPHA)
     interpreter = env.describe()
     # What is fetched must not come from a network once more.
-    runtime_interface.find_emulator("", interpreter.machine)
-    runtime_interface.find_client(interpreter)
+    programs.find_emulator("", interpreter.machine)
+    programs.find_client(interpreter)
     cache = desk.folder / "cache"
-    shutil.copytree(caches.folder("emulator"), cache / "emulator")
+    shutil.copytree(cache_folder("emulator"), cache / "emulator")
     desk.tool = ordinary
     desk.environment |= {"HOME": "/nowhere", "LAYER_MINIMIZER_CACHE": str(cache), "XDG_CACHE_HOME": str(cache)}
     body = PLACE.replace("HERE", repr(str(desk.folder)))
@@ -346,7 +350,7 @@ def test_a_full_tmp(desk: Desk, alpha: Environment) -> None:
 
 
 def test_a_file_that_was_taken_out_of_the_zip(desk: Desk, alpha: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = emulator.packager.unzip
+    real = staging.unzip
 
     def damage(archive: Path, folder: Path) -> None:
         real(archive, folder)
@@ -354,7 +358,7 @@ def test_a_file_that_was_taken_out_of_the_zip(desk: Desk, alpha: Environment, mo
             for path in folder.rglob("core.*"):
                 path.unlink()
 
-    monkeypatch.setattr(emulator.packager, "unzip", damage)
+    monkeypatch.setattr(staging, "unzip", damage)
     entry = desk.folder / "handler.py"
     entry.write_text(PLAIN)
     with pytest.raises(VerifyError, match=r"No module named 'alpha.core'[\s\S]*neither in the layer") as failed:
@@ -403,7 +407,7 @@ def test_wrong_values() -> None:
     with pytest.raises(UsageError, match="tmp_size=100: Lambda gives 512 to 10,240 MB"):
         choose(Settings(tmp_size=100), {})
     with pytest.raises(UsageError, match="is for an engine"):
-        emulator.check(emulator.Emulation(256, 512, image="some/image"))
+        emulated.check(emulated.Emulation(256, 512, image="some/image"))
     with pytest.raises(UsageError, match="verify='cloud'"):
         choose(Settings(), {"verify": "cloud"})
 
@@ -417,8 +421,8 @@ def test_the_handler_that_an_entry_defines(tmp_path: Path) -> None:
     ):
         entry = tmp_path / "entry.py"
         entry.write_text(text)
-        assert emulator.handler_name(entry) == name
-    assert emulator._events(Workload(entry, events=(Event("a", 1),))) == ((Event("a", 1),), ())
+        assert emulated.handler_name(entry) == name
+    assert emulated._events(Workload(entry, events=(Event("a", 1),))) == ((Event("a", 1),), ())
 
 
 # ---- a library that is too new ------------------------------------------------------------------------------------
@@ -480,7 +484,7 @@ def test_nothing_stays_after_an_interruption(place: Desk, alpha: Environment, nu
 
 
 def test_a_long_init_phase_is_a_warning() -> None:
-    assert list(emulator._warnings(9.9, ())) == []
-    (said,) = emulator._warnings(10.4, ())
+    assert list(emulated._warnings(9.9, ())) == []
+    (said,) = emulated._warnings(10.4, ())
     assert "the init phase took 10.4 s" in said
     assert "begins it anew with the first event" in said

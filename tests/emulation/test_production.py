@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from layer_minimizer import emulation, runtime_interface
-from layer_minimizer.pipeline import write_probe
+from layer_minimizer.aws import programs
+from layer_minimizer.trace.probe_layer import write_probe_layer
+from layer_minimizer.verify import emulated_place
 from tests.conftest import write_files
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ def packages(env: Environment) -> Environment:
     return env
 
 
-def deploy(desk: Desk, env: Environment, events: list[Any], layout: str, **variables: str) -> emulation.Ran:
+def deploy(
+    desk: Desk, env: Environment, events: list[Any], layout: str, **variables: str
+) -> emulated_place.EmulatorRun:
     """Run events in a function that has all of the environment as a layer, and the probe above it."""
     interpreter = env.describe()
     opt, task = desk.folder / "opt", desk.folder / "deployed"
@@ -74,18 +77,18 @@ def deploy(desk: Desk, env: Environment, events: list[Any], layout: str, **varia
     prefix = f"python/lib/{interpreter.folder}/site-packages" if layout == "site" else "python"
     write_files(task, {"handler.py": HANDLER})
     shutil.copytree(env.site, task if layout == "beside" else opt / prefix, dirs_exist_ok=True)
-    probe = write_probe(desk.folder / "probe.zip")
+    probe = write_probe_layer(desk.folder / "probe.zip")
     # Python's zipfile forgets permissions, which Lambda does not.
     subprocess.run([sys.executable, "-m", "zipfile", "-e", probe.path, opt], check=True)
     with zipfile.ZipFile(probe.path) as archive:
         for entry in archive.infolist():
             (opt / entry.filename).chmod(entry.external_attr >> 16)
-    place = emulation.Place(
+    place = emulated_place.FunctionMounts(
         task=task,
         layer=opt,
         binds=(),
-        rie=runtime_interface.find_emulator("", interpreter.machine),
-        client=runtime_interface.find_client(interpreter),
+        rie=programs.find_emulator("", interpreter.machine),
+        client=programs.find_client(interpreter),
         interpreter=interpreter,
         hidden=interpreter.avoid,
         memory=512,
@@ -96,7 +99,7 @@ def deploy(desk: Desk, env: Environment, events: list[Any], layout: str, **varia
     rows = [(str(number), json.dumps(event)) for number, event in enumerate(events)]
     scratch = desk.folder / f"scratch{len(list(desk.folder.iterdir()))}"
     scratch.mkdir()
-    return emulation.in_namespaces(place, rows, scratch)
+    return emulated_place.in_namespaces(place, rows, scratch)
 
 
 def run_on(layer: Path, folder: Path, event: Any) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from layer_minimizer import packager
+from layer_minimizer.layer.archive import unzip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,7 +57,7 @@ def together(desk: Desk, env: Environment, what: str, *layers: Path) -> Any:
     """Give what the handler says with these layers alone, merged in order as Lambda does."""
     opt = desk.folder / f"opt{len(list(desk.folder.iterdir()))}"
     for archive in layers:
-        packager.unzip(archive, opt)
+        unzip(archive, opt)
     done = subprocess.run(
         [env.python.resolve(), "-I", "-S", "-B", "-c", RUN, opt, desk.work, what],
         env={"TMPDIR": str(desk.tmp)},

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_minimizer import elf, lambda_rules
-from layer_minimizer.errors import PackError
+from layer_minimizer.analysis import elf
+from layer_minimizer.aws import runtimes
+from layer_minimizer.core.errors import PackError
+from layer_minimizer.plan import compatibility
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,7 +195,7 @@ def test_another_python_or_processor_than_the_runtimes_is_refused_at_once(
     desk: Desk, env: Environment, handler: Path
 ) -> None:
     assert handler
-    other = next(name for name in lambda_rules.load_runtimes() if name != RUNTIME)
+    other = next(name for name in runtimes.load_runtimes() if name != RUNTIME)
     ended = desk.fails(env, 5, (other, RUNTIME, "--python"), "--runtime", other)
     assert "tracing" not in ended.err
     foreign = "x86_64" if elf_machine() == "aarch64" else "arm64"
@@ -214,7 +216,7 @@ def test_pure_python_is_fine_for_its_own_runtime(
     env = make_env(version).install("alpha", {"alpha.py": "VALUE = 1\n"})
     report = json.loads(desk.minimize(env, "--json", "--runtime", f"python{version}").out)
     assert report["bundled"] == []
-    runtime = lambda_rules.load_runtimes()[f"python{version}"]
+    runtime = runtimes.load_runtimes()[f"python{version}"]
     told = [said for said in report["warnings"] if f"is deprecated since {runtime.deprecated}" in said]
     assert len(told) == (datetime.now(UTC).date() >= runtime.deprecated)
 
@@ -227,17 +229,17 @@ def test_todays_torch_needs_a_newer_system_than_amazon_linux_2(
     path = next(python.parent.parent.glob("lib/python3.*/site-packages/torch/lib/libtorch_cpu.so"))
     dynamic = elf.read_dynamic(path)
     assert dynamic
-    library = lambda_rules.Library("torch/lib/libtorch_cpu.so", 1, "torch", dynamic, elf.read_versions(path))
+    library = compatibility.CheckedLibrary("torch/lib/libtorch_cpu.so", 1, "torch", dynamic, elf.read_versions(path))
     found = {}
-    for name, runtime in lambda_rules.load_runtimes().items():
-        target = lambda_rules.Target(runtime, dynamic.machine)
+    for name, runtime in runtimes.load_runtimes().items():
+        target = compatibility.Target(runtime, dynamic.machine)
         present = {library.path, "torch/lib/libc10.so", "torch/lib/libgomp.so.1"}
-        found[name] = lambda_rules.examine(target, [library], present.__contains__, lambda *_: None)
+        found[name] = compatibility.examine(target, [library], present.__contains__, lambda *_: None)
         if runtime.python >= (3, 12):
             assert found[name].violations == ()
             continue
         with pytest.raises(PackError, match=r"libtorch_cpu\.so needs .*GLIBC_2\.28 \(fcntl64\)"):
-            lambda_rules.refuse(target, found[name])
+            compatibility.refuse_violations(target, found[name])
     if path.parts[-5] != "python3.11":
         return
     desk.write("handler.py", "import torch\n\n\ndef handler(event, context):\n    return torch.ones(2).tolist()\n")

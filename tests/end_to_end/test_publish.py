@@ -27,8 +27,8 @@ import boto3
 import hcl2
 import pytest
 
-from layer_minimizer.errors import UsageError
-from layer_minimizer.publish import Through, publish
+from layer_minimizer.aws.publish import UploadMethod, publish
+from layer_minimizer.core.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -325,7 +325,7 @@ def test_as_a_library(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HOME", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         monkeypatch.setenv(name, desk.variables[name])
     done = publish(desk.zip(), name=desk.layer, runtimes=["python3.12"])
-    assert (done.arn, done.version, done.created, done.through) == (desk.arn(1), 1, True, Through.DIRECT)
+    assert (done.arn, done.version, done.created, done.through) == (desk.arn(1), 1, True, UploadMethod.DIRECT)
     with pytest.raises(UsageError, match="--runtime is given 0 times"):
         publish(desk.zip(), name=desk.layer, runtimes=[])
     with pytest.raises(UsageError, match="--architecture mips"):
@@ -765,7 +765,7 @@ def test_permissions_that_the_message_names_suffice(
     desk: Desk, bucket: str, large: Path, strict: Callable[..., None]
 ) -> None:
     source = subprocess.run(
-        [sys.executable, "-c", "from layer_minimizer import aws; print(aws._ALLOW)"],
+        [sys.executable, "-c", "from layer_minimizer.aws import client; print(client._ALLOW)"],
         capture_output=True,
         text=True,
         check=True,
@@ -816,7 +816,7 @@ def test_help_names_the_command_and_its_options() -> None:
 
 
 def test_boto3_is_imported_only_to_publish() -> None:
-    code = "import sys; import layer_minimizer.cli; sys.exit('boto3' in sys.modules or 'botocore' in sys.modules)"
+    code = "import sys; import layer_minimizer.cli.main; sys.exit('boto3' in sys.modules or 'botocore' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from layer_minimizer.coldfiles import paths_in
+from layer_minimizer.layer.cold_store import paths_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,8 @@ from types import ModuleType
 
 import pytest
 
-from layer_minimizer.native import coldstore, compact, shrink
+from layer_minimizer.layer import layout
+from layer_minimizer.native import coldstore, compact
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "layer_minimizer" / "native" / "src"
@@ -24,7 +25,7 @@ FUNCTIONS = 300
 LINKS = 40  # functions of the C++ chain
 SECONDS = 60
 # In layers it has a digest in its name.
-RUNTIME = shrink.RUNTIME.format(digest="0" * 16)
+RUNTIME = layout.RUNTIME.format(digest="0" * 16)
 
 
 @pytest.fixture(scope="session")
@@ -245,7 +246,7 @@ class Tree:
 
 def compacted(original: Path, top: Path, runtime: Path, hot: Collection[int] = (), *, keep: bool = True) -> Tree:
     """Write a library compacted to ``top``/package, with the runtime and the store beside that folder."""
-    folder, beside = top / "package", top / shrink.FOLDER
+    folder, beside = top / "package", top / layout.FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     beside.mkdir(exist_ok=True)
     parts = compact.split(original.read_bytes(), hot)
@@ -254,8 +255,8 @@ def compacted(original: Path, top: Path, runtime: Path, hot: Collection[int] = (
     small = compact.rewrite(
         parts,
         name=f"package/{original.name}",
-        runtime=f"$ORIGIN/../{shrink.FOLDER}/{RUNTIME}",
-        store=f"../{shrink.FOLDER}/{tree.store.name}" if keep else "",
+        runtime=f"$ORIGIN/../{layout.FOLDER}/{RUNTIME}",
+        store=f"../{layout.FOLDER}/{tree.store.name}" if keep else "",
         packed=packed,
     )
     tree.library.write_bytes(small)
@@ -384,7 +385,7 @@ def stack_of(python: Path, layer: Path, mixed: Path) -> Stack:
                 path.unlink(missing_ok=True)
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(archive.read(name))
-                libraries += [library] if not library.startswith(shrink.FOLDER) else []
+                libraries += [library] if not library.startswith(layout.FOLDER) else []
     return Stack(python, original, mixed, tuple(libraries))
 
 

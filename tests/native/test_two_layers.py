@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from layer_minimizer import packager
+from layer_minimizer.layer import archive
 from layer_minimizer.native import parts
 
 pytestmark = pytest.mark.skipif(bool(parts.missing()) or not shutil.which("gcc"), reason=parts.missing() or "no gcc")
@@ -98,7 +98,7 @@ def test_cold_pages_of_both_come_back(tmp_path: Path, installed: tuple[str, ...]
     assert any("lower/libcode.so" in warning for warning in above["warnings"]) == (not compacted)
     assert above["conflicts"] == []
     for layer in ("below", "above"):
-        packager.unzip(tmp_path / f"{layer}.zip", tmp_path / "opt")
+        archive.unzip(tmp_path / f"{layer}.zip", tmp_path / "opt")
     packages = next((tmp_path / "opt/python/lib").glob("*/site-packages"))
     assert len(list((packages / "layer_minimizer.libs").glob("liblayercold-*.so"))) == 1
     assert call(tmp_path / "above", packages) == call(tmp_path / "above", site)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from layer_minimizer.picture import render
+from layer_minimizer.report.html import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

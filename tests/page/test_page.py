@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from layer_minimizer.picture import render
+from layer_minimizer.report.html import render
 
 from . import reports
 from .conftest import SIZES
@@ -225,7 +225,7 @@ def test_an_old_browser_is_told(show: Show, report: dict[str, Any]) -> None:
 @pytest.mark.parametrize("make", [reports.realistic, reports.bare, reports.hostile])
 def test_the_invented_reports_are_what_the_tool_gives(make: Callable[[], dict[str, Any]]) -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="reads the report's schema")
-    schema = json.loads((resources.files("layer_minimizer") / "report.schema.json").read_text("utf-8"))
+    schema = json.loads((resources.files("layer_minimizer.report") / "report.schema.json").read_text("utf-8"))
     jsonschema.Draft202012Validator(schema).validate(make())
 
 

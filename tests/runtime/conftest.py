@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from layer_minimizer import environment, packed_code, stubs
-from layer_minimizer.coldfiles import ColdFile, write_store
+from layer_minimizer.environment import interpreter
+from layer_minimizer.layer import packed_bytecode
+from layer_minimizer.layer.cold_store import ColdFile, write_store
+from layer_minimizer.pack import bytecode, stand_ins
 
 Content = str | bytes
 
@@ -84,11 +86,11 @@ def layer_of(tmp_path: Path, write: Callable[..., Path]) -> Callable[..., ColdLa
 
 def pack(python: str, root: Path, paths: Sequence[str], scratch: Path) -> None:
     """Turn sources in a layer into what its builder makes of them."""
-    compiler = stubs.Compiler(environment.describe(python), str(root), scratch)
-    stubs.compile_modules(paths, root, compiler, with_source=())
+    compiler = bytecode.Compiler(interpreter.describe_interpreter(python), str(root), scratch)
+    bytecode.compile_modules(paths, root, compiler, with_source=())
     stems = [path.removesuffix(".py") for path in paths]
-    packed_code.pack(packed_code.compress(stems, root), root)
-    stubs.write_anchors(packed_code.anchors(stems), root, compiler)
+    packed_bytecode.pack(packed_bytecode.compress(stems, root), root)
+    stand_ins.write_anchors(packed_bytecode.anchors(stems), root, compiler)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import layer_minimizer
-from layer_minimizer.coldfiles import ColdFile, write_store
+from layer_minimizer.layer.cold_store import ColdFile, write_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -124,8 +124,8 @@ class Modules:
     ) -> subprocess.CompletedProcess[str]:
         self.scratch.mkdir(exist_ok=True)
         files = {
-            "standin": str(_PACKAGE / "_runtime/standin.py"),
-            "standins": str(_PACKAGE / "_probe/standins.py"),
+            "standin": str(_PACKAGE / "payload/runtime/standin.py"),
+            "standins": str(_PACKAGE / "payload/probe/standins.py"),
             "out": str(self.scratch / "out.json"),
             "site": str(site),
         }

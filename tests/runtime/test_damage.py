@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_minimizer._runtime.store import ColdStore, ColdStoreError
-from layer_minimizer.coldfiles import ColdFile, write_store
+from layer_minimizer.layer.cold_store import ColdFile, write_store
+from layer_minimizer.payload.runtime.store import ColdStore, ColdStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_minimizer import integrity, packed_code
+from layer_minimizer.layer import packed_bytecode
+from layer_minimizer.pack import checksums
 
 from .conftest import pack
 
@@ -134,14 +135,14 @@ def test_two_layers(layer_of: Callable[..., ColdLayer], cpython: str, tmp_path: 
     for path, text in (("a/two.py", "x = 2\n"), ("b.py", "x = 'b'\n")):
         (layer.root / path).write_text(text)
     pack(cpython, layer.root, ["a/two.py", "b.py"], tmp_path / "compile")
-    assert len(list((layer.root / packed_code.CODE).iterdir())) == 2
+    assert len(list((layer.root / packed_bytecode.CODE).iterdir())) == 2
     layer.run("import a.one, a.two, b, a.cold; assert (a.x, a.one.x, a.two.x, b.x, a.cold.x) == ('a', 1, 2, 'b', 1)")
 
 
 def test_a_damaged_file_ends_the_process_and_is_named(layer_of: Callable[..., ColdLayer], python: str) -> None:
     layer = layer_of(python, {}, {}, {"big.py": f"X = {os.urandom(3000).hex()!r}\n", "small.py": "X = 1\n"})
-    integrity.write_sums(layer.root, lambda _path: (), lambda _path: False)
-    (file,) = (layer.root / packed_code.CODE).iterdir()
+    checksums.write_sums(layer.root, lambda _path: (), lambda _path: False)
+    (file,) = (layer.root / packed_bytecode.CODE).iterdir()
     whole = file.read_bytes()
     layer.run("import big, small; assert small.X == 1")
     table = len(whole) - int(whole.split(b"\n", 1)[0].split()[1])
@@ -150,7 +151,7 @@ def test_a_damaged_file_ends_the_process_and_is_named(layer_of: Callable[..., Co
     for damaged in (whole[:-1], whole[:20], b"", flipped(whole, first), flipped(whole, last), flipped(whole, 2)):
         file.write_bytes(damaged)
         said = layer.fail("import small, big; print(small.X)")
-        assert f"layer_minimizer: {packed_code.CODE}/{file.name} " in said, said
+        assert f"layer_minimizer: {packed_bytecode.CODE}/{file.name} " in said, said
         assert "Traceback" not in said
     file.unlink()
     assert f"{file.name} is missing" in layer.fail("import small")
@@ -162,25 +163,25 @@ def flipped(data: bytes, at: int) -> bytes:
 
 def test_each_byte_of_a_file_counts(tmp_path: Path) -> None:
     (tmp_path / "m.pyc").write_bytes(b"bytecode" * 50)
-    packed_code.pack(packed_code.compress(["m"], tmp_path), tmp_path)
-    (file,) = (tmp_path / packed_code.CODE).iterdir()
-    assert packed_code.stems_in(file) == ("m",)
+    packed_bytecode.pack(packed_bytecode.compress(["m"], tmp_path), tmp_path)
+    (file,) = (tmp_path / packed_bytecode.CODE).iterdir()
+    assert packed_bytecode.stems_in(file) == ("m",)
     data = file.read_bytes()
     file.write_bytes(flipped(data, data.index(b"\n") + 5))
     with pytest.raises(ValueError, match="checksum"):
-        packed_code.stems_in(file)
+        packed_bytecode.stems_in(file)
 
 
 def test_what_is_not_worth_it_stays(tmp_path: Path) -> None:
     text = bytes(range(256)) * 1200
     (tmp_path / "m.pyc").write_bytes(text)
-    packed = packed_code.compress(["m"], tmp_path)
+    packed = packed_bytecode.compress(["m"], tmp_path)
     saved = len(text) - len(zlib.compress(text, 9))
-    assert packed_code.is_worth_it(packed, tmp_path, 0)
-    assert packed_code.is_worth_it(packed, tmp_path, saved - 65537)
-    assert not packed_code.is_worth_it(packed, tmp_path, saved - 65536)
+    assert packed_bytecode.is_worth_it(packed, tmp_path, 0)
+    assert packed_bytecode.is_worth_it(packed, tmp_path, saved - 65537)
+    assert not packed_bytecode.is_worth_it(packed, tmp_path, saved - 65536)
 
 
 def test_what_leads_to_modules() -> None:
     stems = ["a/__init__", "a/b", "a/c/__init__", "a/c/d", "n/e", "n/f/__init__", "g", "a/space/h"]
-    assert packed_code.anchors(stems) == ["a/__init__", "a/space/h", "g", "n/e", "n/f/__init__"]
+    assert packed_bytecode.anchors(stems) == ["a/__init__", "a/space/h", "g", "n/e", "n/f/__init__"]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from layer_minimizer import environment, runners
+from layer_minimizer.environment import interpreter
+from layer_minimizer.execution import process
 
 pytestmark = pytest.mark.example
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/fastai_vision"
@@ -26,7 +27,7 @@ class Place:
     """An interpreter that has the example's packages, or the layer's and no others."""
 
     python: Path
-    isolation: runners.Isolation | None = None
+    isolation: process.Isolation | None = None
 
     def calls(self, folder: Path, *which: str) -> dict[str, str]:
         """Make calls; give what each of them came to."""
@@ -48,7 +49,7 @@ class Place:
             "LAYER_MINIMIZER_LOG": str(folder / "log"),
         }
         command = [self.python, "-I", "-B", DRIVER, EXAMPLE / "out/task", folder / "lines", *which]
-        ended = runners.run(
+        ended = process.run(
             list(map(str, command)),
             variables,
             folder / "work",
@@ -80,7 +81,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def alone(full: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Place:
     """Give a virtual environment whose site-packages is the layer, and that cannot see the example's own."""
     python, layer = full
-    described = environment.describe(str(python))
+    described = interpreter.describe_interpreter(str(python))
     top = tmp_path_factory.mktemp("alone")
     with zipfile.ZipFile(layer) as archive:
         archive.extractall(top / "opt")
@@ -91,8 +92,8 @@ def alone(full: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     base = Path(described.base_executable)
     (top / "env/pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
     (top / "env/bin/python").symlink_to(base)
-    isolation = runners.Isolation(hide=described.site_dirs, read_only=(str(top / "opt"),))
-    return Place(top / "env/bin/python", isolation if runners.can_isolate() else None)
+    isolation = process.Isolation(hide=described.site_dirs, read_only=(str(top / "opt"),))
+    return Place(top / "env/bin/python", isolation if process.can_isolate() else None)
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_minimizer import base_layers, coldfiles
-from layer_minimizer.coldfiles import ColdFile, write_store
-from layer_minimizer.errors import UsageError
+from layer_minimizer.core.errors import UsageError
+from layer_minimizer.environment import base_layers
+from layer_minimizer.layer import cold_store
+from layer_minimizer.layer.cold_store import ColdFile, write_store
 from layer_minimizer.settings import choose
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def test_cold_files_of_a_layer_of_this_tool_are_there(tmp_path: Path) -> None:
     assert below.customized
 
     about = next(path for path in files if path.endswith("about.json"))
-    other = files[about].replace(coldfiles.runtime_digest().encode(), b"0123456789abcdef")
+    other = files[about].replace(cold_store.runtime_digest().encode(), b"0123456789abcdef")
     assert other != files[about]
     with pytest.raises(UsageError, match="another version of this tool"):
         base_layers.read([zipped(tmp_path / "other.zip", {**files, about: other})], "python3.11", tmp_path / "again")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_minimizer import build_context
-from layer_minimizer.errors import UsageError
+from layer_minimizer.container import build_context
+from layer_minimizer.core.errors import UsageError
 from layer_minimizer.native import parts
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from layer_minimizer.class_factories import derived_from
+from layer_minimizer.analysis.class_factories import derived_from
 
 BASE = ["class", "base", "Base", []]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from layer_minimizer import coldfiles
-from layer_minimizer._runtime.store import ColdStore
-from layer_minimizer.coldfiles import ColdFile, write_store
-from layer_minimizer.errors import PackError
+from layer_minimizer.core.errors import PackError
+from layer_minimizer.layer import cold_store
+from layer_minimizer.layer.cold_store import ColdFile, write_store
+from layer_minimizer.payload.runtime.store import ColdStore
 
 NOISE = random.Random(7).randbytes(3 << 20)
 CODE = b"\x7fELF" + bytes(14) + b"\x3e\x00" + NOISE[:5000]
@@ -153,13 +153,13 @@ def test_what_cannot_be_read_or_written_is_an_error(tmp_path: Path, source: Path
 def test_a_file_that_shrinks_meanwhile_is_an_error(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = coldfiles._look_at
+    look = cold_store._look_at
 
-    def look_and_cut(file: ColdFile) -> coldfiles._Member:
+    def look_and_cut(file: ColdFile) -> cold_store._Member:
         found = look(file)
         file.source.write_bytes(b"")
         return found
 
-    monkeypatch.setattr(coldfiles, "_look_at", look_and_cut)
+    monkeypatch.setattr(cold_store, "_look_at", look_and_cut)
     with pytest.raises(PackError, match="was changed while"):
         write_store(cold(source, ["pkg/a.py"]), tmp_path / "R", layer="l", dropped={})

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from layer_minimizer.comparison import compare, summary
-from layer_minimizer.model import TracedDistribution, TracedStandIn
+from layer_minimizer.model.trace import TracedDistribution, TracedStandIn
+from layer_minimizer.trace.comparison import compare_traces, summarize_trace
 
 
 def test_what_is_counted_and_what_is_not(build: Any) -> None:
@@ -26,7 +26,7 @@ def test_what_is_counted_and_what_is_not(build: Any) -> None:
         "a-1.0.dist-info/METADATA": "open",
         "start.py": "open",
     }
-    (only,) = compare([("one", build.trace(files, modules)), ("two", build.trace())])
+    (only,) = compare_traces([("one", build.trace(files, modules)), ("two", build.trace())])
     assert (only.names, only.distribution) == (("one",), "a")
     assert (only.modules, only.libraries, only.files) == (("a", "a.ext"), ("a.libs/libx.so",), ("a/data.txt",))
     assert str(only) == "only in one: a: a, a.ext, a.libs/libx.so, a/data.txt"
@@ -42,11 +42,11 @@ def test_a_distribution_has_the_name_that_the_environment_or_the_trace_knows(bui
             TracedDistribution("shared-two", "1", ("shared",)),
         ),
     )
-    assert {each.distribution for each in compare([("one", known), ("two", build.trace())])} == {
+    assert {each.distribution for each in compare_traces([("one", known), ("two", build.trace())])} == {
         "pillow", "shared", "plain"
     }  # fmt: skip
     owners = {"PIL/x.dat": "pillow-simd", "shared/x.dat": "shared-two", "plain/x.dat": "flat"}
-    found = compare([("one", known), ("two", build.trace())], owners)
+    found = compare_traces([("one", known), ("two", build.trace())], owners)
     assert {each.distribution for each in found} == {"pillow-simd", "shared-two", "flat"}
 
 
@@ -56,13 +56,13 @@ def test_three_traces_are_grouped_by_who_has_it(build: Any) -> None:
         build.trace(["a/x.txt", "a/y.txt"]),
         build.trace(["a/x.txt"]),
     )
-    found = compare([("one", one), ("two", two), ("three", three)])
+    found = compare_traces([("one", one), ("two", two), ("three", three)])
     assert [(each.names, each.files) for each in found] == [(("one",), ("a/z.txt",)), (("one", "two"), ("a/y.txt",))]
-    assert compare([("one", one), ("again", one)]) == ()
+    assert compare_traces([("one", one), ("again", one)]) == ()
 
 
 def test_a_long_list_is_cut(build: Any) -> None:
-    (only,) = compare([("one", build.trace([f"a/{n}.txt" for n in range(1_006)])), ("two", build.trace())])
+    (only,) = compare_traces([("one", build.trace([f"a/{n}.txt" for n in range(1_006)])), ("two", build.trace())])
     assert str(only).endswith("a/1.txt, a/10.txt, a/100.txt and 1,002 more")
     assert len(only.to_json()["files"]) == 1_006
 
@@ -70,6 +70,6 @@ def test_a_long_list_is_cut(build: Any) -> None:
 def test_what_is_stood_in_for_was_imported(build: Any) -> None:
     real = build.trace(modules=[("a", "a.py", "", 0)])
     stood_in = replace(build.trace(), stand_ins=(TracedStandIn("a", "a.py", {}),))
-    assert compare([("one", real), ("two", stood_in)]) == ()
-    assert "1 modules" in summary(stood_in)
-    assert "1 of the modules without need" in summary(stood_in)
+    assert compare_traces([("one", real), ("two", stood_in)]) == ()
+    assert "1 modules" in summarize_trace(stood_in)
+    assert "1 of the modules without need" in summarize_trace(stood_in)

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_minimizer import command_options, completion, help_text
+from layer_minimizer.cli import help_text
+from layer_minimizer.cli.commands import completion
+from layer_minimizer.cli.parser import command_parser, parser_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +82,7 @@ def test_bash(folder: Path, words: list[str], offered: set[str]) -> None:
 def test_bash_offers_every_command_and_every_option(folder: Path) -> None:
     assert complete(folder, "minimize", "") == set(help_text.COMMANDS)
     for command in ("", *help_text.COMMANDS):
-        parser = command_options.parser(command)
+        parser = command_parser(command)
         known = {text for action in parser._actions for text in action.option_strings if text.startswith("--")}
         assert complete(folder, "minimize", *([command] if command else []), "--") == known
 
@@ -96,7 +98,7 @@ def test_bash_offers_every_command_and_every_option(folder: Path) -> None:
 )
 def test_zsh(folder: Path, typed: str, shown: str) -> None:
     zsh = need("zsh")
-    (folder / "_minimize").write_text(completion.script("zsh", command_options.tree()))
+    (folder / "_minimize").write_text(completion.script("zsh", parser_tree()))
     number, terminal = pty.fork()
     if number == 0:
         os.chdir(folder)
@@ -124,18 +126,18 @@ def until(terminal: int, word: str) -> str:
 @pytest.mark.parametrize(("shell", "options"), [("bash", ["-n"]), ("zsh", ["-n"]), ("tcsh", ["-f"])])
 def test_shells_read_their_scripts(folder: Path, shell: str, options: list[str]) -> None:
     script = folder / "script"
-    script.write_text(completion.script(shell, command_options.tree()))
+    script.write_text(completion.script(shell, parser_tree()))
     done = subprocess.run([need(shell), *options, script], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("shell", completion.SHELLS)
 def test_scripts_name_every_option(shell: str) -> None:
-    script = completion.script(shell, command_options.tree())
+    script = completion.script(shell, parser_tree())
     known = {
         text[2:]
         for command in ("", *help_text.COMMANDS)
-        for action in command_options.parser(command)._actions
+        for action in command_parser(command)._actions
         for text in action.option_strings
         if text.startswith("--")
     }

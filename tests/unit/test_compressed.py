@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from layer_minimizer import coldfiles, compressed
+from layer_minimizer.core import compression
+from layer_minimizer.layer import cold_store
 from layer_minimizer.native import coldstore, compact
 
 PLAIN = [{"id": lzma.FILTER_LZMA2, "preset": 6}]
@@ -23,14 +24,14 @@ NOISE = random.Random(5).randbytes(50_000)
 @pytest.fixture(autouse=True)
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LAYER_MINIMIZER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(compressed, "_WRITER", compressed._Writer())
+    monkeypatch.setattr(compression, "_WRITER", compression._Writer())
     return tmp_path / "cache/chunks"
 
 
 @pytest.fixture
 def no_encoder(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """To be sure that nothing is compressed once more."""
-    monkeypatch.delattr(compressed.lzma, "compress")
+    monkeypatch.delattr(compression.lzma, "compress")
     return monkeypatch
 
 
@@ -39,44 +40,44 @@ def encoded(raw: bytes = RAW, filters: list[dict[str, Any]] = PLAIN) -> bytes:
 
 
 def test_what_is_kept_is_what_is_made(kept: Path, request: pytest.FixtureRequest) -> None:
-    made = [compressed.pack(RAW, PLAIN), compressed.pack(RAW, CODE), compressed.pack(NOISE, PLAIN)]
+    made = [compression.pack(RAW, PLAIN), compression.pack(RAW, CODE), compression.pack(NOISE, PLAIN)]
     assert made == [encoded(), encoded(filters=CODE), None]
     assert len(list(kept.iterdir())) == 3
     assert max(path.stat().st_size for path in kept.iterdir()) < len(RAW) // 2
     request.getfixturevalue("no_encoder")
-    assert [compressed.pack(RAW, PLAIN), compressed.pack(RAW, CODE), compressed.pack(NOISE, PLAIN)] == made
+    assert [compression.pack(RAW, PLAIN), compression.pack(RAW, CODE), compression.pack(NOISE, PLAIN)] == made
 
 
 def test_what_is_small_is_not_kept(kept: Path) -> None:
-    assert compressed.pack(RAW[:1000], PLAIN) == encoded(RAW[:1000])
-    assert compressed.pack(b"", PLAIN) is None
+    assert compression.pack(RAW[:1000], PLAIN) == encoded(RAW[:1000])
+    assert compression.pack(b"", PLAIN) is None
     assert not kept.exists()
 
 
 def test_another_encoder_is_asked_anew(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert compressed._encoder().startswith(("5", sys.version))
-    compressed.pack(RAW, PLAIN)
-    monkeypatch.setattr(compressed, "_encoder", lambda: "another")
-    assert compressed.pack(RAW, PLAIN) == encoded()
+    assert compression._encoder().startswith(("5", sys.version))
+    compression.pack(RAW, PLAIN)
+    monkeypatch.setattr(compression, "_encoder", lambda: "another")
+    assert compression.pack(RAW, PLAIN) == encoded()
     assert len(list(kept.iterdir())) == 2
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "bit", "other"])
 def test_what_is_damaged_is_made_anew(kept: Path, damage: str, request: pytest.FixtureRequest) -> None:
-    compressed.pack(RAW, PLAIN)
+    compression.pack(RAW, PLAIN)
     (file,) = kept.iterdir()
     whole = file.read_bytes()
     if damage == "other":
-        compressed.pack(RAW, CODE)
+        compression.pack(RAW, CODE)
         (other,) = (path for path in kept.iterdir() if path != file)
         file.write_bytes(other.read_bytes())
     else:
         bit = whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:]
         file.write_bytes({"cut": whole[:-1], "empty": b"", "bit": bit}[damage])
-    assert compressed.pack(RAW, PLAIN) == encoded()
+    assert compression.pack(RAW, PLAIN) == encoded()
     assert file.read_bytes() == whole
     request.getfixturevalue("no_encoder")
-    assert compressed.pack(RAW, PLAIN) == whole[32:]
+    assert compression.pack(RAW, PLAIN) == whole[32:]
 
 
 @pytest.mark.parametrize("how", ["file", "read-only", "folder"])
@@ -90,13 +91,13 @@ def test_a_folder_that_cannot_be_written_changes_nothing(
         # Whoever is root may write everywhere but here.
         monkeypatch.setenv("LAYER_MINIMIZER_CACHE", "/proc/self")
     else:
-        compressed.pack(RAW, PLAIN)
+        compression.pack(RAW, PLAIN)
         (file,) = kept.iterdir()
         file.unlink()
         (file / "in the way").mkdir(parents=True)
     caplog.set_level("INFO")
-    assert compressed.pack(RAW, PLAIN) == encoded()
-    assert compressed.pack(RAW, PLAIN) == encoded()
+    assert compression.pack(RAW, PLAIN) == encoded()
+    assert compression.pack(RAW, PLAIN) == encoded()
     assert not caplog.records
     assert not list(kept.parent.rglob("*.part"))
 
@@ -105,29 +106,29 @@ def test_what_was_not_used_for_the_longest_time_goes_first(kept: Path, monkeypat
     chunks = [RAW + bytes([number]) for number in range(4)]
     for number, raw in enumerate(chunks):
         before = set(kept.iterdir()) if kept.exists() else set()
-        compressed.pack(raw, PLAIN)
+        compression.pack(raw, PLAIN)
         (file,) = set(kept.iterdir()) - before
         os.utime(file, (number, number))
     size = file.stat().st_size
-    compressed.pack(chunks[0], PLAIN)  # is used once more
-    monkeypatch.setattr(compressed, "LIMIT", 3 * size + 300)
-    monkeypatch.setattr(compressed, "_BETWEEN_LOOKS", size + 200)
-    monkeypatch.setattr(compressed, "_WRITER", compressed._Writer())
-    compressed.pack(RAW + b"new", PLAIN)
+    compression.pack(chunks[0], PLAIN)  # is used once more
+    monkeypatch.setattr(compression, "LIMIT", 3 * size + 300)
+    monkeypatch.setattr(compression, "_BETWEEN_LOOKS", size + 200)
+    monkeypatch.setattr(compression, "_WRITER", compression._Writer())
+    compression.pack(RAW + b"new", PLAIN)
     assert sum(path.stat().st_size for path in kept.iterdir()) <= 3 * size + 300
-    monkeypatch.delattr(compressed.lzma, "compress")
+    monkeypatch.delattr(compression.lzma, "compress")
     for raw in (chunks[0], chunks[3], RAW + b"new"):
-        assert compressed.pack(raw, PLAIN) == compressed.pack(raw, PLAIN)
+        assert compression.pack(raw, PLAIN) == compression.pack(raw, PLAIN)
     for raw in chunks[1:3]:
         with pytest.raises(AttributeError):
-            compressed.pack(raw, PLAIN)
+            compression.pack(raw, PLAIN)
 
 
 def test_many_may_write_and_remove_at_once(kept: Path) -> None:
     code = (
-        "import sys; from layer_minimizer import compressed; compressed._BETWEEN_LOOKS = compressed.LIMIT = 5000\n"
+        "import sys; from layer_minimizer.core import compression as c; c._BETWEEN_LOOKS = c.LIMIT = 5000\n"
         f"raw = {RAW[:40000]!r}\n"
-        f"for turn in range(12): print(hash(compressed.pack(raw + bytes([turn % 4]), {PLAIN!r})))"
+        f"for turn in range(12): print(hash(c.pack(raw + bytes([turn % 4]), {PLAIN!r})))"
     )
     with ThreadPoolExecutor(4) as pool:
         variables = {**os.environ, "PYTHONHASHSEED": "0"}
@@ -138,7 +139,7 @@ def test_many_may_write_and_remove_at_once(kept: Path) -> None:
     assert not list(kept.glob("*.part"))
     for path in kept.iterdir():
         key = bytes.fromhex(path.stem)
-        assert compressed._read(path, key) is not None
+        assert compression._read(path, key) is not None
 
 
 def test_stores_have_the_same_bytes_with_and_without(
@@ -152,13 +153,13 @@ def test_stores_have_the_same_bytes_with_and_without(
 
     def made(name: str) -> list[bytes]:
         top = tmp_path / name
-        coldfiles.write_store([coldfiles.ColdFile("large.txt", source)], top, layer="l", dropped={})
+        cold_store.write_store([cold_store.ColdFile("large.txt", source)], top, layer="l", dropped={})
         stores = sorted(top.glob("_layer_minimizer/cold/*/*"))
         packed = [chunk.data for chunk in coldstore.pack_chunks(parts, "a library")]
         return [*(path.read_bytes() for path in stores), *packed]
 
     first = made("first")
-    large = [chunk for chunk in parts.chunks if len(parts.raw(chunk)) >= compressed._WORTH_BYTES]
+    large = [chunk for chunk in parts.chunks if len(parts.raw(chunk)) >= compression._WORTH_BYTES]
     assert len(list(kept.iterdir())) == 1 + len(large) > 1
     assert made("second") == first
     monkeypatch.setenv("LAYER_MINIMIZER_CACHE", "/proc/self")

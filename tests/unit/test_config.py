@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layer_minimizer import command_options, config
-from layer_minimizer.errors import UsageError
-from layer_minimizer.options import FILES, Flag, name_of, repeatable
-from layer_minimizer.values import KINDS
+from layer_minimizer.cli import settings_file
+from layer_minimizer.cli.parser import Flag, command_parser, name_of, repeatable
+from layer_minimizer.core.errors import UsageError
+from layer_minimizer.settings import FILES, KINDS
 
 if TYPE_CHECKING:
     import argparse
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 ON_THE_COMMAND_LINE_ONLY = {"config", "no-config", "layer", "explain", "plan"}
 
 
-def read(file: Path, text: str | bytes) -> config.SettingsFile:
+def read(file: Path, text: str | bytes) -> settings_file.SettingsFile:
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return config.read(file, command_options.parser(""), command_options.parser("publish"))
+    return settings_file.read(file, command_parser(""), command_parser("publish"))
 
 
 def keys(command: str) -> list[str]:
-    named = [name_of(action) for action in command_options.parser(command).options.values()]
+    named = [name_of(action) for action in command_parser(command).options.values()]
     return [name for name in named if name not in ON_THE_COMMAND_LINE_ONLY]
 
 
@@ -51,14 +51,14 @@ def example(action: argparse.Action) -> Any:
 @pytest.mark.parametrize("key", keys(""))
 @pytest.mark.parametrize("change", [str, lambda key: key.replace("-", "_")], ids=["dashes", "underscores"])
 def test_a_key_says_what_the_option_says(tmp_path: Path, key: str, change: Any) -> None:
-    parser = command_options.parser("")
+    parser = command_parser("")
     action = next(action for action in parser.options.values() if name_of(action) == key)
     value = example(action)
     found = read(tmp_path / "layer_minimizer.toml", f"{change(key)} = {json.dumps(value)}\n").common.values
     words = (
         [f"--{key}"] if value is True else [f"--{key}={each}" for each in (value if repeatable(action) else [value])]
     )
-    expected = command_options.parser("").given(words)
+    expected = command_parser("").given(words)
     if action.metavar in FILES and action.metavar != "PATH":
         value = expected[action.dest]
         expected[action.dest] = (
@@ -69,7 +69,7 @@ def test_a_key_says_what_the_option_says(tmp_path: Path, key: str, change: Any) 
 
 @pytest.mark.parametrize("key", keys("publish"))
 def test_keys_of_publish(tmp_path: Path, key: str) -> None:
-    action = next(each for each in command_options.parser("publish").options.values() if name_of(each) == key)
+    action = next(each for each in command_parser("publish").options.values() if name_of(each) == key)
     value = example(action)
     found = read(tmp_path / "layer_minimizer.toml", f"[publish]\n{key} = {json.dumps(value)}\n").common.publish
     assert found == {action.dest: str(tmp_path / "x") if key == "archive" else value}
@@ -82,10 +82,10 @@ def test_layers_and_tables_in_pyproject(tmp_path: Path) -> None:
         '[tool.layer_minimizer.layers.api]\nentry = "api.py"\n[tool.layer_minimizer.layers."größer"]\neffort = 2\n'
         '[tool.layer_minimizer.layers.api.publish]\nname = "mine"\n',
     )
-    assert found.common == config.Section({"effort": 1.0}, {"name": "all"})
+    assert found.common == settings_file.Section({"effort": 1.0}, {"name": "all"})
     assert found.layers == {
-        "api": config.Section({"entry": str(tmp_path / "api.py")}, {"name": "mine"}),
-        "größer": config.Section({"effort": 2.0}),
+        "api": settings_file.Section({"entry": str(tmp_path / "api.py")}, {"name": "mine"}),
+        "größer": settings_file.Section({"effort": 2.0}),
     }
 
 
@@ -202,7 +202,7 @@ def test_a_chosen_pyproject_without_settings(tmp_path: Path) -> None:
 def test_a_folder_and_a_missing_file(tmp_path: Path) -> None:
     for name, words in ((".", "is a folder"), ("absent.toml", "No such file")):
         with pytest.raises(UsageError, match=words):
-            config.read(tmp_path / name, command_options.parser(""), command_options.parser("publish"))
+            settings_file.read(tmp_path / name, command_parser(""), command_parser("publish"))
 
 
 # ---- which file counts ----------------------------------------------------------------------------------------------
@@ -213,18 +213,18 @@ def test_the_nearest_file_with_settings_counts(tmp_path: Path) -> None:
     below.mkdir(parents=True)
     (tmp_path / "layer_minimizer.toml").write_text("effort = 1\n")
     (below / "pyproject.toml").write_text("[tool.other]\n")
-    assert config.find(below) == tmp_path / "layer_minimizer.toml"
+    assert settings_file.find(below) == tmp_path / "layer_minimizer.toml"
     (tmp_path / "a" / "pyproject.toml").write_text("[tool.layer_minimizer]\n")
-    assert config.find(below) == tmp_path / "a" / "pyproject.toml"
+    assert settings_file.find(below) == tmp_path / "a" / "pyproject.toml"
     (below / "layer_minimizer.toml").write_text("")
-    assert config.find(below) == below / "layer_minimizer.toml"
+    assert settings_file.find(below) == below / "layer_minimizer.toml"
 
 
 def test_two_files_of_one_folder(tmp_path: Path) -> None:
     (tmp_path / "layer_minimizer.toml").write_text("effort = 1\n")
     (tmp_path / "pyproject.toml").write_text("[tool.layer_minimizer]\n")
     with pytest.raises(UsageError, match="keep one of them"):
-        config.find(tmp_path)
+        settings_file.find(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_files_of_others_do_not_matter(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "pyproject.toml").write_bytes(content)
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "pyproject.toml").mkdir()
-    found = config.find(tmp_path / "below")
+    found = settings_file.find(tmp_path / "below")
     assert found is None or not found.is_relative_to(tmp_path)
 
 
@@ -248,7 +248,7 @@ def test_files_of_others_do_not_matter(tmp_path: Path, content: bytes) -> None:
 def test_files_that_speak_of_this_tool_must_be_right(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "pyproject.toml").write_text(content)
     with pytest.raises(UsageError, match=words):
-        config.find(tmp_path)
+        settings_file.find(tmp_path)
 
 
 # ---- anything at all ------------------------------------------------------------------------------------------------
@@ -266,11 +266,15 @@ VALUES = st.recursive(
 @given(st.dictionaries(st.sampled_from([*keys(""), "layers", "publish"]), VALUES, max_size=3))
 @settings(max_examples=400)
 def test_a_file_is_refused_or_means_arguments_that_mean_the_same(data: dict[str, Any]) -> None:
-    keys_of = (command_options.parser(""), command_options.parser("publish"))
+    keys_of = (command_parser(""), command_parser("publish"))
     try:
-        values = config._Reader(Path("/x.toml"), *map(config._keys, keys_of)).section("", data, ("layers",)).values
+        values = (
+            settings_file._Reader(Path("/x.toml"), *map(settings_file._keys, keys_of))
+            .section("", data, ("layers",))
+            .values
+        )
     except UsageError:
         return
-    parser = command_options.parser("")
+    parser = command_parser("")
     read_again = vars(parser.parse_args(parser.words(values)))
     assert {dest: read_again[dest] for dest in values} == values

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from layer_minimizer import container
-from layer_minimizer.errors import UsageError
+from layer_minimizer.container import run
+from layer_minimizer.core.errors import UsageError
 
 
 def options(**given: object) -> argparse.Namespace:
@@ -29,7 +29,7 @@ def options(**given: object) -> argparse.Namespace:
 def test_arguments_for_the_command_inside(given: list[str], left: list[str]) -> None:
     outputs = {"output": Path("/x/y.zip"), "report-json": Path("/x/r.json")}
     redirected = ["--output=/layer_minimizer/out/output", "--report-json=/layer_minimizer/out/report-json"]
-    assert container._arguments(given, options(), outputs) == [*left, *redirected]
+    assert run._arguments(given, options(), outputs) == [*left, *redirected]
 
 
 def test_mounts_are_few_and_read_only(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_mounts_are_few_and_read_only(tmp_path: Path) -> None:
         model=[str(tmp_path / "models/a,b.pkl")],
     )
     model = tmp_path / "models/a,b.pkl"
-    assert list(container._mounts(chosen)) == [
+    assert list(run._mounts(chosen)) == [
         "--mount",
         f"type=bind,source={tmp_path}/task,target={tmp_path}/task,readonly",
         "--mount",
@@ -52,7 +52,7 @@ def test_mounts_are_few_and_read_only(tmp_path: Path) -> None:
 
 def test_folders_that_a_container_lives_from() -> None:
     with pytest.raises(UsageError, match="/usr cannot be there"):
-        list(container._mounts(options(model=["/usr"])))
+        list(run._mounts(options(model=["/usr"])))
 
 
 @pytest.mark.parametrize(
@@ -68,4 +68,4 @@ def test_folders_that_a_container_lives_from() -> None:
 )
 def test_outputs(given: dict[str, str], outputs: dict[str, str]) -> None:
     expected = {name: Path(path).absolute() for name, path in outputs.items()}
-    assert container._outputs(options(**given)) == expected
+    assert run._outputs(options(**given)) == expected

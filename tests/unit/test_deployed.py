@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from layer_minimizer import deployed
-from layer_minimizer.case import Case
-from layer_minimizer.model import LibraryPages, TracedStandIn, Use, merge_traces
-from layer_minimizer.native.shrink import Cold
-from layer_minimizer.saved import unwatched
-from layer_minimizer.settings import Clock, Settings
+from layer_minimizer.core.progress import Clock
+from layer_minimizer.model.plan import Cold
+from layer_minimizer.model.trace import LibraryPages, TracedStandIn, Use, unwatched
+from layer_minimizer.plan.planning import Case
+from layer_minimizer.settings import Settings
+from layer_minimizer.trace import probe_layer, production_log
+from layer_minimizer.trace.merge import merge_traces
 from tests.conftest import write_files
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ os.kill(os.getpid(), 9)
 @pytest.fixture
 def probe(tmp_path: Path) -> Path:
     """Give the folder that the layer with the probe becomes."""
-    layer = deployed.write_probe(tmp_path / "probe.zip", tmp_path / "scratch").path
+    layer = probe_layer.write_probe(tmp_path / "probe.zip", tmp_path / "scratch").path
     with zipfile.ZipFile(layer) as archive:
         archive.extractall(tmp_path / "probe")
         modes = {entry.filename: entry.external_attr >> 16 & 0o777 for entry in archive.infolist()}
@@ -80,7 +81,7 @@ def there(each_env: Environment) -> Environment:
 def test_every_python_prints_what_it_used_before_an_event_ends(there: Environment, probe: Path, tmp_path: Path) -> None:
     said = run(there, probe, tmp_path, "read", "child", "read")
     first = said.split("END RequestId")[0]
-    (seen,) = deployed.read(first)
+    (seen,) = production_log.read_production_log(first)
     assert (seen.handler, seen.task) == ("main.handle", str(tmp_path / "task"))
     assert {("alpha", "1.0"), ("beta", "2.5")} <= set(seen.installed)
     trace = seen.trace(there.describe(), tmp_path / "one")
@@ -90,7 +91,7 @@ def test_every_python_prints_what_it_used_before_an_event_ends(there: Environmen
         ("alpha", "alpha/__init__.py", "__main__")
     ]
     assert (trace.kind, trace.workload.entry.name, trace.workload.handler) == ("handler", "main.py", "handle")
-    (seen,) = deployed.read(said)
+    (seen,) = production_log.read_production_log(said)
     trace = seen.trace(there.describe(), tmp_path / "all")
     assert "beta.py" in {file.path for file in trace.files}
     assert not [line for line in said.splitlines() if not line.startswith(("layer_minimizer trace ", "END "))]
@@ -104,7 +105,7 @@ def test_where_nothing_can_be_written_the_handler_works_untraced(env: Environmen
     said = run(env, probe, tmp_path, "read")
     assert said.startswith("layer_minimizer cannot trace: FileNotFoundError: ")
     assert said.endswith("END RequestId\n")
-    assert deployed.read(said) == []
+    assert production_log.read_production_log(said) == []
 
 
 def test_a_log_is_read_whatever_stands_around_its_lines(env: Environment, probe: Path, tmp_path: Path) -> None:
@@ -114,13 +115,16 @@ def test_a_log_is_read_whatever_stands_around_its_lines(env: Environment, probe:
         "layer_minimizer trace AAAA",
         "my own",
     ]
-    (plain,), (wrapped,) = deployed.read("\n".join(lines)), deployed.read("\n".join([*dressed, *reversed(lines)]))
+    (plain,), (wrapped,) = (
+        production_log.read_production_log("\n".join(lines)),
+        production_log.read_production_log("\n".join([*dressed, *reversed(lines)])),
+    )
     assert plain == wrapped
     cut = [line[:200] for line in lines]
-    assert deployed.read("\n".join(cut)) == deployed.read("nothing") == []
+    assert production_log.read_production_log("\n".join(cut)) == production_log.read_production_log("nothing") == []
 
 
-def seen(facts: list[tuple[Any, ...]], **more: Any) -> deployed.Seen:
+def seen(facts: list[tuple[Any, ...]], **more: Any) -> production_log.ProductionTrace:
     values: dict[str, Any] = {
         "python": "3.11.9",
         "soabi": "cpython-311-aarch64-linux-gnu",
@@ -136,7 +140,7 @@ def seen(facts: list[tuple[Any, ...]], **more: Any) -> deployed.Seen:
         "handler": "app/main.handle",
         "installed": (),
     }
-    return deployed.Seen(**{**values, **more}, facts=tuple(map(ascii, facts)))
+    return production_log.ProductionTrace(**{**values, **more}, facts=tuple(map(ascii, facts)))
 
 
 def test_paths_of_lambda_become_those_of_the_environment(build: Any, tmp_path: Path) -> None:
@@ -191,9 +195,9 @@ def test_an_import_in_production_wakes_nothing_that_another_run_could_do_without
                 ("b.other", "b/other.py", "a", 1),
             ],
         ),
-        observers=(deployed.OBSERVER,),
+        observers=(production_log.OBSERVER,),
     )
-    merged = merge_traces([own, deployed.without_idle(own, there)])
+    merged = merge_traces([own, production_log.without_idle(own, there)])
     assert [module.name for module in merged.stand_ins] == ["b.part", "idle"]
     assert {file.path for file in merged.files} == {"a.py", "b/other.py", "b/data.txt"}
 

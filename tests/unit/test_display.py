@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_minimizer import display, progress, runners
+from layer_minimizer.cli import display
+from layer_minimizer.core import progress
+from layer_minimizer.execution import process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +45,7 @@ def test_no_program_gives_the_terminal_orders(monkeypatch: pytest.MonkeyPatch, s
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     with display.shown(level=logging.INFO, color="always"):
-        hear = progress.hearer("handler.py")
+        hear = progress.output_listener("handler.py")
         assert hear is not None
         hear(said)
     assert stream.getvalue().partition(" | \x1b[0m")[2] == f"{shown}\n"
@@ -52,7 +54,7 @@ def test_no_program_gives_the_terminal_orders(monkeypatch: pytest.MonkeyPatch, s
 def test_lines_that_come_at_once_are_handed_over_at_once(tmp_path: Path) -> None:
     heard: list[str] = []
     many = [sys.executable, "-c", "import os; os.write(1, b''.join(b'line %d\\n' % n for n in range(20000)))"]
-    ended = runners.run(many, os.environ, tmp_path, timeout=60, heard=heard.append)
+    ended = process.run(many, os.environ, tmp_path, timeout=60, heard=heard.append)
     assert ended.returncode == 0
     assert "\n".join(heard).split("\n") == [f"line {number}" for number in range(20000)]
     assert len(heard) < 200
@@ -62,7 +64,7 @@ def test_each_line_of_a_program_is_marked(monkeypatch: pytest.MonkeyPatch) -> No
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     with display.shown(level=logging.INFO, color="never"):
-        hear = progress.hearer("handler.py")
+        hear = progress.output_listener("handler.py")
         assert hear is not None
         hear("one\n\ntwo")
     assert stream.getvalue() == "handler.py | one\nhandler.py | \nhandler.py | two\n"

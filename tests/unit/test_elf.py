@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layer_minimizer.elf import (
+from layer_minimizer.analysis.elf import (
     Dynamic,
     VersionNeed,
     is_elf_name,
@@ -25,7 +25,7 @@ from layer_minimizer.elf import (
     read_versions,
     rpath_folders,
 )
-from layer_minimizer.errors import PlanError
+from layer_minimizer.core.errors import PlanError
 
 OWNER = "pkg/sub/ext.so"
 RPATH = "-Wl,--disable-new-dtags,-rpath,"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from layer_minimizer.environment import NEWEST, OLDEST, describe
-from layer_minimizer.errors import RunnerError
+from layer_minimizer.core.errors import RunnerError
+from layer_minimizer.environment.interpreter import NEWEST, OLDEST, describe_interpreter
 
 
 def test_every_cpython_tells_its_version_and_its_folders(each_env: Any, cpython: str) -> None:
@@ -32,13 +32,13 @@ def test_every_cpython_tells_its_version_and_its_folders(each_env: Any, cpython:
 
 
 def test_a_base_interpreter_is_its_own_base(cpython: str) -> None:
-    found = describe(cpython)
+    found = describe_interpreter(cpython)
     assert os.path.realpath(found.base_executable) == os.path.realpath(cpython)
     assert not set(found.site_dirs) & set(found.hidden_dirs)
 
 
 def test_the_packages_of_the_base_are_out_of_reach(each_env: Any, cpython: str) -> None:
-    base, found = describe(cpython), each_env.describe()
+    base, found = describe_interpreter(cpython), each_env.describe()
     assert set(base.site_dirs) <= set(found.hidden_dirs)
     assert not set(found.site_dirs) & set(found.hidden_dirs)
 
@@ -53,7 +53,7 @@ def open_venv(base_python: str, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_an_environment_that_sees_the_bases_packages(open_venv: Path, base_python: str) -> None:
-    found, base = describe(str(open_venv / "bin" / "python")), describe(base_python)
+    found, base = describe_interpreter(str(open_venv / "bin" / "python")), describe_interpreter(base_python)
     own = os.path.realpath(next(open_venv.glob("lib/python*/site-packages")))
     assert found.site_dirs[0] == own
     assert set(base.site_dirs) <= {*found.site_dirs, *found.hidden_dirs}
@@ -69,12 +69,12 @@ def test_an_environment_that_sees_the_bases_packages(open_venv: Path, base_pytho
 
 def test_an_interpreter_is_found_by_its_name_on_path(env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(env.prefix / "bin"), prepend=os.pathsep)
-    assert describe("python").site_dirs == (os.path.realpath(env.site),)
+    assert describe_interpreter("python").site_dirs == (os.path.realpath(env.site),)
 
 
 def test_a_relative_path_is_one_from_here(env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(env.prefix)
-    assert describe("bin/python").executable == env.python
+    assert describe_interpreter("bin/python").executable == env.python
 
 
 def test_variables_for_this_tools_own_python_do_not_reach_the_other(
@@ -107,7 +107,7 @@ def test_packages_in_a_zip_are_refused(env: Any) -> None:
 
 def test_python_2_is_refused_by_its_version(python_of: Callable[[str], str]) -> None:
     with pytest.raises(RunnerError, match=r"old Python 2\.7\.\d+; CPython 3\.6 to 3\.14"):
-        describe(python_of("2.7"))
+        describe_interpreter(python_of("2.7"))
     assert (OLDEST, NEWEST) == ((3, 6), (3, 14))
 
 
@@ -130,21 +130,24 @@ def program(folder: Path, text: str) -> str:
 )
 def test_a_program_that_is_no_python_is_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(RunnerError, match=f"(?s){said}"):
-        describe(program(tmp_path, text))
+        describe_interpreter(program(tmp_path, text))
 
 
 def test_an_interpreter_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunnerError, match=r"absent.*--python"):
-        describe(str(tmp_path / "absent"))
+        describe_interpreter(str(tmp_path / "absent"))
     with pytest.raises(RunnerError, match="no such interpreter"):
-        describe(str(tmp_path))
+        describe_interpreter(str(tmp_path))
 
 
 def test_asking_leaves_nothing_behind(env: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     before = set(env.prefix.rglob("*"))
-    script = "from layer_minimizer.environment import describe; import sys; print(describe(sys.argv[1]).executable)"
+    script = (
+        "import sys; from layer_minimizer.environment.interpreter import describe_interpreter as describe; "
+        "print(describe(sys.argv[1]).executable)"
+    )
     asked = subprocess.run([sys.executable, "-c", script, env.python], check=True, capture_output=True, text=True)
     assert asked.stdout.strip() == env.python
     assert list((tmp_path / "tmp").iterdir()) == []

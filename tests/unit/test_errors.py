@@ -8,8 +8,8 @@ import pkgutil
 from pathlib import Path
 
 import layer_minimizer
-from layer_minimizer import errors
-from layer_minimizer.errors import MinimizeError
+from layer_minimizer.core import errors
+from layer_minimizer.core.errors import MinimizeError
 
 ALL = [
     value
@@ -36,11 +36,7 @@ def test_there_are_no_errors_beside_these() -> None:
         spec = importlib.util.find_spec(module.name)
         assert spec is not None
         # What runs inside other processes is imported by none of ours.
-        if (
-            spec.origin
-            and spec.origin.endswith(".py")
-            and not {"__main__", "_probe", "_runtime"} & set(module.name.split("."))
-        ):
+        if spec.origin and spec.origin.endswith(".py") and not {"__main__", "payload"} & set(module.name.split(".")):
             importlib.import_module(module.name)
     found = [MinimizeError]
     for error in found:
@@ -50,8 +46,8 @@ def test_there_are_no_errors_beside_these() -> None:
 
 def test_nothing_but_the_command_ends_the_process() -> None:
     folder = Path(layer_minimizer.__file__).parent
-    for path in folder.glob("*.py"):
-        if path.name in {"cli.py", "__main__.py", "_isolate.py", "_root.py"}:
+    for path in folder.rglob("*.py"):
+        if path.relative_to(folder).as_posix() in {"cli/main.py", "__main__.py"} or "payload" in path.parts:
             continue
         calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
         assert not [node.lineno for node in calls if node.attr in {"exit", "_exit"}], path.name

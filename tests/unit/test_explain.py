@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from layer_minimizer.errors import PlanError
-from layer_minimizer.explain import explain
-from layer_minimizer.model import InstalledFile, KeepPlan
-from layer_minimizer.planner import Wishes, plan
+from layer_minimizer.core.errors import PlanError
+from layer_minimizer.model.installed import InstalledFile
+from layer_minimizer.model.plan import KeepPlan
+from layer_minimizer.plan.planner import PlanRequest, plan
+from layer_minimizer.report.explain import explain
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def planned(build: Any) -> KeepPlan:
     trace = build.trace([path for _, path, _, _ in modules if path], modules)
     inventory = build.inventory(files, shadowed=[InstalledFile("top.py", 99, "old", "/lower/top.py")])
     made: KeepPlan = plan(
-        trace, inventory, (), Wishes(),
+        trace, inventory, (), PlanRequest(),
         library_needs=lambda paths: [("b/lib.so", path) for path in paths if path == "a/ext.so"],
     )  # fmt: skip
     return made
@@ -94,7 +95,7 @@ def test_what_is_not_installed_is_told(planned: KeepPlan, subject: str) -> None:
 def test_imports_in_a_circle_end(build: Any) -> None:
     modules = [("a", "a.py", "b", 1), ("b", "b.py", "a", 2)]
     circle = plan(
-        build.trace(["a.py", "b.py"], modules), build.inventory({"a.py": "a", "b.py": "b"}), (), Wishes(),
+        build.trace(["a.py", "b.py"], modules), build.inventory({"a.py": "a", "b.py": "b"}), (), PlanRequest(),
         library_needs=lambda _paths: [],
     )  # fmt: skip
     assert "a is imported by b, line 1" in explain(circle, "b.py")

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from layer_minimizer.errors import PlanError
-from layer_minimizer.inventory import normalize, take_inventory
-from layer_minimizer.model import ForeignRoot, InstalledFile, Inventory, PthFile
+from layer_minimizer.core.errors import PlanError
+from layer_minimizer.environment.inventory import take_inventory
+from layer_minimizer.model.installed import InstalledFile, Inventory, PthFile, normalize
+from layer_minimizer.model.trace import ForeignRoot
 
 MakeSite = Callable[..., Path]
 Take = Callable[..., Inventory]

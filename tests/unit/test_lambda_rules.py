@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layer_minimizer import lambda_rules
-from layer_minimizer.elf import Dynamic, VersionNeed
-from layer_minimizer.errors import PackError, UsageError
-from layer_minimizer.lambda_rules import Findings, Library, Target, Violation, examine, load_runtimes, refuse
+from layer_minimizer.analysis.elf import Dynamic, VersionNeed
+from layer_minimizer.aws import runtimes
+from layer_minimizer.aws.runtimes import load_runtimes
+from layer_minimizer.core.errors import PackError, UsageError
+from layer_minimizer.layer import archive
+from layer_minimizer.plan import compatibility
+from layer_minimizer.plan.compatibility import CheckedLibrary, Findings, Target, Violation, examine, refuse_violations
 from layer_minimizer.settings import choose
 
 if TYPE_CHECKING:
@@ -39,8 +42,8 @@ def library(
     soname: str = "",
     size: int = 100,
     loaded: bool = True,
-) -> Library:
-    return Library(
+) -> CheckedLibrary:
+    return CheckedLibrary(
         path=path,
         size=size,
         owner="" if path.startswith("/") else path.partition("/")[0],
@@ -50,7 +53,7 @@ def library(
     )
 
 
-def found(*libraries: Library, runtime: str = "python3.11", here: Iterable[Library] = ()) -> Findings:
+def found(*libraries: CheckedLibrary, runtime: str = "python3.11", here: Iterable[CheckedLibrary] = ()) -> Findings:
     """Examine libraries of a layer on a machine that has the libraries ``here``."""
     present = {each.path for each in libraries}
     by_name = {each.path.rpartition("/")[2]: each for each in here}
@@ -69,7 +72,7 @@ def test_the_table_has_every_python_that_can_be_minimized_the_newest_first() -> 
         assert {"libc.so.6", "libstdc++.so.6"} <= runtime.provides
         assert "libgomp.so.1" not in runtime.provides
         assert any(each.startswith(f"lib{name}") for each in runtime.provides)
-        assert set(runtime.architectures) <= lambda_rules.ARCHITECTURES.keys()
+        assert set(runtime.architectures) <= runtimes.ARCHITECTURES.keys()
         assert isinstance(runtime.deprecated, date)
 
 
@@ -159,8 +162,8 @@ def test_a_library_that_is_nowhere_is_an_error_only_where_it_was_found_by_the_ru
     assert "install libodd.so.1" in violation.way_out
     findings = found(library(needed=["libodd.so.1", "libc.so.6", "libtoo.so"], loaded=False))
     assert not findings.violations[0].fatal
-    refuse(target(), findings)
-    (warning,) = lambda_rules.warnings(target(), findings, Findings())
+    refuse_violations(target(), findings)
+    (warning,) = compatibility.compatibility_warnings(target(), findings, Findings())
     assert warning.startswith("pkg/ext.so needs libodd.so.1, libtoo.so: not in the layer")
 
 
@@ -200,7 +203,7 @@ def test_an_extension_module_for_another_python_beside_the_right_one_is_no_matte
 
 def refusal(findings: Findings, runtime: str = "python3.11") -> str:
     with pytest.raises(PackError) as raised:
-        refuse(target(runtime), findings)
+        refuse_violations(target(runtime), findings)
     assert raised.value.exit_code == 5
     return str(raised.value)
 
@@ -227,8 +230,8 @@ def test_where_no_runtime_has_it_the_text_says_so() -> None:
 
 
 def test_nothing_is_refused_where_all_fits() -> None:
-    refuse(target(), Findings())
-    refuse(target(), Findings((Violation(library(), "may be missed", fatal=False),)))
+    refuse_violations(target(), Findings())
+    refuse_violations(target(), Findings((Violation(library(), "may be missed", fatal=False),)))
 
 
 def test_cold_libraries_that_would_fail_are_one_warning() -> None:
@@ -237,15 +240,15 @@ def test_cold_libraries_that_would_fail_are_one_warning() -> None:
         library("b/y.so", needed=["libgomp.so.1"]),
         here=[library("/usr/lib/libgomp.so.1")],
     )
-    (warning,) = lambda_rules.warnings(target(), Findings(), cold)
+    (warning,) = compatibility.compatibility_warnings(target(), Findings(), cold)
     assert warning.startswith("2 libraries that no event touched")
     assert warning.endswith("a/x.so, b/y.so")
-    assert lambda_rules.warnings(target(), cold, Findings(bundled=cold.bundled)) == ()
+    assert compatibility.compatibility_warnings(target(), cold, Findings(bundled=cold.bundled)) == ()
 
 
 def test_a_target_is_what_the_interpreter_is(build: type[Build], tmp_path: object) -> None:
     interpreter = build.interpreter(tmp_path)  # type: ignore[arg-type]
-    target_of: Callable[..., Target | None] = lambda_rules.choose_target
+    target_of: Callable[..., Target | None] = compatibility.choose_target
     assert target_of("", "", interpreter) is None
     assert target_of("python3.11", "", interpreter) == target()
     assert target_of("python3.11", "x86_64", interpreter) == target()
@@ -265,8 +268,8 @@ def test_a_target_is_what_the_interpreter_is(build: type[Build], tmp_path: objec
 
 def test_a_deprecated_runtime_is_told() -> None:
     runtime = RUNTIMES["python3.9"]
-    assert lambda_rules.warn_of(runtime, date(2025, 12, 14)) == ()
-    (warning,) = lambda_rules.warn_of(runtime, date(2025, 12, 15))
+    assert runtimes.deprecation_warnings(runtime, date(2025, 12, 14)) == ()
+    (warning,) = runtimes.deprecation_warnings(runtime, date(2025, 12, 15))
     assert warning.startswith("python3.9 is deprecated since 2025-12-15")
     assert "python3.14" in warning
 
@@ -284,11 +287,11 @@ def test_a_deprecated_runtime_is_told() -> None:
 )
 def test_files_that_lambda_cannot_use_are_refused(name: str, mode: int) -> None:
     with pytest.raises(PackError, match="leave them away with --exclude"):
-        lambda_rules.refuse_entries([("python/fine.py", 0o100644), (name, mode)])
+        archive.refuse_entries([("python/fine.py", 0o100644), (name, mode)])
 
 
 def test_other_files_are_fine() -> None:
-    lambda_rules.refuse_entries(
+    archive.refuse_entries(
         [("python/a..py", 0o100644), ("lib/é.so", 0o100755), ("python/empty/", 0o40755), ("python/link", 0o120777)]
     )
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from layer_minimizer import command_options, layers
-from layer_minimizer.errors import UsageError
+from layer_minimizer.cli import jobs, parser
+from layer_minimizer.core.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,19 +23,19 @@ TWO = f'{COMMON}[layers.api]\nentry = "api.py"\n[layers.web]\nentry = "web.py"\n
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[layers.Run]]:
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[jobs.Job]]:
     """Write settings and give the runs of a command line in a folder below them."""
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path / "sub")
 
-    def runs(text: str, *arguments: str, command: str = "") -> list[layers.Run]:
+    def runs(text: str, *arguments: str, command: str = "") -> list[jobs.Job]:
         (tmp_path / "layer_minimizer.toml").write_text(text)
-        return layers.runs(command, arguments)
+        return jobs.runs(command, arguments)
 
     return runs
 
 
-def only(runs: list[layers.Run]) -> Any:
+def only(runs: list[jobs.Job]) -> Any:
     assert len(runs) == 1
     return runs[0].options
 
@@ -65,39 +65,39 @@ def only(runs: list[layers.Run]) -> Any:
     ],
 )
 def test_arguments_that_were_read_and_written_again_mean_the_same(arguments: list[str]) -> None:
-    run = only(layers.runs("", [*arguments, "--no-config"]))
-    assert run == command_options.parser("").parse_args(arguments)
+    run = only(jobs.runs("", [*arguments, "--no-config"]))
+    assert run == parser.command_parser("").parse_args(arguments)
 
 
 def test_without_settings_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (run,) = layers.runs("", ["--entry", "h.py"])
+    (run,) = jobs.runs("", ["--entry", "h.py"])
     assert (run.name, run.words) == ("", ("--entry=h.py",))
 
 
-def test_files_are_where_the_settings_are(desk: Callable[..., list[layers.Run]], tmp_path: Path) -> None:
+def test_files_are_where_the_settings_are(desk: Callable[..., list[jobs.Job]], tmp_path: Path) -> None:
     options = only(desk(COMMON))
     assert options.entry == str(tmp_path / "handler.py")
     assert options.event == [str(tmp_path / "a.json"), str(tmp_path / "b.json")]
     assert options.output == str(tmp_path / "layer.zip")
 
 
-def test_the_command_line_wins_key_by_key(desk: Callable[..., list[layers.Run]], tmp_path: Path) -> None:
+def test_the_command_line_wins_key_by_key(desk: Callable[..., list[jobs.Job]], tmp_path: Path) -> None:
     options = only(desk(COMMON, "--event", "c.json", "--no-strip-docstrings", "--output", "o.zip"))
     assert options.event == ["c.json"]
     assert (options.strip_docstrings, options.output) == (False, "o.zip")
     assert (options.effort, options.entry) == (1.0, str(tmp_path / "handler.py"))
 
 
-def test_no_config(desk: Callable[..., list[layers.Run]]) -> None:
+def test_no_config(desk: Callable[..., list[jobs.Job]]) -> None:
     assert only(desk("this is no TOML", "--no-config", "--entry", "h.py")).effort == 5.0
 
 
-def test_a_saved_plan_needs_no_settings(desk: Callable[..., list[layers.Run]]) -> None:
+def test_a_saved_plan_needs_no_settings(desk: Callable[..., list[jobs.Job]]) -> None:
     assert only(desk(TWO, "--plan", "p.json", "--explain", "x")).plan == "p.json"
 
 
-def test_all_layers_in_the_order_of_the_file(desk: Callable[..., list[layers.Run]], tmp_path: Path) -> None:
+def test_all_layers_in_the_order_of_the_file(desk: Callable[..., list[jobs.Job]], tmp_path: Path) -> None:
     api, web = desk(TWO)
     assert (api.name, web.name) == ("api", "web")
     assert (api.options.entry, api.options.effort, len(api.options.event)) == (str(tmp_path / "api.py"), 1.0, 2)
@@ -105,7 +105,7 @@ def test_all_layers_in_the_order_of_the_file(desk: Callable[..., list[layers.Run
     assert (api.options.output, web.options.output) == (str(tmp_path / "api.zip"), str(tmp_path / "web.zip"))
 
 
-def test_chosen_layers(desk: Callable[..., list[layers.Run]]) -> None:
+def test_chosen_layers(desk: Callable[..., list[jobs.Job]]) -> None:
     assert [run.name for run in desk(TWO, "--layer", "web")] == ["web"]
     assert [run.name for run in desk(TWO, "--layer", "web", "--layer", "api", "--layer", "web")] == ["web", "api"]
 
@@ -124,9 +124,7 @@ def test_chosen_layers(desk: Callable[..., list[layers.Run]]) -> None:
         (TWO, ["--config", ""], ["--config"]),
     ],
 )
-def test_what_cannot_be(
-    desk: Callable[..., list[layers.Run]], text: str, arguments: list[str], words: list[str]
-) -> None:
+def test_what_cannot_be(desk: Callable[..., list[jobs.Job]], text: str, arguments: list[str], words: list[str]) -> None:
     with pytest.raises(UsageError) as raised:
         desk(text, *arguments)
     assert [word for word in words if word not in str(raised.value)] == []
@@ -135,12 +133,10 @@ def test_what_cannot_be(
 def test_a_layer_without_a_settings_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="no settings file"):
-        layers.runs("", ["--layer", "api"])
+        jobs.runs("", ["--layer", "api"])
 
 
-def test_reports_of_named_layers_have_folders_of_their_own(
-    desk: Callable[..., list[layers.Run]], tmp_path: Path
-) -> None:
+def test_reports_of_named_layers_have_folders_of_their_own(desk: Callable[..., list[jobs.Job]], tmp_path: Path) -> None:
     assert [run.options.report for run in desk(TWO, "--report", "r")] == ["r/api", "r/web"]
     assert only(desk(TWO, "--report", "r", "--layer", "web")).report == "r/web"
     settings = f'report = "all"\n{TWO}report = "own"\n'
@@ -148,7 +144,7 @@ def test_reports_of_named_layers_have_folders_of_their_own(
     assert only(desk(f'report = "all"\n{COMMON}')).report == str(tmp_path / "all")
 
 
-def test_a_single_stage_makes_no_layer(desk: Callable[..., list[layers.Run]], tmp_path: Path) -> None:
+def test_a_single_stage_makes_no_layer(desk: Callable[..., list[jobs.Job]], tmp_path: Path) -> None:
     assert only(desk(f'output = "x.zip"\n{COMMON}', "--save-plan", "p.json")).output is None
     assert only(desk(f'save-plan = "p.json"\n{COMMON}')).output == str(tmp_path / "layer.zip")
 
@@ -164,13 +160,13 @@ def test_a_single_stage_makes_no_layer(desk: Callable[..., list[layers.Run]], tm
     ],
 )
 def test_quiet_or_verbose(
-    desk: Callable[..., list[layers.Run]], settings: str, arguments: list[str], *, quiet: bool, verbose: bool
+    desk: Callable[..., list[jobs.Job]], settings: str, arguments: list[str], *, quiet: bool, verbose: bool
 ) -> None:
     options = only(desk(settings, *arguments))
     assert (options.quiet, options.verbose) == (quiet, verbose)
 
 
-def test_what_only_a_container_needs(desk: Callable[..., list[layers.Run]], tmp_path: Path) -> None:
+def test_what_only_a_container_needs(desk: Callable[..., list[jobs.Job]], tmp_path: Path) -> None:
     settings = f'{COMMON}requirements = "r.txt"\npython = ".venv/bin/python"\nruntime = "python3.12"\n'
     local = only(desk(settings))
     assert (local.requirements, local.python) == ("", str(tmp_path / ".venv/bin/python"))
@@ -181,7 +177,7 @@ def test_what_only_a_container_needs(desk: Callable[..., list[layers.Run]], tmp_
     assert only(desk(settings, "--requirements", "other.txt")).requirements == "other.txt"
 
 
-def test_traces(desk: Callable[..., list[layers.Run]], tmp_path: Path) -> None:
+def test_traces(desk: Callable[..., list[jobs.Job]], tmp_path: Path) -> None:
     options = only(desk(f'{COMMON}output = "x.zip"\nmax-size = 5\n', command="trace"))
     assert (options.save_trace, options.output, options.max_size) == (str(tmp_path / "trace.json"), None, None)
     assert (options.effort, options.entry) == (1.0, str(tmp_path / "handler.py"))
@@ -195,7 +191,7 @@ def test_traces(desk: Callable[..., list[layers.Run]], tmp_path: Path) -> None:
 # ---- publish --------------------------------------------------------------------------------------------------------
 
 
-def test_publish_with_nothing_on_the_command_line(desk: Callable[..., list[layers.Run]], tmp_path: Path) -> None:
+def test_publish_with_nothing_on_the_command_line(desk: Callable[..., list[jobs.Job]], tmp_path: Path) -> None:
     settings = f'{COMMON}runtime = "python3.12"\narchitecture = "arm64"\n[publish]\nname = "mine"\nbucket = "b"\n'
     options = only(desk(settings, command="publish"))
     assert (options.archive, options.name) == (str(tmp_path / "layer.zip"), "mine")
@@ -203,7 +199,7 @@ def test_publish_with_nothing_on_the_command_line(desk: Callable[..., list[layer
     assert only(desk(settings, "--runtime", "python3.11", command="publish")).runtime == ["python3.11"]
 
 
-def test_publish_all_layers_or_one(desk: Callable[..., list[layers.Run]], tmp_path: Path) -> None:
+def test_publish_all_layers_or_one(desk: Callable[..., list[jobs.Job]], tmp_path: Path) -> None:
     settings = f'{TWO}runtime = "python3.12"\n[layers.api.publish]\nruntime = ["python3.10", "python3.11"]\n'
     api, web = (run.options for run in desk(settings, "--runtime", "python3.13", command="publish"))
     assert (api.name, api.archive, api.runtime) == ("api", str(tmp_path / "api.zip"), ["python3.13"])
@@ -211,13 +207,13 @@ def test_publish_all_layers_or_one(desk: Callable[..., list[layers.Run]], tmp_pa
     assert (web.options.name, web.options.runtime) == ("web", ["python3.12"])
 
 
-def test_the_archive_says_which_layer_it_is(desk: Callable[..., list[layers.Run]]) -> None:
+def test_the_archive_says_which_layer_it_is(desk: Callable[..., list[jobs.Job]]) -> None:
     settings = '[publish]\ndescription = "d"\n[layers.web]\n[layers.api]\nruntime = "python3.11"\n'
     options = only(desk(settings, "../api.zip", command="publish"))
     assert (options.name, options.runtime, options.description) == ("api", ["python3.11"], "d")
 
 
-def test_another_zip_is_none_of_the_layers(desk: Callable[..., list[layers.Run]]) -> None:
+def test_another_zip_is_none_of_the_layers(desk: Callable[..., list[jobs.Job]]) -> None:
     settings = f'{COMMON}runtime = "python3.12"\n[publish]\nname = "mine"\nbucket = "b"\ndescription = "d"\n'
     options = only(desk(settings, "probe.zip", "--name", "trace", "--runtime", "python3.11", command="publish"))
     assert (options.archive, options.name, options.runtime) == ("probe.zip", "trace", ["python3.11"])
@@ -235,7 +231,7 @@ def test_another_zip_is_none_of_the_layers(desk: Callable[..., list[layers.Run]]
     ],
 )
 def test_two_layers_are_not_published_as_one(
-    desk: Callable[..., list[layers.Run]], more: str, arguments: list[str], words: str
+    desk: Callable[..., list[jobs.Job]], more: str, arguments: list[str], words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):
         desk(TWO + 'runtime = "python3.12"\n' + more, *arguments, "--runtime", "python3.12", command="publish")

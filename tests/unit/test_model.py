@@ -9,25 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layer_minimizer.errors import UsageError
-from layer_minimizer.model import (
-    PLAN_FORMAT,
-    TRACE_FORMAT,
-    Decision,
-    Event,
-    ForeignRoot,
-    KeepPlan,
-    Reason,
-    Result,
-    Trace,
-    TracedFile,
-    TracedMetadata,
-    TracedModule,
-    Use,
-    Verdict,
-    Workload,
-    merge_traces,
-)
+from layer_minimizer.core.errors import UsageError
+from layer_minimizer.model.plan import PLAN_FORMAT, Decision, KeepPlan, Reason, Verdict
+from layer_minimizer.model.trace import TRACE_FORMAT, ForeignRoot, Trace, TracedFile, TracedMetadata, TracedModule, Use
+from layer_minimizer.model.workload import Event, Result, Workload
+from layer_minimizer.trace.merge import merge_traces
 
 # Surrogate escapes stand for bytes that are no UTF-8.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]) | st.just("\udcff"), max_size=6)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layer_minimizer.modules import by_name, is_package, module_name
+from layer_minimizer.model.modules import by_name, is_package, module_name
 
 
 @pytest.mark.parametrize(

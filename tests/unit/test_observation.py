@@ -7,29 +7,29 @@ from typing import Any
 
 import pytest
 
-from layer_minimizer import runners
-from layer_minimizer.errors import RunnerError
-from layer_minimizer.observation import (
-    Observation,
+from layer_minimizer.core.errors import RunnerError
+from layer_minimizer.environment.workload import load_workload
+from layer_minimizer.execution import process, strace
+from layer_minimizer.execution.observed_run import (
     Observer,
-    RunSettings,
+    RunOptions,
+    RunRecord,
     choose_observers,
     free_space_hint,
-    observe,
+    run_observed,
 )
-from layer_minimizer.workload import load_workload
 
-Observe = Callable[..., Observation]
+Observe = Callable[..., RunRecord]
 
 
 @pytest.fixture
 def run(env: Any, write: Callable[..., Path], tmp_path: Path) -> Observe:
     def start(
         files: Mapping[str, str], observers: tuple[Observer, ...] = (Observer.PROBE,), **options: Any
-    ) -> Observation:
+    ) -> RunRecord:
         folder = write(tmp_path / "function", files)
         workload = load_workload(folder / next(iter(files)))
-        return observe(workload, RunSettings(env.python, observers, **options), tmp_path / "scratch")
+        return run_observed(workload, RunOptions(env.python, observers, **options), tmp_path / "scratch")
 
     return start
 
@@ -40,9 +40,9 @@ RETURN = {"handler.py": "def handler(event, context):\n    print('said')\n    re
 @pytest.fixture
 def no_strace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setenv("PATH", str(tmp_path))
-    runners.strace_command.cache_clear()
+    strace.strace_command.cache_clear()
     yield
-    runners.strace_command.cache_clear()
+    strace.strace_command.cache_clear()
 
 
 @pytest.mark.usefixtures("strace")
@@ -127,7 +127,7 @@ def test_a_script_that_prints_no_utf8_is_told_exactly(run: Observe) -> None:
 
 
 def test_isolation_that_is_impossible_is_an_error_of_the_runner(run: Observe, tmp_path: Path) -> None:
-    isolation = runners.Isolation(hide=(str(tmp_path / "absent"),))
+    isolation = process.Isolation(hide=(str(tmp_path / "absent"),))
     with pytest.raises(RunnerError, match="cannot isolate"):
         run(RETURN, isolation=isolation)
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_minimizer import command_options, display, help_text, options
+from layer_minimizer.cli import display, help_text
+from layer_minimizer.cli.parser import Parser, command_parser, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,7 @@ def shown(*arguments: str) -> str:
     return done.stdout
 
 
-def strings(parser: options.Parser) -> set[str]:
+def strings(parser: Parser) -> set[str]:
     return {text for action in parser._actions for text in action.option_strings}
 
 
@@ -52,7 +53,7 @@ def test_the_help_fits_two_screens() -> None:
 def test_the_help_names_what_there_is() -> None:
     text = shown("--help")
     assert "--help-all" in text
-    known = strings(command_options.parser("")) | strings(command_options.parser("publish"))
+    known = strings(command_parser("")) | strings(command_parser("publish"))
     assert set(OPTION.findall(text)) <= known
     assert [name for name in help_text.COMMANDS if f"{name}," not in text and f", {name}" not in text] == []
 
@@ -60,7 +61,7 @@ def test_the_help_names_what_there_is() -> None:
 def test_every_option_is_in_the_whole_help() -> None:
     text = shown("--help-all")
     found = set(OPTION.findall(text))
-    assert strings(command_options.parser("")) - {"-h", "-q", "-v"} <= found
+    assert strings(command_parser("")) - {"-h", "-q", "-v"} <= found
     for command in help_text.COMMANDS:
         assert re.search(rf"^  {command} ", text, re.MULTILINE)
     assert len(text.splitlines()) > 100
@@ -68,7 +69,7 @@ def test_every_option_is_in_the_whole_help() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_group_has_a_title_and_every_option_an_explanation(command: str) -> None:
-    parser = command_options.parser(command)
+    parser = command_parser(command)
     used = [group for group in parser._action_groups if group._group_actions]
     assert [group.title for group in used if not group.title] == []
     assert len({group.title for group in used}) == len(used)
@@ -79,7 +80,7 @@ def test_every_group_has_a_title_and_every_option_an_explanation(command: str) -
 def test_commands_have_a_help_of_their_own(command: str) -> None:
     text = shown(command, "--help")
     assert text.startswith(f"usage: minimize {command} ")
-    assert set(OPTION.findall(text)) >= strings(command_options.parser(command)) - {"-h", "-q", "-v"}
+    assert set(OPTION.findall(text)) >= strings(command_parser(command)) - {"-h", "-q", "-v"}
     assert max(map(len, text.partition("\n\n")[2].split("\n\n")[0].splitlines())) <= 80
 
 
@@ -88,7 +89,7 @@ def test_examples_are_right(example: str) -> None:
     program, *arguments = shlex.split(example)
     assert program == "minimize"
     command = arguments.pop(0) if arguments and arguments[0] in help_text.COMMANDS else ""
-    command_options.parser(command).parse_args(arguments)
+    command_parser(command).parse_args(arguments)
 
 
 def test_there_are_examples() -> None:
@@ -97,29 +98,29 @@ def test_there_are_examples() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_colors_and_talk_are_the_same_for_all(command: str) -> None:
-    assert {"quiet", "verbose", "color"} <= command_options.parser(command).options.keys()
+    assert {"quiet", "verbose", "color"} <= command_parser(command).options.keys()
 
 
 def test_every_flag_has_an_opposite() -> None:
-    parser = command_options.parser("")
+    parser = command_parser("")
     flags = [action for action in parser.options.values() if action.nargs == 0 and action.dest != "no_config"]
     assert {action.dest for action in flags} == {"strip_docstrings", "json", "time_imports", "quiet", "verbose"}
     for action in flags:
-        assert parser.parse_args([f"--no-{options.name_of(action)}"]) == parser.parse_args([])
+        assert parser.parse_args([f"--no-{name_of(action)}"]) == parser.parse_args([])
 
 
 @pytest.mark.parametrize("value", ["-1", "nan", "inf", "soon"])
 def test_minutes(value: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        command_options.parser("").parse_args([f"--effort={value}"])
+        command_parser("").parse_args([f"--effort={value}"])
     assert "0 or more" in capsys.readouterr().err
 
 
 def test_what_was_given_needs_nothing_that_must_be_there() -> None:
-    assert command_options.parser("publish").given(["--name=x"]) == {"name": "x"}
+    assert command_parser("publish").given(["--name=x"]) == {"name": "x"}
     out = io.StringIO()
     with redirect_stdout(out), pytest.raises(SystemExit):
-        command_options.parser("").given(["--help-all"])
+        command_parser("").given(["--help-all"])
     assert "default: 1769" in out.getvalue()
     assert argparse.SUPPRESS not in out.getvalue()
 

@@ -16,21 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layer_minimizer.errors import PackError
-from layer_minimizer.inventory import take_inventory
-from layer_minimizer.model import Decision, InstalledFile, Inventory, KeepPlan, Reason, Verdict
-from layer_minimizer.packager import (
-    LAMBDA_UNZIPPED_BYTES,
-    Beside,
-    Budget,
-    Layout,
-    check_output,
-    stage,
-    unfinished,
-    unzip,
-    what_fits,
-    write_zip,
-)
+from layer_minimizer.aws.limits import LAMBDA_UNZIPPED_BYTES
+from layer_minimizer.core.errors import PackError
+from layer_minimizer.core.files import check_output, unfinished
+from layer_minimizer.environment.inventory import take_inventory
+from layer_minimizer.layer.archive import unzip, write_zip
+from layer_minimizer.layer.layout import Layout
+from layer_minimizer.model.installed import InstalledFile, Inventory
+from layer_minimizer.model.plan import Decision, KeepPlan, Reason, Verdict
+from layer_minimizer.pack.budget import Budget, ReservedBytes, what_fits
+from layer_minimizer.pack.staging import stage
 
 PREFIX = "python/lib/python3.11/site-packages"
 
@@ -169,9 +164,12 @@ def test_other_programs_read_the_zip_the_same(staged: Path, tmp_path: Path) -> N
 PACK = """
 import json, os, sys
 from pathlib import Path
-from layer_minimizer.inventory import take_inventory
-from layer_minimizer.model import Decision, Interpreter, KeepPlan, Reason, Verdict
-from layer_minimizer.packager import Layout, stage, write_zip
+from layer_minimizer.environment.inventory import take_inventory
+from layer_minimizer.layer.archive import write_zip
+from layer_minimizer.layer.layout import Layout
+from layer_minimizer.model.interpreter import Interpreter
+from layer_minimizer.model.plan import Decision, KeepPlan, Reason, Verdict
+from layer_minimizer.pack.staging import stage
 os.umask(int(sys.argv[3], 8))
 inventory = take_inventory(Interpreter("", "", (3, 11, 7), "", "", (sys.argv[1],), (), (), (), ""))
 decisions = [Decision(f.path, f.size, "", Verdict.KEPT, Reason.TRACED, "") for f in inventory.files]
@@ -329,7 +327,7 @@ def test_a_limit_of_the_users_own_is_named_as_his() -> None:
 
 
 def test_what_is_beside_a_layer_counts() -> None:
-    beside = Beside(code=100, layers=200)
+    beside = ReservedBytes(code=100, layers=200)
     Budget(2300, chosen=True).check(sized(a=2000), beside)
     with pytest.raises(PackError, match="the function 100, other layers 200") as caught:
         Budget(2298, chosen=True).check(sized(a=2000), beside)
@@ -339,13 +337,13 @@ def test_what_is_beside_a_layer_counts() -> None:
 
 def test_models_that_do_not_fit_can_be_elsewhere() -> None:
     with pytest.raises(PackError, match="700 bytes over the limit, without them 300 under it") as caught:
-        Budget(2400, chosen=True).check(sized(a=2000), Beside(code=100, models=1000))
+        Budget(2400, chosen=True).check(sized(a=2000), ReservedBytes(code=100, models=1000))
     assert "ephemeral" not in str(caught.value)
-    assert "more than 600,000,000 bytes" in what_fits(Budget(), 0, Beside(models=600_000_000))
+    assert "more than 600,000,000 bytes" in what_fits(Budget(), 0, ReservedBytes(models=600_000_000))
 
 
 def test_a_layer_that_leaves_no_room_for_code_alone_has_to_shrink() -> None:
-    assert "--max-size 1900" in what_fits(Budget(2000), 1950, Beside(code=100))
+    assert "--max-size 1900" in what_fits(Budget(2000), 1950, ReservedBytes(code=100))
 
 
 def test_files_without_a_distribution_are_counted_too() -> None:

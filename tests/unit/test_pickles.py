@@ -29,8 +29,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layer_minimizer.errors import UsageError
-from layer_minimizer.pickles import PickledNames, named_globals
+from layer_minimizer.analysis.pickles import PickledNames, named_globals
+from layer_minimizer.core.errors import UsageError
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 NOTHING = PickledNames((), "")
@@ -425,7 +425,7 @@ def test_a_large_payload_is_not_held_in_memory(tmp_path: Path) -> None:
     script.write_text(
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from layer_minimizer.pickles import named_globals\n"
+        "from layer_minimizer.analysis.pickles import named_globals\n"
         f"resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit}))\n"
         "print(named_globals(Path(sys.argv[1])).globals)\n"
     )

@@ -14,10 +14,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layer_minimizer.model import Reason, Verdict
-from layer_minimizer.picture import pack, render
+from layer_minimizer.model.plan import Reason, Verdict
+from layer_minimizer.report.html import pack, render
 
-PAGE = resources.files("layer_minimizer") / "_page"
+PAGE = resources.files("layer_minimizer.report") / "page"
 # Of d3-hierarchy 3.1.3, as published.
 D3_SHA512 = (
     "072a63238fa1d48d8a7b0a7a19185bb9465f8d52e8f61426ee6b22b5c45be029"

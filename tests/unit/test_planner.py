@@ -8,19 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layer_minimizer.errors import PlanError
-from layer_minimizer.model import InstalledFile, Inventory, KeepPlan, PthFile, Reason, Trace, Use, Verdict
-from layer_minimizer.planner import Wishes, plan
-from layer_minimizer.rules import Rule, matching
+from layer_minimizer.core.errors import PlanError
+from layer_minimizer.model.installed import InstalledFile, Inventory, PthFile
+from layer_minimizer.model.plan import KeepPlan, Reason, Verdict
+from layer_minimizer.model.trace import Trace, Use
+from layer_minimizer.plan.planner import PlanRequest, plan
+from layer_minimizer.plan.rules import Rule, matching
 
 
 def no_libraries(_paths: Iterable[str]) -> list[tuple[str, str]]:
     return []
 
 
-def decide(trace: Trace, inventory: Inventory, wishes: Wishes | None = None, **more: Any) -> KeepPlan:
+def decide(trace: Trace, inventory: Inventory, wishes: PlanRequest | None = None, **more: Any) -> KeepPlan:
     known_rules = more.pop("rules", ())
-    return plan(trace, inventory, known_rules, wishes or Wishes(), **{"library_needs": no_libraries, **more})
+    return plan(trace, inventory, known_rules, wishes or PlanRequest(), **{"library_needs": no_libraries, **more})
 
 
 def verdicts(planned: KeepPlan) -> dict[str, tuple[Verdict, Reason]]:
@@ -86,7 +88,9 @@ def test_libraries_are_asked_for_what_includes_bring_too(build: Any) -> None:
     def direct(paths: Iterable[str]) -> list[tuple[str, str]]:
         return [("b/needed.so", path) for path in paths if path == "b/ext.so"]
 
-    planned = decide(build.trace(["a.py"]), build.inventory(files), Wishes(include=("b/ext.so",)), library_needs=direct)
+    planned = decide(
+        build.trace(["a.py"]), build.inventory(files), PlanRequest(include=("b/ext.so",)), library_needs=direct
+    )
     assert verdicts(planned)["b/needed.so"] == (KEPT, Reason.NEEDED)
 
 
@@ -169,20 +173,20 @@ def test_a_rule_does_not_apply_to_what_only_the_start_of_python_imported(build: 
 
 def test_modules_that_kept_code_could_import_are_kept_on_demand(build: Any) -> None:
     inventory = build.inventory({"a/__init__.py": "a", "a/late.py": "a", "a/never.py": "a"})
-    planned = decide(build.trace(["a/__init__.py"]), inventory, Wishes(static_modules=("a.late", "gone")))
+    planned = decide(build.trace(["a/__init__.py"]), inventory, PlanRequest(static_modules=("a.late", "gone")))
     assert verdicts(planned)["a/late.py"] == (KEPT, Reason.STATIC)
     assert verdicts(planned)["a/never.py"] == (DROPPED, Reason.UNUSED)
 
 
 def test_a_module_that_the_user_keeps_is_kept_with_its_package(build: Any) -> None:
     files = dict.fromkeys(["a.py", "b/__init__.py", "b/c.py", "b/d.py", "space/e/__init__.py"], "a")
-    planned = decide(build.trace(["a.py"]), build.inventory(files), Wishes(keep=("b.c", "space")))
+    planned = decide(build.trace(["a.py"]), build.inventory(files), PlanRequest(keep=("b.c", "space")))
     assert {d.path for d in planned.kept} == {"a.py", "b/__init__.py", "b/c.py"}
 
 
 def test_what_the_user_includes_is_kept_with_its_package(build: Any) -> None:
     inventory = build.inventory({"a.py": "a", "b/__init__.py": "b", "b/x.py": "b", "b/y.py": "b"})
-    planned = decide(build.trace(["a.py"]), inventory, Wishes(include=("b/x.*",)))
+    planned = decide(build.trace(["a.py"]), inventory, PlanRequest(include=("b/x.*",)))
     assert verdicts(planned)["b/x.py"] == (KEPT, Reason.INCLUDED)
     assert verdicts(planned)["b/__init__.py"] == (KEPT, Reason.PACKAGE)
     assert verdicts(planned)["b/y.py"] == (DROPPED, Reason.UNUSED)
@@ -190,14 +194,14 @@ def test_what_the_user_includes_is_kept_with_its_package(build: Any) -> None:
 
 def test_what_an_attempt_missed_is_kept(build: Any) -> None:
     inventory = build.inventory({"a.py": "a", "b/__init__.py": "b", "b/x.py": "b"})
-    planned = decide(build.trace(["a.py"]), inventory, Wishes(repaired=frozenset({"b/x.py", "gone.py"})))
+    planned = decide(build.trace(["a.py"]), inventory, PlanRequest(repaired=frozenset({"b/x.py", "gone.py"})))
     assert verdicts(planned)["b/x.py"] == (KEPT, Reason.REPAIRED)
     assert verdicts(planned)["b/__init__.py"] == (KEPT, Reason.PACKAGE)
 
 
 def test_the_users_exclusion_wins_over_every_other_reason(build: Any) -> None:
     inventory = build.inventory({"a/x.py": "a", "a/y.py": "a", "a/z.py": "a"})
-    wishes = Wishes(include=("a/y.py",), exclude=("a/x.py", "a/y.py"), repaired=frozenset({"a/x.py"}))
+    wishes = PlanRequest(include=("a/y.py",), exclude=("a/x.py", "a/y.py"), repaired=frozenset({"a/x.py"}))
     planned = decide(build.trace(["a/x.py", "a/z.py"]), inventory, wishes)
     assert verdicts(planned)["a/x.py"] == verdicts(planned)["a/y.py"] == (DROPPED, Reason.EXCLUDED)
     assert kept(planned) == {"a/z.py"}
@@ -205,7 +209,7 @@ def test_the_users_exclusion_wins_over_every_other_reason(build: Any) -> None:
 
 def test_a_provided_distribution_is_left_out_whatever_the_spelling_of_its_name(build: Any) -> None:
     inventory = build.inventory({"a.py": "a", "big/x.so": "big-one", "big/y.so": "big-one"})
-    planned = decide(build.trace(["a.py", "big/x.so"]), inventory, Wishes(provided=("Big_One",)))
+    planned = decide(build.trace(["a.py", "big/x.so"]), inventory, PlanRequest(provided=("Big_One",)))
     assert verdicts(planned)["big/x.so"] == verdicts(planned)["big/y.so"] == (DROPPED, Reason.PROVIDED)
 
 
@@ -232,7 +236,7 @@ def test_a_link_that_is_kept_for_another_reason_brings_its_target_as_linked(buil
     inventory = build.inventory(
         {"x.py": "a", "a/one.so": "a", "b/two.so": "a", "b/three.so": "a", "b/four.so": "a"}, links=links
     )
-    planned = decide(build.trace(["x.py"]), inventory, Wishes(include=("a/one.so",)))
+    planned = decide(build.trace(["x.py"]), inventory, PlanRequest(include=("a/one.so",)))
     assert verdicts(planned)["b/two.so"] == verdicts(planned)["b/three.so"] == (KEPT, Reason.LINKED)
     assert verdicts(planned)["b/four.so"] == (DROPPED, Reason.UNUSED)
 
@@ -247,7 +251,7 @@ def test_a_kept_link_to_a_package_brings_its_init(build: Any) -> None:
     inventory = build.inventory(
         {"x.py": "a", "alias": "a", "pkg/__init__.py": "a", "pkg/other.py": "a"}, links={"alias": "pkg"}
     )
-    planned = decide(build.trace(["x.py"]), inventory, Wishes(include=("alias",)))
+    planned = decide(build.trace(["x.py"]), inventory, PlanRequest(include=("alias",)))
     assert verdicts(planned)["pkg/__init__.py"] == (KEPT, Reason.LINKED)
     assert verdicts(planned)["pkg/other.py"] == (DROPPED, Reason.UNUSED)
 
@@ -338,7 +342,7 @@ def test_a_distribution_that_code_names_is_cold_and_can_be_listed(build: Any, *,
     # entry_points() reads the file of every distribution: that alone says nothing.
     trace = build.trace(["host/__init__.py", "plug-1.0.dist-info/entry_points.txt"])
     reachable = {"plug": "host/__init__.py names it"} if extends else {}
-    found = verdicts(decide(trace, inventory, Wishes(cold=True, reachable=reachable)))
+    found = verdicts(decide(trace, inventory, PlanRequest(cold=True, reachable=reachable)))
     expected = (Verdict.COLD, Reason.REACHABLE) if extends else (DROPPED, Reason.UNUSED)
     assert found["plug/__init__.py"] == expected
     assert found["plug-1.0.dist-info/entry_points.txt"][0] is (KEPT if extends else DROPPED)
@@ -352,7 +356,7 @@ def test_a_folder_of_tests_that_the_program_itself_uses_is_as_any_other(build: A
     inventory = build.inventory(dict.fromkeys([*files, "a/tests/data/one.csv", "a/tests/data/two.csv"], "a"))
     said = {}
     for traced in (["a/__init__.py", "a/tests/__init__.py"], ["a/__init__.py", used]):
-        found = verdicts(decide(build.trace(traced), inventory, Wishes(cold=True)))
+        found = verdicts(decide(build.trace(traced), inventory, PlanRequest(cold=True)))
         assert found["a/sub/tests/test_y.py"] == (DROPPED, Reason.DEVELOPMENT)
         said[traced[1]] = {found["a/tests/test_x.py"], found["a/tests/data/two.csv"]}
     assert said["a/tests/__init__.py"] == {(DROPPED, Reason.DEVELOPMENT)}
@@ -377,7 +381,7 @@ def test_an_empty_folder_whose_existence_was_asked_for_stays(build: Any) -> None
 def test_folders_of_what_was_taken_out_do_not_stay(build: Any) -> None:
     inventory = build.inventory({"a/x.py": "a", "a/gone/g.txt": "a", "a/plug/p.txt": "big"})
     trace = build.trace({"a/x.py": "open", "a/gone": "list", "a/plug": "list"})
-    assert decide(trace, inventory, Wishes(exclude=("a/gone",), provided=("big",))).folders == ()
+    assert decide(trace, inventory, PlanRequest(exclude=("a/gone",), provided=("big",))).folders == ()
 
 
 def test_metadata_folders_do_not_stay_without_their_files(build: Any) -> None:
@@ -392,13 +396,13 @@ def test_metadata_folders_do_not_stay_without_their_files(build: Any) -> None:
 @pytest.mark.parametrize(
     ("wishes", "said"),
     [
-        (Wishes(include=("b/*",)), "--include b/\\*"),
-        (Wishes(keep=("b.c",)), "--keep b.c"),
-        (Wishes(exclude=("b/*",)), "--exclude b/\\*"),
-        (Wishes(provided=("b",)), "--provided b"),
+        (PlanRequest(include=("b/*",)), "--include b/\\*"),
+        (PlanRequest(keep=("b.c",)), "--keep b.c"),
+        (PlanRequest(exclude=("b/*",)), "--exclude b/\\*"),
+        (PlanRequest(provided=("b",)), "--provided b"),
     ],
 )
-def test_a_wish_that_fits_nothing_is_refused_with_its_option(build: Any, wishes: Wishes, said: str) -> None:
+def test_a_wish_that_fits_nothing_is_refused_with_its_option(build: Any, wishes: PlanRequest, said: str) -> None:
     with pytest.raises(PlanError, match=said):
         decide(build.trace(["a.py"]), build.inventory({"a.py": "a"}), wishes)
 
@@ -443,7 +447,7 @@ def name_of(path: str) -> str:
 
 
 @st.composite
-def cases(draw: st.DrawFn, build: Any) -> tuple[Trace, Inventory, Wishes, list[tuple[str, str, str]]]:
+def cases(draw: st.DrawFn, build: Any) -> tuple[Trace, Inventory, PlanRequest, list[tuple[str, str, str]]]:
     installed = draw(st.sets(st.sampled_from(PATHS), min_size=1))
     linked = draw(st.booleans()) and {"a/d.txt", "b/d.txt"} <= installed
     pth = [
@@ -467,7 +471,7 @@ def cases(draw: st.DrawFn, build: Any) -> tuple[Trace, Inventory, Wishes, list[t
     fitting = [glob for glob in GLOBS if matching(glob, installed)]
     globs = st.sets(st.sampled_from(fitting), max_size=2).map(tuple) if fitting else st.just(())
     owners = sorted({owner_of(path) for path in installed} - {""})
-    wishes = Wishes(
+    wishes = PlanRequest(
         include=draw(globs),
         exclude=draw(globs),
         provided=tuple(draw(st.sets(st.sampled_from(owners), max_size=1))) if owners else (),
@@ -478,7 +482,7 @@ def cases(draw: st.DrawFn, build: Any) -> tuple[Trace, Inventory, Wishes, list[t
     return trace, inventory, wishes, pickled
 
 
-def solve(case: tuple[Trace, Inventory, Wishes, list[tuple[str, str, str]]]) -> KeepPlan | None:
+def solve(case: tuple[Trace, Inventory, PlanRequest, list[tuple[str, str, str]]]) -> KeepPlan | None:
     trace, inventory, wishes, pickled = case
     try:
         return plan(trace, inventory, RULES, wishes, pickled=pickled, library_needs=needs)

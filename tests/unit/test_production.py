@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from layer_minimizer.model import LibraryPages, TracedStandIn, Use
-from layer_minimizer.production import Restored
+from layer_minimizer.model.trace import LibraryPages, TracedStandIn, Use
+from layer_minimizer.trace.restore_log import RestoreLog
 
 LOG = """\
 INIT_START Runtime Version: python:3.12.v36
@@ -20,12 +20,12 @@ my own program restored filenames and awoke everybody for lunch
 
 
 def test_a_log_is_read_whatever_stands_around_it() -> None:
-    told = Restored.read([LOG, LOG, ""])
+    told = RestoreLog.read([LOG, LOG, ""])
     assert told.modules == {"a.late", "b.part"}
     assert told.files == {"a/data/with blanks.txt"}
     assert told.pages == {"a/ext.so": {2, 31, 32, 33}}
     assert told
-    assert not Restored.read(["restored nothing", ""])
+    assert not RestoreLog.read(["restored nothing", ""])
 
 
 def test_what_was_restored_counts_as_touched(build: Any) -> None:
@@ -36,7 +36,7 @@ def test_what_was_restored_counts_as_touched(build: Any) -> None:
         libraries=(LibraryPages.of("a/ext.so", 10**6, {1, 2}), LibraryPages.of("a/other.so", 10**6, {5})),
         stand_ins=(TracedStandIn("b", "b/__init__.py", {}), TracedStandIn("b.part", "b/part.py", {})),
     )
-    seen = Restored.read([LOG, "restored module gone\nrestored file gone.txt\nrestored pages 0x1+0x1 of gone.so"])
+    seen = RestoreLog.read([LOG, "restored module gone\nrestored file gone.txt\nrestored pages 0x1+0x1 of gone.so"])
     added = seen.added_to(trace, inventory)
     uses = {file.path: file.uses for file in added.files}
     assert uses["a/late.py"] == uses["b/part.py"] == {Use.SPEC}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_minimizer import progress
-from layer_minimizer.progress import Step
+from layer_minimizer.core import progress
+from layer_minimizer.core.progress import Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +65,7 @@ def test_a_step_that_fails_is_told_so_and_the_next_is_no_part_of_it(notes: Notes
 
 
 def test_lines_of_the_program_reach_the_listener(notes: Notes) -> None:
-    hear = progress.hearer("handler.py")
+    hear = progress.output_listener("handler.py")
     assert hear is not None
     hear("hello")
     assert notes.told == [("hear", "handler.py", "hello")]
@@ -73,7 +73,7 @@ def test_lines_of_the_program_reach_the_listener(notes: Notes) -> None:
 
 def test_without_a_listener_the_log_says_what_begins(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    assert progress.hearer("handler.py") is None
+    assert progress.output_listener("handler.py") is None
     with progress.step("packing"), progress.step("zipping", total=10) as inner:
         inner.advance()
     assert caplog.messages == ["packing"]

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from layer_minimizer.inventory import take_inventory
-from layer_minimizer.model import Inventory
-from layer_minimizer.reach import Reach, local_modules, own_code
+from layer_minimizer.analysis.local_modules import local_modules
+from layer_minimizer.environment.inventory import take_inventory
+from layer_minimizer.model.installed import Inventory
+from layer_minimizer.plan.references import DistributionReferences, own_code
 
 MakeSite = Callable[..., Path]
 
@@ -34,7 +35,9 @@ def test_code_names_a_distribution(source: str, make_site: MakeSite, stock: Call
     make_site("images", {"images/__init__.py": "", "images/plugins.py": source})
     points = {"entry_points.txt": "[console_scripts]\nrun = tiff:main\n\n[images.readers]\ntiff = tiff:read\n"}
     site = make_site("tiff-reader", {"tiff/__init__.py": "", "tiff/pages.py": ""}, metadata=points)
-    assert Reach.of(stock(site)).beyond({"images"}, []) == {"tiff-reader": "images/plugins.py names it"}
+    assert DistributionReferences.of(stock(site)).beyond({"images"}, []) == {
+        "tiff-reader": "images/plugins.py names it"
+    }
 
 
 NOT_NAMED = {
@@ -55,7 +58,7 @@ def test_what_only_looks_like_a_name_is_none(
     site = make_site(
         "tiff-reader", {"tiff/__init__.py": ""}, metadata={"entry_points.txt": "[console_scripts]\nt = t\n"}
     )
-    assert Reach.of(stock(site)).beyond({"images"}, []) == {}
+    assert DistributionReferences.of(stock(site)).beyond({"images"}, []) == {}
 
 
 @pytest.mark.parametrize(("group", "extends"), [("images.readers", True), ("images_readers", True), ("imag", False)])
@@ -64,7 +67,7 @@ def test_a_group_of_entry_points_is_named_after_what_it_extends(
 ) -> None:
     make_site("images", {"images/__init__.py": ""})
     site = make_site("tiff-reader", {"tiff.py": ""}, metadata={"entry_points.txt": f"[{group}]\ntiff = tiff\n"})
-    found = Reach.of(stock(site)).beyond({"images"}, [])
+    found = DistributionReferences.of(stock(site)).beyond({"images"}, [])
     assert found == ({"tiff-reader": "it may extend images"} if extends else {})
 
 
@@ -72,7 +75,7 @@ def test_tests_of_a_distribution_name_nothing(make_site: MakeSite, stock: Callab
     files = {"images/__init__.py": "", "images/tests/helpers.py": "import tiff\n", "images/test_it.py": "import tiff\n"}
     make_site("images", files)
     site = make_site("tiff-reader", {"tiff/__init__.py": ""})
-    assert Reach.of(stock(site)).beyond({"images"}, []) == {}
+    assert DistributionReferences.of(stock(site)).beyond({"images"}, []) == {}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +92,7 @@ def test_tools_that_say_so_are_no_part_of_a_program(
     make_site("images", {"images/__init__.py": "import tiff\n"})
     header = f"Metadata-Version: 2.1\nName: tiff-reader\nVersion: 1.0\nClassifier: {classifier}\n"
     site = make_site("tiff-reader", {"tiff/__init__.py": ""}, metadata={"METADATA": header})
-    assert Reach.of(stock(site)).beyond({"images"}, []) == found
+    assert DistributionReferences.of(stock(site)).beyond({"images"}, []) == found
 
 
 def test_what_is_reached_names_more(make_site: MakeSite, stock: Callable[[Path], Inventory]) -> None:
@@ -97,7 +100,7 @@ def test_what_is_reached_names_more(make_site: MakeSite, stock: Callable[[Path],
     make_site("second", {"second.py": "import third, first\n"})
     make_site("third", {"third.py": ""})
     site = make_site("fourth", {"fourth.py": "import first\n"})
-    reach = Reach.of(stock(site))
+    reach = DistributionReferences.of(stock(site))
     assert reach.beyond({"first"}, []) == {"second": "first.py names it", "third": "second.py names it"}
     assert reach.beyond({"first", "second"}, []) == {"third": "second.py names it"}
     assert reach.beyond({"third"}, []) == {}
@@ -111,8 +114,8 @@ def test_parts_of_a_shared_package_have_names_of_their_own(
     make_site("cloud-mail", {"cloud/parts/mail/__init__.py": "", "cloud/parts/mail/send.py": ""})
     make_site("cloud-core", {"cloud/core.py": ""})
     site = make_site("cloud-maps", {"cloud/parts/maps.py": ""})
-    assert Reach.of(stock(site)).beyond({"cloud-core"}, []) == {}
-    assert Reach.of(stock(site)).beyond({"user"}, []) == {
+    assert DistributionReferences.of(stock(site)).beyond({"cloud-core"}, []) == {}
+    assert DistributionReferences.of(stock(site)).beyond({"user"}, []) == {
         "cloud-store": "user.py names it",
         "cloud-mail": "other.py names it",
     }
@@ -134,7 +137,7 @@ def test_the_entry_names_distributions_with_what_it_could_import(
     trace = build.trace(workload=build.trace().workload.__class__(folder / "handler.py"))
     code = own_code(trace, ())
     assert [name for name, _ in code] == ["handler.py", "helpers/__init__.py", "helpers/late.py"]
-    assert Reach.of(stock(site)).beyond(set(), code) == {"tiff-reader": "helpers/late.py names it"}
+    assert DistributionReferences.of(stock(site)).beyond(set(), code) == {"tiff-reader": "helpers/late.py names it"}
     assert local_modules(trace, {"handler.py": folder / "handler.py"}) == {"handler.py"}
     (folder / "handler.py").unlink()
     assert own_code(trace, ()) == []

@@ -13,7 +13,7 @@ import layer_minimizer
 
 @pytest.fixture
 def registries() -> Any:
-    path = Path(layer_minimizer.__file__).parent / "_probe" / "registries.py"
+    path = Path(layer_minimizer.__file__).parent / "payload" / "probe" / "registries.py"
     spec = importlib.util.spec_from_file_location("registries", path)
     assert spec is not None
     assert spec.loader is not None

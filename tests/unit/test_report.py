@@ -11,21 +11,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from layer_minimizer import report_text
-from layer_minimizer.emulator import Emulated
-from layer_minimizer.model import (
-    Bundled,
-    Decision,
-    KeepPlan,
-    LayerArchive,
-    Library,
-    NotExercised,
-    Proof,
-    Reason,
-    Size,
-    Verdict,
-)
-from layer_minimizer.report import Report, json_text
+from layer_minimizer.model.installed import Size
+from layer_minimizer.model.outcome import Bundled, CompactedLibrary, Emulated, LayerArchive, Proof
+from layer_minimizer.model.plan import Decision, KeepPlan, NotExercised, Reason, Verdict
+from layer_minimizer.report.report import Report, json_text
+from layer_minimizer.report.text import show
 
 
 @pytest.fixture
@@ -51,7 +41,7 @@ def report(build: Any) -> Report:
 
 def text(report: Report) -> str:
     out = io.StringIO()
-    report_text.show(report, Console(file=out, width=40))
+    show(report, Console(file=out, width=40))
     return out.getvalue()
 
 
@@ -111,7 +101,7 @@ def test_the_json_has_the_names_of_format_1(report: Report, require_schema: Call
 
 
 def test_compacted_libraries_count_with_what_they_ship(report: Report) -> None:
-    compacted = Library("big/a.so", 3_000_000, 2_500_000, 400_000, 500_000, 700_000, 0, "")
+    compacted = CompactedLibrary("big/a.so", 3_000_000, 2_500_000, 400_000, 500_000, 700_000, 0, "")
     compacted_report = dataclasses.replace(
         report, proof=dataclasses.replace(report.proof, libraries=(compacted,), cold_faults=3)
     )
@@ -215,7 +205,7 @@ def test_every_file_has_one_of_five_verdicts(report: Report) -> None:
         ("big/dropped.py", 9_000_000, "big", Verdict.DROPPED, Reason.UNUSED),
         ("pip/__init__.py", 9_000, "pip", Verdict.DROPPED, Reason.UNUSED),
     ]
-    compacted = Library("big/a.so", 3_000_000, 2_500_000, 400_000, 500_000, 700_000, 0, "")
+    compacted = CompactedLibrary("big/a.so", 3_000_000, 2_500_000, 400_000, 500_000, 700_000, 0, "")
     made = dataclasses.replace(
         report,
         plan=KeepPlan("3.11.7", tuple(Decision(*row, "said") for row in rows), (), ()),

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from layer_minimizer import report_diff
-from layer_minimizer.errors import GrowthError, UsageError
-from layer_minimizer.report_diff import SavedReport, compare
+from layer_minimizer.cli.commands.diff import add_arguments, answer
+from layer_minimizer.core.errors import GrowthError, UsageError
+from layer_minimizer.report.diff import SavedReport, diff_reports
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,13 +57,13 @@ def diff(tmp_path: Path, one: object, two: object, *arguments: str) -> list[str]
         (tmp_path / name).write_text(data if isinstance(data, str) else json.dumps(data))
         files.append(str(tmp_path / name))
     parser = argparse.ArgumentParser()
-    report_diff.add_arguments(parser)
+    add_arguments(parser)
     parser.add_argument("--verbose", action="store_true")
-    return list(report_diff.answer(parser.parse_args([*files, *arguments])))
+    return list(answer(parser.parse_args([*files, *arguments])))
 
 
 def test_what_came_went_and_grew() -> None:
-    changes = {change.distribution: change for change in compare(saved(OLD), saved(NEW)).changes}
+    changes = {change.distribution: change for change in diff_reports(saved(OLD), saved(NEW)).changes}
     assert {name: (c.kind, c.before, c.after) for name, c in changes.items()} == {
         "numpy": ("grew", 460, 770),
         "gone": ("went", 50, 0),
@@ -82,7 +82,7 @@ def test_what_came_went_and_grew() -> None:
 
 
 def test_the_largest_change_comes_first_and_the_other_way_round_is_the_reverse() -> None:
-    there, back = compare(saved(OLD), saved(NEW)), compare(saved(NEW), saved(OLD))
+    there, back = diff_reports(saved(OLD), saved(NEW)), diff_reports(saved(NEW), saved(OLD))
     assert [change.distribution for change in there.changes] == ["numpy", "gone", "pandas"]
     assert [(c.before, c.after) for c in back.changes] == [(c.after, c.before) for c in there.changes]
     assert [c.kind for c in back.changes] == ["shrank", "came", "went"]
@@ -118,10 +118,10 @@ def test_growth_above_what_is_allowed_fails_after_the_text(tmp_path: Path, allow
     (tmp_path / "old.json").write_text(json.dumps(report(OLD)))
     (tmp_path / "new.json").write_text(json.dumps(report(NEW)))
     parser = argparse.ArgumentParser()
-    report_diff.add_arguments(parser)
+    add_arguments(parser)
     parser.set_defaults(verbose=False)
     arguments = [str(tmp_path / "old.json"), str(tmp_path / "new.json"), "--fail-above", allowed]
-    given = report_diff.answer(parser.parse_args(arguments))
+    given = answer(parser.parse_args(arguments))
     assert "numpy grew" in next(given)
     if fails:
         with pytest.raises(GrowthError, match="grown by 290 bytes"):

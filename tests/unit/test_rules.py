@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layer_minimizer import rules
-from layer_minimizer.inventory import normalize
-from layer_minimizer.rules import load_rules, matching
+from layer_minimizer.model.installed import normalize
+from layer_minimizer.plan import rules
+from layer_minimizer.plan.rules import load_rules, matching
 
 PATHS = ["a.py", "a/b.py", "a/c.txt", "a/d/e.py", "a/d/f/g.py", "ab/c.py", "x[1].txt", "a+b/c.py", "A/B.py"]
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from layer_minimizer import runners, strace
-from layer_minimizer.errors import RunnerError
-from layer_minimizer.runners import Completed, Isolation, can_isolate, clean_environment, run, strace_command
+from layer_minimizer.core.errors import RunnerError
+from layer_minimizer.execution import probe, process, strace
+from layer_minimizer.execution.process import Completed, Isolation, can_isolate, clean_environment, run
+from layer_minimizer.execution.strace import strace_command
 
 isolated = pytest.mark.usefixtures("namespaces")
 
@@ -131,7 +132,7 @@ def test_an_interruption_ends_the_processes(tmp_path: Path) -> None:
     script = """
         import os, sys
         from pathlib import Path
-        from layer_minimizer.runners import run
+        from layer_minimizer.execution.process import run
         folder = Path(sys.argv[1])
         run([sys.executable, "-I", "-c", sys.argv[2]], os.environ, folder, timeout=600, output=folder / "log")
     """
@@ -158,7 +159,7 @@ def test_variables_of_this_tools_python_are_left_away(monkeypatch: pytest.Monkey
 
 
 def test_the_probe_is_copied_without_bytecode(tmp_path: Path) -> None:
-    copied = runners.copy_probe(tmp_path)
+    copied = probe.copy_probe(tmp_path)
     names = {str(path.relative_to(copied)) for path in copied.rglob("*")}
     assert {"probe.py", "harness.py", "describe.py", "startup/sitecustomize.py"} <= names
     assert not [name for name in names if "__pycache__" in name]
@@ -249,7 +250,7 @@ def test_a_folder_that_is_hidden_while_one_stands_in_it(tree: Path, tmp_path: Pa
 @isolated
 def test_a_folder_that_cannot_be_hidden_is_told(tmp_path: Path) -> None:
     code, said = shell("true", tmp_path, Isolation(hide=(str(tmp_path / "absent"),)))
-    assert code == runners.NOT_ISOLATED
+    assert code == process.NOT_ISOLATED
     assert "cannot isolate" in said
     assert "absent" in said
 

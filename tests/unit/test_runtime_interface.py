@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_minimizer import runtime_interface
-from layer_minimizer.errors import RunnerError, UsageError
+from layer_minimizer.aws import programs
+from layer_minimizer.core.errors import RunnerError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("LAYER_MINIMIZER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(runtime_interface, "_SAM", "layer-minimizer-has-no-such-distribution")
+    monkeypatch.setattr(programs, "_SAM", "layer-minimizer-has-no-such-distribution")
     return tmp_path
 
 
@@ -42,35 +42,35 @@ def program(path: Path) -> Path:
 def test_the_nearest_emulator_is_taken(bare: Path) -> None:
     build = {"x86_64": "x86_64", "aarch64": "arm64"}[MACHINE]
     cached = program(bare / "cache/emulator" / f"aws-lambda-rie-{build}")
-    assert runtime_interface.find_emulator("", MACHINE) == cached
+    assert programs.find_emulator("", MACHINE) == cached
     at_home = program(bare / "home/.aws-lambda-rie/aws-lambda-rie")
-    assert runtime_interface.find_emulator("", MACHINE) == at_home
+    assert programs.find_emulator("", MACHINE) == at_home
     on_path = program(bare / "bin/aws-lambda-rie")
-    assert runtime_interface.find_emulator("", MACHINE) == on_path
+    assert programs.find_emulator("", MACHINE) == on_path
     given = program(bare / "mine")
-    assert runtime_interface.find_emulator(str(given), MACHINE) == given
+    assert programs.find_emulator(str(given), MACHINE) == given
 
 
 def test_a_given_emulator_must_be_a_program(bare: Path) -> None:
     (bare / "text").write_text("")
     for name in ("text", "nothing"):
         with pytest.raises(UsageError, match="there is no such program"):
-            runtime_interface.find_emulator(str(bare / name), MACHINE)
+            programs.find_emulator(str(bare / name), MACHINE)
 
 
 def test_a_processor_without_lambda(bare: Path) -> None:
     assert bare.is_dir()
     with pytest.raises(RunnerError, match="there is no Lambda for riscv64"):
-        runtime_interface.find_emulator("", "riscv64")
+        programs.find_emulator("", "riscv64")
 
 
 def test_without_a_network_the_way_out_is_named(bare: Path, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("PIP_INDEX_URL", "http://127.0.0.1:1/"), ("PIP_RETRIES", "0"), ("PIP_NO_CACHE_DIR", "1")):
         monkeypatch.setenv(name, value)
     with pytest.raises(RunnerError, match=r"pip cannot fetch[\s\S]*pip install 'layer_minimizer\[lambda\]'"):
-        runtime_interface.find_emulator("", MACHINE)
+        programs.find_emulator("", MACHINE)
     with pytest.raises(RunnerError, match="pip cannot fetch awslambdaric"):
-        runtime_interface.find_client(env.describe())
+        programs.find_client(env.describe())
     assert [path for path in (bare / "cache").rglob("*") if path.is_file()] == []
 
 
@@ -83,7 +83,7 @@ def test_two_runs_at_once_make_one(bare: Path) -> None:
         (folder / "file").write_text(threading.current_thread().name)
         both.wait(10)
 
-    threads = [threading.Thread(target=runtime_interface._make, args=(kept, fill)) for _ in range(2)]
+    threads = [threading.Thread(target=programs._make, args=(kept, fill)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -95,7 +95,7 @@ def test_two_runs_at_once_make_one(bare: Path) -> None:
 def test_what_is_fetched_works(env: Environment) -> None:
     """The client for this Python can be imported by it, and the emulator starts."""
     interpreter = env.describe()
-    client = runtime_interface.find_client(interpreter)
+    client = programs.find_client(interpreter)
     command = [
         interpreter.base_executable,
         "-B",
@@ -104,5 +104,5 @@ def test_what_is_fetched_works(env: Environment) -> None:
     ]
     done = subprocess.run(command, env={"PYTHONPATH": str(client)}, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"{client}/awslambdaric/")
-    emulator = runtime_interface.find_emulator("", interpreter.machine)
+    emulator = programs.find_emulator("", interpreter.machine)
     assert emulator.read_bytes().startswith(b"\x7fELF")

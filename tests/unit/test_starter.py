@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from layer_minimizer import command_options, config, starter_text
-from layer_minimizer.errors import UsageError
-from layer_minimizer.handlers import Project, handlers, study
-from layer_minimizer.lambda_rules import load_runtimes
+from layer_minimizer.aws.runtimes import load_runtimes
+from layer_minimizer.cli import init_template, parser, settings_file
+from layer_minimizer.cli.project import Project, handlers, inspect_project
+from layer_minimizer.core.errors import UsageError
 
 HANDLER = "def handler(event, context):\n    return event\n"
 EMPTY = Project(Path("/p/handler.py"), (), (), (), (), None, "", None)
@@ -28,9 +28,9 @@ def found(folder: Path) -> list[str]:
     return [str(path.relative_to(folder)) for path in handlers(folder)]
 
 
-def read(file: Path, text: str) -> config.SettingsFile:
+def read(file: Path, text: str) -> settings_file.SettingsFile:
     file.write_text(text)
-    return config.read(file, command_options.parser(""), command_options.parser("publish"))
+    return settings_file.read(file, parser.command_parser(""), parser.command_parser("publish"))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_what_lies_around_a_handler(tmp_path: Path) -> None:
         "other.json": "{}",
     }
     write(tmp_path, dict.fromkeys(names, HANDLER) | events)
-    project = study(tmp_path)
+    project = inspect_project(tmp_path)
     assert project.entry == tmp_path / "src" / "handler.py"
     assert project.models == (tmp_path / "src" / "a.PKL", tmp_path / "src" / "b.onnx")
     assert [path.name for path in project.events] == ["event-2.json", "event.json", "x.json"]
@@ -112,7 +112,7 @@ def test_the_environment(tmp_path: Path, name: str) -> None:
     python = tmp_path / name / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.symlink_to(sys.executable)
-    project = study(tmp_path)
+    project = inspect_project(tmp_path)
     assert project.python == python
     known = load_runtimes()[f"python3.{sys.version_info.minor}"]
     supported = known.deprecated > datetime.now(UTC).date()
@@ -122,18 +122,18 @@ def test_the_environment(tmp_path: Path, name: str) -> None:
 def test_an_environment_that_is_broken(tmp_path: Path) -> None:
     write(tmp_path, {"handler.py": HANDLER, ".venv/bin/python": "#!/bin/sh\nexit 3\n"})
     (tmp_path / ".venv/bin/python").chmod(0o755)
-    project = study(tmp_path)
+    project = inspect_project(tmp_path)
     assert (project.python, project.runtime) == (None, "")
     assert str(tmp_path / ".venv/bin/python") in project.problem
 
 
 def test_a_script_has_no_events(tmp_path: Path) -> None:
     write(tmp_path, {"script.py": "print(1)\n", "event.json": "{}"})
-    assert study(tmp_path, str(tmp_path / "script.py")).events == ()
+    assert inspect_project(tmp_path, str(tmp_path / "script.py")).events == ()
     with pytest.raises(UsageError, match="has a function handler"):
-        study(tmp_path)
+        inspect_project(tmp_path)
     with pytest.raises(UsageError, match="absent"):
-        study(tmp_path, str(tmp_path / "absent.py"))
+        inspect_project(tmp_path, str(tmp_path / "absent.py"))
 
 
 # ---- the text -------------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_what_was_found_is_read_again(tmp_path: Path, table: str) -> None:
         requirements=tmp_path / "requirements.txt",
     )
     file = tmp_path / ("pyproject.toml" if table else "x.toml")
-    settings = read(file, starter_text.render(project, tmp_path, table))
+    settings = read(file, init_template.render(project, tmp_path, table))
     values = {
         key: re.sub(r"/\./", "/", value) if isinstance(value, str) else value
         for key, value in settings.common.values.items()
@@ -170,7 +170,7 @@ def test_what_was_found_is_read_again(tmp_path: Path, table: str) -> None:
 
 @pytest.mark.parametrize("table", ["", "tool.layer_minimizer"])
 def test_every_line_that_is_a_comment_may_become_a_setting(tmp_path: Path, table: str) -> None:
-    text = starter_text.render(EMPTY, tmp_path, table)
+    text = init_template.render(EMPTY, tmp_path, table)
     setting = re.compile(r"^# (?=[a-z-]+ = |\[)", re.MULTILINE)
     assert len(setting.findall(text)) >= 25
     file = tmp_path / ("pyproject.toml" if table else "x.toml")
@@ -183,4 +183,4 @@ def test_every_line_that_is_a_comment_may_become_a_setting(tmp_path: Path, table
 def test_a_name_that_toml_cannot_hold(tmp_path: Path) -> None:
     project = Project(tmp_path / "caf\udce9.py", (), (), (), (), None, "", None)
     with pytest.raises(UsageError, match="rename the file"):
-        starter_text.render(project, tmp_path, "")
+        init_template.render(project, tmp_path, "")

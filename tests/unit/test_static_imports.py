@@ -16,16 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layer_minimizer.errors import PlanError
-from layer_minimizer.static_imports import (
-    ImportStatement,
-    NotExercised,
-    closure,
-    not_exercised,
-    read_imports,
-    scan,
-    targets,
-)
+from layer_minimizer.analysis.imports import ImportStatement, closure, not_exercised, read_imports, scan, targets
+from layer_minimizer.core.errors import PlanError
+from layer_minimizer.model.plan import NotExercised
 
 Modules = dict[str, tuple[Path, bool]]
 
@@ -63,7 +56,7 @@ def children(parent: int) -> list[int]:
             command = (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if int(fields[1]) == parent and fields[0] != "Z" and b"static_imports" in command:
+        if int(fields[1]) == parent and fields[0] != "Z" and b"analysis.imports" in command:
             found.append(int(folder.name))
     return found
 
@@ -293,7 +286,7 @@ def test_scan_runs_in_a_thread_of_a_script_without_a_guard(tmp_path: Path) -> No
         textwrap.dedent("""\
         import sys, threading
         from pathlib import Path
-        from layer_minimizer.static_imports import scan
+        from layer_minimizer.analysis.imports import scan
         print("started")
         modules = {path.stem: (path, False) for path in Path(sys.argv[1]).iterdir()}
         thread = threading.Thread(target=lambda: print(len(scan(modules, 2))))
@@ -312,7 +305,7 @@ def test_an_interrupt_leaves_no_process_behind(tmp_path: Path, slow_tree: Module
         textwrap.dedent("""\
         import sys
         from pathlib import Path
-        from layer_minimizer.static_imports import scan
+        from layer_minimizer.analysis.imports import scan
         try:
             scan({path.stem: (path, False) for path in Path(sys.argv[1]).iterdir()}, 2)
         except KeyboardInterrupt:

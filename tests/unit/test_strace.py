@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from layer_minimizer import runners, strace
-from layer_minimizer.model import Use
+from layer_minimizer.execution import strace
+from layer_minimizer.model.trace import Use
 
 pytestmark = pytest.mark.usefixtures("strace")
 Calls = set[tuple[str, Use, bool]]
@@ -23,7 +23,7 @@ def observe(tmp_path: Path, base_python: str) -> Callable[..., Calls]:
 
     def run(program: str, folder: Path, *arguments: str | bytes) -> Calls:
         log = tmp_path / "calls"
-        command = [*(runners.strace_command() or ()), *strace.options(log), base_python, "-I", "-S", "-c"]
+        command = [*(strace.strace_command() or ()), *strace.options(log), base_python, "-I", "-S", "-c"]
         subprocess.run([*command, textwrap.dedent(program), *arguments], check=True, cwd=folder)
         start = f"{folder}/"
         return {call for call in strace.read(log, str(folder)) if call[0].startswith(start)}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from layer_minimizer import system_libraries
+from layer_minimizer.environment import system_libraries
 
 LISTED = """\
 412 libs found in cache `/etc/ld.so.cache'

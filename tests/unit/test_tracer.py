@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from layer_minimizer.errors import TraceError
-from layer_minimizer.model import ForeignRoot, Trace, TracedModule, Use
+from layer_minimizer.core.errors import TraceError
+from layer_minimizer.model.trace import ForeignRoot, Trace, TracedModule, Use
 
 Run = Callable[..., Trace]
 

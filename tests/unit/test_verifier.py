@@ -12,14 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layer_minimizer import elf, runners
-from layer_minimizer.base_layers import BaseLayers
-from layer_minimizer.errors import VerifyError
-from layer_minimizer.model import KeepPlan, Reason, Result, Verdict
-from layer_minimizer.observation import Observer
-from layer_minimizer.packager import Layout, stage, write_zip
-from layer_minimizer.planner import Wishes, plan
-from layer_minimizer.verifier import Attempt, Mismatch, Trial, attempts, compare, differing_again
+from layer_minimizer.analysis import elf
+from layer_minimizer.core.errors import VerifyError
+from layer_minimizer.environment.base_layers import BaseLayers
+from layer_minimizer.execution import process
+from layer_minimizer.execution.observed_run import Observer
+from layer_minimizer.layer.archive import write_zip
+from layer_minimizer.layer.layout import Layout
+from layer_minimizer.model.plan import KeepPlan, Reason, Verdict
+from layer_minimizer.model.results import Mismatch, compare_results
+from layer_minimizer.model.workload import Result
+from layer_minimizer.pack.staging import stage
+from layer_minimizer.plan.planner import PlanRequest, plan
+from layer_minimizer.verify.alone import Attempt, attempts, differing_again
+from layer_minimizer.verify.place import RunContext
 
 Isolated = bool  # what the fixture of that name gives
 
@@ -30,7 +36,7 @@ Isolated = bool  # what the fixture of that name gives
 class Case:
     """A traced workload and its plan, to be verified with files taken away."""
 
-    trial: Trial
+    trial: RunContext
     plan: KeepPlan
     folder: Path
     attempts: int = 0
@@ -55,7 +61,7 @@ def case(trace_run: Callable[..., Any], tmp_path: Path) -> Callable[..., Case]:
         env: Any,
         files: Mapping[str, str],
         *,
-        wishes: Wishes | None = None,
+        wishes: PlanRequest | None = None,
         layout: Layout = Layout.SITE,
         observer: str = "probe",
         timeout: float = 60.0,
@@ -68,9 +74,9 @@ def case(trace_run: Callable[..., Any], tmp_path: Path) -> Callable[..., Case]:
         def needs(paths: Any) -> Any:
             return elf.library_closure(paths, lambda path: elf.read_dynamic(sources[path]), sources.__contains__)
 
-        planned = plan(trace, inventory, (), wishes or Wishes(), library_needs=needs)
+        planned = plan(trace, inventory, (), wishes or PlanRequest(), library_needs=needs)
         observers = tuple(map(Observer, trace.observers))
-        trial = Trial(trace, env.describe(), inventory, layout, observers, timeout, tolerance, BaseLayers())
+        trial = RunContext(trace, env.describe(), inventory, layout, observers, timeout, tolerance, BaseLayers())
         return Case(trial, planned, tmp_path)
 
     return make
@@ -82,12 +88,12 @@ def isolation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, t
     if request.param == "open":
         # Without its helper program the test for namespaces fails.
         monkeypatch.setenv("PATH", str(tmp_path / "no-programs"))
-        runners.can_isolate.cache_clear()
-        assert not runners.can_isolate()
-    elif not runners.can_isolate():
+        process.can_isolate.cache_clear()
+        assert not process.can_isolate()
+    elif not process.can_isolate():
         pytest.skip("mount namespaces cannot be made here")
     yield request.param == "isolated"
-    runners.can_isolate.cache_clear()
+    process.can_isolate.cache_clear()
 
 
 FILES = {
@@ -277,7 +283,7 @@ def test_provided_distributions_are_reachable_and_not_in_the_layer(env: Any, cas
         def handler(event, context):
             return [ns.large.sub.V, big_single.W, ns.small.S]
     """
-    made = case(env, {"handler.py": textwrap.dedent(source)}, wishes=Wishes(provided=("big",)))
+    made = case(env, {"handler.py": textwrap.dedent(source)}, wishes=PlanRequest(provided=("big",)))
     assert {d.path for d in made.plan.kept} == {"ns/small/__init__.py"}
     tried = made.verify()
     assert tried.succeeded, tried.explain()
@@ -290,7 +296,7 @@ def test_provided_distributions_are_reachable_and_not_in_the_layer(env: Any, cas
 @pytest.mark.usefixtures("isolation")
 def test_what_the_user_excluded_is_not_asked_for_again(env: Any, case: Callable[..., Case]) -> None:
     env.install("pkg", FILES)
-    made = case(env, HANDLER, wishes=Wishes(exclude=("pkg/data.txt",)))
+    made = case(env, HANDLER, wishes=PlanRequest(exclude=("pkg/data.txt",)))
     tried = made.verify()
     assert not tried.succeeded
     assert tried.missed == ()
@@ -347,13 +353,13 @@ def test_without_isolation_system_calls_show_what_is_missed(
     env.install("pkg", FILES)
     made = case(env, HANDLER, observer="strace")
     monkeypatch.setenv("PATH", str(tmp_path / "no-programs"))
-    runners.can_isolate.cache_clear()
+    process.can_isolate.cache_clear()
     try:
         assert made.verify().succeeded
         tried = made.verify("pkg/data.txt")
     finally:
         monkeypatch.undo()
-        runners.can_isolate.cache_clear()
+        process.can_isolate.cache_clear()
     assert not tried.isolated
     assert not tried.succeeded
     assert "pkg/data.txt" in tried.missed
@@ -384,7 +390,7 @@ def test_a_workload_that_does_not_run_a_second_time_is_told(
 
 
 def same(expected: str, actual: str, tolerance: float = 0.0) -> bool:
-    return compare([Result("e", expected)], {"e": actual}, tolerance) == ()
+    return compare_results([Result("e", expected)], {"e": actual}, tolerance) == ()
 
 
 @pytest.mark.parametrize(
@@ -430,7 +436,7 @@ def test_results_are_compared_as_values(expected: str, actual: str, tolerance: f
 
 
 def test_an_event_without_a_result_is_a_mismatch() -> None:
-    (mismatch,) = compare([Result("one", "1"), Result("two", "2")], {"one": "1"}, 0.0)
+    (mismatch,) = compare_results([Result("one", "1"), Result("two", "2")], {"one": "1"}, 0.0)
     assert (mismatch.event, mismatch.expected) == ("two", "2")
 
 

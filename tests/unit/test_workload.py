@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layer_minimizer.errors import TraceError, UsageError
-from layer_minimizer.model import Event, Workload
-from layer_minimizer.workload import load_workload, make_task_root
+from layer_minimizer.core.errors import TraceError, UsageError
+from layer_minimizer.environment.workload import load_workload
+from layer_minimizer.execution.task_root import make_task_root
+from layer_minimizer.model.workload import Event, Workload
 
 SMALL, LARGE = 1 << 20, 1 << 28
 Write = Callable[..., Path]

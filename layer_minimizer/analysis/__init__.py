@@ -1,0 +1,1 @@
+"""Read files without running them: ELF headers, imports, pickles."""

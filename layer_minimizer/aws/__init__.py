@@ -1,0 +1,1 @@
+"""AWS: limits and runtimes of Lambda, its API, the programs that emulate it."""

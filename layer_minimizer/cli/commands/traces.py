@@ -1,0 +1,122 @@
+"""``minimize trace``, ``compare`` and ``probe``: the commands about traces."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layer_minimizer.core.errors import UsageError
+from layer_minimizer.core.files import read_saved, scratch_folder
+from layer_minimizer.environment.interpreter import describe_interpreter
+from layer_minimizer.model.trace import Trace
+from layer_minimizer.pipeline import prepare, save
+from layer_minimizer.settings import Settings
+from layer_minimizer.trace import probe_layer
+from layer_minimizer.trace.comparison import compare_traces, summarize_trace
+from layer_minimizer.trace.saved_traces import read_traces
+
+if TYPE_CHECKING:
+    import argparse
+    import os
+    from collections.abc import Iterable
+
+    from layer_minimizer.model.comparison import Difference
+    from layer_minimizer.model.workload import Workload
+
+    StrPath = str | os.PathLike[str]
+
+PROBE = """\
+Publish the zip as a layer, add it to the function, and set in the function's environment
+AWS_LAMBDA_EXEC_WRAPPER=/opt/layer_minimizer_trace; the log then goes to minimize --trace.
+"""
+
+
+def add_probe(parser: argparse.ArgumentParser) -> None:
+    """Add what ``probe`` takes."""
+    parser.add_argument("output", metavar="FILE", nargs="?", default="probe.zip", help="default: %(default)s")
+
+
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    """Add what ``compare`` takes."""
+    parser.add_argument("traces", metavar="FILE", nargs="+", help="saved traces, or logs of traced functions")
+    parser.add_argument("--python", default="", metavar="PATH", help="whose packages the logs are about")
+    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
+
+
+def probe(options: argparse.Namespace) -> str:
+    """Write the layer that traces a function, and give what is to be printed.
+
+    Raises:
+        PackError: it cannot be written.
+    """
+    archive = probe_layer.write_probe_layer(options.output)
+    return f"{archive.path}: {archive.unzipped_bytes:,} bytes\n{PROBE}"
+
+
+def compare(options: argparse.Namespace) -> str:
+    """Compare traces, and give what is to be printed.
+
+    Raises:
+        MinimizeError: a trace cannot be read, or the interpreter cannot be used.
+    """
+    found = compare_saved_traces(options.traces, Settings(python=options.python))
+    if options.json:
+        return json.dumps([difference.to_json() for difference in found], indent=2) + "\n"
+    lines = [str(difference) for difference in found]
+    if options.verbose:
+        lines = [line for each in found for line in (str(each), *(f"  {item}" for item in each.items))]
+    return "".join(f"{line}\n" for line in lines or ["The traces have the same modules, libraries and data files."])
+
+
+def summary(file: str) -> str:
+    """Say in a line what a trace holds that was saved just now."""
+    return f"{file}: {summarize_saved_trace(file)}\n"
+
+
+def save_stages(
+    source: Workload | None,
+    traces: Iterable[StrPath],
+    settings: Settings,
+    save_trace: StrPath | None,
+    save_plan: StrPath | None,
+) -> None:
+    """Trace, and plan if wanted, and save them; nothing is packed.
+
+    Raises:
+        MinimizeError: as `minimize`.
+    """
+    with scratch_folder() as scratch:
+        case = prepare(source, traces, settings, scratch)
+        save(save_trace, case.trace, "--save-trace")
+        if save_plan is not None:
+            save(save_plan, case.plan(), "--save-plan")
+
+
+def compare_saved_traces(files: Iterable[StrPath], settings: Settings) -> tuple[Difference, ...]:
+    """Give what some of the saved traces have and others lack; see `comparison.compare`.
+
+    Logs of traced functions are read with the eyes of the environment of ``settings.python``.
+
+    Raises:
+        UsageError: one of them is no trace, or there is only one.
+        RunnerError: the interpreter cannot be used.
+    """
+    saved, seen, _ = read_traces(map(Path, files))
+    if seen:
+        interpreter = describe_interpreter(settings.python or sys.executable)
+        with scratch_folder() as scratch:
+            saved += [(name, told.trace(interpreter, scratch / str(n))) for n, (name, told) in enumerate(seen)]
+    if len(saved) < 2:  # noqa: PLR2004 - it takes two to differ
+        raise UsageError("there is nothing to compare: name two traces, or more")
+    return compare_traces(saved)
+
+
+def summarize_saved_trace(file: StrPath) -> str:
+    """Say in a few words what a saved trace holds.
+
+    Raises:
+        UsageError: it cannot be read, or is no trace.
+    """
+    return summarize_trace(read_saved(Path(file), "--trace", lambda data: Trace.from_json(data, Path)))

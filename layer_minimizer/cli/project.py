@@ -1,0 +1,173 @@
+"""Finds a Lambda handler in a folder, and what lies around it: models, events, an interpreter, requirements."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import sys
+import warnings
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layer_minimizer.aws import runtimes
+from layer_minimizer.core.errors import RunnerError, UsageError
+from layer_minimizer.environment import interpreter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_HANDLERS = ("handler", "lambda_handler")
+# What handlers' files are usually called, the most usual first.
+_USUAL = ("handler.py", "lambda_function.py", "app.py", "main.py")
+_MODELS = {
+    ".bin", ".cbm", ".ckpt", ".gguf", ".h5", ".hdf5", ".joblib", ".keras", ".lgb", ".mlmodel", ".model", ".npz",
+    ".onnx", ".pickle", ".pkl", ".pt", ".pth", ".safetensors", ".tflite", ".ubj",
+}  # fmt: skip
+_MENTIONED = re.compile(rb"\b(lambda_)?handler\b")
+_ENVIRONMENTS = (".venv", "venv", "env")
+_REQUIREMENTS = "requirements.txt"
+_NO_SOURCES = re.compile(r"tests?|testing|node_modules|site-packages|__pycache__|build|dist|\..*")
+_NO_HANDLER = re.compile(r"test_.*|.*_test|conftest|setup")
+# Handlers lie near the top; below that it is somebody else's code.
+_DEPTH = 4
+# A handler is called with the event and the context.
+_ARGUMENTS = 2
+_LARGEST = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """What was found. All files are absolute; ``python`` is empty where there is no environment of the project's."""
+
+    entry: Path
+    other_entries: tuple[Path, ...]
+    models: tuple[Path, ...]
+    events: tuple[Path, ...]
+    bad_events: tuple[tuple[Path, str], ...]
+    python: Path | None
+    runtime: str
+    requirements: Path | None
+    problem: str = ""
+
+
+def inspect_project(folder: Path, entry: str | None = None) -> Project:
+    """Find the handler in ``folder`` and what belongs to it; ``entry`` names it.
+
+    Raises:
+        UsageError: there is no handler.
+    """
+    if entry:
+        chosen, *others = [Path(entry).absolute()]
+        if not os.path.isfile(chosen) or chosen.suffix != ".py":
+            raise UsageError(f"--entry {entry}: there is no such .py file")
+    else:
+        found = handlers(folder)
+        if not found:
+            raise UsageError(
+                f"{folder}: no .py file here has a function {' or '.join(_HANDLERS)} with two arguments; name a "
+                "handler or a script with --entry"
+            )
+        chosen, *others = found
+    folders = list(dict.fromkeys([folder, chosen.parent]))
+    # What has no handler is a script, which takes no events.
+    events, bad = _events(folders) if _MENTIONED.search(chosen.read_bytes()) else ((), ())
+    python = _interpreter(folders)
+    runtime, problem = _runtime(python)
+    if python and problem:
+        python = None
+    requirements = next((each / _REQUIREMENTS for each in folders if os.path.isfile(each / _REQUIREMENTS)), None)
+    return Project(chosen, tuple(others), _models(chosen.parent), events, bad, python, runtime, requirements, problem)
+
+
+def handlers(folder: Path) -> list[Path]:
+    """Give the files below ``folder`` that have a handler, the likeliest first."""
+    found = [(rank, path) for path in _sources(folder) if (rank := _rank(path, folder)) is not None]
+    return [path for _, path in sorted(found)]
+
+
+def _sources(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in listed:
+        path = Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            if depth > 1 and not _NO_SOURCES.fullmatch(entry.name) and not (path / "pyvenv.cfg").exists():
+                yield from _sources(path, depth - 1)
+        elif path.suffix == ".py" and not _NO_HANDLER.fullmatch(path.stem) and entry.is_file():
+            yield path
+
+
+def _rank(path: Path, folder: Path) -> tuple[int, int, int] | None:
+    """Say how likely a file is the one, the smaller the likelier; None if it has no handler."""
+    try:
+        content = path.read_bytes()
+        if len(content) > _LARGEST:
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a compiler says about somebody's code
+            tree = ast.parse(content)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    kinds = [kind for node in tree.body if (kind := _kind(node)) is not None]
+    if not kinds:
+        return None
+    usual = _USUAL.index(path.name) if path.name in _USUAL else len(_USUAL)
+    return min(kinds), usual, len(path.relative_to(folder).parts)
+
+
+def _kind(node: ast.stmt) -> int | None:
+    """Give 0 for a handler function, 1 for a name that may be one (``handler = make(app)``), None for all else."""
+    if isinstance(node, ast.FunctionDef) and node.name in _HANDLERS:
+        least = len(node.args.posonlyargs) + len(node.args.args)
+        needed = least - len(node.args.defaults)
+        many = node.args.vararg is not None
+        return 0 if needed <= _ARGUMENTS and (least >= _ARGUMENTS or many) else None
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+        named = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        return 1 if set(named) & set(_HANDLERS) else None
+    return None
+
+
+def _models(folder: Path) -> tuple[Path, ...]:
+    return tuple(sorted(path for path in folder.glob("*") if path.suffix.lower() in _MODELS and os.path.isfile(path)))
+
+
+def _events(folders: list[Path]) -> tuple[tuple[Path, ...], tuple[tuple[Path, str], ...]]:
+    """Give the files with events, and those that should be, with the reason why they are none."""
+    good, bad = [], []
+    listed = [
+        path for folder in folders for pattern in ("event*.json", "events/*.json") for path in folder.glob(pattern)
+    ]
+    for path in sorted(dict.fromkeys(listed)):
+        try:
+            json.loads(path.read_bytes())
+        except OSError as exc:
+            bad.append((path, exc.strerror or str(exc)))
+        except (ValueError, RecursionError) as exc:
+            bad.append((path, f"no JSON: {exc}"))
+        else:
+            good.append(path)
+    return tuple(good), tuple(bad)
+
+
+def _interpreter(folders: list[Path]) -> Path | None:
+    candidates = (folder / name / "bin" / "python" for folder in folders for name in _ENVIRONMENTS)
+    return next((path for path in candidates if os.access(path, os.X_OK) and os.path.isfile(path)), None)
+
+
+def _runtime(python: Path | None) -> tuple[str, str]:
+    """Give Lambda's runtime with an interpreter's Python, if AWS still takes care of it, and what is wrong."""
+    try:
+        version = interpreter.describe_interpreter(str(python or sys.executable)).version
+    except RunnerError as exc:
+        return "", str(exc).splitlines()[0]
+    known = runtimes.load_runtimes().get(f"python{version[0]}.{version[1]}")
+    today = datetime.now(UTC).date()
+    return (known.name if known and known.deprecated > today else ""), ""

@@ -1,0 +1,252 @@
+"""Reads settings files: ``[tool.layer_minimizer]`` in a pyproject.toml, or a layer_minimizer.toml.
+
+Every value goes through what reads the command line, so that the same names and values are right in both. Nothing here
+knows which options were given on the command line; see ``layers`` for that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import re
+import tomllib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from layer_minimizer.cli.parser import Flag, Parser, name_of, repeatable
+from layer_minimizer.core.errors import UsageError
+from layer_minimizer.settings import FILES, KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+OWN_FILE, SHARED_FILE = "layer_minimizer.toml", "pyproject.toml"
+_TOOL = "layer_minimizer"
+PUBLISH, LAYERS = "publish", "layers"
+# They say which settings count, or ask a question: on the command line only.
+_NOT_IN_FILES = {"config", "no_config", "layer", "explain", "plan"}
+# It may also be the name of a program on PATH.
+_PROGRAM = "PATH"
+_SHOWN = 60
+# Values by the names that a namespace has for them, as a parser would have read them.
+Values = dict[str, Any]
+
+
+class _WrongError(Exception):
+    """A value is wrong; the text says what it must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What a table says: the options of the main command, and those of ``publish``."""
+
+    values: Values = field(default_factory=dict)
+    publish: Values = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsFile:
+    """A settings file; ``layers`` are the named ones, in the file's order. Names of files in it are absolute."""
+
+    path: Path
+    common: Section = field(default_factory=Section)
+    layers: Mapping[str, Section] = field(default_factory=dict)
+
+
+def find(folder: Path) -> Path | None:
+    """Give the nearest settings file of ``folder`` and those above it.
+
+    Raises:
+        UsageError: two files of one folder have settings, or one that may have some cannot be read.
+    """
+    for each in (folder, *folder.parents):
+        own, shared = each / OWN_FILE, each / SHARED_FILE
+        has_own = os.path.lexists(own)
+        if os.path.isfile(shared) and has_settings(shared):
+            if has_own:
+                raise UsageError(f"{each}: both {OWN_FILE} and {SHARED_FILE} have settings; keep one of them")
+            return shared
+        if has_own:
+            return own
+    return None
+
+
+def has_settings(file: Path) -> bool:
+    """Say whether a pyproject.toml has settings of this tool; others may be as wrong as they like.
+
+    Raises:
+        UsageError: it cannot be read, or it speaks of this tool and is no TOML.
+    """
+    content = _content(file)
+    if not re.search(rb"layer[_-]minimizer", content):
+        return False
+    tool = _parsed(file, content).get("tool", {})
+    if isinstance(tool, dict) and (wrong := _TOOL.replace("_", "-")) in tool:
+        raise UsageError(f"{file}: the table [tool.{wrong}] must be named [tool.{_TOOL}]")
+    return isinstance(tool, dict) and _TOOL in tool
+
+
+def read(file: Path, main: Parser, publish: Parser) -> SettingsFile:
+    """Read a settings file whose keys are the options of two parsers.
+
+    Raises:
+        UsageError: it cannot be read, is no TOML, or has a key or value that does not exist.
+    """
+    data = _parsed(file, _content(file))
+    table = ""
+    tool = data.get("tool", {})
+    if file.name == SHARED_FILE or (file.name != OWN_FILE and isinstance(tool, dict) and _TOOL in tool):
+        table = f"tool.{_TOOL}"
+        if not isinstance(tool, dict) or _TOOL not in tool:
+            raise UsageError(f"{file}: there is no table [{table}]")
+        data = tool[_TOOL]
+    reader = _Reader(file, _keys(main), _keys(publish))
+    common = reader.section(table, data, more=(LAYERS,))
+    layers = data.get(LAYERS, {})
+    under = f"{table}.{LAYERS}".lstrip(".")
+    reader.require_table(under, layers)
+    return SettingsFile(file, common, {name: reader.layer(under, name, each) for name, each in layers.items()})
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Ask whether a name was meant that exists, in words to be added to an error; nothing if there is none like it."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _content(file: Path) -> bytes:
+    if os.path.isdir(file):
+        raise UsageError(f"{file} is a folder; a settings file is a TOML file")
+    try:
+        return file.read_bytes()
+    except OSError as exc:
+        raise UsageError(f"{file}: cannot read the settings: {exc.strerror}; --no-config does without") from exc
+
+
+def _parsed(file: Path, content: bytes) -> dict[str, Any]:
+    try:
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as exc:
+        line = content[: exc.start].count(b"\n") + 1
+        raise UsageError(f"{file}, line {line}: it is no UTF-8 text, which TOML has to be") from exc
+    except RecursionError as exc:
+        raise UsageError(f"{file} is nested too deeply to be read") from exc
+    except ValueError as exc:
+        end = f"at line {content.count(10) + 1}, the end of the file"
+        raise UsageError(f"{file} is no TOML: {str(exc).replace('at end of document', end)}") from exc
+
+
+def _keys(parser: Parser) -> dict[str, argparse.Action]:
+    return {name_of(action): action for dest, action in parser.options.items() if dest not in _NOT_IN_FILES}
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Checks one file's tables; ``main`` and ``publish`` are the keys that there are."""
+
+    file: Path
+    main: Mapping[str, argparse.Action]
+    publish: Mapping[str, argparse.Action]
+
+    def layer(self, under: str, name: str, data: Any) -> Section:
+        """Read the table of a named layer."""
+        if not re.fullmatch(r"[^/\\\x00-\x1f\x7f.-][^/\\\x00-\x1f\x7f]*", name):
+            raise UsageError(f"{self._in(under)} {name!r}: a layer's name must do as the name of a file")
+        return self.section(f"{under}.{_key(name)}", data)
+
+    def section(self, table: str, data: Any, more: tuple[str, ...] = ()) -> Section:
+        """Read a table with options, and the one for ``publish`` in it."""
+        self.require_table(table, data)
+        own = {key: value for key, value in data.items() if key not in (PUBLISH, *more)}
+        values = self._values(table, own, self.main, (PUBLISH, *more))
+        under = f"{table}.{PUBLISH}".lstrip(".")
+        publish = data.get(PUBLISH, {})
+        self.require_table(under, publish)
+        return Section(values, self._values(under, publish, self.publish))
+
+    def require_table(self, table: str, data: Any) -> None:
+        """Fail unless it is one."""
+        if not isinstance(data, dict):
+            raise UsageError(f"{self.file}: {table} = {_shown(data)}: it must be a table, [{table}]")
+
+    def _values(
+        self, table: str, data: Mapping[str, Any], keys: Mapping[str, argparse.Action], more: Iterable[str] = ()
+    ) -> Values:
+        found: Values = {}
+        for key, value in data.items():
+            action = keys.get(key.replace("_", "-"))
+            if action is None:
+                raise UsageError(f"{self._in(table)} {self._unknown(key, keys, more)}")
+            if action.dest in found:
+                raise UsageError(f"{self._in(table)} has {name_of(action)!r} twice, with - and with _")
+            try:
+                found[action.dest] = self._checked(action, value)
+            except _WrongError as exc:
+                raise UsageError(f"{self._in(table)} {key} = {_shown(value)}: it must be {exc}") from exc
+        if found.get("quiet") and found.get("verbose"):
+            raise UsageError(f"{self._in(table)} has both 'quiet' and 'verbose'")
+        return found
+
+    def _unknown(self, key: str, keys: Iterable[str], more: Iterable[str]) -> str:
+        dest = key.replace("-", "_")
+        if dest in _NOT_IN_FILES:
+            return f"has the key {key!r}, which is an option of the command line only"
+        if key == "tool":
+            return f"has the key 'tool'; in a file of its own the keys stand at the top, without [tool.{_TOOL}]"
+        return f"has no key {key!r}{nearest(key.replace('_', '-'), [*keys, *more])}"
+
+    def _in(self, table: str) -> str:
+        return f"{self.file}: [{table}]" if table else f"{self.file}:"
+
+    def _checked(self, action: argparse.Action, value: Any) -> Any:
+        """Give what the command line would have made of a value.
+
+        Raises:
+            _WrongError: it is wrong; the text says what is allowed.
+        """
+        if isinstance(action, Flag):
+            if not isinstance(value, bool):
+                raise _WrongError("true or false")
+            return value
+        if not repeatable(action):
+            return self._one(action, value)
+        listed = [value] if isinstance(value, str) else value
+        if not isinstance(listed, list):
+            raise _WrongError("a list of texts")
+        return [self._one(action, each) for each in listed]
+
+    def _one(self, action: argparse.Action, value: Any) -> Any:
+        types, allowed = KINDS[action.type]
+        if action.choices is not None:
+            if value not in action.choices:
+                listed = ", ".join(map(str, action.choices))
+                raise _WrongError(f"one of {listed}{nearest(str(value), map(str, action.choices))}")
+            return value
+        if not isinstance(value, types) or isinstance(value, bool):
+            raise _WrongError(allowed)
+        if isinstance(value, str) and "\0" in value:
+            raise _WrongError("a text without the character of number 0")
+        if action.metavar in FILES:
+            return self._located(action, str(value))
+        try:
+            return action.type(str(value)) if callable(action.type) else value
+        except (argparse.ArgumentTypeError, ValueError, OverflowError) as exc:
+            raise _WrongError(allowed) from exc
+
+    def _located(self, action: argparse.Action, value: str) -> str:
+        """Give a file's name as it is seen from the settings file's folder."""
+        if not value or value.startswith("arn:") or (action.metavar == _PROGRAM and os.sep not in value):
+            return value
+        return os.path.join(self.file.absolute().parent, os.path.expanduser(value))
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

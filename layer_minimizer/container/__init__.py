@@ -1,0 +1,1 @@
+"""Run the whole tool inside a container of docker or podman."""

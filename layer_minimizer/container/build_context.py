@@ -1,0 +1,238 @@
+"""What an engine needs to build an image: this tool as it is installed here, requirements files, pip's settings."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from layer_minimizer.analysis import elf
+from layer_minimizer.core.errors import RunnerError, UsageError
+from layer_minimizer.native import parts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+TOOL, REQUIREMENTS, PIP = "tool", "requirements", "pip"
+# Where the folder ``pip`` lies while an image is built.
+PIP_INSIDE = "/layer_minimizer_build/pip"
+_PACKAGE = Path(__file__).parents[1]
+# The project's pyproject.toml, which says how the C parts are compiled; a link in a checkout, a copy in a wheel.
+_DESCRIBED = _PACKAGE / "native" / "src" / "project.toml"
+_NO_PART_OF_IT = shutil.ignore_patterns("__pycache__", "*.so")
+# A C library as old as this one has all that the compiled parts ask for.
+_OLDEST_GLIBC = (2, 17)
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+# These say where pip installs to and writes to, on this machine.
+_OWN_AFFAIRS = {
+    "PIP_BREAK_SYSTEM_PACKAGES",
+    "PIP_CACHE_DIR",
+    "PIP_LOG",
+    "PIP_PREFIX",
+    "PIP_PYTHON",
+    "PIP_REPORT",
+    "PIP_ROOT",
+    "PIP_TARGET",
+    "PIP_USER",
+}
+_PROXIES = {"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"}
+_NESTED = re.compile(r"(?P<option>-r|-c|--requirement|--constraint)(?:\s*=\s*|\s+|(?<=-[rc]))(?P<file>[^\s#]+)")
+_LOCAL = re.compile(
+    r"""(?:(?:-e|--editable|-f|--find-links)[\s=]+)?   # what these name may lie on the network
+        (?:[\w.\[\],-]+\s*@\s*)?                       # name @ URL
+        (?:file:|\.{0,2}/|\.\.?(?:\s|$|\[)|(?![a-z+]+://)[^\s;]+\.(?:whl|zip|tar\.gz|tar\.bz2)(?:\s|$))""",
+    re.VERBOSE,
+)
+
+
+# ---- the tool -----------------------------------------------------------------------------------------------------
+
+
+def add_tool(folder: Path, architecture: str) -> tuple[str, ...]:
+    """Copy this tool and what it imports into ``folder``; it is pure Python but for two small libraries.
+
+    Returns:
+        The commands that compile these libraries, to be run where ``folder`` is in the image; none where those that
+        are installed here do for an image of this architecture.
+
+    Raises:
+        RunnerError: this tool's own installation is incomplete, or the disk is full.
+    """
+    try:
+        shutil.copytree(_PACKAGE, folder / _PACKAGE.name, ignore=_NO_PART_OF_IT)
+        _describe_tool(folder)
+        for distribution in _dependencies():
+            _copy_distribution(distribution, folder)
+        compiled = _compiled_here(architecture)
+        for library in compiled:
+            shutil.copy(library, folder / _PACKAGE.name / "native")
+    except OSError as exc:
+        raise RunnerError(
+            f"cannot copy the tool into {folder}: {exc.strerror or exc}; TMPDIR sets another place"
+        ) from exc
+    return () if compiled else tuple(_compilations())
+
+
+def _describe_tool(folder: Path) -> None:
+    version = importlib.metadata.version(_PACKAGE.name)
+    information = folder / f"{_PACKAGE.name}-{version}.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {_PACKAGE.name}\nVersion: {version}\n")
+    # `python FOLDER` runs this.
+    (folder / "__main__.py").write_text(f"from {_PACKAGE.name}.cli.main import run\n\nrun()\n")
+
+
+def _dependencies() -> Iterator[importlib.metadata.Distribution]:
+    """Give the distributions that this tool needs, and those that they need."""
+    left, seen = [_PACKAGE.name], {_PACKAGE.name}
+    while left:
+        for requirement in importlib.metadata.requires(left.pop()) or ():
+            name, _, marker = requirement.partition(";")
+            name = re.split(r"[^\w.-]", name.strip(), maxsplit=1)[0].lower()
+            if "extra" in marker or name in seen:
+                continue
+            seen.add(name)
+            try:
+                yield importlib.metadata.distribution(name)
+            except importlib.metadata.PackageNotFoundError as exc:
+                if marker:  # for another Python, or another system
+                    continue
+                raise RunnerError(f"{name}, which this tool needs, is not installed: install the tool again") from exc
+            left.append(name)
+
+
+def _copy_distribution(distribution: importlib.metadata.Distribution, folder: Path) -> None:
+    if distribution.files is None:
+        raise RunnerError(
+            f"it is not known which files {distribution.name} consists of: install this tool with pip, in an "
+            "environment of its own"
+        )
+    for file in distribution.files:
+        if ".." in file.parts or "__pycache__" in file.parts or file.suffix == ".so":
+            continue
+        target = folder.joinpath(*file.parts)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(str(distribution.locate_file(file)), target)
+
+
+def _compiled_here(architecture: str) -> tuple[Path, ...]:
+    """Give the compiled libraries of this installation if they work in images of this architecture."""
+    found = (parts.runtime_library(), parts.page_tracer())
+    if sys.platform != "linux" or _MACHINES.get(architecture, architecture) != platform.machine():
+        return ()
+    libraries = tuple(filter(None, found))
+    needs = [need.version for library in libraries for need in elf.read_versions(library)]
+    fits = all(_numbers(version) <= _OLDEST_GLIBC for version in needs if version.startswith("GLIBC_"))
+    return libraries if fits and len(libraries) == len(found) else ()
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+def _compilations() -> Iterator[str]:
+    """Give the compiler's command for each library, as ``pyproject.toml`` describes it."""
+    described = tomllib.loads(_DESCRIBED.read_text("utf-8"))
+    for module in described["tool"]["setuptools"]["ext-modules"]:
+        output = module["name"].replace(".", "/") + ".so"
+        flags = [*module["extra-compile-args"], "-fPIC", "-shared", "-o", output]
+        yield " ".join(["cc", *flags, *module["sources"], *module["extra-link-args"]])
+
+
+# ---- requirements -------------------------------------------------------------------------------------------------
+
+
+def add_requirements(file: Path, folder: Path) -> str:
+    """Copy a requirements file, and those that it names, into ``folder``; give the name that the first one has there.
+
+    Raises:
+        UsageError: one cannot be read, or asks for a file of this machine.
+    """
+    return _add_requirements(file.absolute(), folder, {})
+
+
+def _add_requirements(file: Path, folder: Path, names: dict[Path, str]) -> str:
+    file = Path(os.path.normpath(file))
+    if file in names:
+        return names[file]
+    names[file] = f"{len(names)}-{file.name}"
+    try:
+        text = file.read_text("utf-8-sig")
+    except OSError as exc:
+        raise UsageError(f"--requirements {file}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"--requirements {file}: it is no UTF-8 text") from exc
+    lines = []
+    for number, line in enumerate(text.splitlines(), 1):
+        nested = _NESTED.match(line.strip())
+        if nested and not urlsplit(nested["file"]).netloc:
+            named = _add_requirements(file.parent / nested["file"], folder, names)
+            lines.append(f"{nested['option']} {named}")
+        elif _LOCAL.match(line.strip()):
+            raise UsageError(
+                f"{file}, line {number}: {line.strip()} is a file or folder of this machine, which is not there in the "
+                "container; make a wheel of it (pip wheel), and name the wheel's folder in PIP_FIND_LINKS"
+            )
+        else:
+            lines.append(line)
+    folder.mkdir(exist_ok=True)
+    (folder / names[file]).write_text("\n".join(lines) + "\n", "utf-8")
+    return names[file]
+
+
+# ---- pip's settings -----------------------------------------------------------------------------------------------
+
+
+def add_pip_settings(folder: Path, variables: Mapping[str, str]) -> dict[str, str]:
+    """Give the variables with which pip finds packages in the image as it does here.
+
+    The files and folders that they name are copied into ``folder``.
+
+    Raises:
+        RunnerError: there is no room for them.
+    """
+    settings = proxies(variables)
+    folder.mkdir()
+    for name, value in variables.items():
+        if re.fullmatch(r"PIP_[A-Z0-9_]+", name) and name not in _OWN_AFFAIRS:
+            words = [_copied(word, folder / name, f"{PIP_INSIDE}/{name}") for word in value.split()]
+            settings[name] = " ".join(words)
+    return settings
+
+
+def proxies(variables: Mapping[str, str]) -> dict[str, str]:
+    """Give the variables that name the way to the network; whatever is installed goes it."""
+    return {name: value for name, value in variables.items() if name.lower() in _PROXIES}
+
+
+def _copied(word: str, folder: Path, inside: str) -> str:
+    """Copy what ``word`` names, if that is a path, and give its name in the image."""
+    path = Path(url2pathname(urlsplit(word).path)) if word.startswith("file:") else Path(word).expanduser()
+    if not (path.is_absolute() or os.sep in word) or not path.exists():
+        return word
+    target = folder / str(len(list(folder.iterdir())) if folder.is_dir() else 0) / path.name
+    try:
+        target.parent.mkdir(parents=True)
+        if path.is_dir():
+            shutil.copytree(path, target, copy_function=_link)
+        else:
+            _link(str(path), str(target))
+    except (OSError, shutil.Error) as exc:
+        raise RunnerError(f"cannot copy {path}, which {folder.name} names, for the build of an image: {exc}") from exc
+    return f"{inside}/{target.relative_to(folder).as_posix()}"
+
+
+def _link(source: str, target: str) -> None:
+    """Copy a file; folders of wheels are large, so without a second copy of the bytes where that is possible."""
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError:
+        shutil.copyfile(source, target)

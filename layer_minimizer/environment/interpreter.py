@@ -1,0 +1,128 @@
+"""Finds out what an interpreter is and which folders hold the distributions that it sees."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from layer_minimizer.core.errors import RunnerError
+from layer_minimizer.execution import probe, process
+from layer_minimizer.model.interpreter import Interpreter
+
+OLDEST, NEWEST = (3, 6), (3, 14)
+
+
+def describe_interpreter(python: str) -> Interpreter:
+    """Start ``python`` (a path, or a name on PATH) and learn its version and its site-packages folders.
+
+    Raises:
+        RunnerError: it does not start, is no CPython from 3.6 to 3.14, or sees packages inside a zip file.
+    """
+    found = _ask(python)
+    version = tuple(found["version"])
+    if found["implementation"] != "cpython" or not OLDEST <= version[:2] <= NEWEST:
+        raise RunnerError(
+            f"{python} is {found['implementation'] or 'an old Python'} {'.'.join(map(str, version))}; "
+            f"CPython {'.'.join(map(str, OLDEST))} to {'.'.join(map(str, NEWEST))} is supported"
+        )
+    if found["platform"] != "linux":
+        raise RunnerError(f"{python} runs on {found['platform']}; a layer for Lambda must be traced on Linux")
+    site_dirs, path_entries = _split_path(found)
+    base = found["base_executable"]
+    base_packages = _ask(base)["packages"] if found["virtual"] else []
+    hidden = [p for p in _real_folders([*found["packages"], *base_packages]) if p not in site_dirs]
+    return Interpreter(
+        executable=found["executable"],
+        base_executable=base,
+        version=(version[0], version[1], version[2]),
+        soabi=found["soabi"],
+        machine=found["machine"],
+        site_dirs=tuple(site_dirs),
+        path_entries=tuple(path_entries),
+        stdlib_dirs=tuple(_real_folders(found["stdlib"])),
+        hidden_dirs=tuple(hidden),
+        user_base=found["user_base"],
+    )
+
+
+def site_of(interpreter: Interpreter, prefix: Path) -> Path:
+    """Give the site-packages of a virtual environment."""
+    return prefix / "lib" / interpreter.folder / "site-packages"
+
+
+def make_virtual(interpreter: Interpreter, prefix: Path) -> Path:
+    """Make a virtual environment of ``interpreter`` that still lacks its site-packages, and give its Python."""
+    base = Path(interpreter.base_executable)
+    (prefix / "bin").mkdir(parents=True)
+    site_of(interpreter, prefix).parent.mkdir(parents=True)
+    (prefix / "lib64").symlink_to("lib")
+    (prefix / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
+    python = prefix / "bin" / interpreter.folder
+    python.symlink_to(base)
+    for name in ("python3", "python"):
+        (prefix / "bin" / name).symlink_to(python.name)
+    return python
+
+
+def _ask(python: str) -> dict[str, Any]:
+    program = shutil.which(python)
+    if program is None:
+        raise RunnerError(
+            f"{python}: no such interpreter; --python takes the path of one, for instance .venv/bin/python"
+        )
+    with tempfile.TemporaryDirectory(prefix="layer_minimizer-") as folder:
+        answer, log = Path(folder) / "answer.json", Path(folder) / "log"
+        script = probe.copy_probe(Path(folder)) / "describe.py"
+        # Not resolved: the link bin/python of a virtual environment is what tells the environment.
+        command = [os.path.abspath(program), "-B", str(script), str(answer)]
+        ended = process.run(command, process.clean_environment(), Path(folder), timeout=60, output=log)
+        said = log.read_text(errors="replace").strip()
+        if ended.returncode != 0 or not answer.exists():
+            raise RunnerError(f"{python} {ended.ending} when asked for its version. It said:\n{said or '(nothing)'}")
+        try:
+            found: dict[str, Any] = json.loads(answer.read_bytes())
+            found["version"]
+        except (ValueError, TypeError, KeyError) as exc:
+            raise RunnerError(f"{python} is no Python: it did not run the program that asks for its version") from exc
+        return found
+
+
+def _real_folders(folders: list[str]) -> list[str]:
+    """Give the folders that exist, each once (a venv's lib64 is a link to its lib)."""
+    real = (os.path.realpath(folder) for folder in folders)
+    return [folder for folder in dict.fromkeys(real) if os.path.isdir(folder)]
+
+
+def _split_path(found: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Split sys.path into site-packages folders and what .pth files added; leave the standard library away."""
+    stdlib = _real_folders(found["stdlib"])
+    packages = _real_folders(found["packages"])
+    site_dirs, others = [], []
+    for entry in found["path"]:
+        real = os.path.realpath(entry)
+        if os.path.isfile(real) and not _in_stdlib(real, stdlib):
+            raise RunnerError(
+                f"{real} is a zipped package on sys.path; its modules cannot be put into a layer one by one. "
+                "Install that distribution anew with pip, which unpacks it"
+            )
+        if not os.path.isdir(real) or real in site_dirs or real in others:
+            continue
+        if real in packages or os.path.basename(real) in {"site-packages", "dist-packages"}:
+            site_dirs.append(real)
+        elif not _in_stdlib(real, stdlib):
+            others.append(real)
+    return site_dirs, others
+
+
+def _in_stdlib(path: str, stdlib: list[str]) -> bool:
+    """Say whether a sys.path entry is the standard library's: its folder, lib-dynload, or the zip beside it."""
+    parents = {os.path.dirname(folder) for folder in stdlib}
+    return (
+        path in stdlib
+        or any(path == os.path.join(folder, "lib-dynload") for folder in stdlib)
+        or (os.path.dirname(path) in parents and path.endswith(".zip"))
+    )

@@ -1,0 +1,260 @@
+"""Lists every installed file of an environment, and which distribution each one belongs to."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from dataclasses import dataclass, field, replace
+from email.parser import HeaderParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layer_minimizer.core.errors import PlanError
+from layer_minimizer.model.installed import Distribution, InstalledFile, Inventory, PthFile, normalize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from layer_minimizer.model.interpreter import Interpreter
+    from layer_minimizer.model.trace import ForeignRoot
+
+# What only installs packages is no part of what an environment is compared by.
+INSTALLERS = frozenset({"pip", "setuptools", "wheel"})
+_METADATA_SUFFIXES = (".dist-info", ".egg-info")
+
+
+def take_inventory(interpreter: Interpreter, foreign: Iterable[ForeignRoot] = ()) -> Inventory:
+    """List what ``interpreter`` has installed, and the ``foreign`` packages that a run found outside of its folders.
+
+    Raises:
+        PlanError: a folder cannot be read, or there is nothing installed at all.
+    """
+    sites = [_Site(Path(folder)) for folder in interpreter.site_dirs]
+    for site in sites:
+        site.read()
+    distributions = _first_of_each(d for site in sites for d in site.distributions)
+    found: dict[str, InstalledFile] = {}
+    everything = [file for site in sites for file in site.files]
+    shadowed = tuple(file for file in everything if found.setdefault(file.path, file) is not file)
+    for file in _foreign_files(foreign, distributions):
+        found.setdefault(file.path, file)
+    if not found:
+        folders = ", ".join(interpreter.site_dirs) or "it has no site-packages folder"
+        raise PlanError(f"{interpreter.executable} has no packages installed ({folders}): nothing needs a layer")
+    return Inventory(
+        files=tuple(found[path] for path in sorted(found)),
+        distributions=tuple(distributions),
+        pth=tuple(pth for site in sites for pth in site.pth),
+        folders=frozenset(folder for site in sites for folder in site.folders),
+        shadowed=shadowed,
+        warnings=tuple(warning for site in sites for warning in site.warnings),
+    )
+
+
+def _first_of_each(distributions: Iterable[Distribution]) -> list[Distribution]:
+    """Give each distribution once, as the first folder on sys.path has it."""
+    found: dict[str, Distribution] = {}
+    for distribution in distributions:
+        found.setdefault(distribution.name, distribution)
+    return [found[name] for name in sorted(found)]
+
+
+@dataclass(slots=True)
+class _Site:
+    """One site-packages folder while it is read."""
+
+    root: Path
+    files: list[InstalledFile] = field(default_factory=list)
+    folders: set[str] = field(default_factory=set)
+    distributions: list[Distribution] = field(default_factory=list)
+    pth: list[PthFile] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def read(self) -> None:
+        listed = list(_walk(self.root, "", self.folders))
+        owners = self._owners(listed)
+        self.files = [replace(file, distribution=owners.get(file.path, "")) for file in listed]
+        self.files = [file if file.distribution else self._by_folder(file, owners) for file in self.files]
+        self.pth = [
+            _read_pth(self.root, file.path) for file in listed if "/" not in file.path and file.path.endswith(".pth")
+        ]
+
+    def _owners(self, listed: list[InstalledFile]) -> dict[str, str]:
+        """Read each distribution's metadata; map the files that it claims, and its own folder, to its name."""
+        owners: dict[str, str] = {}
+        paths = {file.path for file in listed}
+        for name in sorted(os.listdir(self.root)):
+            if not name.endswith(_METADATA_SUFFIXES):
+                continue
+            distribution = read_distribution(self.root, name)
+            if distribution is None:
+                self.warnings.append(f"{self.root / name} holds no readable METADATA: is an installation unfinished?")
+                continue
+            self.distributions.append(distribution)
+            owners[name] = distribution.name
+            claimed = _claimed_files(self.root, name)
+            if claimed is None:
+                self.distributions[-1] = replace(distribution, has_record=False)
+                self.warnings.append(
+                    f"{distribution.name} {distribution.version} has no RECORD: its files are told by the names of its "
+                    "folders, and are kept only where the run used them"
+                )
+                claimed = _top_level_names(self.root, name, distribution)
+            owners.update((path, distribution.name) for path in claimed if path in paths or path in self.folders)
+        return owners
+
+    def _by_folder(self, file: InstalledFile, owners: dict[str, str]) -> InstalledFile:
+        """Attribute a file that no RECORD names to the owner of its dist-info, or of its unrecorded package."""
+        folder = file.path
+        while "/" in folder:
+            folder = folder.rpartition("/")[0]
+            if folder in owners:
+                return replace(file, distribution=owners[folder])
+        return file
+
+
+def _walk(root: Path, prefix: str, folders: set[str]) -> Iterator[InstalledFile]:
+    """Give every file below ``root`` without Python's bytecode caches, depth first."""
+    todo = [prefix]
+    while todo:
+        folder = todo.pop()
+        try:
+            with os.scandir(root / folder) as entries:
+                listed = list(entries)
+        except OSError as exc:
+            raise PlanError(f"cannot list {root / folder}: {exc.strerror}") from exc
+        for entry in listed:
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_symlink() and not os.path.exists(entry.path):
+                continue  # it leads nowhere, or in a circle
+            link = _link_inside(root, entry.path) if entry.is_symlink() else ""
+            if entry.is_dir() and not link:
+                if entry.name != "__pycache__" and not _loops(root, entry):
+                    folders.add(path)
+                    todo.append(path)
+            elif entry.is_file() or link:
+                yield _installed(entry, path, link)
+
+
+def _installed(entry: os.DirEntry[str], path: str, link: str) -> InstalledFile:
+    try:
+        status = entry.stat(follow_symlinks=not link)
+    except OSError as exc:
+        raise PlanError(f"cannot read {entry.path}: {exc.strerror}") from exc
+    size = len(os.fsencode(link)) if link else status.st_size
+    return InstalledFile(path, size, "", entry.path, executable=bool(status.st_mode & 0o111) and not link, link=link)
+
+
+def _link_inside(root: Path, path: str) -> str:
+    """Give the target of a symbolic link that stays within the site; a link that leaves it is shipped as a copy."""
+    target = os.path.realpath(path)
+    if not os.path.exists(target) or not target.startswith(f"{os.path.realpath(root)}/"):
+        return ""
+    return os.path.relpath(target, os.path.realpath(os.path.dirname(path)))
+
+
+def _loops(root: Path, entry: os.DirEntry[str]) -> bool:
+    """Say whether a linked folder leads to one of its own parents."""
+    if not entry.is_symlink():
+        return False
+    target = os.path.realpath(entry.path) + "/"
+    parents = [entry.path]
+    while len(parents[-1]) > len(str(root)):
+        parents.append(os.path.dirname(parents[-1]))
+    return any(f"{os.path.realpath(parent)}/".startswith(target) for parent in parents[1:])
+
+
+def read_distribution(root: Path, name: str) -> Distribution | None:
+    """Read the metadata ``name`` (a folder, or an egg-info file) in ``root``; None where it names no distribution."""
+    folder = root / name
+    candidates = [folder] if folder.is_file() else [folder / "METADATA", folder / "PKG-INFO"]
+    for file in candidates:
+        try:
+            headers = HeaderParser().parsestr(file.read_text("utf-8", errors="replace"))
+        except OSError:
+            continue
+        if headers["Name"]:
+            return Distribution(
+                name=normalize(headers["Name"]),
+                version=headers["Version"] or "",
+                metadata=name,
+                editable=_is_editable(folder),
+                groups=_groups(folder),
+            )
+    return None
+
+
+def _groups(metadata: Path) -> tuple[str, ...]:
+    """Give the groups of entry points by which others may find what a distribution has."""
+    try:
+        said = (metadata / "entry_points.txt").read_text("utf-8", errors="replace")
+    except OSError:
+        return ()
+    groups = dict.fromkeys(re.findall(r"^\s*\[([^\]]+)\]", said, re.MULTILINE))
+    return tuple(name for name in map(str.strip, groups) if name not in ("console_scripts", "gui_scripts"))
+
+
+def _is_editable(metadata: Path) -> bool:
+    try:
+        origin = json.loads((metadata / "direct_url.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(origin, dict) and bool((origin.get("dir_info") or {}).get("editable"))
+
+
+def _claimed_files(root: Path, metadata: str) -> list[str] | None:
+    """Give the site-relative files that RECORD (or an egg's installed-files.txt) lists, None where there is none."""
+    try:
+        with (root / metadata / "RECORD").open(newline="", encoding="utf-8", errors="surrogateescape") as record:
+            rows = [row[0] for row in csv.reader(record) if row]
+    except (OSError, csv.Error):
+        try:
+            listed = (root / metadata / "installed-files.txt").read_text(errors="surrogateescape").splitlines()
+        except OSError:
+            return None
+        rows = [f"{metadata}/{row}" for row in listed]
+    return [os.path.normpath(row) for row in rows]
+
+
+def _top_level_names(root: Path, metadata: str, distribution: Distribution) -> list[str]:
+    try:
+        names = (root / metadata / "top_level.txt").read_text(errors="surrogateescape").split()
+    except OSError:
+        names = [distribution.name.replace("-", "_")]
+    return [path for name in names for path in (name, f"{name}.py")]
+
+
+def _read_pth(root: Path, name: str) -> PthFile:
+    """Read a ``.pth`` file as the site module does: lines that begin with ``import`` are run, others are folders."""
+    runs_code, leaves_site, folders = False, False, []
+    top = os.path.realpath(root)
+    for line in (root / name).read_text("utf-8", errors="surrogateescape").splitlines():
+        if line.startswith(("import ", "import\t")):
+            runs_code = True
+        elif line.strip() and not line.startswith("#"):
+            if "\0" in line:
+                continue  # no path at all: the file is another program's (macOS leaves binary "._x.pth" behind)
+            target = os.path.realpath(root / line.rstrip())
+            if target.startswith(f"{top}/"):
+                folders.append(os.path.relpath(target, top))
+            elif target != top:
+                leaves_site = True
+    return PthFile(name, runs_code, tuple(folders), leaves_site)
+
+
+def _foreign_files(foreign: Iterable[ForeignRoot], distributions: list[Distribution]) -> Iterator[InstalledFile]:
+    """List packages that lie outside the site, under the names that they will have in a layer."""
+    editable = [d.name for d in distributions if d.editable]
+    for root in foreign:
+        owner = normalize(root.name.removesuffix(".py"))
+        if owner not in editable and len(editable) == 1:
+            owner = editable[0]
+        source = Path(root.source)
+        if source.is_file():
+            size = source.stat().st_size
+            yield InstalledFile(root.name, size, owner, str(source))
+        elif source.is_dir():
+            for file in _walk(source, "", set()):
+                yield replace(file, path=f"{root.name}/{file.path}", distribution=owner)

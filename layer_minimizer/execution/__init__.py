@@ -1,0 +1,1 @@
+"""Run programs: the workload under observers, processes that end for sure, container engines."""

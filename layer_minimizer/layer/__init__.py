@@ -1,0 +1,1 @@
+"""A layer on disk: its layout, its zip, its compressed stores."""

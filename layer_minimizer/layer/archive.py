@@ -1,0 +1,140 @@
+"""The zip of a layer: written reproducibly, unpacked with permissions and links, checked for Lambda."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import zipfile
+from typing import TYPE_CHECKING
+
+from layer_minimizer.core import progress
+from layer_minimizer.core.errors import PackError
+from layer_minimizer.model.outcome import LayerArchive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+# The oldest time that a zip can hold: a layer must not depend on when it was made.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_SHOWN = 10
+_READ_BY_ALL = 0o444
+
+
+# ---- files --------------------------------------------------------------------------------------------------------
+
+
+def refuse_entries(entries: Iterable[tuple[str, int]]) -> None:
+    """Refuse a layer with names or permission bits with which Lambda would not let a function read its files.
+
+    ``entries`` are names in the zip, and modes.
+
+    Raises:
+        PackError: there is such a file.
+    """
+    bad = [f"{name!r} (mode {mode & 0o7777:o})" for name, mode in entries if not _readable(name, mode)]
+    if bad:
+        raise PackError(
+            "files of the layer have a name or permissions that Lambda cannot use (UTF-8, within the layer, readable "
+            f"for all): {', '.join(bad[:_SHOWN])}: leave them away with --exclude"
+        )
+
+
+def _readable(name: str, mode: int) -> bool:
+    wanted = _READ_BY_ALL | (0o111 if name.endswith("/") else 0)
+    plain = not name.startswith("/") and ".." not in name.split("/") and "\\" not in name and "\0" not in name
+    return plain and name.encode("utf-8", "replace").decode() == name and mode & wanted == wanted
+
+
+_UNIX = 3
+
+
+def entries(archive: Path) -> tuple[tuple[str, int], ...]:
+    """Give the names in a layer, and their permission bits."""
+    with zipfile.ZipFile(archive) as source:
+        return tuple((entry.filename, entry.external_attr >> 16) for entry in source.infolist())
+
+
+def write_zip(folder: Path, target: Path) -> LayerArchive:
+    """Zip a staged layer: sorted names, fixed times and permission bits, so that equal files make equal bytes.
+
+    Raises:
+        PackError: the zip cannot be written.
+    """
+    files = size = 0
+    try:
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+            paths = _sorted_paths(folder)
+            total = sum(path.lstat().st_size for path in paths)
+            with progress.step("zipping", total=total, in_bytes=True) as step:
+                for path in paths:
+                    _zip_path(archive, path, path.relative_to(folder).as_posix())
+                    if not path.is_dir() or path.is_symlink():
+                        files += 1
+                        size += path.lstat().st_size
+                    step.advance(path.lstat().st_size)
+        zipped = target.stat().st_size
+        digest = _sha256(target)
+    except OSError as exc:
+        raise PackError(f"cannot write {target.parent}/: {exc.strerror}; make room or choose another --output") from exc
+    return LayerArchive(target, digest, files, size, zipped)
+
+
+def _zip_path(archive: zipfile.ZipFile, path: Path, name: str) -> None:
+    """Add a file, a symbolic link or an empty folder."""
+    mode = path.lstat().st_mode
+    if stat.S_ISDIR(mode):
+        if not any(path.iterdir()):
+            archive.writestr(_entry(f"{name}/", stat.S_IFDIR | 0o755), b"")
+    elif stat.S_ISLNK(mode):
+        archive.writestr(_entry(name, stat.S_IFLNK | 0o777), os.fsencode(path.readlink()))
+    else:
+        entry = _entry(name, stat.S_IFREG | (0o755 if mode & 0o100 else 0o644))
+        entry.file_size = path.stat().st_size
+        with path.open("rb") as source, archive.open(entry, "w") as sink:
+            shutil.copyfileobj(source, sink, 1 << 20)
+
+
+def _sorted_paths(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _entry(name: str, mode: int) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, _EPOCH)
+    entry.create_system = _UNIX
+    entry.external_attr = mode << 16
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    return entry
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def unzip(archive: Path, folder: Path) -> None:
+    """Unpack a layer as Lambda does, with permission bits and symbolic links.
+
+    Raises:
+        PackError: there is no room for it.
+    """
+    try:
+        with zipfile.ZipFile(archive) as source:
+            for entry in source.infolist():
+                target = folder / entry.filename
+                mode = entry.external_attr >> 16
+                if entry.is_dir():
+                    target.mkdir(parents=True, exist_ok=True)
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.unlink(missing_ok=True)  # a layer below this one may have it
+                if stat.S_ISLNK(mode):
+                    target.symlink_to(os.fsdecode(source.read(entry)))
+                    continue
+                with source.open(entry) as data, target.open("wb") as sink:
+                    shutil.copyfileobj(data, sink, 1 << 20)
+                target.chmod(stat.S_IMODE(mode))
+    except OSError as exc:
+        raise PackError(f"cannot unpack the layer into {folder}: {exc.strerror}; TMPDIR sets another place") from exc

@@ -1,0 +1,323 @@
+"""Writes a layer's cold store: what no trace touched, compressed, and the runtime that serves it on demand."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import os
+import zlib
+from collections import defaultdict, deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib import resources
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any
+
+from layer_minimizer.core import progress
+from layer_minimizer.core.compression import pack
+from layer_minimizer.core.errors import PackError
+from layer_minimizer.model import modules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+PACKAGE = "_layer_minimizer"
+PTH = "layer_minimizer.pth"
+CUSTOMIZE = "sitecustomize.py"
+STORES = "cold"
+_DIGITS = 16  # of the digests that name what differs between layers: all of a function's lie in one folder
+_PTH_LINE = 'import sys, _layer_minimizer; _layer_minimizer.start(sys._getframe(1).f_locals.get("sitedir"))\n'
+# The numbers and the dictionary are _runtime/part.py's.
+_STORED, _ZLIB, _LZMA2, _X86_LZMA2 = range(4)
+_FORMAT = 1
+_DICTIONARY = 4 << 20
+_SOLID = 2 << 20  # raw bytes of small files that are compressed together
+_X86_64 = b"\x3e\x00"
+
+
+@dataclass(frozen=True, slots=True)
+class ColdFile:
+    """A file that goes into the cold store; ``needs`` are all site libraries that a shared library needs."""
+
+    path: str
+    source: Path
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A cold file as it was found."""
+
+    file: ColdFile
+    size: int
+    mode: int
+    code: bool  # x86-64 machine code, which a filter makes more alike
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    source: Path
+    offset: int
+    length: int
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """Bytes that are compressed together: whole small files, or a part of a large one."""
+
+    code: bool
+    slices: list[_Slice] = field(default_factory=list)
+    members: list[tuple[_Member, int]] = field(default_factory=list)  # each with its share
+    size: int = 0
+    row: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)  # offset, packed, size, crc32, method
+
+    def add(self, member: _Member, offset: int, length: int) -> None:
+        self.slices.append(_Slice(member.file.source, offset, length))
+        self.members.append((member, length))
+        self.size += length
+
+
+def digest(content: bytes) -> str:
+    """Give the name of what differs between layers: Lambda unpacks all layers of a function into one folder."""
+    return hashlib.sha256(content).hexdigest()[:_DIGITS]
+
+
+def write_store(  # noqa: PLR0913 - what lies in it, and what is said of it
+    files: Iterable[ColdFile],
+    top: Path,
+    *,
+    layer: str,
+    dropped: Mapping[str, str],
+    distributions: Mapping[str, str] | None = None,
+    customized: bool = False,
+    compression: str = "xz",
+) -> dict[str, int]:
+    """Write the runtime, its store and what starts it below the site folder ``top``.
+
+    ``distributions`` are the versions of what the layer has something of, for those who put another layer above it.
+    ``sitecustomize.py`` is left alone where there is one, or where another layer is said to have ``customized``: then a
+    layer that merely stands in PYTHONPATH is started by its stand-in modules alone. ``compression`` is "xz", or "zlib"
+    for a Python without lzma. Gives the compressed bytes that each file costs: its share of its chunks.
+
+    Raises:
+        PackError: a file cannot be read, or the store cannot be written.
+    """
+    try:
+        members = sorted((_look_at(file) for file in files), key=lambda each: (each.code, each.file.path))
+        cold = top / PACKAGE / STORES / "new"
+        cold.mkdir(parents=True, exist_ok=True)
+        _write_runtime(top, customized=customized)
+        starts, chunks = _arrange(members)
+        _write_data(cold / "data", chunks, compression)
+        index = _index(members, starts, chunks, {"compression": compression, "layer": layer, "dropped": dict(dropped)})
+        _write(cold / "index", index)
+        about = {"runtime": runtime_digest(), "distributions": dict(distributions or {})}
+        _write(cold / "about.json", json.dumps(about, sort_keys=True, separators=(",", ":")).encode())
+        cold.rename(cold.with_name(digest(index)))
+    except OSError as exc:
+        raise PackError(
+            f"cannot write the cold store below {top}: {exc.filename}: {exc.strerror}; TMPDIR sets another place"
+        ) from exc
+    return _shares(members, chunks)
+
+
+# ---- what goes where ----------------------------------------------------------------------------------------------
+
+
+def _look_at(file: ColdFile) -> _Member:
+    with file.source.open("rb") as source:
+        status = os.fstat(source.fileno())
+        head = source.read(20)
+    code = head.startswith(b"\x7fELF") and head[18:20] == _X86_64
+    return _Member(file, status.st_size, 0o755 if status.st_mode & 0o100 else 0o644, code)
+
+
+def _arrange(members: Iterable[_Member]) -> tuple[dict[str, tuple[int, int]], list[_Chunk]]:
+    """Give each file's first chunk and its place there, and the chunks."""
+    starts: dict[str, tuple[int, int]] = {}
+    chunks: list[_Chunk] = []
+    shared: _Chunk | None = None
+    first_of: dict[tuple[int, str], int] = {}  # wheels have copies of libraries
+    for member in members:
+        if member.size > _SOLID:
+            first = first_of.setdefault((member.size, _digest(member.file.source)), len(chunks))
+            starts[member.file.path] = (first, 0)
+            if first == len(chunks):
+                chunks += _parts(member)
+            shared = None
+            continue
+        if shared is None or shared.code != member.code or shared.size + member.size > _SOLID:
+            shared = _Chunk(member.code)
+            chunks.append(shared)
+        starts[member.file.path] = (len(chunks) - 1, shared.size)
+        shared.add(member, 0, member.size)
+    return starts, chunks
+
+
+def _digest(source: Path) -> str:
+    with source.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def _parts(member: _Member) -> Iterator[_Chunk]:
+    for offset in range(0, member.size, _DICTIONARY):
+        part = _Chunk(member.code)
+        part.add(member, offset, min(_DICTIONARY, member.size - offset))
+        yield part
+
+
+# ---- data ---------------------------------------------------------------------------------------------------------
+
+
+def _write_data(target: Path, chunks: list[_Chunk], compression: str) -> None:
+    """Compress the chunks on all cores and write them in their order; only a few lie in memory at a time."""
+    workers = len(os.sched_getaffinity(0))
+    waiting: deque[tuple[_Chunk, Future[tuple[bytes, int, int]]]] = deque()
+    todo = iter(chunks)
+    offset = 0
+    total = sum(chunk.size for chunk in chunks)
+    what = "compressing files that no event touched"
+    with (
+        progress.step(what, total=total, in_bytes=True) as step,
+        target.open("wb") as sink,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        while True:
+            while len(waiting) <= 2 * workers and (chunk := next(todo, None)) is not None:
+                waiting.append((chunk, pool.submit(_pack, chunk, compression)))
+            if not waiting:
+                break
+            chunk, future = waiting.popleft()
+            packed, crc, method = future.result()
+            sink.write(packed)
+            chunk.row = (offset, len(packed), chunk.size, crc, method)
+            offset += len(packed)
+            step.advance(chunk.size)
+    target.chmod(0o644)
+
+
+def _pack(chunk: _Chunk, compression: str) -> tuple[bytes, int, int]:
+    raw = b"".join(map(_read, chunk.slices))
+    packed: bytes | None
+    if compression == "zlib":
+        packed, method = zlib.compress(raw, 9), _ZLIB
+    else:
+        packed, method = pack(raw, _filters(code=chunk.code)), _X86_LZMA2 if chunk.code else _LZMA2
+    if packed is None or len(packed) >= len(raw):
+        packed, method = raw, _STORED
+    return packed, zlib.crc32(raw), method
+
+
+def _filters(*, code: bool) -> list[dict[str, Any]]:
+    best = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": _DICTIONARY}
+    return [{"id": lzma.FILTER_X86}, best] if code else [best]
+
+
+def _read(part: _Slice) -> bytes:
+    with part.source.open("rb") as source:
+        source.seek(part.offset)
+        data = source.read(part.length)
+    if len(data) != part.length:
+        raise PackError(f"{part.source} was changed while the layer was being written; run again")
+    return data
+
+
+# ---- index --------------------------------------------------------------------------------------------------------
+
+
+def _index(
+    members: list[_Member], starts: Mapping[str, tuple[int, int]], chunks: list[_Chunk], about: Mapping[str, object]
+) -> bytes:
+    segments = defaultdict(list)
+    for member in members:
+        segments[modules.top_level(member.file.path)].append(member)
+    rows: dict[str, tuple[int, int, int]] = {}
+    body = b""
+    for name, held in sorted(segments.items()):
+        packed = zlib.compress(_compact(_segment(held, starts, chunks)), 9)
+        rows[name] = (len(body), len(packed), zlib.crc32(packed))
+        body += packed
+    entries = sorted({member.file.path.partition("/")[0] for member in members})
+    header = _compact({"format": _FORMAT, **about, "entries": entries, "segments": rows}) + b"\n"
+    return header + b"%08x\n" % zlib.crc32(header) + body
+
+
+def _segment(held: list[_Member], starts: Mapping[str, tuple[int, int]], chunks: list[_Chunk]) -> dict[str, object]:
+    used: set[int] = set()
+    listed = {}
+    for member in sorted(held, key=lambda each: each.file.path):
+        first, offset = starts[member.file.path]
+        listed[member.file.path] = (first, offset, member.size, member.mode)
+        used.update(range(first, first + max(1, -(-member.size // _DICTIONARY))))
+    return {
+        "files": listed,
+        "chunks": {str(number): chunks[number].row for number in sorted(used)},
+        "needs": {member.file.path: member.file.needs for member in held if member.file.needs},
+    }
+
+
+def paths_in(index: Path) -> tuple[str, ...]:
+    """Give the cold files that an index names.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    line, _check, body = index.read_bytes().split(b"\n", 2)
+    rows = json.loads(line)["segments"].values()
+    segments = (json.loads(zlib.decompress(body[offset : offset + length])) for offset, length, _crc in rows)
+    return tuple(path for segment in segments for path in segment["files"])
+
+
+def _compact(document: object) -> bytes:
+    return json.dumps(document, separators=(",", ":"), sort_keys=True).encode("ascii")
+
+
+def _shares(members: list[_Member], chunks: list[_Chunk]) -> dict[str, int]:
+    """Divide each chunk's compressed bytes by the raw bytes of its files; all shares together are all bytes."""
+    shares = dict.fromkeys((member.file.path for member in members), 0)
+    for chunk in chunks:
+        ends = accumulate((length for _member, length in chunk.members), initial=0)
+        packed = chunk.row[1]
+        cuts = [end * packed // max(1, chunk.size) for end in ends]
+        for (member, _length), (begin, end) in zip(chunk.members, pairwise(cuts), strict=True):
+            shares[member.file.path] += end - begin
+    return shares
+
+
+# ---- the runtime --------------------------------------------------------------------------------------------------
+
+
+def runtime_digest() -> str:
+    """Give what tells this tool's runtime from that of another version: one of them serves all layers in a function."""
+    return digest(b"".join(b"%s\0%s\0" % (name.encode(), content) for name, content in _runtime()))
+
+
+def runtime_bytes() -> int:
+    """Give about what the runtime takes in a layer: its bytecode, of which half is compressed."""
+    return sum(len(content) for _name, content in _runtime()) // 2
+
+
+def _runtime() -> Iterator[tuple[str, bytes]]:
+    """Give the runtime's files as they are installed."""
+    for part in sorted(
+        resources.files("layer_minimizer").joinpath("payload", "runtime").iterdir(), key=lambda each: each.name
+    ):
+        if part.name.endswith(".py"):
+            yield part.name, part.read_bytes()
+
+
+def _write_runtime(top: Path, *, customized: bool) -> None:
+    """Copy the runtime as it is installed, and write what starts it."""
+    for name, content in _runtime():
+        if name != CUSTOMIZE:
+            _write(top / PACKAGE / name, content)
+        elif not customized and not (top / CUSTOMIZE).exists():
+            _write(top / CUSTOMIZE, content)
+    _write(top / PTH, _PTH_LINE.encode())
+
+
+def _write(target: Path, content: bytes) -> None:
+    target.write_bytes(content)
+    target.chmod(0o644)

@@ -1,0 +1,28 @@
+"""Where the parts of a layer lie: Lambda's two folder layouts, and the names of our own files in them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+SUMS = "check"
+LIBRARIES = "layer_minimizer.libs"
+# Beside the packages, as auditwheel's folders are.
+FOLDER = "layer_minimizer.libs"
+RUNTIME = "liblayercold-{digest}.so"
+NO_DISTRIBUTION = "(no distribution)"
+SYSTEM_LIBRARIES = "(libraries of this machine)"
+# Lambda has it on LD_LIBRARY_PATH: https://docs.aws.amazon.com/lambda/latest/dg/packaging-layers.html
+LIBRARY_FOLDER = "lib"
+
+
+class Layout(StrEnum):
+    """Where in a layer the packages lie; Lambda puts both on sys.path, and runs ``.pth`` files in the first only."""
+
+    SITE = "site"  # python/lib/python3.x/site-packages/
+    FLAT = "flat"  # python/
+
+    def prefix(self, python: str) -> str:
+        """Give the folder of the packages within the layer for the version ``python`` (``3.11.7``)."""
+        if self is Layout.FLAT:
+            return "python"
+        return f"python/lib/python{'.'.join(python.split('.')[:2])}/site-packages"

@@ -1,0 +1,80 @@
+"""What is installed in an environment: files, distributions, and what ``.pth`` files add."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+def normalize(name: str) -> str:
+    """Give the one spelling of a distribution's name (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+# ---- what is installed --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledFile:
+    """A file that could go into a layer.
+
+    ``source`` is its absolute path on this machine; ``link`` the target of a symbolic link that stays within the
+    site, else empty; ``distribution`` the normalised name of the owner, empty when no RECORD claims the file.
+    """
+
+    path: str
+    size: int
+    distribution: str
+    source: str
+    executable: bool = False
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """An installed distribution: ``name`` is normalised (PEP 503), ``metadata`` its dist-info or egg-info path.
+
+    ``groups`` are those of its entry points, without the programs that it brings.
+    """
+
+    name: str
+    version: str
+    metadata: str
+    editable: bool = False
+    has_record: bool = True
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PthFile:
+    """What a ``.pth`` file does: code it runs, and the site-relative folders that it puts on ``sys.path``."""
+
+    path: str
+    runs_code: bool
+    folders: tuple[str, ...]
+    leaves_site: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All there is to choose from, in the order of paths."""
+
+    files: tuple[InstalledFile, ...]
+    distributions: tuple[Distribution, ...]
+    pth: tuple[PthFile, ...]
+    folders: frozenset[str]
+    shadowed: tuple[InstalledFile, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A number of files, bytes and distributions."""
+
+    files: int
+    bytes: int
+    distributions: int
+
+
+METADATA_FOLDERS = (".dist-info", ".egg-info")
+ALWAYS_METADATA = ("METADATA", "PKG-INFO")

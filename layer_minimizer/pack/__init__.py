@@ -1,0 +1,1 @@
+"""Turn a plan into the zip of a layer."""

@@ -1,0 +1,91 @@
+"""Compile modules with the interpreter that will run them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layer_minimizer.core.errors import PackError
+from layer_minimizer.execution import process
+from layer_minimizer.layer.cold_store import PACKAGE
+from layer_minimizer.model import modules
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from layer_minimizer.model.interpreter import Interpreter
+
+_COMPILE = Path(__file__).parents[1] / "payload" / "probe" / "compile.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """Makes bytecode with the interpreter that is to run it.
+
+    ``opt`` is where the layer's site folder will lie. ``documented`` are the top-level packages of which docstrings
+    stay, None for all.
+    """
+
+    interpreter: Interpreter
+    opt: str
+    scratch: Path
+    documented: Collection[str] | None = None
+
+    def compile(self, rows: Iterable[tuple[Path, Path, str]]) -> set[Path]:
+        """Compile (source, target, site-relative path) rows; give the sources that are no valid Python.
+
+        Raises:
+            PackError: the interpreter cannot do it.
+        """
+        listed = [
+            (str(source), str(target), f"{self.opt}/{path}", self._has_docstrings(path))
+            for source, target, path in rows
+        ]
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        order, python = self.scratch / "compile.json", self.interpreter.executable
+        order.write_text(json.dumps(listed))
+        # Before 3.11 the order of a set's members in bytecode is the order of their hashes. (-I would ignore this.)
+        environment = {**process.clean_environment(), "PYTHONHASHSEED": "0"}
+        done = subprocess.run(  # noqa: S603 - the user's own interpreter
+            [python, "-s", "-S", "-B", str(_COMPILE), str(order)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise PackError(f"{python} cannot compile the layer's modules:\n{done.stderr.strip()}")
+        return set(map(Path, json.loads(done.stdout)))
+
+    def _has_docstrings(self, path: str) -> bool:
+        if modules.top_level(path) == PACKAGE:
+            return False  # nobody asks the runtime for help
+        return self.documented is None or modules.top_level(path) in self.documented
+
+
+def compile_modules(paths: Iterable[str], top: Path, compiler: Compiler, *, with_source: Collection[str]) -> None:
+    """Put bytecode in the place of the modules ``paths``, beside the source of those ``with_source``.
+
+    Raises:
+        PackError: it cannot be written.
+    """
+    tag = compiler.interpreter.cache_tag
+    rows: list[tuple[Path, Path, str]] = []
+    for path in paths:
+        source = top / path
+        if path in with_source:
+            cache = source.parent / "__pycache__"
+            cache.mkdir(exist_ok=True)
+            rows.append((source, cache / f"{source.stem}.{tag}.pyc", path))
+        else:
+            rows.append((source, source.with_suffix(".pyc"), path))
+    invalid = compiler.compile(rows)
+    for source, target, path in rows:
+        if source in invalid:
+            continue
+        target.chmod(0o644)
+        if path not in with_source:
+            source.unlink()

@@ -1,0 +1,1 @@
+"""Decide about every installed file, with a reason for each."""

@@ -1,0 +1,1 @@
+"""Render what a run produced as text, JSON and HTML. Computes nothing new."""

@@ -1,0 +1,223 @@
+"""Compares two reports: what came into the layer, what went, what grew, and why."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from layer_minimizer.core.errors import UsageError
+from layer_minimizer.layer.layout import NO_DISTRIBUTION
+from layer_minimizer.model.trace import TracedModule
+from layer_minimizer.report.explain import chain
+from layer_minimizer.report.report import REPORT_FORMAT, megabytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+_SHOWN, _SHOWN_CAUSES = 8, 3
+ALLOWANCE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_ABSENT = "not installed"
+REPORT_IN_FOLDER = "report.json"
+_OWN = "(what the layer brings for itself)"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedFile:
+    """What a report says of an installed file; sizes in bytes, ``shipped`` those in the layer."""
+
+    path: str
+    distribution: str
+    bytes: int
+    shipped: int
+    verdict: str
+    reason: str
+    evidence: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class SavedReport:
+    """What is compared of a report: the layer's sizes in bytes, and every file by its path."""
+
+    name: str
+    python: str
+    version: str
+    unzipped: int
+    zipped: int
+    files: Mapping[str, ReportedFile]
+    imports: Mapping[str, TracedModule]
+
+    @staticmethod
+    def from_json(data: Any, name: str) -> SavedReport:
+        """Take a report's JSON.
+
+        Raises:
+            UsageError: it is none, or one of another format.
+        """
+        if not isinstance(data, dict) or "layer" not in data:
+            raise UsageError("it is not a report: make one with --report DIR or --report-json FILE")
+        if data.get("format") != REPORT_FORMAT or "files" not in data:
+            raise UsageError(
+                f"it has format {data.get('format')!r}, or was made by a version that did not list files; this version "
+                f"compares format {REPORT_FORMAT}: make the layer again"
+            )
+        try:
+            files: dict[str, ReportedFile] = {}
+            for row in data["files"]:
+                values = {key: row[key] for key in ReportedFile.__slots__}
+                _require_sizes(values["bytes"], values["shipped"])
+                files.setdefault(row["path"], ReportedFile(**values))
+            imports = {
+                row["module"]: TracedModule(row["module"], "", row["importer"], row["line"], row["startup"])
+                for row in data["imports"]
+            }
+            layer = data["layer"]
+            sizes = (layer["unzipped_bytes"], layer["zipped_bytes"])
+            _require_sizes(*sizes)
+            return SavedReport(name, data["python"], data["version"], *sizes, files, imports)
+        except (KeyError, TypeError, AttributeError) as exc:
+            raise UsageError(f"a part of the report is damaged ({type(exc).__name__}: {exc})") from exc
+
+
+def _require_sizes(*values: object) -> None:
+    """Fail unless they are numbers of bytes.
+
+    Raises:
+        TypeError: one is none.
+    """
+    for value in values:
+        if type(value) is not int or value < 0:
+            raise TypeError(f"{value!r} is no number of bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Files of a distribution for which the same has changed: how many, by how many bytes, and the largest of them.
+
+    ``why`` is the chain from what is said of that file to the entry, where it is in the new layer.
+    """
+
+    what: str
+    files: int
+    bytes: int
+    largest: str
+    why: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of a distribution: "came", "went", "grew" or "shrank", from ``before`` to ``after`` bytes."""
+
+    distribution: str
+    kind: str
+    before: int
+    after: int
+    causes: tuple[Cause, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportDiff:
+    """What differs between two reports; the changes that matter most come first."""
+
+    old: SavedReport
+    new: SavedReport
+    changes: tuple[Change, ...]
+
+    @property
+    def growth(self) -> float:
+        """By what share of the old layer the new one is larger, unzipped."""
+        return (self.new.unzipped - self.old.unzipped) / max(self.old.unzipped, 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the form in which programs read it."""
+        layers = {
+            name: {"report": report.name, "unzipped_bytes": report.unzipped, "zipped_bytes": report.zipped}
+            for name, report in (("old", self.old), ("new", self.new))
+        }
+        return {**layers, "growth": round(self.growth, 6), "changes": [asdict(change) for change in self.changes]}
+
+    def lines(self, *, everything: bool = False) -> Iterator[str]:
+        """Say it in lines, shortened unless ``everything`` is wanted."""
+        old, new = self.old, self.new
+        yield (
+            f"{megabytes(old.unzipped)} → {megabytes(new.unzipped)} unzipped ({signed(self.growth)}), "
+            f"{megabytes(old.zipped)} → {megabytes(new.zipped)} zipped"
+        )
+        for what, one, two in (("Python", old.python, new.python), ("layer_minimizer", old.version, new.version)):
+            if one != two:
+                yield f"{what} {one} → {two}"
+        if not self.changes:
+            yield "No distribution has other bytes in the layer."
+        shown = self.changes if everything else self.changes[:_SHOWN]
+        for change in shown:
+            yield f"{change.distribution} {change.kind}: {megabytes(change.before)} → {megabytes(change.after)}"
+            for cause in change.causes if everything else change.causes[:_SHOWN_CAUSES]:
+                yield f"  {_delta(cause.bytes)} {cause.what}: {cause.largest}" + _others(cause.files - 1)
+                yield from (f"    ← {link}" for link in cause.why)
+        if left := len(self.changes) - len(shown):
+            yield f"and {left} more; -v shows all"
+
+
+def diff_reports(old: SavedReport, new: SavedReport) -> ReportDiff:
+    """Find what differs between two layers, by distribution."""
+    paths: dict[str, list[str]] = defaultdict(list)
+    for path in {**old.files, **new.files}:
+        file = new.files.get(path) or old.files[path]
+        paths[file.distribution or NO_DISTRIBUTION].append(path)
+    changes = [change for name, listed in sorted(paths.items()) if (change := _change(name, listed, old, new))]
+    own = [report.unzipped - sum(file.shipped for file in report.files.values()) for report in (old, new)]
+    if own[0] != own[1]:
+        changes.append(Change(_OWN, "grew" if own[1] > own[0] else "shrank", own[0], own[1], ()))
+    return ReportDiff(old, new, tuple(sorted(changes, key=lambda change: -abs(change.after - change.before))))
+
+
+def _change(name: str, paths: Iterable[str], old: SavedReport, new: SavedReport) -> Change | None:
+    groups: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    before = after = 0
+    for path in paths:
+        one, two = old.files.get(path), new.files.get(path)
+        sizes = (one.shipped if one else 0), (two.shipped if two else 0)
+        before, after = before + sizes[0], after + sizes[1]
+        if sizes[0] != sizes[1]:
+            groups[_what(one, two)].append((sizes[1] - sizes[0], path))
+    if not groups:
+        return None
+    kind = "came" if not before else "went" if not after else "grew" if after >= before else "shrank"
+    causes = [_cause(what, files, new) for what, files in groups.items()]
+    return Change(name, kind, before, after, tuple(sorted(causes, key=lambda cause: (-abs(cause.bytes), cause.what))))
+
+
+def _what(one: ReportedFile | None, two: ReportedFile | None) -> str:
+    """Say what has changed for a file."""
+    was, is_now = (file.verdict if file else _ABSENT for file in (one, two))
+    if one is None or two is None or was != is_now:
+        return f"{was}, now {is_now}"
+    if one.bytes != two.bytes:
+        return f"{is_now}, of another build"
+    if is_now == "compacted":
+        return "compacted, with other pages in use"
+    return f"{is_now}, in another form"
+
+
+def _cause(what: str, files: list[tuple[int, str]], new: SavedReport) -> Cause:
+    _, largest = max(files, key=lambda each: (abs(each[0]), each[1]))
+    file = new.files.get(largest)
+    why: tuple[str, ...] = ()
+    if file is not None:
+        why = (file.evidence, *(chain(file, new.files, new.imports) if file.shipped else ()))
+    return Cause(what, len(files), sum(size for size, _ in files), largest, why)
+
+
+def _delta(size: int) -> str:
+    return f"{'+' if size >= 0 else '-'}{megabytes(abs(size))}"
+
+
+def signed(share: float) -> str:
+    """Return a difference of sizes with its sign."""
+    return f"{share:+.1%}".replace("%", " %")
+
+
+def _others(number: int) -> str:
+    return f" and {number:,} more" if number else ""

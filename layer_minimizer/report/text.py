@@ -1,0 +1,183 @@
+"""A report as people read it, on a terminal. Renders; computes nothing new."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from layer_minimizer.aws.limits import INIT_SECONDS, LAMBDA_DIRECT_UPLOAD_BYTES, LAMBDA_UNZIPPED_BYTES
+from layer_minimizer.report.report import Report, megabytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from layer_minimizer.model.outcome import Emulated
+
+_SHOWN = 8
+_STYLES = {"Verified": "green", "Warning": "yellow", "Conflict": "yellow", "Next": "bold"}
+_MIB = 1 << 20
+_TMP = "/tmp"  # noqa: S108 - Lambda's
+
+
+def show(report: Report, console: Console) -> None:
+    """Print the report."""
+    for number, line in enumerate(_lines(report)):
+        style = "bold" if number == 0 else next((s for start, s in _STYLES.items() if line.startswith(start)), None)
+        console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _lines(report: Report) -> Iterator[str]:
+    before, after = report.before, report.archive
+    yield (
+        f"{megabytes(before.bytes)} → {megabytes(after.unzipped_bytes)} unzipped, "
+        f"{megabytes(after.zipped_bytes)} zipped"
+    )
+    yield (f"{before.files:,} → {after.files:,} files, {before.distributions} → {len(report.largest)} distributions")
+    yield _verified(report)
+    yield from _function(report)
+    if report.emulated:
+        yield emulated_text(report.emulated)
+    yield from _below(report)
+    yield ""
+    yield "Largest in the layer:"
+    for name, size, reason in report.largest[:_SHOWN]:
+        yield f"  {megabytes(size):>10}  {name} ({reason})"
+    yield from _compacted(report)
+    yield from _bundled(report)
+    yield from _python(report)
+    yield ""
+    processes = _count(report.trace.processes, "process", "processes")
+    yield f"Seen by: {' and '.join(report.trace.observers)}, in {processes}."
+    yield from _differences(report)
+    yield from _not_exercised(report)
+    for warning in report.warnings:
+        yield f"Warning: {warning}"
+    yield f"Next: {_next_step(report)}"
+
+
+def _verified(report: Report) -> str:
+    what = _count(report.proof.events, "event", "events") if report.trace.kind == "handler" else "the script's output"
+    where = "the original environment hidden" if report.proof.isolated else "no file of the original environment used"
+    repaired = len(report.proof.repaired)
+    put_back = f"; {_count(repaired, 'file', 'files')} put back" if repaired else ""
+    runs = f" in {report.proof.runs} runs" if report.proof.runs > 1 else ""
+    return f"Verified: {what}, same results{runs} on the layer alone ({where}){put_back}."
+
+
+def _function(report: Report) -> Iterator[str]:
+    if report.function is None:
+        return
+    archive, models = report.function.archive, report.function.model_bytes
+    together = archive.unzipped_bytes + report.archive.unzipped_bytes + report.base_bytes
+    layers = "the layers" if report.below.layers else "the layer"
+    yield (
+        f"The function: {_count(archive.files, 'file', 'files')}, {megabytes(archive.unzipped_bytes)} unzipped, "
+        f"{megabytes(models)} of it models, {megabytes(archive.zipped_bytes)} zipped; together with "
+        f"{layers} {megabytes(together)}, Lambda's limit is {megabytes(LAMBDA_UNZIPPED_BYTES)}."
+    )
+    if left_out := report.function.left_out:
+        listed = ", ".join(left_out[:_SHOWN]) + (", …" if len(left_out) > _SHOWN else "")
+        yield f"  Not in it, since no event used it: {listed}. --model adds a file."
+
+
+def _below(report: Report) -> Iterator[str]:
+    if not report.below.layers:
+        return
+    listed = ", ".join(f"{layer.name} ({megabytes(layer.unzipped_bytes)})" for layer in report.below.layers)
+    both = report.base_bytes + report.archive.unzipped_bytes
+    yield f"Above {listed}; {megabytes(both)} unzipped with this layer."
+    for conflict in report.below.conflicts[:_SHOWN]:
+        yield f"Conflict: {conflict}."
+    if len(report.below.conflicts) > _SHOWN:
+        yield f"Conflict: and {len(report.below.conflicts) - _SHOWN:,} more, in the report's JSON."
+
+
+def _compacted(report: Report) -> Iterator[str]:
+    done = [library for library in report.proof.libraries if not library.problem]
+    if not done:
+        return
+    yield ""
+    yield (
+        f"Shared libraries: {len(done)} compacted, {megabytes(sum(lib.file for lib in done))} → "
+        f"{megabytes(sum(lib.shipped for lib in done))} and {megabytes(sum(lib.cold for lib in done))} of cold "
+        f"pages; the verifying run put {report.proof.cold_faults} back."
+    )
+    for library in sorted(done, key=lambda lib: -lib.file)[:3]:
+        sizes = ", ".join(
+            f"{megabytes(size)} {name}"
+            for name, size in (
+                ("mapped", library.mapped),
+                ("hot", library.hot),
+                ("shipped", library.shipped),
+                ("cold", library.cold),
+            )
+        )
+        yield f"  {library.path}: {megabytes(library.file)}; {sizes}"
+
+
+def _bundled(report: Report) -> Iterator[str]:
+    for library in report.proof.bundled:
+        yield (
+            f"Bundled: {library.name} ({megabytes(library.bytes)}, {library.source}), which {library.needed_by} "
+            "needs and the runtime is not known to have."
+        )
+
+
+def _python(report: Report) -> Iterator[str]:
+    stood_in, cold = list(report.stand_ins()), report.cold()
+    if stood_in:
+        tops = Counter(each["module"].split(".")[0] for each in stood_in)
+        listed = ", ".join(f"{name} ({count})" for name, count in tops.most_common(_SHOWN))
+        yield ""
+        yield (
+            f"Stand-ins: {_count(len(stood_in), 'module that is', 'modules that are')} imported and that no event "
+            f"needed ({megabytes(sum(each['bytes'] for each in stood_in))}), for instance in {listed}. "
+            "--explain tells more of one, --keep takes it back."
+        )
+    if cold["files"]:
+        yield (
+            f"Cold: {_count(cold['files'], 'file', 'files')} that no event touched, {megabytes(cold['bytes'])} → "
+            f"{megabytes(cold['stored_bytes'])}; they are there when something asks for them."
+        )
+
+
+def _not_exercised(report: Report) -> Iterator[str]:
+    if not report.not_exercised:
+        return
+    packages = Counter(entry.module.split(".")[0] for entry in report.not_exercised)
+    listed = ", ".join(f"{name} ({count})" for name, count in packages.most_common(_SHOWN))
+    yield (
+        f"Not exercised: {_count(len(report.not_exercised), 'module', 'modules')} that kept code could import, "
+        f"for instance in {listed}. More events, --include or --closure static keep them."
+    )
+
+
+def _differences(report: Report) -> Iterator[str]:
+    for difference in report.differences[:_SHOWN]:
+        yield f"Traces: {difference}"
+    if len(report.differences) > _SHOWN:
+        yield f"Traces: {len(report.differences) - _SHOWN:,} more differences; minimize compare shows them."
+
+
+def _next_step(report: Report) -> str:
+    runtime = f"python{'.'.join(report.plan.python.split('.')[:2])}"
+    bucket = " --bucket BUCKET" if report.archive.zipped_bytes > LAMBDA_DIRECT_UPLOAD_BYTES else ""
+    file = shlex.quote(str(report.archive.path))
+    return f"publish it with: minimize publish {file} --name NAME --runtime {runtime}{bucket}"
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def emulated_text(emulated: Emulated) -> str:
+    """Say what an emulated Lambda has shown."""
+    return (
+        f"Verified in emulated Lambda ({emulated.where}): {_count(emulated.events, 'event', 'events')}; "
+        f"init {emulated.init_seconds:.1f} of {INIT_SECONDS:.0f} s, "
+        f"peak {emulated.peak_bytes / _MIB:,.0f} of {emulated.memory:,} MB, "
+        f"{_TMP} {emulated.tmp_bytes / _MIB:,.0f} of {emulated.tmp_size:,} MB."
+    )

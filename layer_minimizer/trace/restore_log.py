@@ -1,0 +1,70 @@
+"""What a layer in production had to restore, as its log tells; the next layer has that at hand."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from layer_minimizer.model import modules
+from layer_minimizer.model.trace import LibraryPages, Trace, TracedFile, Use
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from layer_minimizer.model.installed import Inventory
+
+# Whatever a logging format puts around it; see _runtime and native/src/coldpages.c, which write these.
+_LINE = re.compile(
+    r"\brestored module (?P<module>[\w.]+)"
+    r"|\bwoke (?P<woken>[\w.]+) for "
+    r"|\brestored file (?P<file>[^\"\r\n]+)"
+    r"|\brestored pages 0x(?P<page>[0-9a-f]+)\+0x(?P<count>[0-9a-f]+) of (?P<library>[^\"\r\n]+)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreLog:
+    """What logs say: ``modules``, site-relative ``files``, and numbers of ``pages`` by the library's path."""
+
+    modules: frozenset[str]
+    files: frozenset[str]
+    pages: Mapping[str, frozenset[int]]
+
+    @classmethod
+    def read(cls, texts: Iterable[str]) -> RestoreLog:
+        """Find what was restored in the text of logs, whatever else they say."""
+        names, files, pages = set(), set(), defaultdict[str, set[int]](set)
+        for found in (match for text in texts for match in _LINE.finditer(text)):
+            if name := found["module"] or found["woken"]:
+                names.add(name)
+            elif found["file"]:
+                files.add(found["file"].strip())
+            else:
+                first = int(found["page"], 16)
+                pages[found["library"].strip()].update(range(first, first + int(found["count"], 16)))
+        return cls(frozenset(names), frozenset(files), {path: frozenset(numbers) for path, numbers in pages.items()})
+
+    def __bool__(self) -> bool:
+        """Say whether the logs have told anything."""
+        return bool(self.modules or self.files or self.pages)
+
+    def added_to(self, trace: Trace, inventory: Inventory) -> Trace:
+        """Give the trace as if its run had touched all of this, too."""
+        installed = {file.path: file for file in inventory.files}
+        names = modules.by_name(installed)
+        uses = {file.path: file.uses for file in trace.files}
+        for path in {names[module] for module in self.modules & names.keys()}:
+            uses[path] = uses.get(path, frozenset()) | {Use.SPEC}
+        for path in self.files & installed.keys():
+            uses[path] = uses.get(path, frozenset()) | {Use.OPEN}
+        return replace(
+            trace,
+            files=tuple(TracedFile(path, used) for path, used in sorted(uses.items())),
+            libraries=tuple(
+                LibraryPages.of(library.path, library.size, library.pages() | self.pages.get(library.path, frozenset()))
+                for library in trace.libraries
+            ),
+            stand_ins=tuple(module for module in trace.stand_ins if module.name not in self.modules),
+        )

@@ -1,0 +1,65 @@
+"""Compares how long imports take in the full environment and on the layer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from layer_minimizer.core.errors import TraceError
+from layer_minimizer.execution.observed_run import RunOptions, run_observed
+from layer_minimizer.model import modules
+from layer_minimizer.model.outcome import ImportTimes, LayerArchive
+from layer_minimizer.verify import alone, place
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from layer_minimizer.model.plan import KeepPlan
+    from layer_minimizer.model.workload import Workload
+
+# The machine may have other work: of so many runs the fastest counts.
+_RUNS = 2
+
+
+def measure(
+    trial: place.RunContext, plan: KeepPlan, archive: LayerArchive, scratch: Path, bytecode: Path | None
+) -> ImportTimes:
+    """Time the imports of the workload where everything is installed, and on the layer.
+
+    ``bytecode`` is a cache that earlier runs have filled, so that no module of the environment is compiled.
+
+    Raises:
+        PackError: there is no room to unpack the layer.
+        RunnerError: the interpreter cannot be started.
+        TraceError: this time the workload fails.
+    """
+    owners = {decision.path: decision.distribution for decision in plan.decisions}
+    names = {name: owners[path] for name, path in modules.by_name(owners).items()}
+    full = alone.in_full_environment(trial)
+    layer, _ = place.on_layer(trial, plan, archive, scratch / "unpacked")
+    before = _fastest(replace(full, bytecode=bytecode, timed=True), trial.trace.workload, names, scratch / "full")
+    after = _fastest(replace(layer, timed=True), trial.function or trial.trace.workload, names, scratch / "layer")
+    return ImportTimes(before, after)
+
+
+def _fastest(settings: RunOptions, workload: Workload, names: dict[str, str], scratch: Path) -> dict[str, float]:
+    """Give the seconds of each distribution in the fastest of some runs."""
+    runs: list[dict[str, float]] = []
+    for number in range(_RUNS):
+        folder = scratch.with_name(f"{scratch.name}-{number}")
+        observation = run_observed(workload, settings, folder)
+        if observation.timed is None or observation.outcome is None or observation.outcome.error:
+            why = (observation.outcome.error if observation.outcome else "") or observation.said
+            last = why.rstrip().rpartition("\n")[2]
+            raise TraceError(
+                f"this time {workload.entry.name} {observation.ended.ending}{f' ({last})' if last else ''}"
+            )
+        seconds = Counter[str]()
+        for module, taken in json.loads(observation.timed.read_bytes()).items():
+            seconds[names.get(module, "")] += taken
+        runs.append({name: round(taken, 4) for name, taken in seconds.most_common()})
+        shutil.rmtree(folder, ignore_errors=True)
+    return min(runs, key=lambda run: sum(run.values()))
