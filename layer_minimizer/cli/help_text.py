@@ -12,6 +12,7 @@ COMMANDS = {
     "diff": "show what has changed between two reports",
     "probe": "write a layer that traces a deployed function",
     "completion": "print a shell's completion of this command",
+    "help": "list the topics of the manual, or show one",
 }
 SHORT = """\
 usage: minimize [COMMAND] [OPTIONS]
@@ -53,9 +54,10 @@ settings file (layer_minimizer.toml, or pyproject.toml):
   --config FILE             this one; --no-config: none
   --layer NAME              one of its layers; repeatable; default: all
 commands:
-  init, publish, trace, compare, diff, probe, completion
+  init, publish, trace, compare, diff, probe, completion, help
 
-minimize --help-all shows every option, minimize COMMAND --help a command's.
+minimize --help-all shows every option, minimize COMMAND --help a command's;
+minimize help lists the pages of the manual.
 """
 EPILOG = """\
 commands:

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from layer_minimizer.cli import display, help_text, jobs, parser, streams
 from layer_minimizer.cli.commands import completion, diff, init, minimize, publish, traces
+from layer_minimizer.cli.commands.help import answer
 from layer_minimizer.cli.jobs import Job
 from layer_minimizer.cli.settings_file import nearest
 from layer_minimizer.core.errors import MinimizeError, UsageError
@@ -133,6 +134,8 @@ def _do(job: _Job) -> int:
         return 0
     if job.command == "completion":
         streams.put(completion.script(options.shell, parser.parser_tree()))
+    elif job.command == "help":
+        streams.put(answer(options, display.console(options.color)))
     else:
         answers = {"compare": traces.compare, "probe": traces.probe, "init": init.answer}
         streams.put(answers[job.command](options))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from layer_minimizer.aws import runtimes
 from layer_minimizer.cli import help_text
 from layer_minimizer.cli.commands import completion, diff, init, traces
+from layer_minimizer.cli.commands.help import add_arguments
 from layer_minimizer.container import emulation, run
 from layer_minimizer.execution.observed_run import DEFAULT_TIMEOUT
 from layer_minimizer.layer.layout import Layout
@@ -32,6 +33,7 @@ _DESCRIPTIONS = {
     "probe": "Write a layer that traces a deployed function, into the function's log.",
     "init": "Find the handler of this folder, and what belongs to it, and write a settings\nfile for it.",
     "completion": "Print a script that lets a shell complete this command.",
+    "help": "Show a page of the manual: formatted on a terminal, as Markdown elsewhere.",
 }
 _USAGES = {
     "publish": "minimize publish FILE --name NAME --runtime PYTHON [OPTIONS]",
@@ -123,6 +125,7 @@ _FILL: dict[str, Callable[[Parser], None]] = {
     "probe": _with_talk(traces.add_probe),
     "init": _with_talk(init.add_arguments),
     "completion": _with_talk(completion.add_arguments),
+    "help": _with_talk(add_arguments),
 }
 
 

@@ -1,7 +1,8 @@
 """Who runs what the documentation shows: a walk that claims it, a test elsewhere, or nobody, for a stated reason.
 
 A walk is a test with ``@walks(file, beginning, ...)``: what begins so in that file, a block or code in a line, comes to
-the test as one of ``shown``, in this order. Its text is taken from the file when the test runs.
+the test as one of ``shown``, in this order. For a second file the test has a second ``@walks``, below the first one.
+Texts are taken from the files when the test runs.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def walks(file: str, *beginnings: str) -> Callable[[Callable[..., None]], Callab
     def claim(test: Callable[..., None]) -> Callable[..., None]:
         made = [Claim(file, beginning) for beginning in beginnings]
         WALKS.extend(made)
-        test.claims = made  # type: ignore[attr-defined]
+        test.claims = [*made, *getattr(test, "claims", ())]  # type: ignore[attr-defined]
         return test
 
     return claim
@@ -83,6 +84,11 @@ ELSEWHERE = {
 NOT_RUN = {
     "./tests/run.sh": "it is what runs this test",
     './tests/run.sh -m "not example"': "it is what runs this test; what follows the name goes to pytest as it stands",
+    "pip install --editable '.[dev]'": "the environment of the tests has it all; that the extra exists is tested",
+    "pytest tests/unit": "it would run tests from within a test",
+    "pytest tests/unit/plan": "it would run tests from within a test",
+    "pytest -k planner": "it would run tests from within a test",
+    'pytest -m "not case and not example"': "it would run tests from within a test",
     "pip install 'layer_minimizer[lambda]'": "there is no release yet; that the extra exists is tested",
     "pip install '.[aws]'": "the walk that publishes runs it with the tool's own pip",
     "pyenv install 3.6.15": "it changes the machine, and compiles for minutes",
@@ -104,4 +110,6 @@ SAMPLES = {
     "6.5 MB → 7.1 MB unzipped": "printed by the walk with diff, which compares it",
     "# Load the model\n": "an excerpt of predict.py, which is compared",
     '{"label": "circle", ': "what the example's handler returns",
+    "layer_minimizer/\n": "the folders of the package, which are compared with those that there are",
+    "cli\ncontainer | pipeline\n": "the import contract, which is compared with pyproject.toml",
 }

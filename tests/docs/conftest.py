@@ -165,8 +165,9 @@ def desk(tmp_path: Path, home: Path) -> Desk:
 def home_for_aws(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the home, where the tool has what publishing takes, as the documentation installs it."""
     from .claims import Claim  # noqa: PLC0415
+    from .documents import MANUAL  # noqa: PLC0415
 
-    first = Claim("README.md", "~/minimizer/bin/pip install '.[aws]'").find().text.splitlines()[0]
+    first = Claim(f"{MANUAL}/aws.md", "~/minimizer/bin/pip install '.[aws]'").find().text.splitlines()[0]
     Desk(copy_of_checkout(tmp_path_factory.mktemp("source") / "checkout"), home).shell(first)
     return home
 

@@ -15,18 +15,22 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+# The manual, which is shipped with the package.
+MANUAL = "layer_minimizer/docs"
 DOCUMENTS = (
     "README.md",
+    *sorted(str(path.relative_to(CHECKOUT)) for path in CHECKOUT.glob(f"{MANUAL}/*.md")),
     *sorted(
         str(path.relative_to(CHECKOUT)) for path in CHECKOUT.glob("examples/**/README.md") if "out" not in path.parts
     ),
     "docker/README.md",
+    "tests/README.md",
     "tests/cases/README.md",
 )
 # With these words a command begins; what begins otherwise is a name, a value or a sample.
 PROGRAMS = (
     "apt-get", "aws", "bash", "cat", "cd", "curl", "docker", "export", "git", "minimize", "pip", "podman", "pyenv",
-    "python", "python3", "sam", "systemctl", "terraform", "unzip", "zip",
+    "pytest", "python", "python3", "sam", "systemctl", "terraform", "unzip", "zip",
 )  # fmt: skip
 
 

@@ -52,14 +52,14 @@ ROWS = (
     Row(
         "fastai_v1_vision",
         ("--cold", "drop"),
-        "[fastai_v1_vision](examples/fastai_v1_vision): fastai 1.0.55 on Python 3.6, beside a torch layer, "
+        "[fastai_v1_vision](examples/fastai_v1_vision): fastai 1.0.55 on Python 3.6, with torch in another layer, "
         "`--cold drop`",
     ),
     Row(
         "fastai_v1_two_layers",
         (),
-        "[fastai_v1_two_layers](examples/fastai_v1_two_layers): the same above a layer with torch 1.1 ({base}), "
-        "`--cold drop`",
+        "[fastai_v1_two_layers](examples/fastai_v1_two_layers): the same, on top of a base layer with torch 1.1 "
+        "({base}), `--cold drop`",
     ),
 )
 

@@ -13,7 +13,7 @@ import pytest
 
 from .claims import Claim, walks
 from .conftest import copy_of_checkout
-from .documents import names_in
+from .documents import MANUAL, names_in
 
 if TYPE_CHECKING:
     from tests.end_to_end.test_publish import Cloud
@@ -37,7 +37,7 @@ def test_publish_by_hand(desk: Desk, shown: list[Shown]) -> None:
     assert said["Content"]["CodeSize"] == (desk.folder / "layer.zip").stat().st_size
 
 
-@walks("README.md", "~/minimizer/bin/pip install '.[aws]'")
+@walks(f"{MANUAL}/aws.md", "~/minimizer/bin/pip install '.[aws]'")
 def test_publish(desk: Desk, aws: Cloud, shown: list[Shown]) -> None:
     make_layer(desk)
     function, desk.folder = desk.folder, copy_of_checkout(desk.folder / "checkout")
@@ -50,12 +50,12 @@ def test_publish(desk: Desk, aws: Cloud, shown: list[Shown]) -> None:
 
 
 @walks(
-    "README.md",
+    f"{MANUAL}/options.md",
     "minimize publish … --dry-run",
     "minimize publish … --json",
     "minimize publish … --bucket NAME --key",
-    "minimize publish --json",
 )
+@walks(f"{MANUAL}/reports.md", "minimize publish --json")
 def test_publish_of_the_table(desk: Desk, aws: Cloud, shown: list[Shown]) -> None:
     make_layer(desk)
     about = {"…": "layer.zip --name table --runtime python3.12"}
@@ -63,7 +63,7 @@ def test_publish_of_the_table(desk: Desk, aws: Cloud, shown: list[Shown]) -> Non
     assert aws.versions("table") == []
     said = json.loads(desk.run(shown[1], about).out)
     assert re.fullmatch(ARN.format("table", 1), said["arn"])
-    assert list(said) == list(names_in(Claim("README.md", '{"arn", ').find().text))
+    assert list(said) == list(names_in(Claim(f"{MANUAL}/reports.md", '{"arn", ').find().text))
     again = json.loads(desk.run(shown[3], {"publish": f"publish {about['…']}"}).out)
     assert again == {**said, "created": False}
     # S3 wants small letters.
@@ -82,7 +82,7 @@ def test_publish_of_the_examples(desk: Desk, aws: Cloud, shown: list[Shown]) -> 
 
 
 @walks(
-    "README.md",
+    f"{MANUAL}/tracing.md",
     "minimize probe probe.zip",
     "aws logs filter-log-events",
     "minimize --entry handler.py --event event.json --trace production.log",

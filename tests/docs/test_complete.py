@@ -15,13 +15,14 @@ import pytest
 from layer_minimizer.cli.help_text import COMMANDS
 from layer_minimizer.cli.parser import command_parser
 from layer_minimizer.core import errors
+from layer_minimizer.model.plan import Reason
 from tests.conftest import write_files
 from tests.test_examples import NAMES
 
 from . import documents, test_aws_walks, test_container_walks, test_settings_walks, test_walks, test_workflows
 from .claims import ELSEWHERE, NOT_RUN, SAMPLES, WALKS, Claim
 from .conftest import ALPHA, FILES, PROGRAMS
-from .documents import CHECKOUT, DOCUMENTS, Shown, anchor, is_command, names_in
+from .documents import CHECKOUT, DOCUMENTS, MANUAL, Shown, anchor, is_command, names_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -205,7 +206,7 @@ def exit_codes() -> set[int]:
 
 
 def test_exit_codes() -> None:
-    tables = [table for table in documents.read("README.md").tables if table[0] == ("code", "meaning")]
+    tables = [table for table in documents.read(f"{MANUAL}/options.md").tables if table[0] == ("code", "meaning")]
     (table,) = tables
     listed = [int(code) for code, _ in table[1:]]
     assert sorted(listed) == sorted({0, 1, 130, *exit_codes()})
@@ -213,14 +214,20 @@ def test_exit_codes() -> None:
     assert "130 interrupted" in text
 
 
+def test_reasons() -> None:
+    tables = [table for table in documents.read(f"{MANUAL}/reports.md").tables if table[0][0] == "reason"]
+    listed = [row[0].strip("`") for table in tables for row in table[1:]]
+    assert sorted(listed) == sorted(Reason)
+
+
 def test_values_of_cold() -> None:
-    (table,) = [table for table in documents.read("README.md").tables if table[0][0] == "`--cold`"]
+    (table,) = [table for table in documents.read(f"{MANUAL}/contents.md").tables if table[0][0] == "`--cold`"]
     action = actions()["--cold"][0]
     assert {row[0].strip("`") for row in table[1:]} == set(action.choices or ())
 
 
 def test_names_of_the_report(env: Environment, tmp_path: Path) -> None:
-    sample = Claim("README.md", '{"format": 1,').find()
+    sample = Claim(f"{MANUAL}/reports.md", '{"format": 1,').find()
     env.install("alpha", ALPHA)
     write_files(tmp_path, FILES)
     command = [
@@ -266,6 +273,12 @@ def test_extras_exist() -> None:
     for shown in (*documents.blocks(), *documents.spans()):
         named = re.findall(r"(?:'\.|'layer_minimizer)\[(\w+)\]", shown.text)
         assert set(named) <= extras, str(shown)
+
+
+def test_the_readme_is_short_and_names_every_page_of_the_manual() -> None:
+    assert len((CHECKOUT / "README.md").read_text().splitlines()) <= 150
+    linked = {link.text.partition("#")[0] for link in documents.read("README.md").links}
+    assert {file for file in DOCUMENTS if file.startswith(MANUAL)} <= linked
 
 
 @pytest.mark.parametrize("file", DOCUMENTS)

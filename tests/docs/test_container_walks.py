@@ -17,6 +17,7 @@ from tests.containers.conftest import EXAMPLES, foreign
 
 from .claims import walks
 from .conftest import Desk, cloud_variables, copy_of_checkout
+from .documents import MANUAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,7 +84,7 @@ def remember(engine: Engine, said: str) -> str:
     return name
 
 
-@walks("README.md", "minimize --runner docker --runtime python3.12 --requirements requirements.txt")
+@walks(f"{MANUAL}/aws.md", "minimize --runner docker --runtime python3.12 --requirements requirements.txt")
 @pytest.mark.usefixtures("lambda_image")
 def test_in_a_container(thumbnails: Desk, engine: Engine, shown: list[Shown]) -> None:
     ended = thumbnails.run(shown[0])

@@ -14,7 +14,9 @@ from layer_minimizer.cli.help_text import COMMANDS
 from tests.conftest import install
 from tests.containers.conftest import EXAMPLES
 
+from . import documents
 from .claims import Claim, walks
+from .documents import MANUAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +33,8 @@ READS_ALPHA = "import alpha\n\n\ndef handler(event, context):\n    return alpha.
 READS_BETA = "import alpha, beta\n\n\ndef handler(event, context):\n    return beta.VALUE\n"
 
 
-@walks("README.md", "~/minimizer/bin/minimize init", "minimize init\n")
+@walks("README.md", "~/minimizer/bin/minimize init")
+@walks(f"{MANUAL}/settings.md", "minimize init\n")
 @pytest.mark.parametrize("number", [0, 1])
 def test_init(desk: Desk, shown: list[Shown], number: int) -> None:
     assert "Verified" in desk.run(shown[number]).out
@@ -39,14 +42,14 @@ def test_init(desk: Desk, shown: list[Shown], number: int) -> None:
     assert "alpha/png.pyc" in desk.names()
 
 
-@walks("README.md", "minimize --entry handler.py --event event.json --output layer.zip --report report")
+@walks(f"{MANUAL}/reports.md", "minimize --entry handler.py --event event.json --output layer.zip --report report")
 def test_report(desk: Desk, shown: list[Shown]) -> None:
     desk.run(shown[0])
     assert json.loads((desk.folder / "report/report.json").read_text())["verified"] is True
     assert "<html" in (desk.folder / "report/report.html").read_text()[:500]
 
 
-@walks("README.md", "[tool.layer_minimizer]")
+@walks(f"{MANUAL}/settings.md", "[tool.layer_minimizer]")
 def test_table_of_settings(desk: Desk, aws: Cloud, shown: list[Shown]) -> None:
     assert shown[0].info == "toml"
     desk.write(
@@ -71,7 +74,11 @@ def with_runtime_of_here(shown: Shown) -> str:
     return shown.text.replace(old, new)
 
 
-@walks("README.md", 'python = ".venv/bin/python"\n', "minimize                             # api.zip and worker.zip")
+@walks(
+    f"{MANUAL}/settings.md",
+    'python = ".venv/bin/python"\n',
+    "minimize                             # api.zip and worker.zip",
+)
 def test_several_layers(desk: Desk, aws: Cloud, shown: list[Shown]) -> None:
     desk.shell("minimize --entry handler.py --event event.json --python .venv/bin/python --output torch.zip")
     install(next(desk.folder.glob(".venv/lib/*/site-packages")), "beta", {"beta.py": "VALUE = 1\n"})
@@ -94,7 +101,7 @@ def test_several_layers(desk: Desk, aws: Cloud, shown: list[Shown]) -> None:
         assert (desk.folder / f"reports/{name}/report.html").is_file()
 
 
-@walks("README.md", "source <(minimize completion bash)")
+@walks(f"{MANUAL}/settings.md", "source <(minimize completion bash)")
 def test_completion(desk: Desk, shown: list[Shown]) -> None:
     # The second line is zsh's, which has this list of folders; bash counts from 0.
     (desk.folder / "functions").mkdir()
@@ -103,18 +110,33 @@ def test_completion(desk: Desk, shown: list[Shown]) -> None:
     assert "#compdef minimize" in (desk.folder / "functions/_minimize").read_text()
 
 
-@walks("README.md", "minimize --help", "minimize COMMAND --help", "minimize --help-all")
+@walks("README.md", "minimize --help")
+@walks(f"{MANUAL}/options.md", "minimize --help", "minimize COMMAND --help", "minimize --help-all")
 def test_help(desk: Desk, shown: list[Shown]) -> None:
-    short, of_command, everything = shown
+    first, short, of_command, everything = shown
+    assert first.text == short.text
     assert len(desk.run(short).out) < len(desk.run(everything).out)
     for command in COMMANDS:
         assert f"minimize {command}" in desk.run(of_command, {"COMMAND": command}).out
 
 
+@walks("README.md", "minimize help", "minimize help TOPIC")
+def test_manual(desk: Desk, shown: list[Shown]) -> None:
+    listing, page = shown
+    listed = desk.run(listing).out
+    pages = sorted(path.stem for path in (documents.CHECKOUT / MANUAL).glob("*.md"))
+    assert [line.split()[0] for line in listed.splitlines() if line.startswith("  ")] == pages
+    for topic in pages:
+        title, *_ = documents.read(f"{MANUAL}/{topic}.md").headings
+        assert title in listed
+        assert f"# {title}\n" in desk.run(page, {"TOPIC": topic}).out
+
+
 DIFF = "minimize diff old/report.json new/report.json"
 
 
-@walks("README.md", f"{DIFF}\n", f"{DIFF} --fail-above 5%")
+@walks(f"{MANUAL}/reports.md", f"{DIFF}\n")
+@walks(f"{MANUAL}/options.md", f"{DIFF} --fail-above 5%")
 def test_comparing_builds(
     desk: Desk, requirements_env: Callable[[str, Path], Path], tmp_path: Path, shown: list[Shown]
 ) -> None:
@@ -130,7 +152,7 @@ def test_comparing_builds(
         subprocess.run([python, "-I", desk.folder / "make_events.py", desk.folder / f"{name}.json"], check=True)
         desk.shell(f"minimize --python {python} --entry handler.py --event {name}.json --report {name}")
     printed = desk.run(shown[0]).out
-    sample = Claim("README.md", "6.5 MB → 7.1 MB unzipped").find().text
+    sample = Claim(f"{MANUAL}/reports.md", "6.5 MB → 7.1 MB unzipped").find().text
     assert shape(printed) == shape(sample)
     ended = desk.shell(f"{shown[1].text} || test $? = 9")
     assert "grown" in ended.err

@@ -14,6 +14,7 @@ from tests.containers.conftest import cache
 
 from . import documents
 from .claims import Claim, walks
+from .documents import MANUAL
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +64,7 @@ def test_quickstart_by_hand(desk: Desk, shown: list[Shown]) -> None:
     assert {MODULE, "alpha/gif.pyc"} <= desk.names()
 
 
-@walks("README.md", "from layer_minimizer import MinimizeError, minimize")
+@walks(f"{MANUAL}/layers.md", "from layer_minimizer import MinimizeError, minimize")
 def test_build_script(desk: Desk, shown: list[Shown]) -> None:
     assert shown[0].info == "python"
     ended = desk.shell("~/minimizer/bin/python -", stdin=shown[0].text)
@@ -74,30 +75,37 @@ def test_build_script(desk: Desk, shown: list[Shown]) -> None:
 # ---- traces ---------------------------------------------------------------------------------------------------------
 
 
-@walks("README.md", "minimize trace --entry handler.py --python .venv/bin/python --event monday.json")
+@walks(f"{MANUAL}/tracing.md", "minimize trace --entry handler.py --python .venv/bin/python --event monday.json")
 def test_traces(desk: Desk, shown: list[Shown]) -> None:
     first = shown[0].text.splitlines()[0]
     desk.shell(first.replace("monday", "tuesday"))
     ended = desk.run(shown[0])
-    sample = Claim("README.md", "only in tuesday.trace: ").find()
+    sample = Claim(f"{MANUAL}/tracing.md", "only in tuesday.trace: ").find()
     assert re.search(sample.text.split("pillow")[0] + "alpha: alpha.gif", ended.out)
     assert "Verified" in ended.out
     assert {MODULE, "alpha/gif.pyc"} <= desk.names()
 
 
-@walks("README.md", "minimize trace … --save-trace a.json", "minimize compare a.json b.json")
+@walks(
+    f"{MANUAL}/options.md",
+    "minimize trace … --save-trace a.json",
+    "minimize compare a.json b.json",
+    "minimize probe probe.zip",
+)
 def test_traces_of_the_table(desk: Desk, shown: list[Shown]) -> None:
     desk.run(shown[0], {"…": ABOUT})
     desk.run(shown[0], {"…": ABOUT.replace("event.json", "tuesday.json"), "a.json": "b.json"})
     assert "only in b.json: alpha" in desk.run(shown[1]).out
     compared = json.loads(desk.shell(f"{shown[1].text} --json").out)
     assert "alpha" in json.dumps(compared)
+    desk.run(shown[2])
+    assert (desk.folder / "probe.zip").is_file()
 
 
 # ---- layers above layers --------------------------------------------------------------------------------------------
 
 
-@walks("README.md", "minimize --entry handler.py --python .venv/bin/python --base-layer torch.zip")
+@walks(f"{MANUAL}/layers.md", "minimize --entry handler.py --python .venv/bin/python --base-layer torch.zip")
 def test_layer_above_another(desk: Desk, shown: list[Shown]) -> None:
     desk.shell(f"minimize {ABOUT} --output torch.zip")
     install(next(desk.folder.glob(".venv/lib/*/site-packages")), "beta", {"beta.py": "VALUE = 1\n"})

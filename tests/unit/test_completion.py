@@ -73,6 +73,7 @@ def complete(folder: Path, *words: str) -> set[str]:
         (["completion", ""], {"bash", "zsh", "tcsh"}),
         (["diff", "ev"], {"event.json"}),
         (["init", "--py"], {"--pyproject"}),
+        (["help", "a"], {"architecture", "aws"}),
     ],
 )
 def test_bash(folder: Path, words: list[str], offered: set[str]) -> None:

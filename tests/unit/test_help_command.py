@@ -1,0 +1,98 @@
+"""The manual on the command line: which topics there are, how a page looks, and what an unknown topic is told."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from layer_minimizer import docs
+from layer_minimizer.cli import main
+from layer_minimizer.cli.commands.help import answer as answer_of_help
+from layer_minimizer.core.errors import UsageError
+
+TOPICS = [
+    "architecture", "aws", "comparison", "contents", "layers", "options", "reports", "settings", "tracing",
+]  # fmt: skip
+
+
+def answer(topic: str, console: Console | None = None) -> str:
+    return answer_of_help(argparse.Namespace(topic=topic), console or Console(file=io.StringIO()))
+
+
+def terminal(width: int = 80, color: str | None = "256") -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, color_system=color, width=width, soft_wrap=True)  # type: ignore[arg-type]
+
+
+def test_topics_are_the_pages() -> None:
+    assert list(docs.topics()) == TOPICS
+
+
+def test_the_list_has_a_line_for_each_topic() -> None:
+    lines = [line for line in answer("").splitlines() if line.startswith("  ")]
+    assert [line.split()[0] for line in lines] == TOPICS
+    assert all(len(line.split(maxsplit=1)[1]) > len("a title") for line in lines)
+    assert max(map(len, answer("").splitlines())) <= 100
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_a_pipe_gets_the_page_without_its_comments(topic: str) -> None:
+    page = answer(topic)
+    assert page == re.sub(r"(?s)<!--.*?-->\n?", "", docs.read(topic))
+    assert page.startswith(f"# {docs.topics()[topic]}\n")
+    assert "<!--" not in page
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+@pytest.mark.parametrize("width", [40, 80, 300])
+def test_a_terminal_gets_the_page_formatted(topic: str, width: int) -> None:
+    shown = answer(topic, terminal(width))
+    assert "\x1b[" in shown
+    plain = re.sub(r"\x1b\[[\d;]*m", "", shown)
+    assert plain.split()
+    assert "<!--" not in plain
+    # Links are of use in a browser alone.
+    assert "\x1b]8;" not in shown
+    assert not re.search(r"\((?:\.\./|#)", plain)
+    code = [line for line in docs.read(topic).splitlines() if line.startswith("    ")]
+    longest = max([min(width, 100), *map(len, code)])
+    assert max(map(len, plain.splitlines())) <= longest
+
+
+def test_a_terminal_without_colors_gets_none() -> None:
+    assert "\x1b" not in answer("aws", terminal(color=None))
+
+
+def test_links_to_pages_become_topics() -> None:
+    shown = answer("tracing", terminal(color=None))
+    assert re.search(r"contents\s+\(minimize\s+help\s+contents\)", shown)
+
+
+@pytest.mark.parametrize(
+    ("topic", "meant"),
+    [
+        ("trace", "; it is a command: minimize trace --help"),
+        ("traceing", "; did you mean 'tracing'?"),
+        ("option", "; did you mean 'options'?"),
+        ("xyz", f"; topics are {', '.join(TOPICS)}"),
+        ("../README", f"; topics are {', '.join(TOPICS)}"),
+    ],
+)
+def test_an_unknown_topic_is_told_what_could_be_meant(topic: str, meant: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        answer(topic)
+    assert str(caught.value) == f"unknown topic {topic!r}{meant}"
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["help"]) == 0
+    assert capsys.readouterr().out == answer("")
+    assert main.main(["help", "aws"]) == 0
+    assert capsys.readouterr().out == answer("aws")
+    assert main.main(["help", "awss"]) == UsageError.exit_code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "minimize: unknown topic 'awss'; did you mean 'aws'?\n"
