@@ -7,9 +7,8 @@ from pathlib import Path
 
 from layer_minimizer.core.errors import RunnerError
 
-_PROBE = Path(__file__).parents[1] / "payload" / "probe"
-# Runs in traced programs and in layers alike.
-_STANDIN = Path(__file__).parents[1] / "payload" / "runtime" / "standin.py"
+_PAYLOAD = Path(__file__).parents[1] / "payload"
+_PROBE, _RUNTIME = _PAYLOAD / "probe", _PAYLOAD / "runtime"
 
 
 def copy_probe(folder: Path) -> Path:
@@ -20,7 +19,8 @@ def copy_probe(folder: Path) -> Path:
     """
     try:
         probe = Path(shutil.copytree(_PROBE, folder / "probe", ignore=shutil.ignore_patterns("__pycache__")))
-        shutil.copy(_STANDIN, probe)
+        for part in (_RUNTIME / "messages.py", *_RUNTIME.glob("standin*.py")):
+            shutil.copy(part, probe)
     except OSError as exc:
         raise RunnerError(f"cannot copy the probe into {folder}: {_why(exc)}; TMPDIR sets another place") from exc
     return probe

@@ -23,7 +23,8 @@ from layer_minimizer.core.errors import RunnerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-_ISOLATE = Path(__file__).parents[1] / "payload" / "sandbox" / "hidden.py"
+# Runs in traced programs and in layers alike.
+_SANDBOX = Path(__file__).parents[1] / "payload" / "sandbox"
 # What else the interpreter reads from its environment would make the run another one than Lambda's.
 # The user's site is where packages lie: the interpreter must find them.
 _KEPT_PYTHON_VARIABLES = {"PYTHONHASHSEED", "PYTHONIOENCODING", "PYTHONUSERBASE", "PYTHONUTF8", "PYTHONWARNINGS"}
@@ -38,7 +39,7 @@ _PATIENCE = 5
 _LONGEST_LINE = 1 << 20
 # A process can start another one while it is being killed; one in an uninterruptible system call is not waited for.
 _KILLS = 100
-# Exit code of _isolate.py when the namespace cannot be made.
+# Exit code of _sandbox when the namespace cannot be made.
 NOT_ISOLATED = 125
 
 
@@ -101,7 +102,7 @@ def run(  # noqa: PLR0913 - what a process is started with
         RunnerError: the program cannot be started.
     """
     if isolation is not None:
-        command = [sys.executable, "-I", str(_ISOLATE), json.dumps(_as_json(isolation)), *command]
+        command = [sys.executable, "-I", str(_SANDBOX), "hidden", json.dumps(_as_json(isolation)), *command]
     with _target(output, heard) as target:
         return _run(command, environment, folder, target, timeout)
 

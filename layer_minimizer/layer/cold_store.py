@@ -18,21 +18,19 @@ from layer_minimizer.core import progress
 from layer_minimizer.core.compression import pack
 from layer_minimizer.core.errors import PackError
 from layer_minimizer.model import modules
+from layer_minimizer.payload.runtime import check
+from layer_minimizer.payload.runtime import part as part_of_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-PACKAGE = "_layer_minimizer"
+PACKAGE = check.PACKAGE
 PTH = "layer_minimizer.pth"
 CUSTOMIZE = "sitecustomize.py"
 STORES = "cold"
 _DIGITS = 16  # of the digests that name what differs between layers: all of a function's lie in one folder
 _PTH_LINE = 'import sys, _layer_minimizer; _layer_minimizer.start(sys._getframe(1).f_locals.get("sitedir"))\n'
-# The numbers and the dictionary are payload/runtime/part.py's.
-_STORED, _ZLIB, _LZMA2, _X86_LZMA2 = range(4)
-_FORMAT = 1
-_DICTIONARY = 4 << 20
 _SOLID = 2 << 20  # raw bytes of small files that are compressed together
 _X86_64 = b"\x3e\x00"
 
@@ -162,9 +160,9 @@ def _digest(source: Path) -> str:
 
 
 def _parts(member: _Member) -> Iterator[_Chunk]:
-    for offset in range(0, member.size, _DICTIONARY):
+    for offset in range(0, member.size, part_of_runtime.DICTIONARY):
         part = _Chunk(member.code)
-        part.add(member, offset, min(_DICTIONARY, member.size - offset))
+        part.add(member, offset, min(part_of_runtime.DICTIONARY, member.size - offset))
         yield part
 
 
@@ -202,16 +200,19 @@ def _pack(chunk: _Chunk, compression: str) -> tuple[bytes, int, int]:
     raw = b"".join(map(_read, chunk.slices))
     packed: bytes | None
     if compression == "zlib":
-        packed, method = zlib.compress(raw, 9), _ZLIB
+        packed, method = zlib.compress(raw, 9), part_of_runtime.ZLIB
     else:
-        packed, method = pack(raw, _filters(code=chunk.code)), _X86_LZMA2 if chunk.code else _LZMA2
+        packed, method = (
+            pack(raw, _filters(code=chunk.code)),
+            part_of_runtime.X86_LZMA2 if chunk.code else part_of_runtime.LZMA2,
+        )
     if packed is None or len(packed) >= len(raw):
-        packed, method = raw, _STORED
+        packed, method = raw, part_of_runtime.STORED
     return packed, zlib.crc32(raw), method
 
 
 def _filters(*, code: bool) -> list[dict[str, Any]]:
-    best = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": _DICTIONARY}
+    best = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": part_of_runtime.DICTIONARY}
     return [{"id": lzma.FILTER_X86}, best] if code else [best]
 
 
@@ -240,7 +241,7 @@ def _index(
         rows[name] = (len(body), len(packed), zlib.crc32(packed))
         body += packed
     entries = sorted({member.file.path.partition("/")[0] for member in members})
-    header = _compact({"format": _FORMAT, **about, "entries": entries, "segments": rows}) + b"\n"
+    header = _compact({"format": part_of_runtime.FORMAT, **about, "entries": entries, "segments": rows}) + b"\n"
     return header + b"%08x\n" % zlib.crc32(header) + body
 
 
@@ -250,7 +251,7 @@ def _segment(held: list[_Member], starts: Mapping[str, tuple[int, int]], chunks:
     for member in sorted(held, key=lambda each: each.file.path):
         first, offset = starts[member.file.path]
         listed[member.file.path] = (first, offset, member.size, member.mode)
-        used.update(range(first, first + max(1, -(-member.size // _DICTIONARY))))
+        used.update(range(first, first + max(1, -(-member.size // part_of_runtime.DICTIONARY))))
     return {
         "files": listed,
         "chunks": {str(number): chunks[number].row for number in sorted(used)},

@@ -1,7 +1,7 @@
 """Ships bytecode compressed, in one file a layer: about four tenths of its size, and quicker to find than many files.
 
-The layer's runtime (``payload/runtime/packed.py``) loads modules from there as if each lay in its place. A package or module
-that no other packed package leads to has a small file in its place, which starts the runtime where nobody has.
+The layer's runtime (``payload/runtime/packed.py``) loads modules from there as if each lay in its place. A package or
+module that no other packed package leads to has a small file in its place, which starts the runtime where nobody has.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer.core.errors import PackError
 from layer_minimizer.layer import cold_store
+from layer_minimizer.payload.runtime import packed as packed_of_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
-CODE = f"{cold_store.PACKAGE}/code"
-RUNTIME = f"{cold_store.PACKAGE}/runtime"
+CODE, RUNTIME = packed_of_runtime.CODE, packed_of_runtime.RUNTIME
 # What starts the runtime, or is loaded by each start.
 _FIRST = frozenset({"__init__", "check", "customize", "files", "finder", "packed", "stubs"})
 # Less than this is not worth another way to load modules.

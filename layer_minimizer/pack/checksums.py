@@ -10,13 +10,12 @@ from layer_minimizer.analysis import elf
 from layer_minimizer.core.errors import PackError
 from layer_minimizer.layer import cold_store, packed_bytecode
 from layer_minimizer.layer.layout import LIBRARIES, SUMS
+from layer_minimizer.payload.runtime import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-# The runtime's payload/runtime/check.py has the same numbers.
-_NEVER, _LATER, _ALWAYS = range(3)
 # Of a library that is shipped whole most pages may never be read: to compare them all would take longer than to use it.
 _WHOLE = 1 << 20
 # Files that C code may open by itself are compared in size at the start, unless they are many: the largest of them.
@@ -87,15 +86,15 @@ def write_sums(top: Path, needs: Callable[[str], Iterable[str]], compacted: Call
 def _when(path: str, file: Path, compacted: Callable[[Path], bool]) -> int:
     """Say when the bytes of a file are compared: sizes always are."""
     if path in _FIRST_READ:
-        return _ALWAYS
+        return check.ALWAYS
     if _is_packed(path):
-        return _NEVER  # all that is read of it has checksums
+        return check.NEVER  # all that is read of it has checksums
     # A cold store has checksums of its own for all that is read of it.
     if path.startswith(f"{cold_store.PACKAGE}/{cold_store.STORES}/") or path.endswith(".cold"):
-        return _NEVER
+        return check.NEVER
     if elf.is_elf_name(path):
-        return _LATER if file.stat().st_size <= _WHOLE or compacted(file) else _NEVER
-    return _LATER
+        return check.LATER if file.stat().st_size <= _WHOLE or compacted(file) else check.NEVER
+    return check.LATER
 
 
 def _is_packed(path: str) -> bool:

@@ -2,9 +2,9 @@
 
 usage: python -I -S _keeper.py '{"mark": "NAME=VALUE", "folder": PATH, "parts": [PATH, ...]}' < PIPE
 
-A program of its own, since nobody can catch SIGKILL, in a session of its own, so that no signal to the command's group
+A program of its own, since SIGKILL cannot be caught, in a session of its own, so that no signal to the command's group
 ends it. The command holds the pipe's other end: when that is closed, the command has ended, however it did. Processes
-are told by ``mark``, which the command has in its environment for its children. ``parts`` may have wildcards.
+are recognized by ``mark``, which the command has in its environment for its children. ``parts`` may have wildcards.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ KILLS = 200
 
 
 def marked(mark: bytes) -> list[int]:
-    """Give the living processes that have ``mark`` in their environment; a zombie's cannot be read any more."""
+    """Return the living processes that have ``mark`` in their environment; a zombie's cannot be read any more."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdecimal():

@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 _SEARCHERS = (
     "trace/stand_in_search.py",
     "payload/runtime/standin.py",
-    *(f"payload/probe/{name}.py" for name in ("registries", "signatures", "standins", "study")),
+    *(f"payload/runtime/standin_{name}.py" for name in ("finding", "placeholders", "replacing", "state", "waking")),
+    *(f"payload/probe/{name}.py" for name in ("registries", "signatures", "standins", "study", "tables")),
 )
 
 

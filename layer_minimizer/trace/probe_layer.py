@@ -38,8 +38,9 @@ def write_probe(target: Path, scratch: Path) -> LayerArchive:
     package = scratch / "layer" / "python" / "layer_minimizer_probe"
     probe = copy_probe(scratch)
     (package / "startup").mkdir(parents=True)
-    for source, name in (("production.py", "__init__.py"), ("probe.py", "probe.py")):
-        shutil.copyfile(probe / source, package / name)
+    shutil.copyfile(probe / "production.py", package / "__init__.py")
+    for name in ("layer_minimizer_loading.py", "probe.py"):
+        shutil.copyfile(probe / name, package / name)
     shutil.copyfile(probe / "startup" / "sitecustomize.py", package / "startup" / "sitecustomize.py")
     wrapper = scratch / "layer" / "layer_minimizer_trace"
     wrapper.write_text(_WRAPPER, "utf-8")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from layer_minimizer.layer import log_messages
 from layer_minimizer.model import modules
 from layer_minimizer.model.trace import LibraryPages, Trace, TracedFile, Use
 
@@ -14,14 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from layer_minimizer.model.installed import Inventory
-
-# Whatever a logging format puts around it; see _runtime and native/src/coldpages.c, which write these.
-_LINE = re.compile(
-    r"\brestored module (?P<module>[\w.]+)"
-    r"|\bwoke (?P<woken>[\w.]+) for "
-    r"|\brestored file (?P<file>[^\"\r\n]+)"
-    r"|\brestored pages 0x(?P<page>[0-9a-f]+)\+0x(?P<count>[0-9a-f]+) of (?P<library>[^\"\r\n]+)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +28,7 @@ class RestoreLog:
     def read(cls, texts: Iterable[str]) -> RestoreLog:
         """Find what was restored in the text of logs, whatever else they say."""
         names, files, pages = set(), set(), defaultdict[str, set[int]](set)
-        for found in (match for text in texts for match in _LINE.finditer(text)):
+        for found in (match for text in texts for match in log_messages.RESTORED.finditer(text)):
             if name := found["module"] or found["woken"]:
                 names.add(name)
             elif found["file"]:

@@ -44,8 +44,8 @@ class Study:
     ``payload/runtime/standin.py``); ``implicit`` modules that were expected to be loaded and that nobody has imported;
     ``members`` (module, class, method) of which a stand-in told the signature; ``touched`` (name, kind) pairs of what
     was taken from each; ``unfit`` those that a check found not to be replaceable, with the reason (see
-    ``payload/probe/standins.py``); ``fills`` those that fill what modules of other packages hold, by these packages, and
-    ``room`` the bytes that are left for more of them.
+    ``payload/probe/standins.py``); ``fills`` those that fill what modules of other packages hold, by these packages,
+    and ``room`` the bytes that are left for more of them.
     """
 
     tables: Mapping[str, Mapping[str, Any]]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from layer_minimizer.core.errors import VerifyError
 from layer_minimizer.execution.facts import Facts, read_facts
 from layer_minimizer.execution.observed_run import Observer, RunOptions, RunRecord, run_observed
+from layer_minimizer.layer import log_messages
 from layer_minimizer.model import installed, modules
 from layer_minimizer.model.plan import FINAL_REASONS, Decision, KeepPlan, Reason, Verdict
 from layer_minimizer.model.results import Mismatch, compare_results
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
     from layer_minimizer.model.outcome import LayerArchive
 
-# What native/src/coldpages.c says of a library in a layer that was made without a way back.
-_PAGE_DROPPED = re.compile(r"cannot restore page (?P<address>0x[0-9a-f]+) of (?P<path>\S+): it was dropped")
 # From its first character only: a program may print megabytes without a space.
 _LIBRARY_ABSENT = re.compile(r"(?<![^\s:'\"/])(?P<name>[^\s:'\"/]+\.so[.\d]*): cannot open shared object file")
 
@@ -100,7 +99,7 @@ def _attempt(trial: RunContext, plan: KeepPlan, settings: RunOptions, place: Pla
 
 
 def _cold_faults(log: Path | None) -> int:
-    return log.read_bytes().count(b"restored pages ") if log and log.exists() else 0
+    return log_messages.count_restored_pages(log.read_bytes()) if log and log.exists() else 0
 
 
 def in_full_environment(trial: RunContext) -> RunOptions:
@@ -166,7 +165,7 @@ def _missed(facts: Facts, plan: KeepPlan, said: str) -> tuple[str, ...]:
 def lacking_pages(said: str) -> dict[str, frozenset[int]]:
     """Give where in which libraries pages were touched that had been dropped, by what the processes of a run said."""
     lacking: dict[str, frozenset[int]] = {}
-    for match in _PAGE_DROPPED.finditer(said):
+    for match in log_messages.PAGE_DROPPED.finditer(said):
         lacking[match["path"]] = lacking.get(match["path"], frozenset()) | {int(match["address"], 16)}
     return lacking
 

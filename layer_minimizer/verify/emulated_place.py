@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from layer_minimizer.model.interpreter import Interpreter
 
 _PROGRAMS = Path(__file__).parents[1] / "payload" / "function"
-_ROOT = Path(__file__).parents[1] / "payload" / "sandbox" / "lambda_root.py"
+_SANDBOX = Path(__file__).parents[1] / "payload" / "sandbox"
 # Where SAM has its emulator, too; Lambda's own folders stay as they are.
 _BESIDE = "/var/rapid"
 TASK, LAYER = "/var/task", "/opt"
@@ -96,7 +96,7 @@ def in_namespaces(place: FunctionMounts, events: Iterable[tuple[str, str]], scra
         "tmp": place.tmp * _MIB,
     }
     python = _seen(os.path.realpath(place.interpreter.base_executable), moved)
-    command = [sys.executable, "-I", str(_ROOT), json.dumps(wanted), python, "-I", "-B"]
+    command = [sys.executable, "-I", str(_SANDBOX), "lambda_root", json.dumps(wanted), python, "-I", "-B"]
     command += [f"{_BESIDE}/driver.py", f"{_BESIDE}/settings.json"]
     log = scratch / "said"
     timeout = (place.timeout + _GRACE) * len(rows) + _GRACE

@@ -14,6 +14,11 @@ from typing import Any
 
 import pytest
 
+from layer_minimizer.layer.log_messages import count_restored_pages
+from layer_minimizer.payload.runtime import messages
+from layer_minimizer.trace.restore_log import RestoreLog
+from layer_minimizer.verify.alone import lacking_pages
+
 Check = Callable[[subprocess.CompletedProcess[str]], None]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 PLUGIN = """
@@ -186,9 +191,29 @@ def test_the_log_names_what_was_put_back(run: Run, tree: Any, tmp_path: Path, go
     runs = [(run_.page, run_.pages) for chunk in tree.parts.chunks for run_ in chunk.runs]
     assert 0 < len(lines) <= len(tree.parts.chunks)
     assert set(lines) <= {f"restored pages {at:#x}+{size:#x} of package/libshapes.so" for at, size in runs}
+    # The tool has these words from the runtime, and reads them in such a log.
+    assert set(lines) <= {messages.RESTORED_PAGES % (at, size, "package/libshapes.so") for at, size in runs}
+    assert count_restored_pages(log.read_bytes()) == len(lines)
+    (pages,) = RestoreLog.read([log.read_text()]).pages.items()
+    first_and_count = [line.split()[2].split("+") for line in lines]
+    expected = {int(at, 16) + each for at, count in first_and_count for each in range(int(count, 16))}
+    assert pages == ("package/libshapes.so", expected)
     # Without a slash the value names no file.
     told = run("plain", tree.library, LAYER_MINIMIZER_LOG="1")
     assert set(lines) <= set(told.stderr.splitlines())
+
+
+def test_the_tool_reads_which_dropped_page_was_touched(
+    run: Run, kit: ModuleType, parts: Any, library: Path, tmp_path: Path
+) -> None:
+    tree = kit.compacted(library, tmp_path / "dropped", parts.runtime, keep=False)
+    done = run("plain", tree.library)
+    assert done.returncode == -signal.SIGABRT
+    ((name, addresses),) = lacking_pages(done.stderr).items()
+    (address,) = addresses
+    assert name == "package/libshapes.so"
+    said = messages.PAGE_DROPPED % (address, name)
+    assert done.stderr.startswith(f"layer_minimizer: {said}; build the layer with --cold keep")
 
 
 # ---- damage -------------------------------------------------------------------------------------------------------

@@ -1,26 +1,24 @@
 """Runs a program with modules that are stood in for, on any CPython from 3.6 on.
 
-argv[1] is a JSON file with: ``standin`` and ``standins`` (the files of these names), ``site`` (the folder of the
-modules), ``describe`` (modules to describe, or null), ``out`` (where the tables, or the reports of a run, go),
-``tables`` (what to stand in for, or null), ``program`` (code).
+argv[1] is a JSON file with: ``probe`` (the folder of the probe), ``site`` (the folder of the modules), ``describe``
+(modules to describe, or null), ``out`` (where the tables, or the reports of a run, go), ``tables`` (what to stand in
+for, or null), ``program`` (code).
 """
 
 # ruff: noqa: ANN001, ANN201 - 3.6 knows no annotations of today's kinds
 
 import importlib
 import json
-import os
 import sys
 
 
-def load(path, name):
-    """Load a file alone, as a traced program does."""
-    module = type(sys)(name)
-    module.__file__ = path
-    with open(path, "rb") as source:
-        exec(compile(source.read(), path, "exec"), module.__dict__)
-    sys.modules[name] = module
-    return module
+def loading_of(folder):
+    """Give what loads the probe's files, as a traced program does."""
+    sys.path.insert(0, folder)
+    try:
+        return importlib.import_module("layer_minimizer_loading")
+    finally:
+        sys.path.remove(folder)
 
 
 def describe(settings):
@@ -28,11 +26,13 @@ def describe(settings):
     exec(compile(settings["program"], "program.py", "exec"), {})
     for name in settings["describe"]:
         importlib.import_module(name)
-    standin = load(settings["standin"], "_layer_minimizer_standin")
+    loading = loading_of(settings["probe"])
+    loading.load_stand_in_parts("standin_state")
+    describe = loading.load_beside("tables").describe
     tables = {}
     for name, module in list(sys.modules.items()):
         if type(module) is type(sys) and str(module.__dict__.get("__file__")).startswith(settings["site"] + "/"):
-            tables[name] = standin.describe(module)
+            tables[name] = describe(module)
     return tables
 
 
@@ -46,14 +46,15 @@ def main():
         reports = describe(settings)
         settings["program"] = ""
     elif settings["tables"] is not None:
-        standin = load(settings["standin"], "_layer_minimizer_standin")
+        loading = loading_of(settings["probe"])
+        standin = loading.load_stand_in_parts()
         standin.report_to(reports.append)
-        load(os.path.join(os.path.dirname(settings["standins"]), "probe.py"), "_layer_minimizer_probe")
-        finders = load(settings["standins"], "_layer_minimizer_standins")
+        loading.load_beside("probe")
+        finders = loading.load_beside("standins")
         sys.meta_path.insert(1, finders.TrialFinder(settings["tables"], {}, standin, reports.append))
     try:
         main_names = sys.modules["__main__"].__dict__
-        for name in ("describe", "load", "main"):
+        for name in ("describe", "loading_of", "main"):
             del main_names[name]
         exec(compile(settings["program"], "program.py", "exec"), main_names)
     finally:

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import layer_minimizer
+from layer_minimizer.execution.probe import copy_probe
 from layer_minimizer.layer.cold_store import ColdFile, write_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_PACKAGE = Path(layer_minimizer.__file__).parent
 _DRIVER = Path(__file__).with_name("standin_driver.py")
 _COMPILE = """
 import json, os, py_compile, sys
@@ -123,9 +122,11 @@ class Modules:
         self, site: Path, settings: dict[str, Any], environment: Mapping[str, str]
     ) -> subprocess.CompletedProcess[str]:
         self.scratch.mkdir(exist_ok=True)
+        probe = self.scratch / "probe"
+        if not probe.exists():
+            copy_probe(self.scratch)
         files = {
-            "standin": str(_PACKAGE / "payload/runtime/standin.py"),
-            "standins": str(_PACKAGE / "payload/probe/standins.py"),
+            "probe": str(probe),
             "out": str(self.scratch / "out.json"),
             "site": str(site),
         }

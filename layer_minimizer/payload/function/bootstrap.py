@@ -1,7 +1,7 @@
 """Is the function's runtime where there is no image of Lambda's: lays out sys.path as Lambda does, then serves events.
 
 The order of folders, and that ``.pth`` files of all three run, are those of the bootstrap in Lambda's images. Runs on
-CPython 3.6 and later; awslambdaric lies beside this file.
+CPython 3.6 and later; awslambdaric lies in this file's folder.
 """
 
 import os

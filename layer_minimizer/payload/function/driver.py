@@ -19,18 +19,18 @@ import time
 TASK = "/var/task"
 IMAGE_RUNTIME = "/var/runtime/bootstrap"
 PATH = "/2015-03-31/functions/function/invocations"
-# Beside the function nobody has a port here.
+# No other process than the function has a port here.
 HOST, PORT, RUNTIME_PORT = "127.0.0.1", 8080, 9001
 FILES = 1024
 INTERVAL = 0.02
 LOG_LINES = 400
-# The client waits a little longer than the emulator, which tells of a timeout itself.
+# The client waits a little longer than the emulator, which reports a timeout itself.
 GRACE = 30
 INIT = "INIT REPORT(durationMs: "
 
 
 def _fields(pid):
-    """Give the sizes in bytes that the kernel tells of a process; a zombie has none."""
+    """Return the sizes in bytes that the kernel reports for a process; a zombie has none."""
     found = {}
     with open("/proc/%s/status" % pid) as status:
         for line in status:
@@ -41,7 +41,7 @@ def _fields(pid):
 
 
 def _proportional(pid):
-    """Give the resident bytes of a process in which each shared page counts for its part."""
+    """Return the resident bytes of a process in which each shared page counts for its part."""
     with open("/proc/%s/smaps_rollup" % pid) as rollup:
         for line in rollup:
             if line.startswith("Pss:"):
@@ -96,7 +96,7 @@ class Watch(threading.Thread):
 
 
 class Log(threading.Thread):
-    """Keeps the end of what the emulator and the function say, and all lines about the init phase."""
+    """Keeps the end of the emulator's and the function's output, and all lines about the init phase."""
 
     def __init__(self, stream):
         threading.Thread.__init__(self, daemon=True)
@@ -125,7 +125,7 @@ def _connect(connection):
 
 
 def post(payload, timeout):
-    """Give the status and body of one invocation."""
+    """Return the status and body of one invocation."""
     connection = http.client.HTTPConnection(HOST, PORT, timeout=timeout)
     try:
         _connect(connection)
@@ -205,7 +205,7 @@ def main():
     except subprocess.TimeoutExpired:
         emulator.kill()
     log.join(2)
-    said = {
+    report = {
         "python": list(sys.version_info[:2]),
         "answers": answers,
         "init": log.init,
@@ -214,7 +214,7 @@ def main():
         "over": watch.over,
         "log": log.lines,
     }
-    sys.stdout.write("\n" + json.dumps(said) + "\n")
+    sys.stdout.write("\n" + json.dumps(report) + "\n")
 
 
 if __name__ == "__main__":

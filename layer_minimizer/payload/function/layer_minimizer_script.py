@@ -11,7 +11,7 @@ import tempfile
 
 
 def handler(event, context):
-    """Run the script once and give its standard output; the file descriptor's, since C code prints too."""
+    """Run the script once and return its standard output; the file descriptor's, since C code prints too."""
     path = os.environ["LAYER_MINIMIZER_SCRIPT"]
     sys.argv[:] = [path]
     runtime, printed = sys.stdout, tempfile.TemporaryFile()

@@ -39,7 +39,7 @@ def main():
             except (SyntaxError, ValueError, RecursionError):
                 refused.append(source)
                 continue
-        # PEP 552: flags 1 is "by hash, unchecked". Before 3.7 there is no such field, and a time that nobody compares.
+        # PEP 552: flags 1 is "by hash, unchecked". Before 3.7 there is no such field, and a time that is not compared.
         head = b"\1\0\0\0" + b"\0" * 8 if sys.version_info >= (3, 7) else b"\0" * 8
         with open(target, "wb") as out:
             out.write(importlib.util.MAGIC_NUMBER + head + marshal.dumps(code))

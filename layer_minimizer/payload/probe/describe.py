@@ -1,4 +1,4 @@
-"""Tells a program that starts this interpreter what it is and where its packages lie: JSON into the file argv[1].
+"""Describes this interpreter and where its packages lie, as JSON in the file argv[1].
 
 Valid for Python 2.7 too, so that an interpreter that is too old is refused by its version and not by a traceback.
 """

@@ -11,6 +11,8 @@ whose modules that is about), ``check`` (the namespaces of a run without stand-i
 
 import sys
 
+from layer_minimizer_loading import load_beside, load_stand_in_parts
+
 # The first entry is the folder of this file; a module of the user's must never be found there.
 del sys.path[0]
 
@@ -43,7 +45,7 @@ class Context(object):
             setattr(self, name, value)
 
     def get_remaining_time_in_millis(self):
-        """Give the milliseconds left before Lambda would end the invocation."""
+        """Return the milliseconds left before Lambda would end the invocation."""
         return max(0, int((self._deadline - time.time()) * 1000))
 
     def log(self, message):
@@ -52,7 +54,7 @@ class Context(object):
 
 
 class Refused(Exception):
-    """The entry can not be run as it is; the text says why."""
+    """The entry cannot be run as it is; the text is the reason."""
 
 
 def _names(targets):
@@ -65,7 +67,7 @@ def _names(targets):
 
 
 def defined_names(statements):
-    """Give the names that a module's top level binds, inside ``if``, ``try`` and ``with`` too."""
+    """Return the names that a module's top level binds, inside ``if``, ``try`` and ``with`` too."""
     found = set()
     for node in statements:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -85,7 +87,7 @@ def defined_names(statements):
 
 
 def handler_name(path, wanted):
-    """Give the name of the handler function that the entry defines, or empty for a plain script."""
+    """Return the name of the handler function that the entry defines, or empty for a plain script."""
     if wanted:
         return wanted
     with open(path, "rb") as source:
@@ -103,7 +105,7 @@ def _encode(value):
 
 
 def call(function, event):
-    """Invoke the handler once and give its response as JSON text, encoded as Lambda's runtime does."""
+    """Invoke the handler once and return its response as JSON text, encoded as Lambda's runtime does."""
     name, payload, overrides = event
     value = function(payload, Context(os.environ["AWS_LAMBDA_FUNCTION_NAME"], overrides))
     try:
@@ -152,25 +154,15 @@ def run_script(settings, path, outcome, study):
     exec(code, main.__dict__)
 
 
-def load_beside(name):
-    """Load a file of this folder, which is not on sys.path."""
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py")
-    module = types.ModuleType("_layer_minimizer_" + name)
-    module.__file__ = path
-    with open(path, "rb") as source:
-        exec(compile(source.read(), path, "exec"), module.__dict__)
-    return module
-
-
 def take_stock():
-    """Let the probe, where one runs, note what is loaded now."""
+    """Make the probe, where one runs, record what is loaded now."""
     probe = sys.modules.get("_layer_minimizer_probe")
     if probe is not None:
         probe.snapshot()
 
 
 def user_traceback(exc):
-    """Give the exception's traceback without the frames of this folder and of the import machinery."""
+    """Return the exception's traceback without the frames of this folder and of the import machinery."""
     own = (os.path.join(os.path.dirname(os.path.abspath(__file__)), ""), importlib.__file__, "<frozen importlib")
     whole = traceback.TracebackException(type(exc), exc, exc.__traceback__)
     left = [whole]
@@ -182,7 +174,7 @@ def user_traceback(exc):
 
 
 def write_result(path, outcome):
-    """Write what came out, as a whole or not at all: on a full disk, that it is missing says so."""
+    """Write the outcome as a whole or not at all: on a full disk the file is missing."""
     try:
         with open(path + ".part", "w") as out:
             json.dump(outcome, out)
@@ -192,27 +184,28 @@ def write_result(path, outcome):
 
 
 def peak_memory():
-    """Give the peak resident set in KiB."""
+    """Return the peak resident set in KiB."""
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def direct_output(name, file):
-    """Let a script's standard output, which is its result, go into a file; what a handler prints is none."""
+    """Redirect a script's standard output, which is its result, into a file; a handler's goes to standard error."""
     sys.stdout.flush()
     target = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) if not name else os.dup(2)
     os.dup2(target, 1)
     os.close(target)
     if name and hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(line_buffering=True)  # somebody may be watching, and both streams are one
+        sys.stdout.reconfigure(line_buffering=True)  # both streams are one, and may be watched
 
 
 def begin_watching(settings):
-    """Give what sees the modules of this run, if that is wanted, and what times them."""
+    """Return what sees the modules of this run, if that is wanted, and what times them."""
     study = times = None
     if settings["study"]:
-        describe = load_beside("standin").describe
+        load_stand_in_parts("standin_state")
+        describe = load_beside("tables").describe
         study = load_beside("study").Study(describe, load_beside("signatures"), settings["sites"])
         # Behind the probe, which sees everything first.
         sys.meta_path.insert(1 if "_layer_minimizer_probe" in sys.modules else 0, study)
@@ -230,15 +223,8 @@ def end_watching(settings, study, times):
         times.write(settings["timed"])
 
 
-def main():
-    with open(sys.argv[1], "rb") as source:
-        settings = json.loads(source.read().decode("utf-8"))
-    front = settings["front"]
-    sys.path[:] = [settings["root"]] + front + [entry for entry in sys.path if entry not in front]
-    path = os.path.join(settings["root"], settings["module"] + ".py")
-    outcome = {"kind": "", "phase": "parse", "results": [], "error": "", "refused": ""}
-    study, times = begin_watching(settings)
-    begun = time.time()
+def run_entry(settings, path, outcome, study):
+    """Run the entry as what it is; whatever it raises becomes part of the outcome."""
     try:
         name = handler_name(path, settings["handler"])
         outcome["kind"] = "handler" if name else "script"
@@ -257,6 +243,28 @@ def main():
     except BaseException as exc:
         outcome["error"] = user_traceback(exc)
         outcome["missing"] = getattr(exc, "name", None) if isinstance(exc, ImportError) else None
+
+
+def check_stand_ins(settings):
+    """Wake the stand-ins of this run, and report what that shows; see standins.py."""
+    os.dup2(2, 1)  # what modules print now is no part of a script's output
+    with open(settings["check"]) as names:
+        namespaces = json.load(names)
+    room, namespace = settings["room"], load_beside("study").namespace
+    registries = load_beside("registries").Registries if room is not None else None
+    sys.modules["_layer_minimizer_standins"].check(namespaces, namespace, registries, room)
+
+
+def main():
+    with open(sys.argv[1], "rb") as source:
+        settings = json.loads(source.read().decode("utf-8"))
+    front = settings["front"]
+    sys.path[:] = [settings["root"]] + front + [entry for entry in sys.path if entry not in front]
+    path = os.path.join(settings["root"], settings["module"] + ".py")
+    outcome = {"kind": "", "phase": "parse", "results": [], "error": "", "refused": ""}
+    study, times = begin_watching(settings)
+    begun = time.time()
+    run_entry(settings, path, outcome, study)
     sys.stdout.flush()
     sys.stderr.flush()
     outcome["seconds"] = time.time() - begun
@@ -264,12 +272,7 @@ def main():
     take_stock()
     end_watching(settings, study, times)
     if settings["check"]:
-        os.dup2(2, 1)  # what modules say now is no part of a script's output
-        with open(settings["check"]) as names:
-            namespaces = json.load(names)
-        room, namespace = settings["room"], load_beside("study").namespace
-        registries = load_beside("registries").Registries if room is not None else None
-        sys.modules["_layer_minimizer_standins"].check(namespaces, namespace, registries, room)
+        check_stand_ins(settings)
     write_result(settings["result"], outcome)
     return 1 if outcome["error"] or outcome["refused"] else 0
 

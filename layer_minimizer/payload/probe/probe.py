@@ -65,7 +65,7 @@ class _Log(object):
 
 
 def _importer():
-    """Give name and line of the innermost frame that is no part of the import machinery or of this folder."""
+    """Return name and line of the innermost frame that is no part of the import machinery or of this folder."""
     frame = sys._getframe(2)
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
@@ -76,7 +76,7 @@ def _importer():
 
 
 def ask_behind(finder, name, path, target):
-    """Give the spec that the finders behind ``finder`` in sys.meta_path have for a module.
+    """Return the spec that the finders behind ``finder`` in sys.meta_path have for a module.
 
     None when they have none, or when one of them is of the old kind, which the interpreter itself knows how to ask.
     """
@@ -94,7 +94,7 @@ def ask_behind(finder, name, path, target):
 
 
 def replace_execution(spec, execute):
-    """Let ``execute(original, module)`` execute the module of ``spec``, where its loader allows that."""
+    """Make ``execute(original, module)`` execute the module of ``spec``, where its loader allows that."""
     original = getattr(spec.loader, "exec_module", None)
     if original is None:
         return
@@ -140,7 +140,7 @@ class _Finder(object):
 
 
 def _asker():
-    """Give the module that asked for a distribution: the first frame outside the metadata libraries."""
+    """Return the module that asked for a distribution: the first frame outside the metadata libraries."""
     frame = sys._getframe(2)
     while frame is not None:
         name = str(frame.f_globals.get("__name__", ""))
@@ -151,7 +151,7 @@ def _asker():
 
 
 def _watch_metadata(module, log):
-    """Note which distributions are asked for by name; reading all of them in a scan is no such question."""
+    """Note which distributions are asked for by name; reading all of them in a scan does not count."""
     if module.__name__ == "pkg_resources":
         _watch_working_set(module.WorkingSet, log)
         return
@@ -214,7 +214,7 @@ class _Watched(object):
 
 
 def _audit(log):
-    """Watch what CPython 3.8+ announces by itself. The hook can not be removed and must never raise."""
+    """Watch what CPython 3.8+ announces by itself. The hook cannot be removed and must never raise."""
 
     def opened(path, mode, flags):
         if not (isinstance(flags, int) and flags & _WRITING):
@@ -296,7 +296,7 @@ def _watched_os(name, observe):
 
 
 def _wrap_stat(log):
-    """Watch questions about existence, which no audit event announces. Not needed beside a system-call observer."""
+    """Watch questions about existence, which no audit event announces. Not needed where system calls are observed."""
 
     def asked(path, *_args, **kwargs):
         if kwargs.get("dir_fd") is None:
@@ -339,7 +339,7 @@ def snapshot():
 
 
 def note(text):
-    """Record a sentence of the code that stands in for modules."""
+    """Record what became of a stand-in."""
     _log("note", text)
 
 

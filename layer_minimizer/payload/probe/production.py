@@ -1,8 +1,8 @@
 """Records in a deployed function what its events use, and prints that into the function's log.
 
-Lies in a layer, or beside the handler, as the package ``layer_minimizer_probe``, with ``probe.py`` and ``startup``
-beside it; ``layer_minimizer_probe.handler`` takes the handler's place and calls the one that LAYER_MINIMIZER_HANDLER
-names. CPython 3.6 and later, the standard library alone.
+Lies in a layer, or in the handler's folder, as the package ``layer_minimizer_probe``, with ``probe.py``, what loads it,
+and ``startup``; ``layer_minimizer_probe.handler`` takes the handler's place and calls the one that the variable
+LAYER_MINIMIZER_HANDLER names. CPython 3.6 and later, the standard library alone.
 
 What is new since the last event is printed once the handler has ended, since after that the process may be frozen or
 gone: one or more lines ``layer_minimizer trace BASE64``, each with compressed JSON that can be read without the others:
@@ -19,19 +19,17 @@ import sysconfig
 import tempfile
 import zlib
 
+from .layer_minimizer_loading import load_beside
+
 # So many bytes of facts in a line: one that is lost takes little with it.
 _BLOCK = 8192
 _METADATA = (".dist-info", ".egg-info")
 
 
 def _begin():
-    """Start the probe in this process and in those that it will start, and give it and the file of its facts."""
+    """Start the probe in this process and in those that it will start, and return it and the file of its facts."""
     here = os.path.dirname(os.path.abspath(__file__))
-    probe = type(sys)("_layer_minimizer_probe")
-    probe.__file__ = os.path.join(here, "probe.py")
-    with open(probe.__file__, "rb") as source:
-        exec(compile(source.read(), probe.__file__, "exec"), probe.__dict__)
-    sys.modules[probe.__name__] = probe
+    probe = load_beside("probe")
     handle, facts = tempfile.mkstemp(prefix="layer_minimizer-", suffix=".facts")
     os.close(handle)
     probe.start(facts, stat=True)
@@ -42,7 +40,7 @@ def _begin():
 
 
 def _installed():
-    """Give name and version of what is installed, by the names of metadata folders."""
+    """Return name and version of what is installed, by the names of metadata folders."""
     found = set()
     for folder in sys.path:
         try:
@@ -57,7 +55,7 @@ def _installed():
 
 
 class _Reporter(object):
-    """Prints the facts that were not printed yet. Never raises: it stands in somebody's production."""
+    """Prints the facts that were not printed yet. Never raises, since it runs in production."""
 
     def __init__(self, probe, facts, handler):
         self.probe = probe
@@ -92,14 +90,14 @@ class _Reporter(object):
         except Exception as exc:
             sys.stderr.write("layer_minimizer cannot trace: %s: %s\n" % (type(exc).__name__, exc))
 
-    def _print(self, said):
-        packed = base64.b64encode(zlib.compress(json.dumps(said).encode("ascii"), 9)).decode("ascii")
+    def _print(self, facts):
+        packed = base64.b64encode(zlib.compress(json.dumps(facts).encode("ascii"), 9)).decode("ascii")
         sys.stderr.write("layer_minimizer trace " + packed + "\n")
         sys.stderr.flush()
 
 
 def _wrap(name):
-    """Give the handler ``name``, and with it what it takes to load and to call it in the log."""
+    """Return the handler ``name``, and with it what it takes to load and to call it in the log."""
     os.environ["_HANDLER"] = name  # the runtime has read it; the program may want to know its own
     reporter = None
     try:

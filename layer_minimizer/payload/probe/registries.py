@@ -16,7 +16,7 @@ _NAMESPACE_OF_CLASS = type.__dict__["__dict__"].__get__
 class Registries(object):
     """The containers that modules hold: under their names, in their classes, and in their instances.
 
-    ``others`` are modules that are not watched. What these hold (sys.modules, linecache.cache) is nobody's registry.
+    ``others`` are modules that are not watched. What these hold (sys.modules, linecache.cache) is not a registry.
     """
 
     def __init__(self, others):
@@ -26,7 +26,7 @@ class Registries(object):
         self._lengths = []
 
     def add(self, modules, filler=""):
-        """Watch more ``modules``; give the labels of what in them already holds something of the module ``filler``."""
+        """Watch more ``modules``; return the labels of what in them already holds something of ``filler``, a module."""
         filled = []
         for label, container in _containers(modules):
             if id(container) not in self._foreign and id(container) not in self._watched:
@@ -37,7 +37,7 @@ class Registries(object):
         return filled
 
     def grown(self):
-        """Give the labels of those that have more entries than at the last call or addition."""
+        """Return the labels of those that have more entries than at the last call or addition."""
         lengths = [len(container) for _label, container in self._watched.values()]
         before, self._lengths = self._lengths, lengths
         if lengths == before:
@@ -62,7 +62,7 @@ def _holds_of(name, container):
 
 
 def _module_of(thing):
-    """Give the module that a function or class was defined in."""
+    """Return the module that a function or class was defined in."""
     if issubclass(type(thing), type):
         return _MODULE_OF_CLASS(thing)
     return thing.__module__ if type(thing) is types.FunctionType else None
@@ -73,7 +73,7 @@ def _public(namespace):
 
 
 def _held_by(value, name):
-    """Give the containers that a value in the namespace of the module ``name`` is or has; none of their code runs."""
+    """Return the containers that a value in the namespace of the module ``name`` is or has; none of their code runs."""
     kind = type(value)
     if kind in _CONTAINERS:
         return [value] + _directly_in(value)

@@ -10,7 +10,7 @@ _SIMPLE = (str, int, float, bool, type(None))
 
 
 def of_function(function):
-    """Give a plain function's signature, None where a default or an annotation is more than text or a number."""
+    """Return a plain function's signature, None where a default or an annotation is more than text or a number."""
     if type(function) is not types.FunctionType:
         return None
     empty = inspect.Parameter.empty

@@ -1,4 +1,4 @@
-"""Lets modules be stood in for in a run where everything is installed, to see whether the result stays the same.
+"""Replaces modules by stand-ins in a run where everything is installed, to see whether the result stays the same.
 
 Runs inside the traced interpreter: CPython 3.6 and later, the standard library alone.
 """
@@ -48,7 +48,7 @@ class _Watched(type(sys)):
 
 
 class TrialFinder(object):
-    """Finds the modules of ``tables`` as stand-ins; the finders behind it say where the real ones are.
+    """Finds the modules of ``tables`` as stand-ins; the finders behind it find the real ones.
 
     ``expected`` are the submodules by package that were loaded in a run without stand-ins. One that is missing now was
     imported by a module that is stood in for: it is imported when it is asked for, and that is reported.
@@ -89,9 +89,9 @@ def check(namespaces, namespace, registries, room):
 
     ``namespaces`` are those of the modules at the end of a run without stand-ins. ``registries(others)`` watches what
     modules hold; None where nothing could be loaded later in any case. ("late", module) is one that cannot be loaded
-    any more; ("effect", module) one that changes a module that is real already: gives it a name, or puts something into
-    what it holds. ("fills", module, packages) does the latter, too, but there is no ``room`` (in bytes) for it: it has
-    to be loaded as soon as one of these packages does what no event did.
+    any more; ("effect", module) one that changes a module that is real already: adds a name to it, or puts something
+    into what it holds. ("fills", module, packages) does the latter, too, but there is no ``room`` (in bytes) for it: it
+    has to be loaded as soon as one of these packages does what no event did.
     """
     _report("check")
     _standin.report_to(lambda _text: None)
@@ -128,10 +128,10 @@ def _real_modules(names):
 
 
 def _filled(name, came, registries):
-    """Give (bytes, name, label, packages) of a module that was woken: how much came for it, and what it has filled.
+    """Return (bytes, name, label, packages) of a module that was woken: how much came for it, and what it has filled.
 
     ``came`` are the names of the modules that are there since then. What one of these holds of it counts only for the
-    packages: as long as nothing has loaded it, nobody can ask it.
+    packages: as long as nothing has loaded it, no code can ask it.
     """
     grown = registries.grown()
     modules = _real_modules(came)
@@ -162,13 +162,13 @@ def _size(module):
 
 
 def _lacking(before, module, namespace):
-    """Give the names that a module had, and has not now or with a class of another kind."""
+    """Return the names that a module had, and has not now or with a class of another kind."""
     now = namespace(module)
     return {name for name, meta in before.items() if name not in now or (meta and now[name] != meta)}
 
 
 def _execute(execute, module):
-    """Let a package be a watched one from its execution on; where that cannot be, the run fails by what it lacks."""
+    """Make a package a watched one from its execution on; where that is impossible, the run fails by what it lacks."""
     if type(module) is type(sys):
         module.__class__ = _Watched
     execute(module)

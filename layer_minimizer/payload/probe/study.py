@@ -13,7 +13,7 @@ from _layer_minimizer_probe import ask_behind, replace_execution
 
 
 def namespace(module):
-    """Give the names that a module has, each with the metaclass of its value, empty where that is an ordinary one."""
+    """Return the names that a module has, each with the metaclass of its value, empty where that is an ordinary one."""
     found = {}
     for name, value in list(module.__dict__.items()):
         if isinstance(name, str) and not issubclass(type(value), type(sys)):
@@ -23,7 +23,7 @@ def namespace(module):
 
 
 class Study(object):
-    """What one run shows of the modules below ``sites``; ``describe(module)`` gives the table of one."""
+    """What one run shows of the modules below ``sites``; ``describe(module)`` returns the table of one."""
 
     def __init__(self, describe, signatures, sites):
         self._describe = describe
@@ -39,7 +39,7 @@ class Study(object):
         self._importing = threading.local()
 
     def find_spec(self, name, path=None, target=None):
-        """See a module that is about to be imported: it is described as soon as what began its import is done.
+        """Notice a module that is about to be imported: it is described as soon as what began its import is done.
 
         At that time all that its own package does to it is done, and nothing yet of what others do to it.
         Where a loader cannot be watched, its module is described later.
@@ -96,7 +96,7 @@ class Study(object):
             self._ran.add(frame.f_code.co_filename)
 
     def _imports(self):
-        """Say whether this thread is executing a module."""
+        """Return whether this thread is executing a module."""
         return self._importing.__dict__.get("waiting")
 
     def look(self, top=None):
@@ -129,8 +129,8 @@ class Study(object):
         """Stop, and write what was found as JSON.
 
         ``tables`` by module; ``ran``: the files whose code ran, or null; ``seconds`` that the execution of each module
-        took by itself. What their classes consist of goes into a file beside it, and what they have at the very end
-        into another: ``{module: namespace(module)}``.
+        took by itself. What their classes consist of goes into a second file, and what they have at the very end
+        into a third: ``{module: namespace(module)}``.
         """
         if hasattr(sys, "monitoring") and self._watching:
             sys.monitoring.set_events(sys.monitoring.OPTIMIZER_ID, 0)

@@ -1,11 +1,11 @@
 """Refuses a layer that is no longer what was proved: a file of it is missing, cut short, or has other bytes.
 
 What the layers had stands in tables in the folder ``check``. A file is compared when it is first read or loaded, and
-one that is there no more when somebody looks for it. LAYER_MINIMIZER_CHECK may say "all" (compare all at the start) or
+one that is missing when it is looked for. LAYER_MINIMIZER_CHECK may say "all" (compare all at the start) or
 "off".
 
 A damaged layer ends the process with one line that names the file: most programs catch the ImportError of what they
-take to be optional, go on without it, and give another result.
+take to be optional, go on without it, and return another result.
 """
 
 import marshal
@@ -17,7 +17,7 @@ from posix import stat as _stat
 from zlib import crc32, decompress  # loaded already by the line that begins the checks
 
 PACKAGE = "_layer_minimizer"
-# When a file's bytes are compared; the first never but by "all".
+# When a file's bytes are compared; NEVER: only where all are.
 NEVER, LATER, ALWAYS = range(3)
 _PIECE = 1 << 17  # stays in the processor's cache
 _layers = {}  # by the real path of the site folder
@@ -34,7 +34,7 @@ class Sums(object):
         self._sorted = []
 
     def add(self, file):
-        """Take over a layer's table."""
+        """Add a layer's table."""
         with _open(file, "rb") as source:
             check, packed = source.readline(), source.read()
         if check != b"%08x\n" % (crc32(packed) & 0xFFFFFFFF):
@@ -44,8 +44,8 @@ class Sums(object):
         if not self.files:
             self.files = table["files"]
             return
-        for path, said in table["files"].items():
-            self.files[path] = self.files.get(path, ()) + said
+        for path, sums in table["files"].items():
+            self.files[path] = self.files.get(path, ()) + sums
 
     def compare(self, path, data=None, least=LATER):
         """Refuse the layers if this file of them is not as it was; ``data`` are its bytes where they were read."""
@@ -88,7 +88,7 @@ class Sums(object):
                 self.compare(path, None, NEVER if everything else ALWAYS)
 
     def names(self, folder):
-        """Give the names of the files that were directly in a folder."""
+        """Return the names of the files that were directly in a folder."""
         from bisect import bisect_left  # few programs list a folder
 
         if len(self._sorted) != len(self.files):
@@ -127,7 +127,7 @@ def content(layer, path, data=None):
     if sums is None or path not in sums.files:
         return
     known = sums.files[path][0]
-    # What nearly all files are: as the only layer that has them says.
+    # Nearly all files are as the only layer that has them recorded.
     if data is not None and known[0] == len(data) and known[1] == crc32(data):
         return
     sums.compare(path, data)

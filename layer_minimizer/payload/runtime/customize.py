@@ -3,7 +3,7 @@
 import os
 import sys
 
-# importlib.machinery and importlib.util give the same, and import more for it.
+# importlib.machinery and importlib.util have the same, and import more for it.
 from _frozen_importlib import module_from_spec
 from _frozen_importlib_external import PathFinder
 
@@ -13,7 +13,7 @@ _passed = []  # the real paths of the layers whose sitecustomize has run
 
 
 def begin(file):
-    """Start the cold store beside ``file``, then run the next ``sitecustomize`` on sys.path that is not a layer's."""
+    """Start the cold store in the folder of ``file``, then run the next ``sitecustomize`` that is not a layer's."""
     here = os.path.dirname(os.path.abspath(file))
     start(here)
     _passed.append(os.path.realpath(here))
@@ -22,6 +22,6 @@ def begin(file):
     )
     if spec is None or spec.loader is None:
         return
-    # The import system, which is executing that file, gives what it finds in sys.modules.
+    # The import system, which is executing that file, returns what it finds in sys.modules.
     module = sys.modules["sitecustomize"] = module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -12,13 +12,8 @@ import sys
 from _frozen_importlib_external import FileLoader, SourceFileLoader
 
 from . import check
-from .finder import COLD
+from .finder import COLD, NOT_COLD, place
 
-# What a rescue gives for a file that is not cold, either.
-NOT_COLD = object()
-# The functions as they were, by name.
-plain = {"open": io.open, "os_open": os.open, "stat": os.stat, "lstat": os.lstat}
-plain.update(access=os.access, listdir=os.listdir, scandir=os.scandir)
 # Modules that keep these functions under names of their own, where they were imported first.
 _KEEPERS = ("pathlib", "pathlib._local", "pathlib._abc", "glob", "tokenize", "bz2", "tarfile", "zipfile")
 _LATE = (
@@ -33,28 +28,11 @@ _LATE = (
 )
 
 
-def place(path, dir_fd=None):
-    """Give the layer and the site-relative path that any kind of path means, or None."""
-    if isinstance(path, int):
-        return None
-    try:
-        path = os.fsdecode("." if path is None else path)
-        if not path.startswith("/"):
-            path = (os.getcwd() if dir_fd is None else os.readlink("/proc/self/fd/%d" % dir_fd)) + "/" + path
-    except (TypeError, ValueError, OSError):
-        return None
-    if "/." in path or "//" in path:
-        path = os.path.normpath(path)
-    # Another thread may be importing it.
-    original = getattr(sys.modules.get(__package__ + ".mirror"), "original", None)
-    return COLD.locate(path if original is None else original(path))
+def _rescue(name, *args, **kwargs):
+    """Return what the function ``name`` of rescue.py serves, or NOT_COLD."""
+    from . import rescue
 
-
-def rescue(name, *args, **kwargs):
-    """Serve what the function ``name`` of rescue.py serves, or give NOT_COLD."""
-    from . import rescue as rescues
-
-    return getattr(rescues, name)(*args, **kwargs)
+    return getattr(rescue, name)(*args, **kwargs)
 
 
 class Hook(object):
@@ -77,7 +55,7 @@ class Hook(object):
             return self.function(*args, **kwargs)
         except (FileNotFoundError, NotADirectoryError):
             found = self.asked_for(args, kwargs)
-            served = rescue(self.name, *args, **kwargs) if found is not None else NOT_COLD
+            served = _rescue(self.name, *args, **kwargs) if found is not None else NOT_COLD
             if served is NOT_COLD:
                 if found is not None:
                     check.content(*found)
@@ -85,7 +63,7 @@ class Hook(object):
             return served
 
     def asked_for(self, args, kwargs):
-        """Give the layer and the path in it that is asked for, or None."""
+        """Return the layer and the path in it that is asked for, or None."""
         path = args[0] if args else kwargs.get("file", kwargs.get("path"))
         return place(path, kwargs.get("dir_fd"))
 
@@ -97,7 +75,7 @@ class Hook(object):
 
 
 class Reader(Hook):
-    """A function that opens a file, whose bytes are those that the layer was proved with, or it ends here."""
+    """A function that opens a file: its bytes are those that the layer was proved with, or the process ends."""
 
     def __call__(self, *args, **kwargs):
         opened = super().__call__(*args, **kwargs)
@@ -108,11 +86,11 @@ class Reader(Hook):
 
 
 class Answer(Hook):
-    """A function that is no longer asked alone below a layer: it may find a part, or say no without an error."""
+    """A function that is completed below a layer: alone it may find a part, or nothing without an error."""
 
     def __call__(self, *args, **kwargs):
         if self.asked_for(args, kwargs) is not None:
-            return rescue(self.name, *args, **kwargs)
+            return _rescue(self.name, *args, **kwargs)
         return self.function(*args, **kwargs)
 
 
@@ -158,14 +136,14 @@ def _hook_loaders():
     get_data = FileLoader.get_data
 
     def cold_get_data(self, path):
-        """Give the bytes of a file."""
+        """Return the bytes of a file."""
         try:
             data = get_data(self, path)
         except (FileNotFoundError, NotADirectoryError):
-            # Bytecode is looked for beside every module, and its absence is no miss.
+            # Bytecode is looked for with every module, and its absence is no miss.
             if path.endswith(".pyc") or place(path) is None:
                 raise
-            real = rescue("real", path)
+            real = _rescue("real", path)
             if real is None:
                 raise
             return get_data(self, real)

@@ -3,10 +3,11 @@
 Loaded in every start of the layer, so it holds no more than what a program needs that misses nothing.
 """
 
+import io
 import os
 import sys
 
-# These are loaded before any module can be; importlib.machinery gives the same, and imports more for it.
+# These are loaded before any module can be; importlib.machinery has the same, and imports more for it.
 from _frozen_importlib_external import (
     BYTECODE_SUFFIXES,
     EXTENSION_SUFFIXES,
@@ -21,6 +22,11 @@ from posix import listdir
 
 from . import check
 
+# Returned where a file is not in a cold store, either.
+NOT_COLD = object()
+# The functions as they are without the hooks of files.py, by name.
+plain = {"open": io.open, "os_open": os.open, "stat": os.stat, "lstat": os.lstat}
+plain.update(access=os.access, listdir=os.listdir, scandir=os.scandir)
 # Looked for by site, and rarely there; a cold one was not there for the traced program either.
 _CUSTOMIZE = ("sitecustomize", "usercustomize")
 # Threads that are asking a store what it holds: what they import for that cannot come from there.
@@ -28,7 +34,7 @@ _busy = set()
 
 
 def ask(question, *args):
-    """Put a question to a store; None while this thread is waiting for the answer to another."""
+    """Return what a store answers to a question; None while this thread is waiting for another answer."""
     me = get_ident()
     if me in _busy:
         return None
@@ -68,7 +74,7 @@ class Layer(object):
         return self._store
 
     def relative(self, path):
-        """Give ``path`` relative to the site folder, or None where it lies elsewhere."""
+        """Return ``path`` relative to the site folder, or None where it lies elsewhere."""
         for top in self.tops:
             if path.startswith(top):
                 if len(path) == len(top):
@@ -81,7 +87,7 @@ class Layer(object):
 
 
 class ColdFinder(object):
-    """Stands last in sys.meta_path; its folders' path hook gives cold modules the place in sys.path that they had."""
+    """Stands last in sys.meta_path; the path hook finds cold modules at the place in sys.path that they had."""
 
     def __init__(self):
         self.layers = []
@@ -101,7 +107,7 @@ class ColdFinder(object):
         return True
 
     def locate(self, path):
-        """Give the layer that an absolute path lies in and the path relative to it, or None."""
+        """Return the layer that an absolute path lies in and the path relative to it, or None."""
         for layer in self.layers:
             relative = layer.relative(path)
             if relative is not None:
@@ -134,7 +140,7 @@ class ColdFinder(object):
         return None if found is None else _ask_for(fullname, _spec_at, fullname, *found)
 
     def invalidate_caches(self):
-        """Forget nothing: a layer does not change."""
+        """Do nothing: a layer does not change."""
 
 
 def _ask_for(fullname, question, *args):
@@ -167,7 +173,7 @@ _standard = set()
 
 
 def _standard_names():
-    """Give the names that are looked for in a layer in vain: in every start, and no store shall be read for them."""
+    """Return the names of standard-library modules: they are never in a layer, so no store is read for them."""
     if not _standard:
         _standard.update(_CUSTOMIZE, getattr(sys, "stdlib_module_names", ()))
         if not hasattr(sys, "stdlib_module_names"):
@@ -245,7 +251,7 @@ _SUFFIXES = EXTENSION_SUFFIXES + SOURCE_SUFFIXES + BYTECODE_SUFFIXES
 
 def _path_hook(folder):
     found = COLD.locate(folder) if isinstance(folder, str) else None
-    # A damaged store is a reason to pass, too: ColdFinder is asked later, and speaks up.
+    # A damaged store is a reason to pass, too: ColdFinder is asked later, and raises.
     if found is None or not (_is_packed(*found) or os.path.isdir(folder) or _ask_for(folder, _is_cold_folder, *found)):
         raise ImportError("no folder of a layer", path=folder)
     return ColdFileFinder(folder, *_WARM)
@@ -256,7 +262,7 @@ def _is_packed(layer, relative):
 
 
 def _packed_below(root):
-    """Give what the layers in a site folder have packed, or None: then its reader is not loaded."""
+    """Return what the layers in a site folder have packed, or None: then its reader is not loaded."""
     if not any(os.path.exists(root + "/_layer_minimizer/" + name) for name in ("code", "runtime")):
         return None
     from .packed import Packed
@@ -265,6 +271,23 @@ def _packed_below(root):
 
 
 COLD = ColdFinder()
+
+
+def place(path, dir_fd=None):
+    """Return the layer and the site-relative path that any kind of path means, or None."""
+    if isinstance(path, int):
+        return None
+    try:
+        path = os.fsdecode("." if path is None else path)
+        if not path.startswith("/"):
+            path = (os.getcwd() if dir_fd is None else os.readlink("/proc/self/fd/%d" % dir_fd)) + "/" + path
+    except (TypeError, ValueError, OSError):
+        return None
+    if "/." in path or "//" in path:
+        path = os.path.normpath(path)
+    # Another thread may be importing it.
+    original = getattr(sys.modules.get(__package__ + ".mirror"), "original", None)
+    return COLD.locate(path if original is None else original(path))
 
 
 def serve(root):

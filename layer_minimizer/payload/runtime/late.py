@@ -4,7 +4,7 @@ import os
 from _frozen_importlib_external import FileLoader
 
 from . import check
-from .files import place, plain, rescue
+from .finder import place, plain
 
 
 def hook_now(module, name):
@@ -36,11 +36,15 @@ def replace(module, replaced):
 
 
 def _real(path):
-    """Give the real file of a cold one, or None for all others."""
+    """Return the real file of a cold one, or None for all others."""
     try:
         plain["lstat"](path)
     except OSError:
-        return rescue("real", path) if place(path) is not None else None
+        if place(path) is None:
+            return None
+        from . import rescue  # few programs miss a file
+
+        return rescue.real(path)
     return None
 
 
@@ -90,7 +94,7 @@ def _hook_ctypes(module):
 
 
 def _hook_as_file(module):
-    """What as_file gives may be handed to a C library, so it is a real file."""
+    """What as_file yields may be handed to a C library, so it is a real file."""
     as_file = getattr(module, "as_file", None)
     if not hasattr(as_file, "register"):
         return

@@ -1,4 +1,4 @@
-"""Entries of a folder of which some are cold, as os.scandir gives them."""
+"""Entries of a folder of which some are cold, as os.scandir yields them."""
 
 import os
 import stat
@@ -17,19 +17,19 @@ class ColdEntry(object):
         return self._status
 
     def inode(self):
-        """Give the number that stat gives."""
+        """Return the number that stat has."""
         return self._status.st_ino
 
     def is_dir(self, *, follow_symlinks=True):
-        """Whether it is a folder."""
+        """Return whether it is a folder."""
         return stat.S_ISDIR(self._status.st_mode)
 
     def is_file(self, *, follow_symlinks=True):
-        """Whether it is a file."""
+        """Return whether it is a file."""
         return stat.S_ISREG(self._status.st_mode)
 
     def is_symlink(self):
-        """Say no: cold files are never links."""
+        """Return False: cold files are never links."""
         return False
 
     is_junction = is_symlink
@@ -70,7 +70,7 @@ class ColdScan(object):
         self.close()
 
     def close(self):
-        """Let go of the folder."""
+        """Close the folder."""
         self._all.close()
         if self._entries is not None:
             self._entries.close()

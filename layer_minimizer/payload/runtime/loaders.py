@@ -3,7 +3,7 @@
 import functools
 import sys
 
-# importlib.util gives the same function, and imports a lot for it.
+# importlib.util has the same function, and imports a lot for it.
 from _frozen_importlib_external import spec_from_file_location
 from importlib.machinery import (
     BYTECODE_SUFFIXES,
@@ -15,11 +15,11 @@ from importlib.machinery import (
     SourcelessFileLoader,
 )
 
-from . import note
+from .messages import RESTORED_MODULE, note
 
 
 def refuse_dropped(name, store, frame):
-    """Say why a distribution is missing, if ``frame`` is that of an import.
+    """Raise an error with the reason why a distribution is missing, if ``frame`` is that of an import.
 
     importlib.util.find_spec asks too, and there nothing but None is an answer.
 
@@ -60,7 +60,7 @@ def spec_at(fullname, layer, folder):
 
 
 def namespace(fullname, folders):
-    """Give the spec of a package that is nothing but folders."""
+    """Return the spec of a package that is nothing but folders."""
     spec = ModuleSpec(fullname, None, is_package=True)
     spec.submodule_search_locations = folders
     return spec
@@ -79,7 +79,7 @@ class _Cold(object):
             self.exec_module = functools.partial(self._exec_in_order, standin.in_order)
 
     def get_data(self, path):
-        """Give the bytes of this module or of a file beside it."""
+        """Return the bytes of this module or of another file."""
         if path != self.path:
             return super().get_data(path)
         try:
@@ -88,13 +88,13 @@ class _Cold(object):
             raise ImportError("%s: %s" % (self.name, exc), name=self.name, path=path) from exc
 
     def get_code(self, fullname):
-        """Give the module's code, and tell that it was needed."""
+        """Return the module's code, and log that it was needed."""
         code = super().get_code(fullname)
-        note("restored module " + self.name)
+        note(RESTORED_MODULE % self.name)
         return code
 
     def _exec_in_order(self, in_order, module):
-        """Run the module's code, after that of sleeping modules where it relies on it."""
+        """Run the module's code, after that of stand-ins where it relies on it."""
 
         def load():
             # What was woken since may have imported it.
@@ -134,7 +134,7 @@ class ColdExtensionLoader(ExtensionFileLoader):
         except OSError as exc:
             raise ImportError("%s: %s" % (self.name, exc), name=self.name, path=exc.filename) from exc
         module = super().create_module(spec)
-        note("restored module " + self.name)
+        note(RESTORED_MODULE % self.name)
         return module
 
 

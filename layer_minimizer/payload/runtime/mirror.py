@@ -1,4 +1,4 @@
-"""Gives cold files a place on disk, in a private folder of this process that goes when it ends."""
+"""Restores cold files on disk, in a private folder of this process that is removed when it ends."""
 
 import _thread
 import errno
@@ -10,7 +10,7 @@ import zlib
 from _io import open as _open
 from posix import link, lstat, mkdir, rename, symlink, unlink
 
-from . import note
+from .messages import RESTORED_FILE, note
 
 # Process id -> the folder that this process made. A forked child uses its parent's for as long as that lasts.
 _made = {}
@@ -27,7 +27,7 @@ def original(path):
 
 
 def exists(path):
-    """Whether there is really something of this name."""
+    """Return whether there is really something of this name."""
     try:
         lstat(path)
     except OSError:
@@ -36,7 +36,7 @@ def exists(path):
 
 
 def restore(store, path):
-    """Give the real file of a cold one; a shared library finds those that it needs at their places beside it."""
+    """Return the real file of a cold one; a shared library finds those that it needs in their places."""
     top = _top(store, path)
     target = _write(store, path, top)
     needs = store.needs(path)
@@ -70,7 +70,7 @@ def _failed(store, path, where, exc):
 
 
 def _top(store, path):
-    """Give the folder that stands for the store's site folder."""
+    """Return the folder that stands for the store's site folder."""
     for folder in list(_made.values()):
         if exists(folder):
             break
@@ -95,7 +95,7 @@ def _make(store, path):
         if exists(first):
             os.rmdir(folder)  # another thread was faster
             return first
-        _made[me] = folder  # somebody has removed the first one
+        _made[me] = folder  # the first one has been removed
     # Children of multiprocessing end without atexit.
     pools = sys.modules.get("multiprocessing.util")
     if pools is not None:
@@ -126,9 +126,9 @@ def _write(store, path, top):
             _discard(part)
     except OSError as exc:
         if exc.filename == store.root + "/" + path:
-            raise  # the store's own error, which says more
+            raise  # the store's own error is more specific
         raise _failed(store, path, top, exc) from exc
-    note("restored file " + path)
+    note(RESTORED_FILE % path)
     return target
 
 
@@ -150,7 +150,7 @@ def _make_folders(folder):
 
 
 def _publish(part, target):
-    """Give a finished file its name at once; of two threads the first wins, since its file may be mapped already."""
+    """Return a finished file its name at once; of two threads the first wins, since its file may be mapped already."""
     try:
         link(part, target)
     except FileExistsError:

@@ -1,8 +1,8 @@
 """Serves modules whose bytecode lies compressed in one file a layer: less to unpack, to look for and to open.
 
-Such a file is a line (the CRC and the length of the table), the table, and what it says where: a marshalled mapping of
-modules, as site-relative paths without a suffix, to (offset, compressed bytes, bytes). ``code`` has a file for each
-layer, ``runtime`` the parts of this package that few starts need.
+Such a file is a line (the CRC and the length of the table), the table, and the bytecode. The table is a marshalled
+mapping of modules, as site-relative paths without a suffix, to (offset, compressed bytes, bytes). ``code`` has a file
+for each layer, ``runtime`` the parts of this package that few starts need.
 
 Loaded in every start of the layer that has such files.
 """
@@ -42,7 +42,7 @@ class Shelf(object):
         self.table = marshal.loads(zlib.decompress(packed))  # noqa: S302 - the tool's own, with the right checksum
 
     def read(self, stem):
-        """Give a module's bytecode, as it would lie in its file."""
+        """Return a module's bytecode, as it would lie in its file."""
         offset, length, size = self.table[stem]
         handle = _open(self.root + "/" + self.file, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -67,7 +67,7 @@ class PackedLoader(SourcelessFileLoader):
         self._stem = stem
 
     def get_data(self, path):
-        """Give this module's bytecode, or the bytes of a file beside it."""
+        """Return this module's bytecode, or the bytes of another file."""
         return self._shelf.read(self._stem) if path == self.path else super().get_data(path)
 
 
@@ -76,7 +76,7 @@ class Packed(object):
 
     @classmethod
     def below(cls, root):
-        """Take what lies in a site folder."""
+        """Return what lies in a site folder."""
         try:
             files = [CODE + "/" + name for name in sorted(listdir(root + "/" + CODE))]
         except OSError:
@@ -93,11 +93,11 @@ class Packed(object):
                 self.shelves.setdefault(stem, shelf)
 
     def is_package(self, folder):
-        """Whether a folder is a package that lies here."""
+        """Return whether a folder is a package that lies here."""
         return folder + "/__init__" in self.shelves
 
     def find(self, fullname, folder):
-        """Find a module that would lie in a folder of the site, or give None."""
+        """Return the spec of a module that would lie in a folder of the site, or None."""
         tail = fullname.rpartition(".")[2]
         stem = base = folder + "/" + tail if folder else tail
         shelf = self.shelves.get(base + "/__init__")

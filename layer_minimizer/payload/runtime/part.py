@@ -1,4 +1,4 @@
-"""Reads the cold store of one layer: ``index`` says what is where, ``data`` holds the compressed chunks.
+"""Reads the cold store of one layer: ``index`` lists what is where, ``data`` holds the compressed chunks.
 
 index: a line of JSON (the header), a line with its CRC, then one zlib-compressed JSON document (a segment) for each
 top-level name, so that only the distributions that are asked for get parsed. Every part is checked against a CRC
@@ -14,25 +14,25 @@ from . import check
 # How a chunk is packed: the number stands in its row of the chunk table.
 STORED, ZLIB, LZMA2, X86_LZMA2 = range(4)
 FORMAT = 1
-_DICTIONARY = 4 << 20  # of all LZMA chunks; none is larger
+DICTIONARY = 4 << 20  # of all LZMA chunks; none is larger
 _CACHED_BYTES = 8 << 20
 _EIO = 5
 _FILE_MODE, _FOLDER_MODE = 0o100000, 0o040000
 
 
 class ColdStoreError(OSError):
-    """A cold store cannot give what it should hold; the text names the file, the store and what to do."""
+    """A cold store lacks what it should hold; the text names the file, the store and what to do."""
 
 
 def damaged(root, store, why, path=""):
-    """Give the error of a store that cannot be read, unless it ends here; ``path`` is what was looked for in it."""
+    """Return the error of a store that cannot be read, unless it ends here; ``path`` is what was looked for in it."""
     error = unreadable(root, store, why, path)
     check.damaged(root, error.strerror)
     return error
 
 
 def unreadable(root, store, why, path=""):
-    """Give the error of a store that this Python cannot read."""
+    """Return the error of a store that this Python cannot read."""
     text = "the layer's cold store %s %s: deploy the layer again, or build it anew" % (store, why)
     if path:
         return ColdStoreError(_EIO, "cannot restore %s: %s" % (path, text), root + "/" + path)
@@ -46,12 +46,12 @@ class Names(object):
         self.names = sorted(paths)
 
     def has_folder(self, folder):
-        """Whether a path lies below ``folder``."""
+        """Return whether a path lies below ``folder``."""
         at = bisect_left(self.names, folder + "/")
         return at < len(self.names) and self.names[at].startswith(folder + "/")
 
     def entries(self, folder):
-        """Give the names directly in ``folder``; each subfolder's files are skipped at once."""
+        """Return the names directly in ``folder``; each subfolder's files are skipped at once."""
         start = folder + "/"
         at = bisect_left(self.names, start)
         while at < len(self.names) and self.names[at].startswith(start):
@@ -77,7 +77,7 @@ class Holder(object):
     about = ""
 
     def stat(self, path):
-        """Give what os.stat would say of a cold file or folder, or None."""
+        """Return what os.stat would return for a cold file or folder, or None."""
         held = path in self
         if not held and not (path and self.is_folder(path)):
             return None
@@ -115,7 +115,7 @@ class Part(Holder):
 
     @property
     def header(self):
-        """Everything that the store says about itself."""
+        """The store's description of itself."""
         if self._header is None:
             line = self._first_line()
             import json
@@ -127,7 +127,7 @@ class Part(Holder):
         return self._header
 
     def mentions(self, name):
-        """Whether the header could say anything about ``name``; answers most questions without parsing it."""
+        """Return whether the header could mention ``name``; answers most questions without parsing it."""
         if self._header is None and name.isprintable() and '"' not in name and "\\" not in name:
             try:
                 return b'"' + name.encode("ascii") + b'"' in self._first_line()
@@ -136,38 +136,38 @@ class Part(Holder):
         return True
 
     def dropped(self, name):
-        """Give the distribution of an import name that was left out of the layer wholly, or an empty text."""
+        """Return the distribution of an import name that was left out of the layer wholly, or an empty text."""
         return self.header["dropped"].get(name, "") if self.mentions(name) else ""
 
     def __contains__(self, path):
         return self._find(path) is not None
 
     def is_folder(self, path):
-        """Whether cold files lie below ``path``."""
+        """Return whether cold files lie below ``path``."""
         if not path:
             return True
         segment = self._segment(path.partition("/")[0])
         return segment is not None and segment.has_folder(path)
 
     def names(self, folder):
-        """Give the sorted names of the cold files and of the folders with cold files directly in ``folder``."""
+        """Return the sorted names of the cold files and of the folders with cold files directly in ``folder``."""
         if not folder:
             return list(self.header["entries"])
         segment = self._segment(folder.partition("/")[0])
         return sorted(segment.entries(folder)) if segment is not None else []
 
     def size(self, path):
-        """Give the bytes of a cold file."""
+        """Return the bytes of a cold file."""
         return self._entry(path)[1][2]
 
     def mode(self, path):
-        """Give a cold file's permission bits."""
+        """Return a cold file's permission bits."""
         return self._entry(path)[1][3]
 
     # ---- its contents ----------------------------------------------------------------------------------------
 
     def pieces(self, path):
-        """Give a cold file's bytes one chunk after the other, so that a large one never lies in memory whole."""
+        """Return a cold file's bytes one chunk after the other, so that a large one never lies in memory whole."""
         segment, entry = self._entry(path)
         number, offset, left = entry[:3]
         while left:
@@ -180,7 +180,7 @@ class Part(Holder):
             number, offset = number + 1, 0
 
     def needs(self, path):
-        """Give the site libraries that a cold shared library needs beside it."""
+        """Return the site libraries that a cold shared library needs."""
         return self._entry(path)[0].needs.get(path, ())
 
     # ---- reading the two files -------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ class Part(Holder):
         return self._line
 
     def _segment(self, top):
-        """Give what is held below a top-level name, or None."""
+        """Return what is held below a top-level name, or None."""
         segment = self._segments.get(top)
         if segment is not None or not self.mentions(top):
             return segment
@@ -245,7 +245,7 @@ class Part(Holder):
         return found
 
     def _chunk(self, row, path):
-        """Give a chunk's bytes; dict operations are atomic, so that two threads at worst unpack the same one."""
+        """Return a chunk's bytes; dict operations are atomic, so that two threads at worst unpack the same one."""
         offset, packed, size, crc, method = row
         data = self._chunks.get(offset)
         if data is not None:
@@ -284,7 +284,7 @@ def _unpack(packed, size, method):
         return zlib.decompressobj().decompress(packed, size + 1)
     import lzma
 
-    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": _DICTIONARY}]
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": DICTIONARY}]
     if method == X86_LZMA2:
         filters.insert(0, {"id": lzma.FILTER_X86})
     return lzma.LZMADecompressor(lzma.FORMAT_RAW, None, filters).decompress(packed, size + 1)

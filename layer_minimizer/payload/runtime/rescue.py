@@ -4,8 +4,7 @@ import errno
 import os
 
 from . import check
-from .files import NOT_COLD, place, plain
-from .finder import ask
+from .finder import NOT_COLD, ask, place, plain
 from .listing import ColdScan
 
 _UPDATING = frozenset("wax+")
@@ -29,7 +28,7 @@ def _names(layer, relative):
 
 
 def _laid_out(path, layer, relative):
-    """Give where a file really lies that was looked for beside a restored one, or an empty text."""
+    """Return where a file really lies that was looked for next to a restored one, or an empty text."""
     real = layer.root + "/" + relative
     try:
         _lstat(real)
@@ -39,7 +38,7 @@ def _laid_out(path, layer, relative):
 
 
 def real(path, dir_fd=None):
-    """Give the path of a real file for a missing one, or None."""
+    """Return the path of a real file for a missing one, or None."""
     found = place(path, dir_fd)
     if found is None:
         return None
@@ -88,12 +87,12 @@ lstat = stat
 
 
 def listxattr(path=None, *, follow_symlinks=True):
-    """Give no attributes, which copying a cold file asks for."""
+    """Return no attributes, which copying a cold file asks for."""
     return [] if ask(_kind, *place(path)) else NOT_COLD
 
 
 def access(path, mode, **how):
-    """Say whether a cold file may be used: it may be read, and run where it could be."""
+    """Return whether a cold file may be used: it may be read, and run where it could be."""
     if _access(path, mode, **how):
         return True
     if mode & os.W_OK:

@@ -21,38 +21,38 @@ class PackedPart(Holder):
         self.about = packed.about
 
     def mentions(self, name):
-        """Whether this could hold anything below a top-level name."""
+        """Return whether this could hold anything below a top-level name."""
         return name in self._tops or name + ".pyc" in self._tops
 
     def dropped(self, name):
-        """Say of nothing that it was left out."""
+        """Return an empty text: nothing was left out."""
         return ""
 
     def __contains__(self, path):
         return path.endswith(".pyc") and path[:-4] in self._shelves
 
     def is_folder(self, path):
-        """Whether modules lie below ``path``."""
+        """Return whether modules lie below ``path``."""
         return not path or self._names.has_folder(path)
 
     def names(self, folder):
-        """Give the names of the modules' files and of the folders with modules directly in ``folder``."""
+        """Return the names of the modules' files and of the folders with modules directly in ``folder``."""
         return sorted(self._names.entries(folder) if folder else self._tops)
 
     def size(self, path):
-        """Give the bytes of a module's file."""
+        """Return the bytes of a module's file."""
         return self._shelves[path[:-4]].table[path[:-4]][2]
 
     def mode(self, path):
-        """Give its permission bits."""
+        """Return its permission bits."""
         return 0o644
 
     def pieces(self, path):
-        """Give its contents."""
+        """Return its contents."""
         yield self._shelves[path[:-4]].read(path[:-4])
 
     def needs(self, path):
-        """Give nothing: it is no library."""
+        """Return nothing: a module is not a library."""
         return ()
 
 
@@ -79,15 +79,15 @@ class ColdStore(object):
         return self._parts
 
     def mentions(self, name):
-        """Whether a header could say anything about ``name``."""
+        """Return whether a header could mention ``name``."""
         return any(part.mentions(name) for part in self.parts)
 
     def without(self, name):
-        """Give the part of a layer that left the distribution of an import name out wholly, or None."""
+        """Return the part of a layer that left the distribution of an import name out wholly, or None."""
         return next((part for part in self.parts if part.dropped(name)), None)
 
     def dropped(self, name):
-        """Give the distribution of an import name that was left out wholly, or an empty text."""
+        """Return the distribution of an import name that was left out wholly, or an empty text."""
         part = self.without(name)
         return "" if part is None else part.dropped(name)
 
@@ -95,42 +95,42 @@ class ColdStore(object):
         return self._part(path) is not None
 
     def is_folder(self, path):
-        """Whether cold files lie below ``path``."""
+        """Return whether cold files lie below ``path``."""
         return not path or any(part.is_folder(path) for part in self.parts)
 
     def names(self, folder):
-        """Give the sorted names of the cold files and of the folders with cold files directly in ``folder``."""
+        """Return the sorted names of the cold files and of the folders with cold files directly in ``folder``."""
         return sorted({name for part in self.parts for name in part.names(folder)})
 
     def size(self, path):
-        """Give the bytes of a cold file."""
+        """Return the bytes of a cold file."""
         return self._having(path).size(path)
 
     def mode(self, path):
-        """Give a cold file's permission bits."""
+        """Return a cold file's permission bits."""
         return self._having(path).mode(path)
 
     def stat(self, path):
-        """Give what os.stat would say of a cold file or folder, or None; the times are those of the store."""
+        """Return what os.stat would return for a cold file or folder, or None; the times are those of the store."""
         held = self._part(path)
         if held is None:
             held = next((part for part in self.parts if path and part.is_folder(path)), None)
         return None if held is None else held.stat(path)
 
     def read(self, path):
-        """Give the bytes of a cold file."""
+        """Return the bytes of a cold file."""
         return b"".join(self.pieces(path))
 
     def pieces(self, path):
-        """Give a cold file's bytes one chunk after the other, so that a large one never lies in memory whole."""
+        """Return a cold file's bytes one chunk after the other, so that a large one never lies in memory whole."""
         return self._having(path).pieces(path)
 
     def needs(self, path):
-        """Give the site libraries that a cold shared library needs beside it."""
+        """Return the site libraries that a cold shared library needs."""
         return self._having(path).needs(path)
 
     def restore(self, path):
-        """Give the absolute path of a real file with a cold file's contents, and with the libraries that it needs."""
+        """Return the absolute path of a real file with a cold file's contents, and with the libraries that it needs."""
         return mirror.restore(self, path)
 
     def _part(self, path):

@@ -5,7 +5,7 @@ import os
 import sys
 import zlib
 
-from . import note, start
+from . import start
 
 _tables = {}  # by site folder, and by the name of their file
 
@@ -33,7 +33,7 @@ def stand_in(name, last, tables):
 def unpack(name, last):
     """Run the packed module ``name``, which is being imported from the file ``last`` that stands there for it.
 
-    For layers that nobody has started: where they are, the packed module itself is found.
+    For layers that have not been started: where they are, the packed module itself is found.
     """
     module = sys.modules[name]
     root = module.__file__[: -len(last) - 1]
@@ -53,13 +53,15 @@ def _read_tables(folder):
 
 
 def _tell(text):
-    """Pass on which modules wake; that others are stood in for is as it should be."""
-    if text.startswith("woke "):
+    """Log which modules wake; the other reports are not for the log."""
+    from .messages import WOKE, note
+
+    if text.startswith(WOKE.partition("%s")[0]):
         note(text)
 
 
 def _place(last, root):
-    """Give the layer that is served below ``root``, or None, and the folder in which ``last`` is found as a module."""
+    """Return the layer that is served below ``root``, or None, and the folder in which the module ``last`` is found."""
     from . import finder
 
     folder = last.rpartition("/")[0]
@@ -69,7 +71,7 @@ def _place(last, root):
 
 
 def _real(name, last, root, known):
-    """Give the spec of the real module, which lies in a cold store: in that of the layer itself, or of another."""
+    """Return the spec of the real module, which lies in a cold store: in that of the layer itself, or of another."""
     from . import loaders
 
     layer, folder = _place(last, root)

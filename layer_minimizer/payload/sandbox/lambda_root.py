@@ -1,37 +1,48 @@
 """Becomes a command inside a file system of its own, as a Lambda function sees it: read-only but for /tmp, no network.
 
-usage: python -I _root.py '{"root": DIR, "binds": [[SOURCE, TARGET]], "hide": [...], "tmp": BYTES}' COMMAND...
-
-``root`` is an empty folder, which outside of this process stays empty; ``binds`` are paths of this machine and where
-they appear; ``hide`` are folders that appear empty. The command has the processes, the network (loopback alone) and
-the user of nobody else: Lambda's own where this is root, and otherwise the calling user under that user's name. It
-ends with its parent, and everything that it started ends with it. Exit code 125 means that this cannot be had here.
+Asked for with ``{"root": DIR, "binds": [[SOURCE, TARGET]], "hide": [...], "tmp": BYTES}``. ``root`` is an empty folder,
+which outside of this process stays empty; ``binds`` are paths of this machine and where they appear; ``hide`` are
+folders that appear empty. The command shares its processes and its network (loopback alone) with no other process. Its
+user is Lambda's where this is root, and otherwise the calling user under that user's name. It ends with its parent,
+and everything that it started ends with it.
 """
 
-import ctypes
+from __future__ import annotations
+
 import fcntl
-import importlib.util
-import json
 import os
 import re
 import signal
 import socket
 import struct
 import sys
-from pathlib import Path
-from types import ModuleType
+from typing import Any, NoReturn
 
-CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 1 << 26, 1 << 27, 1 << 28, 1 << 29, 1 << 30
-CLONE_NEWNS = 1 << 17
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 1 << 14, 1 << 18
+from hidden import (
+    CLONE_NEWNS,
+    CLONE_NEWUSER,
+    FAILED,
+    MS_BIND,
+    MS_NODEV,
+    MS_NOSUID,
+    MS_PRIVATE,
+    MS_REC,
+    check,
+    fail,
+    libc,
+    make_read_only,
+    mount,
+)
+
+CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = 1 << 26, 1 << 27, 1 << 29, 1 << 30
+MS_NOEXEC = 8
 MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
-# The user of a function in Lambda, as getent says there.
+# The user of a function in Lambda, as getent prints it there.
 USER, GROUP = 993, 990
 DEVICES = ("null", "zero", "random", "urandom", "full", "tty")
-# Of a machine's own folders these are what programs need to run; the rest, homes above all, is nobody's business.
+# The machine's folders that programs need to run; home folders and the rest stay hidden.
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/sys")
 CONFIGURATION = (
     "alternatives", "ca-certificates", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "mime.types",
@@ -39,39 +50,22 @@ CONFIGURATION = (
 )  # fmt: skip
 # The command's; an interpreter in Lambda's place for one finds its own library.
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LD_LIBRARY_PATH": "/var/lang/lib"}
-FAILED = 125
-
-
-def _load(name: str) -> ModuleType:
-    """Load a program of this folder, which is no package for an interpreter that runs this one by its path."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    if spec is None or spec.loader is None:
-        raise OSError(f"{name}.py is missing beside {__file__}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_isolate = _load("hidden")
-_libc = ctypes.CDLL(None, use_errno=True)
-_mount = _isolate._mount  # noqa: SLF001 - the same program in two files
-_check = _isolate._check  # noqa: SLF001
 
 
 def enter_namespaces() -> None:
     """Leave all that this process shares with others; the next child is the first process of its own system."""
     user, group = os.geteuid(), os.getegid()
     apart = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
-    _check(_libc.unshare(apart if user == 0 else apart | CLONE_NEWUSER), "unshare")
+    check(libc.unshare(apart if user == 0 else apart | CLONE_NEWUSER), "unshare")
     if user != 0:
         for file, text in (("setgroups", "deny"), ("uid_map", f"{USER} {user} 1"), ("gid_map", f"{GROUP} {group} 1")):
             with open(f"/proc/self/{file}", "w") as out:
                 out.write(text)
-    _mount("none", "/", None, MS_REC | MS_PRIVATE)
+    mount("none", "/", None, MS_REC | MS_PRIVATE)
 
 
 def raise_loopback() -> None:
-    """Let the processes inside reach each other through 127.0.0.1, and nobody else."""
+    """Let the processes inside reach each other through 127.0.0.1, and nothing else."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
 
@@ -83,12 +77,12 @@ def bind(source: str, target: str) -> None:
     elif not os.path.exists(target):
         os.makedirs(os.path.dirname(target), exist_ok=True)
         os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
-    _mount(source, target, None, MS_BIND | MS_REC)
+    mount(source, target, None, MS_BIND | MS_REC)
 
 
-def build(root: str, wanted: dict[str, list[list[str]]]) -> None:
+def build(root: str, wanted: dict[str, Any]) -> None:
     """Fill the new root with the parts of this machine, and with what the caller wants to be where."""
-    _mount("none", root, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+    mount("none", root, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
     os.mkdir(f"{root}/etc")
     for path in (*SYSTEM, *(f"/etc/{name}" for name in CONFIGURATION)):
         if os.path.islink(path):
@@ -109,7 +103,7 @@ def build(root: str, wanted: dict[str, list[list[str]]]) -> None:
 def hide(folder: str) -> None:
     """Make a folder below the new root appear empty, if it is there at all."""
     if os.path.isdir(folder):
-        _mount("none", folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+        mount("none", folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
 
 
 def protect(root: str) -> None:
@@ -120,41 +114,39 @@ def protect(root: str) -> None:
         if place == root or place.startswith(f"{root}/"):
             try:
                 have = os.statvfs(place).f_flag
-            except OSError:  # another mount lies on it, or nobody may look into it
+            except OSError:  # another mount lies on it, or it may not be read
                 continue
             if not have & os.ST_RDONLY and not place.startswith(f"{root}/dev/"):
-                locked = sum(flag for bit, flag in _isolate.LOCKED if have & bit)
-                _mount("none", place, None, MS_BIND | MS_REMOUNT | MS_RDONLY | locked)
+                make_read_only(place, have)
 
 
 def enter_root(root: str, tmp: int) -> None:
-    """Mount what may be written to and what belongs to the processes inside, and leave the old root for good."""
-    _mount("none", os.path.join(root, "tmp"), "tmpfs", MS_NOSUID | MS_NODEV, f"mode=1777,size={tmp}")
-    _mount("proc", f"{root}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    """Mount what may be written to and what belongs to the processes inside, and leave the old root."""
+    mount("none", os.path.join(root, "tmp"), "tmpfs", MS_NOSUID | MS_NODEV, f"mode=1777,size={tmp}")
+    mount("proc", f"{root}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     os.chdir(root)
-    _check(_libc.syscall(_pivot_root(), b".", b"."), "pivot_root")
-    _check(_libc.umount2(b".", MNT_DETACH), "umount the old root")
+    check(libc.syscall(_pivot_root(), b".", b"."), "pivot_root")
+    check(libc.umount2(b".", MNT_DETACH), "umount the old root")
     os.chdir("/var/task")
 
 
 def _pivot_root() -> int:
-    """Give the number of the system call, for which glibc has no function."""
+    """Return the number of the system call, for which glibc has no function."""
     return {"x86_64": 155, "aarch64": 41}[os.uname().machine]
 
 
 def drop_rights() -> None:
-    """Become an ordinary user for good, and end when the parent ends."""
+    """Become an ordinary user, and end when the parent ends."""
     if os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(GROUP, GROUP, GROUP)
         os.setresuid(USER, USER, USER)
-    _check(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
-    _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+    check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+    check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
 
 
-def main() -> None:
-    """Build the file system that argv[1] describes, start the command in it, and end as it ends."""
-    wanted, command = json.loads(sys.argv[1]), sys.argv[2:]
+def run(wanted: dict[str, Any], command: list[str]) -> NoReturn:
+    """Build the file system that is asked for, start the command in it, and end as it ends."""
     os.umask(0o022)
     try:
         enter_namespaces()
@@ -164,8 +156,7 @@ def main() -> None:
             hide(wanted["root"] + folder)
         protect(wanted["root"])
     except (OSError, KeyError) as exc:
-        sys.stderr.write(f"cannot isolate the run: {exc}\n")
-        sys.exit(FAILED)
+        fail(exc)
     # A namespace of processes begins with a child.
     child = os.fork()
     if child == 0:
@@ -178,7 +169,3 @@ def main() -> None:
         os._exit(FAILED)
     _, status = os.waitpid(child, 0)
     sys.exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
-
-
-if __name__ == "__main__":
-    main()

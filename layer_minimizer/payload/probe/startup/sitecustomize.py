@@ -14,31 +14,31 @@ def _begin():
     settings = os.environ.get("LAYER_MINIMIZER_PROBE", "")
     if settings:
         log, stat = settings.rsplit(":", 1)
-        probe = _load(here, "probe")
+        loading = _import_from(os.path.dirname(here))
+        probe = loading.load_beside("probe")
         probe.start(log, stat=stat == "1")
         tables = os.environ.get("LAYER_MINIMIZER_STAND_INS", "")
         if tables:
-            _stand_in(here, tables, probe)
+            _stand_in(loading, tables, probe)
 
 
-def _load(here, name):
-    """Load a file of the probe's folder, which is not on sys.path, as ``_layer_minimizer_NAME``."""
-    path = os.path.join(os.path.dirname(here), name + ".py")
-    module = type(sys)("_layer_minimizer_" + name)
-    module.__file__ = path
-    with open(path, "rb") as source:
-        exec(compile(source.read(), path, "exec"), module.__dict__)
-    sys.modules[module.__name__] = module
-    return module
+def _import_from(folder):
+    """Return what loads the other files of the probe's folder."""
+    sys.path.insert(0, folder)
+    try:
+        import layer_minimizer_loading
+    finally:
+        sys.path.remove(folder)
+    return layer_minimizer_loading
 
 
-def _stand_in(here, tables, probe):
-    """Let the modules of the file ``tables`` be stood in for; the probe, which comes first, sees them asked for."""
+def _stand_in(loading, tables, probe):
+    """Replace the modules of the file ``tables`` by stand-ins; the probe comes first and sees their imports."""
     import json
 
     with open(tables) as source:
         known = json.load(source)
-    standin = _load(here, "standin")
+    standin = loading.load_stand_in_parts()
     standin.report_to(probe.note)
     members = []
 
@@ -52,7 +52,7 @@ def _stand_in(here, tables, probe):
         return False
 
     standin.know_members(find_member)
-    finder = _load(here, "standins").TrialFinder(known["tables"], known["expected"], standin, probe.note)
+    finder = loading.load_beside("standins").TrialFinder(known["tables"], known["expected"], standin, probe.note)
     sys.meta_path.insert(1, finder)
 
 

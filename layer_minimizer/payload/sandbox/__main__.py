@@ -1,0 +1,26 @@
+"""Runs a command in a file system of its own: this one with some folders hidden, or one as a Lambda function sees it.
+
+usage: python -I FOLDER {hidden | lambda_root} JSON COMMAND...
+
+Run as a folder, whose files then find each other and no others. What JSON may hold stands in hidden.py and
+lambda_root.py. Exit code 125 means that such a file system cannot be made here; otherwise the command's own.
+"""
+
+import json
+import sys
+
+
+def main() -> None:
+    """Become the command in the file system that was asked for."""
+    kind, wanted, command = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3:]
+    if kind == "hidden":
+        import hidden  # noqa: PLC0415 - what a run needs, and no more
+
+        hidden.run(wanted, command)
+    else:
+        import lambda_root  # noqa: PLC0415
+
+        lambda_root.run(wanted, command)
+
+
+main()
