@@ -106,7 +106,7 @@ class RunOptions:
 
     ``path_entries`` are put on PYTHONPATH; child processes inherit them. ``avoid`` are folders that are no part of
     the function although they may lie below the entry's folder. ``shown`` sends what the program prints to standard
-    error while it runs; otherwise it is kept, and given back as ``Observation.said``. ``study`` are folders whose
+    error while it runs; otherwise it is kept, and given back as ``RunRecord.said``. ``study`` are folders whose
     modules are to be described (see ``payload/probe/study.py``); ``stand_ins`` a file with tables of modules to be
     stood in for, ``check`` one with the namespaces that their real modules leave behind, and ``room`` the bytes of those that may be real for what they fill (None: it does not matter); ``bytecode`` a folder for the
     interpreter's cache, which several runs may share (CPython 3.8 and later);
