@@ -108,8 +108,9 @@ class RunOptions:
     the function although they may lie below the entry's folder. ``shown`` sends what the program prints to standard
     error while it runs; otherwise it is kept, and given back as ``RunRecord.said``. ``study`` are folders whose
     modules are to be described (see ``payload/probe/study.py``); ``stand_ins`` a file with tables of modules to be
-    stood in for, ``check`` one with the namespaces that their real modules leave behind, and ``room`` the bytes of those that may be real for what they fill (None: it does not matter); ``bytecode`` a folder for the
-    interpreter's cache, which several runs may share (CPython 3.8 and later);
+    stood in for, ``check`` one with the namespaces that their real modules leave behind, and ``room`` the bytes of
+    those that may be real for what they fill (None: it does not matter); ``bytecode`` a folder for the interpreter's
+    cache, which several runs may share (CPython 3.8 and later);
     ``timed`` says that imports are timed, and that nothing else is observed;
     ``restored`` the file in which a layer's runtime tells what it restores; ``libraries`` a folder that the dynamic
     loader looks into.
