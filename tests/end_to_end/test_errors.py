@@ -545,8 +545,8 @@ def test_every_part_of_a_trace_is_checked(saved: Path) -> None:
 
 def read_trace(file: Path) -> str:
     """Read a trace as the command does, in this process: a process for each of many parts would take minutes."""
-    from layer_minimizer.core import errors  # noqa: PLC0415
-    from layer_minimizer.trace import saved_traces  # noqa: PLC0415
+    from layer_minimizer.core import errors
+    from layer_minimizer.trace import saved_traces
 
     try:
         saved_traces.read_traces([file])
