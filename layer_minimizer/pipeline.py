@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer.analysis import pickles
 from layer_minimizer.aws import runtimes
-from layer_minimizer.core import files
 from layer_minimizer.core.errors import MinimizeError, UsageError, VerifyError
-from layer_minimizer.core.files import put_in_place, scratch_folder, write_text
+from layer_minimizer.core.files import check_output, put_in_place, scratch_folder, unfinished, write_text
 from layer_minimizer.core.progress import Clock
 from layer_minimizer.environment import base_layers, inventory, merged_site, workload
 from layer_minimizer.environment.interpreter import describe_interpreter
@@ -86,10 +85,10 @@ def minimize(  # noqa: PLR0913 - these are the command's options, by keyword onl
     """
     chosen = choose(settings, options)
     target = Path(output).absolute()
-    files.check_output(target)
+    check_output(target)
     for option, path in (("--save-trace", save_trace), ("--save-plan", save_plan), ("--function-zip", function_zip)):
         if path is not None:
-            files.check_output(Path(path).absolute(), option)
+            check_output(Path(path).absolute(), option)
     if chosen.verify == "lambda":
         check(emulation(chosen))
     source = load(entry, handler=handler, models=models, events=events)
@@ -116,11 +115,11 @@ def _minimize(
     case: Case, target: Path, scratch: Path, save_plan: StrPath | None, function_target: Path | None
 ) -> Report:
     with ExitStack() as stack:
-        part = stack.enter_context(files.unfinished(target))
+        part = stack.enter_context(unfinished(target))
         beside = None
         if function_target:
             with case.clock.stage("pack", f"packing the function of {case.trace.workload.entry.name}"):
-                function_part = stack.enter_context(files.unfinished(function_target))
+                function_part = stack.enter_context(unfinished(function_target))
                 beside = FunctionZip(case.trace, case.interpreter.avoid, function_part, scratch / "function")
         proving = Proving.of(case, part, scratch, beside)
         plan, archive, proof = proving.prove()
@@ -379,11 +378,9 @@ class Proving:
         building = self.building
         return Proof(
             events=attempt.events,
-            mismatches=0,
             repaired=tuple(sorted(self.repaired)),
             isolated=attempt.isolated,
             runs=self.runs,
-            seconds=attempt.seconds,
             cold_faults=attempt.cold_faults,
             shipped=dict(building.shipped),
             libraries=tuple(building.shrinker.reports.values()) if building.shrinker else (),

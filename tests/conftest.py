@@ -22,6 +22,7 @@ from typing import Any
 import jsonschema
 import pytest
 from hypothesis import settings
+from packaging.utils import canonicalize_name
 
 from layer_minimizer.environment import interpreter
 from layer_minimizer.environment.inventory import take_inventory
@@ -29,7 +30,7 @@ from layer_minimizer.environment.workload import load_workload
 from layer_minimizer.execution.observed_run import Observer
 from layer_minimizer.execution.process import can_isolate
 from layer_minimizer.execution.strace import strace_command
-from layer_minimizer.model.installed import Distribution, InstalledFile, Inventory, PthFile, normalize
+from layer_minimizer.model.installed import Distribution, InstalledFile, Inventory, PthFile
 from layer_minimizer.model.interpreter import Interpreter
 from layer_minimizer.model.trace import ForeignRoot, Trace, TracedFile, TracedMetadata, TracedModule, Use
 from layer_minimizer.model.workload import Result, Workload
@@ -529,7 +530,6 @@ class Build:
             soabi="cpython-311-x86_64-linux-gnu",
             machine="x86_64",
             site_dirs=tuple(os.path.realpath(folder) for folder in (site, *more)),
-            path_entries=(),
             stdlib_dirs=(),
             hidden_dirs=(),
             user_base="",
@@ -585,7 +585,7 @@ class Build:
             kind=kind,
             modules=tuple(TracedModule(*row) for row in modules),  # type: ignore[arg-type]
             files=tuple(TracedFile(path, frozenset(map(Use, said.split()))) for path, said in uses.items()),
-            metadata=tuple(TracedMetadata(normalize(name), asker) for name, asker in (metadata or {}).items()),
+            metadata=tuple(TracedMetadata(canonicalize_name(name), asker) for name, asker in (metadata or {}).items()),
             foreign=tuple(foreign),
             unplaced=(),
             processes=1,

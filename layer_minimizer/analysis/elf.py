@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from elftools.common.utils import parse_cstring_from_stream
 from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
+from packaging.version import Version
 
 from layer_minimizer.core.errors import PlanError
 
@@ -34,6 +35,11 @@ _ORIGIN = re.compile(r"\$(?:\{ORIGIN\}|ORIGIN(?![0-9A-Za-z_]))")
 # Elf64_Verneed and Elf64_Vernaux, of the same form for 32 bits: the needed file, and one version of it.
 _VERNEED, _VERNAUX = "HHIII", "IHHII"
 _WEAK = 2
+_VERSION = re.compile(r"(?P<family>GLIBC|GLIBCXX|CXXABI|GCC)_(?P<number>\d+(?:\.\d+)*)")
+# Such a name stands for an ability of the loader. The first came with glibc 2.36, which no runtime has:
+# https://sourceware.org/glibc/wiki/Release/2.36
+_ABILITY = "GLIBC_ABI_"
+_ABILITIES_SINCE = Version("2.36")
 _LONGEST_NAME = 255
 _MODULE_INIT = b"\0PyInit_"
 _Value = TypeVar("_Value")
@@ -98,6 +104,14 @@ def read_versions(source: Path) -> tuple[VersionNeed, ...]:
         PlanError: The file cannot be read, is cut short or is corrupt.
     """
     return _read(source, _versions) or ()
+
+
+def required_version(version: str) -> tuple[str, Version] | None:
+    """Return family and number of a version that a library insists on (``GLIBC_2.17``), None if it has no number."""
+    if version.startswith(_ABILITY):
+        return "GLIBC", _ABILITIES_SINCE
+    match = _VERSION.fullmatch(version)
+    return (match["family"], Version(match["number"])) if match else None
 
 
 def named_files(source: Path) -> frozenset[str]:

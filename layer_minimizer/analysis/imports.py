@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from layer_minimizer.core.errors import PlanError
+from layer_minimizer.model.modules import with_parents
 from layer_minimizer.model.plan import NotExercised
 
 if TYPE_CHECKING:
@@ -241,14 +242,9 @@ def scan(modules: Mapping[str, tuple[Path, bool]], jobs: int | None = None) -> t
     return tuple(sorted(_scan_in_processes(shares), key=lambda statement: statement.importer))
 
 
-def _with_parents(name: str) -> list[str]:
-    parts = name.split(".")
-    return [".".join(parts[: count + 1]) for count in range(len(parts))]
-
-
 def targets(statement: ImportStatement, available: Container[str]) -> tuple[str, ...]:
     """Tell which of the available modules a statement would import, parent packages first."""
-    named = [*_with_parents(statement.name), *(f"{statement.name}.{name}" for name in statement.names)]
+    named = [*with_parents(statement.name), *(f"{statement.name}.{name}" for name in statement.names)]
     return tuple(module for module in named if module in available)
 
 
@@ -279,7 +275,7 @@ def closure(
     ``follow`` accepts.
     """
     reached: set[str] = set()
-    waiting = [module for root in roots for module in _with_parents(root) if module in available]
+    waiting = [module for root in roots for module in with_parents(root) if module in available]
     while waiting:
         module = waiting.pop()
         if module in reached:

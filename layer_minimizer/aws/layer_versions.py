@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import logging
-import os
 import re
 import urllib.request
 from typing import TYPE_CHECKING
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 from layer_minimizer.aws import client
 from layer_minimizer.core import cache
 from layer_minimizer.core.errors import PublishError
+from layer_minimizer.core.files import replacing, sha256_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,28 +44,20 @@ def fetch(arn: str) -> Path:
     content = answer["Content"]
     wanted = base64.b64decode(content["CodeSha256"])
     kept = cache.cache_folder("layers") / f"{wanted.hex()}.zip"
-    if not (kept.is_file() and _digest(kept) == wanted):
+    if not (kept.is_file() and sha256_of(kept) == wanted):
         log.info("fetching %s (%s bytes)", arn, f"{content['CodeSize']:,}")
         _download(arn, content["Location"], wanted, kept)
     return kept
 
 
-def _digest(file: Path) -> bytes:
-    with file.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").digest()
-
-
 def _download(arn: str, location: str, wanted: bytes, target: Path) -> None:
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(location, timeout=_SECONDS) as source, part.open("wb") as sink:  # noqa: S310 - AWS's answer
-            while block := source.read(1 << 20):
-                sink.write(block)
-        if _digest(part) != wanted:
-            raise PublishError(f"fetching {arn}: the zip has another hash than Lambda tells; try again")
-        part.replace(target)
+        with replacing(target) as part:
+            with urllib.request.urlopen(location, timeout=_SECONDS) as source, part.open("wb") as sink:  # noqa: S310 - AWS's answer
+                while block := source.read(1 << 20):
+                    sink.write(block)
+            if sha256_of(part) != wanted:
+                raise PublishError(f"fetching {arn}: the zip has another hash than Lambda tells; try again")
     except (OSError, ValueError, urllib.error.URLError) as exc:
         raise PublishError(f"fetching {arn}: {exc}; see whether the network or a proxy is the cause") from exc
-    finally:
-        part.unlink(missing_ok=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
-INIT_SECONDS = 10.0
-# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
-LONGEST_SECONDS = 900
-# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+import re
+
 LAMBDA_UNZIPPED_BYTES = 262_144_000
 LAMBDA_DIRECT_UPLOAD_BYTES = 50 * 1024 * 1024
 LAMBDA_TMP_BYTES = 512 * 1024 * 1024
+# What Lambda's own refusal names; the zip is in the request as base64, so it is about 50 MiB of zip.
+LAMBDA_REQUEST_BYTES = 69_905_067
+INIT_SECONDS = 10.0
+LONGEST_SECONDS = 900
+# Where in a layer the packages for one version of Python lie.
+SITE_FOLDER = re.compile(r"python/lib/(python3\.\d+)/site-packages/")

@@ -11,13 +11,14 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layer_minimizer.aws.runtimes import ARCHITECTURES
 from layer_minimizer.core import cache
 from layer_minimizer.core.errors import RunnerError, UsageError
+from layer_minimizer.core.files import unfinished_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,14 +28,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _EMULATOR = "aws-lambda-rie"
 # What the project calls the processors that the kernel calls so; SAM's distribution has a static program for each.
-_BUILDS = {"x86_64": "x86_64", "aarch64": "arm64"}
+_BUILDS = {machine: name for name, machine in ARCHITECTURES.items()}
 _SAM = "aws-sam-cli"
 # This line says where the program lies in the wheel.
 _IN_SAM = "samcli/local/rapid/aws-lambda-rie-{}"
 _CLIENT = "awslambdaric"
 # The kind of thing that it is among what this tool keeps.
 _CACHE = "emulator"
-_OLDEST_CLIENT = (3, 6)
 
 
 def find_emulator(given: str, machine: str) -> Path:
@@ -98,9 +98,9 @@ def find_client(interpreter: Interpreter) -> Path:
 
 
 def _download_emulator(target: Path, machine: str) -> None:
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".fetching-{os.getpid()}-") as folder:
+    with unfinished_folder(target) as folder:
         _pip("download", "--no-deps", "--only-binary=:all:", f"--dest={folder}", _SAM)
-        wheel = next(Path(folder).glob("*.whl"))
+        wheel = next(folder.glob("*.whl"))
         name = _IN_SAM.format(_BUILDS[machine])
         with zipfile.ZipFile(wheel) as source, source.open(name) as program, target.open("wb") as sink:
             shutil.copyfileobj(program, sink)
@@ -115,8 +115,8 @@ def _make(kept: Path, fill: Callable[[Path], None]) -> None:
     """
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=f".fetching-{os.getpid()}-") as folder:
-            part = Path(folder) / kept.name
+        with unfinished_folder(kept) as folder:
+            part = folder / kept.name
             fill(part)
             if not kept.exists():
                 _rename(part, kept)

@@ -13,28 +13,26 @@ import logging
 import re
 import uuid
 import zipfile
-import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from layer_minimizer.aws.client import client, error_code, translate_boto_errors
-from layer_minimizer.aws.limits import LAMBDA_UNZIPPED_BYTES
+from layer_minimizer.aws.limits import LAMBDA_REQUEST_BYTES, LAMBDA_UNZIPPED_BYTES, SITE_FOLDER
 from layer_minimizer.aws.runtimes import ARCHITECTURES
 from layer_minimizer.core.errors import MinimizeError, PackError, PublishError, UsageError
+from layer_minimizer.core.files import UNREADABLE_ZIP, lies_outside
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
+    from io import BufferedReader
 
     StrPath = str | os.PathLike[str]
 
 log = logging.getLogger(__name__)
-# What Lambda's own refusal names; the zip is in the request as base64, so it is about 50 MiB of zip.
-LAMBDA_REQUEST_BYTES = 69_905_067
 # https://docs.aws.amazon.com/lambda/latest/api/API_PublishLayerVersion.html
 _NAME = re.compile(r"(arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:\d{12}:layer:)?([a-zA-Z0-9_-]+)")
 _NAME_LENGTH = 140
@@ -42,9 +40,6 @@ _DESCRIPTION_LENGTH = 256
 _LICENSE_LENGTH = 512
 _RUNTIMES = 15
 _RUNTIME = re.compile(r"python3\.\d+")
-_SITE = re.compile(r"python/lib/(python3\.\d+)/site-packages/")
-# Unpacking can fail in as many ways as there are compressions; RuntimeError means encrypted.
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 _MARK = "layer-minimizer-upload"
 
 
@@ -92,6 +87,31 @@ class _Staging:
         return f"s3://{self.bucket}/{self.key}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What is published as: the layer's name, what the request says of it, and the way there."""
+
+    name: str
+    fields: dict[str, Any]
+    staging: _Staging
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """The zip that is published."""
+
+    path: Path
+    digest: str
+    through: UploadMethod
+    zipped: int
+    unzipped: int
+
+    def published(self, arn: str | None, version: int | None, *, created: bool) -> Published:
+        """Return what became of it."""
+        return Published(arn, version, self.digest, created, self.through, self.zipped, self.unzipped)
+
+
 def publish(  # noqa: PLR0913 - these are the command's options, by keyword only
     archive: StrPath,
     *,
@@ -131,46 +151,70 @@ def publish(  # noqa: PLR0913 - these are the command's options, by keyword only
     fields = _fields(name, runtimes, architectures, description, license_info)
     if (key or keep_object) and not bucket:
         raise UsageError("--key and --keep-object go with --bucket")
-    path = Path(archive)
-    try:
-        source = path.open("rb")
-    except OSError as exc:
-        raise UsageError(f"{path}: {exc.strerror}; name the zip of a layer") from exc
-    with source:
-        unzipped = _check_archive(path, source, fields["CompatibleRuntimes"])
-        source.seek(0)
-        digest = base64.b64encode(hashlib.file_digest(source, "sha256").digest()).decode()
-        zipped = source.tell()
-        through = _way(path, zipped, fields, bucket)
-        result = partial(Published, code_sha256=digest, through=through, zipped_bytes=zipped, unzipped_bytes=unzipped)
-        with translate_boto_errors(f"publishing {path} as {name}"):
+    key = key or f"layer_minimizer/{name.rpartition(':')[2]}-{uuid.uuid4()}.zip"
+    target = _Target(name, fields, _Staging(bucket, key, keep_object), region)
+    with _opened(Path(archive)) as source:
+        layer = _examine(Path(archive), source, target)
+        with translate_boto_errors(f"publishing {layer.path} as {name}"):
             lambda_ = client("lambda", region)
             newest = _newest(lambda_, name)
-            if newest is not None and _is_same(lambda_, name, newest, fields, digest):
+            if newest is not None and _is_same(lambda_, name, newest, fields, layer.digest):
                 log.info("version %s of %s is identical: nothing to publish", newest["Version"], name)
-                return result(newest["LayerVersionArn"], newest["Version"], created=False)
-            where, size = lambda_.meta.region_name, f"{zipped:,} bytes"
+                return layer.published(newest["LayerVersionArn"], newest["Version"], created=False)
+            where = lambda_.meta.region_name
             if dry_run:
-                after = f"its newest version is {newest['Version']}" if newest else "it has no version yet"
-                way = f"through s3://{bucket}" if through is UploadMethod.S3 else "directly"
-                log.info("would publish %s (%s) as %s in %s, %s; %s", path, size, name, where, way, after)
-                return result(None, None, created=False)
-            log.info("publishing %s (%s) as %s in %s", path, size, name, where)
-            source.seek(0)
-            if through is UploadMethod.DIRECT:
-                answer = lambda_.publish_layer_version(**fields, Content={"ZipFile": source.read()})
-            else:
-                key = key or f"layer_minimizer/{name.rpartition(':')[2]}-{uuid.uuid4()}.zip"
-                with _uploaded(client("s3", region), source, _Staging(bucket, key, keep_object)) as content:
-                    answer = lambda_.publish_layer_version(**fields, Content=content)
-    arn = answer["LayerVersionArn"]
-    log.info("published %s", arn)
-    if answer["Content"]["CodeSha256"] != digest:
+                _announce(layer, target, newest, where)
+                return layer.published(None, None, created=False)
+            log.info("publishing %s (%s bytes) as %s in %s", layer.path, f"{layer.zipped:,}", name, where)
+            answer = _send(lambda_, layer, source, target)
+    log.info("published %s", answer["LayerVersionArn"])
+    _require_same_bytes(layer, answer)
+    return layer.published(answer["LayerVersionArn"], answer["Version"], created=True)
+
+
+def _opened(path: Path) -> BufferedReader:
+    try:
+        return path.open("rb")
+    except OSError as exc:
+        raise UsageError(f"{path}: {exc.strerror}; name the zip of a layer") from exc
+
+
+def _examine(path: Path, source: BufferedReader, target: _Target) -> _Layer:
+    """Return what there is to publish, if Lambda would take it."""
+    unzipped = _check_archive(path, source, target.fields["CompatibleRuntimes"])
+    source.seek(0)
+    digest = base64.b64encode(hashlib.file_digest(source, "sha256").digest()).decode()
+    zipped = source.tell()
+    return _Layer(path, digest, _way(path, zipped, target.fields, target.staging.bucket), zipped, unzipped)
+
+
+def _announce(layer: _Layer, target: _Target, newest: dict[str, Any] | None, where: str) -> None:
+    """Say what would be done."""
+    after = f"its newest version is {newest['Version']}" if newest else "it has no version yet"
+    way = f"through s3://{target.staging.bucket}" if layer.through is UploadMethod.S3 else "directly"
+    size = f"{layer.zipped:,} bytes"
+    log.info("would publish %s (%s) as %s in %s, %s; %s", layer.path, size, target.name, where, way, after)
+
+
+def _send(lambda_: Any, layer: _Layer, source: BinaryIO, target: _Target) -> dict[str, Any]:
+    """Publish the zip, and return Lambda's answer."""
+    source.seek(0)
+    answer: dict[str, Any]
+    if layer.through is UploadMethod.DIRECT:
+        answer = lambda_.publish_layer_version(**target.fields, Content={"ZipFile": source.read()})
+    else:
+        with _uploaded(client("s3", target.region), source, target.staging) as content:
+            answer = lambda_.publish_layer_version(**target.fields, Content=content)
+    return answer
+
+
+def _require_same_bytes(layer: _Layer, answer: dict[str, Any]) -> None:
+    there = answer["Content"]["CodeSha256"]
+    if there != layer.digest:
         raise PublishError(
-            f"{arn} holds other bytes than {path}: its CodeSha256 is {answer['Content']['CodeSha256']}, not {digest}; "
-            "something changed the zip on its way: delete that version and publish again"
+            f"{answer['LayerVersionArn']} holds other bytes than {layer.path}: its CodeSha256 is {there}, not "
+            f"{layer.digest}; something changed the zip on its way: delete that version and publish again"
         )
-    return result(arn, answer["Version"], created=True)
 
 
 def _fields(
@@ -220,7 +264,7 @@ def _check_archive(path: Path, source: BinaryIO, runtimes: list[str]) -> int:
                     f"is {LAMBDA_UNZIPPED_BYTES:,}: make the layer smaller, for instance with --cold drop, or make two"
                 )
             damaged = archive.testzip()
-    except _UNREADABLE as exc:
+    except UNREADABLE_ZIP as exc:
         raise UsageError(f"{path} is no zip that can be unpacked: {exc}; make the layer anew") from exc
     if damaged is not None:
         raise UsageError(f"{path} is damaged: {damaged} has another checksum than it should; make the layer anew")
@@ -229,7 +273,7 @@ def _check_archive(path: Path, source: BinaryIO, runtimes: list[str]) -> int:
     for entry in files:
         # A name with a NUL is cut there by Python, and perhaps nowhere by others.
         file = entry.orig_filename
-        if file.startswith(("/", "\\")) or ".." in re.split(r"[\\/]", file) or "\0" in file:
+        if lies_outside(file):
             raise UsageError(f"{path} has a file {file!r}, which would lie outside of the layer; make the layer anew")
     _warn(path, [entry.filename for entry in files], runtimes)
     return unzipped
@@ -240,7 +284,7 @@ def _warn(path: Path, files: list[str], runtimes: list[str]) -> None:
     if not any(file.startswith("python/") for file in files):
         log.warning("warning: %s has no folder python/ at its top: Python finds nothing in such a layer", path)
         return
-    versions = {found[1] for found in map(_SITE.match, files) if found}
+    versions = {found[1] for found in map(SITE_FOLDER.match, files) if found}
     for runtime in runtimes:
         if versions and runtime not in versions:
             there = ", ".join(sorted(versions))

@@ -8,6 +8,8 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from packaging.version import Version
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date
@@ -22,7 +24,7 @@ class Runtime:
 
     name: str
     system: str
-    versions: Mapping[str, tuple[int, ...]]
+    versions: Mapping[str, Version]
     provides: frozenset[str]
     architectures: tuple[str, ...]
     deprecated: date
@@ -44,7 +46,7 @@ def load_runtimes() -> dict[str, Runtime]:
         found[name] = Runtime(
             name=name,
             system=system["name"],
-            versions={family: version_numbers(version) for family, version in system["versions"].items()},
+            versions={family: Version(version) for family, version in system["versions"].items()},
             provides=frozenset([*system["provides"], said["libpython"]]),
             architectures=tuple(said["architectures"]),
             deprecated=said["deprecated"],
@@ -59,8 +61,3 @@ def deprecation_warnings(runtime: Runtime, today: date) -> tuple[str, ...]:
     newest = next(iter(load_runtimes()))
     said = f"{runtime.name} is deprecated since {runtime.deprecated}: it gets no more security updates"
     return (f"{said}, and AWS forbids new functions some time later; the newest runtime is {newest}",)
-
-
-def version_numbers(version: str) -> tuple[int, ...]:
-    """Return the numbers of a version, for comparing."""
-    return tuple(map(int, version.split(".")))

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from layer_minimizer.core.progress import Step
 
-COLORS = ("auto", "always", "never")
 _STYLES = {logging.ERROR: "bold red", logging.WARNING: "yellow", logging.DEBUG: "dim"}
 _LONGEST_LINE = 2000
 _BAR_WIDTH = 24

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer.core import cache, files
+from layer_minimizer.core import cache
 from layer_minimizer.core.errors import RunnerError
+from layer_minimizer.core.files import SESSION_VARIABLE, part_of, parts_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -46,11 +47,11 @@ def watched(outputs: Iterable[Path]) -> Iterator[None]:
             os.mkdir(folder, 0o700)
         except OSError as exc:
             raise RunnerError(f"cannot make the scratch folder {folder}: {exc.strerror}; TMPDIR sets another") from exc
-        os.environ.update({files.SESSION_VARIABLE: token, "TMPDIR": folder})
+        os.environ.update({SESSION_VARIABLE: token, "TMPDIR": folder})
         tempfile.tempdir = None
         yield
     finally:
-        os.environ.pop(files.SESSION_VARIABLE, None)
+        os.environ.pop(SESSION_VARIABLE, None)
         os.environ.pop("TMPDIR")
         if before is not None:
             os.environ["TMPDIR"] = before
@@ -59,10 +60,10 @@ def watched(outputs: Iterable[Path]) -> Iterator[None]:
 
 
 def _start(token: str, folder: str, outputs: Iterable[Path]) -> subprocess.Popen[bytes]:
-    parts = [glob.escape(str(files.part_of(output.absolute()))) for output in outputs]
+    parts = [glob.escape(str(part_of(output.absolute()))) for output in outputs]
     kept = glob.escape(str(cache.cache_folder("")))
-    parts += [f"{kept}/*/*.{os.getpid()}", f"{kept}/*/*.{os.getpid()}.part", f"{kept}/*/.fetching-{os.getpid()}-*"]
-    wanted = json.dumps({"mark": f"{files.SESSION_VARIABLE}={token}", "folder": folder, "parts": parts})
+    parts.append(parts_in(f"{kept}/*"))
+    wanted = json.dumps({"mark": f"{SESSION_VARIABLE}={token}", "folder": folder, "parts": parts})
     try:
         return subprocess.Popen(  # noqa: S603 - this interpreter, and a file of this package
             [sys.executable, "-I", "-S", str(_KEEPER), wanted],

@@ -14,8 +14,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
 from layer_minimizer.analysis import elf
 from layer_minimizer.core.errors import RunnerError, UsageError
+from layer_minimizer.core.files import scratch_errors
 from layer_minimizer.native import parts
 
 if TYPE_CHECKING:
@@ -29,8 +34,9 @@ _PACKAGE = Path(__file__).parents[1]
 _DESCRIBED = _PACKAGE / "native" / "src" / "project.toml"
 _NO_PART_OF_IT = shutil.ignore_patterns("__pycache__", "*.so")
 # A C library as old as this one has all that the compiled parts ask for.
-_OLDEST_GLIBC = (2, 17)
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+_OLDEST_GLIBC = Version("2.17")
+# What container engines and what ELF headers and the kernel call the processors.
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 # These say where pip installs to and writes to, on this machine.
 _OWN_AFFAIRS = {
     "PIP_BREAK_SYSTEM_PACKAGES",
@@ -66,7 +72,7 @@ def add_tool(folder: Path, architecture: str) -> tuple[str, ...]:
     Raises:
         RunnerError: this tool's own installation is incomplete, or the disk is full.
     """
-    try:
+    with scratch_errors(RunnerError, f"cannot copy the tool into {folder}"):
         shutil.copytree(_PACKAGE, folder / _PACKAGE.name, ignore=_NO_PART_OF_IT)
         _describe_tool(folder)
         for distribution in _dependencies():
@@ -74,10 +80,6 @@ def add_tool(folder: Path, architecture: str) -> tuple[str, ...]:
         compiled = _compiled_here(architecture)
         for library in compiled:
             shutil.copy(library, folder / _PACKAGE.name / "native")
-    except OSError as exc:
-        raise RunnerError(
-            f"cannot copy the tool into {folder}: {exc.strerror or exc}; TMPDIR sets another place"
-        ) from exc
     return () if compiled else tuple(_compilations())
 
 
@@ -94,17 +96,16 @@ def _dependencies() -> Iterator[importlib.metadata.Distribution]:
     """Give the distributions that this tool needs, and those that they need."""
     left, seen = [_PACKAGE.name], {_PACKAGE.name}
     while left:
-        for requirement in importlib.metadata.requires(left.pop()) or ():
-            name, _, marker = requirement.partition(";")
-            name = re.split(r"[^\w.-]", name.strip(), maxsplit=1)[0].lower()
-            if "extra" in marker or name in seen:
+        for requirement in map(Requirement, importlib.metadata.requires(left.pop()) or ()):
+            if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+                continue  # of an extra, or for another Python or another system
+            name = canonicalize_name(requirement.name)
+            if name in seen:
                 continue
             seen.add(name)
             try:
                 yield importlib.metadata.distribution(name)
             except importlib.metadata.PackageNotFoundError as exc:
-                if marker:  # for another Python, or another system
-                    continue
                 raise RunnerError(f"{name}, which this tool needs, is not installed: install the tool again") from exc
             left.append(name)
 
@@ -126,16 +127,12 @@ def _copy_distribution(distribution: importlib.metadata.Distribution, folder: Pa
 def _compiled_here(architecture: str) -> tuple[Path, ...]:
     """Give the compiled libraries of this installation if they work in images of this architecture."""
     found = (parts.runtime_library(), parts.page_tracer())
-    if sys.platform != "linux" or _MACHINES.get(architecture, architecture) != platform.machine():
+    if sys.platform != "linux" or MACHINES.get(architecture, architecture) != platform.machine():
         return ()
     libraries = tuple(filter(None, found))
-    needs = [need.version for library in libraries for need in elf.read_versions(library)]
-    fits = all(_numbers(version) <= _OLDEST_GLIBC for version in needs if version.startswith("GLIBC_"))
+    needs = [elf.required_version(need.version) for library in libraries for need in elf.read_versions(library)]
+    fits = all(need[1] <= _OLDEST_GLIBC for need in needs if need and need[0] == "GLIBC")
     return libraries if fits and len(libraries) == len(found) else ()
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
 def _compilations() -> Iterator[str]:

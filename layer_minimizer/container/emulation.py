@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layer_minimizer.container.build_context import MACHINES
 from layer_minimizer.core.errors import UsageError
 from layer_minimizer.core.files import read_saved
 from layer_minimizer.environment import base_layers, workload
@@ -24,10 +24,9 @@ from layer_minimizer.verify.place import RunContext
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from layer_minimizer.container.images import Recipe
-
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +65,7 @@ class ContainedEmulation:
             MinimizeError: as `emulator.verify`.
         """
         options = self.options
-        trace = read_saved(brought / "save-trace", "--save-trace", lambda data: Trace.from_json(data, Path))
+        trace = read_saved(brought / "save-trace", "--save-trace", Trace.from_json)
         if options.entry:  # it lies elsewhere in the container where this is Windows
             own = workload.load_workload(options.entry, handler=options.handler, models=options.model)
             trace = replace(trace, workload=replace(own, events=trace.workload.events))
@@ -99,9 +98,8 @@ class ContainedEmulation:
             base_executable="",
             version=(major, minor, micro),
             soabi="",
-            machine=_MACHINES.get(architecture, architecture),
+            machine=MACHINES.get(architecture, architecture),
             site_dirs=(),
-            path_entries=(),
             stdlib_dirs=(),
             hidden_dirs=(),
             user_base="",

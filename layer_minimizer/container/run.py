@@ -20,11 +20,12 @@ from layer_minimizer.container import images
 from layer_minimizer.container.emulation import add_arguments as add_arguments_of_emulation
 from layer_minimizer.container.emulation import choose
 from layer_minimizer.container.images import Recipe
-from layer_minimizer.core import files, progress
+from layer_minimizer.core import progress
 from layer_minimizer.core.errors import PackError, RunnerError, UsageError
+from layer_minimizer.core.files import check_output, replacing, scratch_errors
 from layer_minimizer.environment import workload
 from layer_minimizer.execution.engine import ENGINES, Engine, tail
-from layer_minimizer.report.files import write_report_folder
+from layer_minimizer.report import files
 from layer_minimizer.report.report import emulated_json, json_text
 from layer_minimizer.report.text import emulated_text
 
@@ -103,7 +104,7 @@ def minimize_in_container(given: Sequence[str], options: argparse.Namespace) -> 
         )  # the same words as without a container, and at once
     outputs = _outputs(options)
     for name, path in outputs.items():
-        files.check_output(path, f"--{name}")
+        check_output(path, f"--{name}")
     recipe = _recipe(options)
     mounts = list(_mounts(options))
     engine = Engine.find(options.runner)
@@ -130,7 +131,7 @@ def minimize_in_container(given: Sequence[str], options: argparse.Namespace) -> 
         for option in sorted(written & outputs.keys()):
             _write(outputs[option], brought / option, report if option == "report-json" else None)
         if folder and code == 0:
-            write_report_folder(json.loads(report.in_json((brought / "report-json").read_text("utf-8"))), folder)
+            files.write_report_folder(json.loads(report.in_json((brought / "report-json").read_text("utf-8"))), folder)
     return ContainerResult(code, report.in_json(printed) if options.json and printed else report.in_text(printed))
 
 
@@ -322,6 +323,7 @@ def _bring_out(engine: Engine, name: str, folder: Path) -> None:
     """Copy the files that the command has written in the container into ``folder``, as this user's own."""
     try:
         with (
+            scratch_errors(PackError, f"cannot write into {folder}"),
             engine.reading("cp", f"{name}:{images.OUT}", "-") as stream,
             tarfile.open(fileobj=stream, mode="r|") as archive,
         ):
@@ -332,17 +334,14 @@ def _bring_out(engine: Engine, name: str, folder: Path) -> None:
                         shutil.copyfileobj(content, file, 1 << 20)
     except tarfile.TarError as exc:
         raise RunnerError(f"what {engine.program} cp gave is no archive: {exc}") from exc
-    except OSError as exc:
-        raise PackError(f"cannot write into {folder}: {exc.strerror}; TMPDIR sets another place") from exc
 
 
 def _write(target: Path, source: Path, report: _Report | None) -> None:
     try:
-        with files.unfinished(target) as part:
+        with replacing(target) as part:
             if report is None:
                 shutil.copyfile(source, part)
             else:
                 part.write_text(report.in_json(source.read_text("utf-8")), "utf-8")
-            part.replace(target)
     except OSError as exc:
         raise PackError(f"cannot write {target}: {exc.strerror}") from exc

@@ -21,6 +21,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from layer_minimizer.core import cache
+from layer_minimizer.core.files import unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -97,15 +98,13 @@ class _Writer:
     def write(self, file: Path, content: bytes) -> None:
         """Keep a chunk as a whole or not at all; a cache that cannot be written is none."""
         # So named it is removed when the command is killed. Two threads may have the same chunk.
-        part = file.with_name(f"{file.name}-{threading.get_ident()}.{os.getpid()}.part")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._make_room(file.parent, len(content))
-            try:
+            # Threads may pack the same at once.
+            with unfinished(file.with_name(f"{file.name}-{threading.get_ident()}")) as part:
                 part.write_bytes(content)
                 part.replace(file)
-            finally:
-                part.unlink(missing_ok=True)
         except OSError as exc:
             log.debug("cannot keep a compressed chunk: %s", exc)
 

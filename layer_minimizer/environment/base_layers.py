@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer.analysis import elf
-from layer_minimizer.aws import layer_versions
+from layer_minimizer.aws import layer_versions, limits
 from layer_minimizer.core.errors import UsageError
+from layer_minimizer.core.files import UNREADABLE_ZIP, lies_outside, sha256_of
 from layer_minimizer.environment import inventory
 from layer_minimizer.layer import cold_store, layout, packed_bytecode
 from layer_minimizer.layer.archive import unzip
 from layer_minimizer.layer.layout import FOLDER, RUNTIME
 from layer_minimizer.model.base_layer import BaseLayer, Conflict
+from layer_minimizer.model.installed import METADATA_FOLDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-_SITE = re.compile(r"python/lib/(python3\.\d+)/site-packages/")
 _FLAT = "python/"
-# Unpacking can fail in as many ways as there are compressions; RuntimeError means encrypted.
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, KeyError)
-_METADATA = (".dist-info", ".egg-info")
 # What marks bytecode as a stand-in that this tool has written, and how small such a file always is.
 _STUB, _STUB_BYTES = b"_layer_minimizer.stubs", 2000
 
@@ -39,7 +34,6 @@ class Held:
     layer: str
     source: Path
     flat: bool
-    crc: int
     size: int
 
 
@@ -89,7 +83,7 @@ class BaseLayers:
         for layer in self.layers:
             try:
                 unzip(layer.archive, folder)
-            except _UNREADABLE as exc:
+            except UNREADABLE_ZIP as exc:
                 raise UsageError(f"--base-layer {layer.name}: it is no zip that can be read: {exc}") from exc
 
 
@@ -135,7 +129,9 @@ def matters(path: str) -> bool:
     """Say whether it is worth a word that a path has two contents: not for bytecode and metadata."""
     path = path.rpartition("site-packages/")[2].removeprefix(_FLAT)
     top = path.partition("/")[0]
-    return not (path.endswith((".pyc", ".pth")) or top.endswith(_METADATA) or top in (cold_store.PACKAGE, FOLDER))
+    return not (
+        path.endswith((".pyc", ".pth")) or top.endswith(METADATA_FOLDERS) or top in (cold_store.PACKAGE, FOLDER)
+    )
 
 
 def is_compacted(library: Path) -> bool:
@@ -155,9 +151,8 @@ def _open(name: str, python: str) -> tuple[BaseLayer, dict[str, zipfile.ZipInfo]
             entries = {entry.filename: entry for entry in source.infolist() if not entry.is_dir()}
             _refuse(name, entries.values(), python)
             _refuse_other_runtime(name, source, entries)
-        with archive.open("rb") as data:
-            digest = hashlib.file_digest(data, "sha256").hexdigest()
-    except _UNREADABLE as exc:
+        digest = sha256_of(archive).hex()
+    except UNREADABLE_ZIP as exc:
         raise UsageError(f"--base-layer {name}: it is no zip that can be read: {exc}") from exc
     size = sum(entry.file_size for entry in entries.values())
     return BaseLayer(name, archive, digest, len(entries), size), entries
@@ -167,15 +162,15 @@ def _refuse(name: str, entries: Iterable[zipfile.ZipInfo], python: str) -> None:
     """Refuse what is no layer, or none for this Python."""
     files = [entry.orig_filename for entry in entries]
     for file in files:
-        if file.startswith(("/", "\\")) or ".." in re.split(r"[\\/]", file) or "\0" in file:
+        if lies_outside(file):
             raise UsageError(f"--base-layer {name}: its file {file!r} would lie outside of the layer; make it anew")
     if not any(file.startswith((_FLAT, f"{layout.LIBRARY_FOLDER}/")) for file in files):
         raise UsageError(
             f"--base-layer {name} has no folder python/ at its top, so that Python finds nothing in such a layer: "
             "name the zip of a layer, or its ARN with a version"
         )
-    versions = sorted({found[1] for found in map(_SITE.match, files) if found})
-    flat = any(file.startswith(_FLAT) and not _SITE.match(file) for file in files)
+    versions = sorted({found[1] for found in map(limits.SITE_FOLDER.match, files) if found})
+    flat = any(file.startswith(_FLAT) and not limits.SITE_FOLDER.match(file) for file in files)
     if versions and python not in versions and not flat:
         raise UsageError(
             f"--base-layer {name} is for {', '.join(versions)}, and --python is {python}: name a layer for {python}"
@@ -205,7 +200,7 @@ def _held(entries: Mapping[str, tuple[str, zipfile.ZipInfo]], opt: Path, python:
             inside = path.startswith(_FLAT) and not path.startswith(f"{_FLAT}lib/python3.")
             if inside if flat else path.startswith(site):
                 relative = path.removeprefix(_FLAT if flat else site)
-                yield relative, Held(layer, opt / path, flat, entry.CRC, entry.file_size)
+                yield relative, Held(layer, opt / path, flat, entry.file_size)
 
 
 def _cold(held: Mapping[str, Held]) -> Iterator[tuple[str, str]]:
@@ -229,7 +224,7 @@ def _versions(held: Mapping[str, Held]) -> tuple[dict[str, tuple[str, str]], lis
     for path, file in sorted(held.items()):
         listed: dict[str, str] = {}
         folder, _, name = path.partition("/")
-        if folder.endswith(_METADATA) and name in ("", "METADATA", "PKG-INFO"):
+        if folder.endswith(METADATA_FOLDERS) and name in ("", "METADATA", "PKG-INFO"):
             distribution = inventory.read_distribution(file.source.parents[path.count("/")], folder)
             listed = {distribution.name: distribution.version} if distribution else {}
         elif path.startswith(f"{cold_store.PACKAGE}/{cold_store.STORES}/") and name.endswith("/about.json"):

@@ -31,7 +31,7 @@ def describe_interpreter(python: str) -> Interpreter:
         )
     if found["platform"] != "linux":
         raise RunnerError(f"{python} runs on {found['platform']}; a layer for Lambda must be traced on Linux")
-    site_dirs, path_entries = _split_path(found)
+    site_dirs = _site_folders(found)
     base = found["base_executable"]
     base_packages = _ask(base)["packages"] if found["virtual"] else []
     hidden = [p for p in _real_folders([*found["packages"], *base_packages]) if p not in site_dirs]
@@ -42,7 +42,6 @@ def describe_interpreter(python: str) -> Interpreter:
         soabi=found["soabi"],
         machine=found["machine"],
         site_dirs=tuple(site_dirs),
-        path_entries=tuple(path_entries),
         stdlib_dirs=tuple(_real_folders(found["stdlib"])),
         hidden_dirs=tuple(hidden),
         user_base=found["user_base"],
@@ -97,11 +96,11 @@ def _real_folders(folders: list[str]) -> list[str]:
     return [folder for folder in dict.fromkeys(real) if os.path.isdir(folder)]
 
 
-def _split_path(found: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """Split sys.path into site-packages folders and what .pth files added; leave the standard library away."""
+def _site_folders(found: dict[str, Any]) -> list[str]:
+    """Return the site-packages folders on sys.path."""
     stdlib = _real_folders(found["stdlib"])
     packages = _real_folders(found["packages"])
-    site_dirs, others = [], []
+    site_dirs: list[str] = []
     for entry in found["path"]:
         real = os.path.realpath(entry)
         if os.path.isfile(real) and not _in_stdlib(real, stdlib):
@@ -109,13 +108,10 @@ def _split_path(found: dict[str, Any]) -> tuple[list[str], list[str]]:
                 f"{real} is a zipped package on sys.path; its modules cannot be put into a layer one by one. "
                 "Install that distribution anew with pip, which unpacks it"
             )
-        if not os.path.isdir(real) or real in site_dirs or real in others:
-            continue
-        if real in packages or os.path.basename(real) in {"site-packages", "dist-packages"}:
+        is_site = real in packages or os.path.basename(real) in {"site-packages", "dist-packages"}
+        if is_site and os.path.isdir(real) and real not in site_dirs:
             site_dirs.append(real)
-        elif not _in_stdlib(real, stdlib):
-            others.append(real)
-    return site_dirs, others
+    return site_dirs
 
 
 def _in_stdlib(path: str, stdlib: list[str]) -> bool:

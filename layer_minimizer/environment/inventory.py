@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import importlib.metadata
+import io
 import json
 import os
-import re
 from dataclasses import dataclass, field, replace
-from email.parser import HeaderParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packaging.utils import canonicalize_name
+
 from layer_minimizer.core.errors import PlanError
-from layer_minimizer.model.installed import Distribution, InstalledFile, Inventory, PthFile, normalize
+from layer_minimizer.model.installed import METADATA_FOLDERS, Distribution, InstalledFile, Inventory, PthFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
 
 # What only installs packages is no part of what an environment is compared by.
 INSTALLERS = frozenset({"pip", "setuptools", "wheel"})
-_METADATA_SUFFIXES = (".dist-info", ".egg-info")
+# Files that list files, whose names may be no UTF-8.
+_LISTS = ("RECORD", "installed-files.txt", "top_level.txt")
 
 
 def take_inventory(interpreter: Interpreter, foreign: Iterable[ForeignRoot] = ()) -> Inventory:
@@ -86,7 +90,7 @@ class _Site:
         owners: dict[str, str] = {}
         paths = {file.path for file in listed}
         for name in sorted(os.listdir(self.root)):
-            if not name.endswith(_METADATA_SUFFIXES):
+            if not name.endswith(METADATA_FOLDERS):
                 continue
             distribution = read_distribution(self.root, name)
             if distribution is None:
@@ -94,9 +98,8 @@ class _Site:
                 continue
             self.distributions.append(distribution)
             owners[name] = distribution.name
-            claimed = _claimed_files(self.root, name)
+            claimed = _Installed(self.root / name).claimed()
             if claimed is None:
-                self.distributions[-1] = replace(distribution, has_record=False)
                 self.warnings.append(
                     f"{distribution.name} {distribution.version} has no RECORD: its files are told by the names of its "
                     "folders, and are kept only where the run used them"
@@ -166,63 +169,78 @@ def _loops(root: Path, entry: os.DirEntry[str]) -> bool:
     return any(f"{os.path.realpath(parent)}/".startswith(target) for parent in parents[1:])
 
 
-def read_distribution(root: Path, name: str) -> Distribution | None:
-    """Read the metadata ``name`` (a folder, or an egg-info file) in ``root``; None where it names no distribution."""
-    folder = root / name
-    candidates = [folder] if folder.is_file() else [folder / "METADATA", folder / "PKG-INFO"]
-    for file in candidates:
+class _Installed(importlib.metadata.Distribution):
+    """An installed distribution as the standard library reads it, but for text that is not UTF-8, which it refuses."""
+
+    def __init__(self, metadata: Path) -> None:
+        self._metadata = metadata
+
+    def read_text(self, filename: str) -> str | None:
+        """Return the text of a metadata file; the name of an egg-info file itself is empty."""
         try:
-            headers = HeaderParser().parsestr(file.read_text("utf-8", errors="replace"))
-        except OSError:
-            continue
-        if headers["Name"]:
-            return Distribution(
-                name=normalize(headers["Name"]),
-                version=headers["Version"] or "",
-                metadata=name,
-                editable=_is_editable(folder),
-                groups=_groups(folder),
-            )
-    return None
-
-
-def _groups(metadata: Path) -> tuple[str, ...]:
-    """Give the groups of entry points by which others may find what a distribution has."""
-    try:
-        said = (metadata / "entry_points.txt").read_text("utf-8", errors="replace")
-    except OSError:
-        return ()
-    groups = dict.fromkeys(re.findall(r"^\s*\[([^\]]+)\]", said, re.MULTILINE))
-    return tuple(name for name in map(str.strip, groups) if name not in ("console_scripts", "gui_scripts"))
-
-
-def _is_editable(metadata: Path) -> bool:
-    try:
-        origin = json.loads((metadata / "direct_url.json").read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(origin, dict) and bool((origin.get("dir_info") or {}).get("editable"))
-
-
-def _claimed_files(root: Path, metadata: str) -> list[str] | None:
-    """Give the site-relative files that RECORD (or an egg's installed-files.txt) lists, None where there is none."""
-    try:
-        with (root / metadata / "RECORD").open(newline="", encoding="utf-8", errors="surrogateescape") as record:
-            rows = [row[0] for row in csv.reader(record) if row]
-    except (OSError, csv.Error):
-        try:
-            listed = (root / metadata / "installed-files.txt").read_text(errors="surrogateescape").splitlines()
+            content = (self._metadata / filename).read_bytes()
+        except IsADirectoryError:
+            return ""  # a folder without metadata: some versions of the standard library fail for None
         except OSError:
             return None
-        rows = [f"{metadata}/{row}" for row in listed]
-    return [os.path.normpath(row) for row in rows]
+        return content.decode("utf-8", "surrogateescape" if filename in _LISTS else "replace")
+
+    def locate_file(self, path: str | os.PathLike[str]) -> Path:
+        """Return where a file of the distribution lies."""
+        return self._metadata.parent / path
+
+    @property
+    def is_editable(self) -> bool:
+        """Whether it is an editable install (PEP 610)."""
+        try:
+            origin = json.loads(self.read_text("direct_url.json") or "")
+        except ValueError:
+            return False
+        return isinstance(origin, dict) and bool((origin.get("dir_info") or {}).get("editable"))
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of entry points by which others may find what it has, without those of its programs."""
+        try:
+            groups = dict.fromkeys(entry.group.strip() for entry in self.entry_points)
+        except (TypeError, ValueError):  # nobody can read these entry points
+            return ()
+        return tuple(name for name in groups if name not in ("console_scripts", "gui_scripts"))
+
+    def claimed(self) -> list[str] | None:
+        """Return the site-relative files that RECORD (or an egg's installed-files.txt) lists, None if there is none.
+
+        ``files`` would ask the disk for each of them, and fails for an empty line.
+        """
+        record, listed = self.read_text("RECORD"), self.read_text("installed-files.txt")
+        if record is not None:
+            with contextlib.suppress(csv.Error):
+                rows = [row[0] for row in csv.reader(io.StringIO(record, newline="")) if row]
+                return [os.path.normpath(row) for row in rows]
+        if listed is None:
+            return None
+        return [os.path.normpath(f"{self._metadata.name}/{row}") for row in listed.splitlines()]
+
+
+def read_distribution(root: Path, name: str) -> Distribution | None:
+    """Read the metadata ``name`` (a folder, or an egg-info file) in ``root``; None where it names no distribution."""
+    installed = _Installed(root / name)
+    headers = installed.metadata
+    own_name, version = ((headers.get_all(key) or [""])[0] for key in ("Name", "Version"))
+    if not own_name:
+        return None
+    return Distribution(
+        name=canonicalize_name(own_name),
+        version=version,
+        metadata=name,
+        editable=installed.is_editable,
+        groups=installed.groups,
+    )
 
 
 def _top_level_names(root: Path, metadata: str, distribution: Distribution) -> list[str]:
-    try:
-        names = (root / metadata / "top_level.txt").read_text(errors="surrogateescape").split()
-    except OSError:
-        names = [distribution.name.replace("-", "_")]
+    listed = _Installed(root / metadata).read_text("top_level.txt")
+    names = [distribution.name.replace("-", "_")] if listed is None else listed.split()
     return [path for name in names for path in (name, f"{name}.py")]
 
 
@@ -248,7 +266,7 @@ def _foreign_files(foreign: Iterable[ForeignRoot], distributions: list[Distribut
     """List packages that lie outside the site, under the names that they will have in a layer."""
     editable = [d.name for d in distributions if d.editable]
     for root in foreign:
-        owner = normalize(root.name.removesuffix(".py"))
+        owner: str = canonicalize_name(root.name.removesuffix(".py"))
         if owner not in editable and len(editable) == 1:
             owner = editable[0]
         source = Path(root.source)

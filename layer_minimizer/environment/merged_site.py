@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer.core.errors import TraceError
+from layer_minimizer.core.files import scratch_errors
 from layer_minimizer.environment.base_layers import BaseLayers, Held, is_compacted, matters
 from layer_minimizer.environment.interpreter import describe_interpreter, make_virtual, site_of
 from layer_minimizer.environment.inventory import take_inventory
@@ -62,7 +63,7 @@ def make(interpreter: Interpreter, below: BaseLayers, folder: Path) -> MergedSit
     own = {file.path: file for file in installed.files if file.distribution not in theirs}
     python = make_virtual(interpreter, folder)
     site = site_of(interpreter, folder)
-    try:
+    with scratch_errors(TraceError, f"cannot copy the environment and the layers below ours into {folder}"):
         site.mkdir(parents=True)
         placed = dict(_from_layers(below, own))
         for path, held in placed.items():
@@ -72,11 +73,6 @@ def make(interpreter: Interpreter, below: BaseLayers, folder: Path) -> MergedSit
         for path, file in own.items():
             if path not in placed and (path in below.cold or path in below.held or path not in below.provided):
                 _place(file, site, "" if interpreter.version >= _CACHE_ELSEWHERE else interpreter.cache_tag)
-    except OSError as exc:
-        raise TraceError(
-            f"cannot copy the environment and the layers below ours into {folder}: {exc.strerror}; TMPDIR sets another "
-            "place"
-        ) from exc
     made = describe_interpreter(str(python))
     hidden = [path for path in interpreter.avoid if path not in made.hidden_dirs]
     library = below.library_folder

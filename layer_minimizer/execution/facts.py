@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
-from layer_minimizer.model.installed import normalize
+from packaging.utils import canonicalize_name
+
 from layer_minimizer.model.trace import ForeignRoot, TracedFile, TracedModule, Use
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _take_probe_fact(facts: Facts, fact: tuple[str, ...], places: _PathMapper) -
         if fact[1] not in facts.found:
             _take_module(facts, TracedModule(fact[1], fact[2], "", 0, startup=kind == "startup"), places)
     elif kind == "distribution":
-        facts.metadata.setdefault(normalize(fact[1]), fact[2])
+        facts.metadata.setdefault(canonicalize_name(fact[1]), fact[2])
     elif kind == "missing":
         facts.missing.add(fact[1])
     elif kind == "note":

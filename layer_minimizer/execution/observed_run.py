@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from layer_minimizer.core import progress
 from layer_minimizer.core.errors import RunnerError, TraceError
+from layer_minimizer.core.files import scratch_errors
 from layer_minimizer.execution import process, strace
 from layer_minimizer.execution.probe import copy_probe
 from layer_minimizer.execution.task_root import make_task_root
+from layer_minimizer.model.function_variables import function_variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from layer_minimizer.model.trace import Use
     from layer_minimizer.model.workload import Workload
 
+_MEMORY = 3008  # MiB
 DEFAULT_TIMEOUT = 900.0
 
 
@@ -168,14 +171,12 @@ def run_observed(workload: Workload, settings: RunOptions, scratch: Path) -> Run
         "room": settings.room,
         "timed": str(timed) if settings.timed else "",
     }
-    try:
+    with scratch_errors(TraceError, f"cannot write into {scratch}"):
         scratch.mkdir(parents=True)
         for folder in ("home", "tmp"):
             (scratch / folder).mkdir()
         facts.touch()
         (scratch / "settings.json").write_text(json.dumps(said_to_harness))
-    except OSError as exc:
-        raise TraceError(f"cannot write into {scratch}: {exc.strerror}; TMPDIR sets another place") from exc
     make_task_root(workload, root, settings.avoid)
     probe = copy_probe(scratch)
     command = [
@@ -219,14 +220,7 @@ def _environment(workload: Workload, settings: RunOptions, scratch: Path, facts:
     for name, file in (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config")):
         if (home / ".aws" / file).exists():
             environment.setdefault(name, str(home / ".aws" / file))
-    for name, value in (
-        ("AWS_LAMBDA_FUNCTION_NAME", function),
-        ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
-        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "3008"),
-        ("AWS_LAMBDA_LOG_GROUP_NAME", f"/aws/lambda/{function}"),
-        ("AWS_LAMBDA_LOG_STREAM_NAME", "1970/01/01/[$LATEST]6c6179657273"),
-    ):
-        environment.setdefault(name, value)
+    environment = function_variables(function, _MEMORY) | environment
     # What starts the probe; where imports are timed, the probe's notes would be most of the time.
     startup = [] if settings.timed else [str(scratch / "probe" / "startup")]
     environment |= {

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from layer_minimizer.core.errors import RunnerError
+from layer_minimizer.core.files import scratch_errors
 
 _PAYLOAD = Path(__file__).parents[1] / "payload"
 _PROBE, _RUNTIME = _PAYLOAD / "probe", _PAYLOAD / "runtime"
@@ -17,16 +18,8 @@ def copy_probe(folder: Path) -> Path:
     Raises:
         RunnerError: the folder cannot be written.
     """
-    try:
+    with scratch_errors(RunnerError, f"cannot copy the probe into {folder}"):
         probe = Path(shutil.copytree(_PROBE, folder / "probe", ignore=shutil.ignore_patterns("__pycache__")))
         for part in (_RUNTIME / "messages.py", *_RUNTIME.glob("standin*.py")):
             shutil.copy(part, probe)
-    except OSError as exc:
-        raise RunnerError(f"cannot copy the probe into {folder}: {_why(exc)}; TMPDIR sets another place") from exc
     return probe
-
-
-def _why(error: OSError) -> str:
-    """Say what the system said; shutil puts the errors of single files into a list."""
-    listed = error.args[0] if isinstance(error, shutil.Error) else None
-    return str(listed[0][2]).partition(": ")[0] if listed else error.strerror or str(error)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer.core.errors import TraceError
+from layer_minimizer.core.files import scratch_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,17 +31,13 @@ def make_task_root(workload: Workload, root: Path, avoid: Iterable[str]) -> None
     Raises:
         TraceError: the scratch folder cannot be written.
     """
-    try:
+    with scratch_errors(TraceError, f"cannot lay out the task root {root}: {{file}}"):
         root.mkdir(parents=True)
         _place_folder(workload.entry.parent, root, {os.path.realpath(folder) for folder in (*avoid, str(root))})
         for model in workload.models:
             target = root / model.name
             target.unlink(missing_ok=True)
             _place(model, target)
-    except OSError as exc:
-        raise TraceError(
-            f"cannot lay out the task root {root}: {exc.strerror} ({exc.filename}); TMPDIR sets another place"
-        ) from exc
 
 
 def files_beside(entry: Path, avoid: Iterable[str]) -> Iterator[tuple[str, Path]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import stat
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer.core import progress
 from layer_minimizer.core.errors import PackError
+from layer_minimizer.core.files import scratch_errors, sha256_of
 from layer_minimizer.model.outcome import LayerArchive
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def write_zip(folder: Path, target: Path) -> LayerArchive:
                         size += path.lstat().st_size
                     step.advance(path.lstat().st_size)
         zipped = target.stat().st_size
-        digest = _sha256(target)
+        digest = sha256_of(target).hex()
     except OSError as exc:
         raise PackError(f"cannot write {target.parent}/: {exc.strerror}; make room or choose another --output") from exc
     return LayerArchive(target, digest, files, size, zipped)
@@ -109,32 +109,24 @@ def _entry(name: str, mode: int) -> zipfile.ZipInfo:
     return entry
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
-
-
 def unzip(archive: Path, folder: Path) -> None:
     """Unpack a layer as Lambda does, with permission bits and symbolic links.
 
     Raises:
         PackError: there is no room for it.
     """
-    try:
-        with zipfile.ZipFile(archive) as source:
-            for entry in source.infolist():
-                target = folder / entry.filename
-                mode = entry.external_attr >> 16
-                if entry.is_dir():
-                    target.mkdir(parents=True, exist_ok=True)
-                    continue
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.unlink(missing_ok=True)  # a layer below this one may have it
-                if stat.S_ISLNK(mode):
-                    target.symlink_to(os.fsdecode(source.read(entry)))
-                    continue
-                with source.open(entry) as data, target.open("wb") as sink:
-                    shutil.copyfileobj(data, sink, 1 << 20)
-                target.chmod(stat.S_IMODE(mode))
-    except OSError as exc:
-        raise PackError(f"cannot unpack the layer into {folder}: {exc.strerror}; TMPDIR sets another place") from exc
+    with scratch_errors(PackError, f"cannot unpack the layer into {folder}"), zipfile.ZipFile(archive) as source:
+        for entry in source.infolist():
+            target = folder / entry.filename
+            mode = entry.external_attr >> 16
+            if entry.is_dir():
+                target.mkdir(parents=True, exist_ok=True)
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)  # a layer below this one may have it
+            if stat.S_ISLNK(mode):
+                target.symlink_to(os.fsdecode(source.read(entry)))
+                continue
+            with source.open(entry) as data, target.open("wb") as sink:
+                shutil.copyfileobj(data, sink, 1 << 20)
+            target.chmod(stat.S_IMODE(mode))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from layer_minimizer.core import progress
 from layer_minimizer.core.compression import pack
 from layer_minimizer.core.errors import PackError
+from layer_minimizer.core.files import scratch_errors, sha256_of
 from layer_minimizer.model import modules
 from layer_minimizer.payload.runtime import check
 from layer_minimizer.payload.runtime import part as part_of_runtime
@@ -102,7 +103,7 @@ def write_store(  # noqa: PLR0913 - what lies in it, and what is said of it
     Raises:
         PackError: a file cannot be read, or the store cannot be written.
     """
-    try:
+    with scratch_errors(PackError, f"cannot write the cold store below {top}: {{file}}"):
         members = sorted((_look_at(file) for file in files), key=lambda each: (each.code, each.file.path))
         cold = top / PACKAGE / STORES / "new"
         cold.mkdir(parents=True, exist_ok=True)
@@ -114,10 +115,6 @@ def write_store(  # noqa: PLR0913 - what lies in it, and what is said of it
         about = {"runtime": runtime_digest(), "distributions": dict(distributions or {})}
         _write(cold / "about.json", json.dumps(about, sort_keys=True, separators=(",", ":")).encode())
         cold.rename(cold.with_name(digest(index)))
-    except OSError as exc:
-        raise PackError(
-            f"cannot write the cold store below {top}: {exc.filename}: {exc.strerror}; TMPDIR sets another place"
-        ) from exc
     return _shares(members, chunks)
 
 
@@ -137,10 +134,10 @@ def _arrange(members: Iterable[_Member]) -> tuple[dict[str, tuple[int, int]], li
     starts: dict[str, tuple[int, int]] = {}
     chunks: list[_Chunk] = []
     shared: _Chunk | None = None
-    first_of: dict[tuple[int, str], int] = {}  # wheels have copies of libraries
+    first_of: dict[tuple[int, bytes], int] = {}  # wheels have copies of libraries
     for member in members:
         if member.size > _SOLID:
-            first = first_of.setdefault((member.size, _digest(member.file.source)), len(chunks))
+            first = first_of.setdefault((member.size, sha256_of(member.file.source)), len(chunks))
             starts[member.file.path] = (first, 0)
             if first == len(chunks):
                 chunks += _parts(member)
@@ -152,11 +149,6 @@ def _arrange(members: Iterable[_Member]) -> tuple[dict[str, tuple[int, int]], li
         starts[member.file.path] = (len(chunks) - 1, shared.size)
         shared.add(member, 0, member.size)
     return starts, chunks
-
-
-def _digest(source: Path) -> str:
-    with source.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def _parts(member: _Member) -> Iterator[_Chunk]:

@@ -11,6 +11,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from layer_minimizer.core.errors import PackError
+from layer_minimizer.core.files import scratch_errors
 from layer_minimizer.layer import cold_store
 from layer_minimizer.payload.runtime import packed as packed_of_runtime
 
@@ -96,7 +97,7 @@ def stems_in(file: Path) -> tuple[str, ...]:
 def _move(top: Path, packed: Mapping[str, bytes], name: str) -> None:
     """Write the file ``name`` (by default one named by its contents), and remove what lies in it now."""
     table, body = {}, bytearray()
-    try:
+    with scratch_errors(PackError, f"cannot write the layer's bytecode below {top}: {{file}}"):
         for stem in sorted(packed):
             raw = (top / f"{stem}.pyc").stat().st_size
             table[stem] = (len(body), len(packed[stem]), raw)
@@ -109,7 +110,3 @@ def _move(top: Path, packed: Mapping[str, bytes], name: str) -> None:
         target.chmod(0o644)
         for stem in packed:
             (top / f"{stem}.pyc").unlink()
-    except OSError as exc:
-        raise PackError(
-            f"cannot write the layer's bytecode below {top}: {exc.filename}: {exc.strerror}; TMPDIR sets another place"
-        ) from exc

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-
-def normalize(name: str) -> str:
-    """Give the one spelling of a distribution's name (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+# What the names of folders (or files) end in that hold a distribution's metadata.
+METADATA_FOLDERS = (".dist-info", ".egg-info")
 
 
 # ---- what is installed --------------------------------------------------------------------------------------------
@@ -41,7 +38,6 @@ class Distribution:
     version: str
     metadata: str
     editable: bool = False
-    has_record: bool = True
     groups: tuple[str, ...] = ()
 
 
@@ -76,5 +72,4 @@ class Size:
     distributions: int
 
 
-METADATA_FOLDERS = (".dist-info", ".egg-info")
 ALWAYS_METADATA = ("METADATA", "PKG-INFO")

@@ -12,10 +12,9 @@ class Interpreter:
     """The Python whose installed distributions are minimized.
 
     ``base_executable`` is the interpreter that a virtual environment was made from (itself when there is none);
-    ``site_dirs`` are its site-packages folders in the order of ``sys.path``; ``path_entries`` are folders that
-    ``.pth`` files put on ``sys.path`` beside them; ``hidden_dirs`` are further site-packages folders that must be
-    out of reach when a layer is verified (those of the base interpreter and of the user); ``library_dir`` is a folder
-    that the dynamic loader looks into first, or empty.
+    ``site_dirs`` are its site-packages folders in the order of ``sys.path``; ``hidden_dirs`` are
+    further site-packages folders that must be out of reach when a layer is verified (those of the base interpreter and
+    of the user); ``library_dir`` is a folder that the dynamic loader looks into first, or empty.
     """
 
     executable: str
@@ -24,7 +23,6 @@ class Interpreter:
     soabi: str
     machine: str
     site_dirs: tuple[str, ...]
-    path_entries: tuple[str, ...]
     stdlib_dirs: tuple[str, ...]
     hidden_dirs: tuple[str, ...]
     user_base: str

@@ -49,11 +49,13 @@ def by_name(paths: Iterable[str]) -> dict[str, str]:
 
 def with_packages(names: Iterable[str]) -> set[str]:
     """Give the modules with the packages that they lie in: those are loaded before them."""
-    found: set[str] = set()
-    for name in names:
-        parts = name.split(".")
-        found.update(".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
-    return found
+    return {package for name in names for package in with_parents(name)}
+
+
+def with_parents(name: str) -> list[str]:
+    """Return the packages that a module lies in, the highest first, and the module itself."""
+    parts = name.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
 def _precedence(path: str) -> tuple[bool, int, str]:

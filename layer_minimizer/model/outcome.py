@@ -71,11 +71,9 @@ class Proof:
     """
 
     events: int
-    mismatches: int
     repaired: tuple[str, ...]
     isolated: bool
     runs: int
-    seconds: float
     cold_faults: int = 0
     shipped: Mapping[str, int] = field(default_factory=dict)
     libraries: tuple[CompactedLibrary, ...] = ()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from layer_minimizer.core.errors import UsageError
-from layer_minimizer.model.trace import TracedModule, TracedStandIn
+from layer_minimizer.model import codec
+
+if TYPE_CHECKING:
+    from layer_minimizer.model.trace import TracedModule, TracedStandIn
 
 PLAN_FORMAT = 1
 
@@ -102,21 +103,9 @@ class KeepPlan:
         """The decisions for files that go into the layer's cold store."""
         return tuple(d for d in self.decisions if d.verdict is Verdict.COLD)
 
-    @property
-    def kept_bytes(self) -> int:
-        """Unzipped size of the layer in bytes."""
-        return sum(d.size for d in self.decisions if d.verdict is Verdict.KEPT)
-
     def to_json(self) -> dict[str, Any]:
-        """Give the form in which a plan is saved."""
-        return {
-            "format": PLAN_FORMAT,
-            "python": self.python,
-            "decisions": [list(dataclasses.astuple(d)) for d in self.decisions],
-            "folders": list(self.folders),
-            "chains": [[m.name, m.path, m.importer, m.line, m.startup] for m in self.chains],
-            "stand_ins": [module.to_json() for module in self.stand_ins],
-        }
+        """Return the form in which a plan is saved."""
+        return codec.encode_document(self, PLAN_FORMAT)
 
     @staticmethod
     def from_json(data: Any) -> KeepPlan:
@@ -125,23 +114,7 @@ class KeepPlan:
         Raises:
             UsageError: ``data`` is not a plan, or one of another format.
         """
-        if not isinstance(data, dict) or "decisions" not in data:
-            raise UsageError("it is not a plan: make one with --save-plan")
-        if data.get("format") != PLAN_FORMAT:
-            raise UsageError(f"it has format {data.get('format')!r}, this version reads format {PLAN_FORMAT}")
-        try:
-            return KeepPlan(
-                python=data["python"],
-                decisions=tuple(
-                    Decision(path, size, owner, Verdict(verdict), Reason(reason), evidence, cause)
-                    for path, size, owner, verdict, reason, evidence, cause in data["decisions"]
-                ),
-                folders=tuple(data["folders"]),
-                chains=tuple(TracedModule(*row) for row in data["chains"]),
-                stand_ins=tuple(map(TracedStandIn.from_json, data["stand_ins"])),
-            )
-        except (KeyError, TypeError, ValueError) as exc:
-            raise UsageError(f"a part of the plan is damaged ({type(exc).__name__}: {exc})") from exc
+        return codec.decode_document(KeepPlan, data, PLAN_FORMAT, name="plan", has="decisions")
 
 
 class Cold(StrEnum):

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from layer_minimizer.core.errors import UsageError
-from layer_minimizer.model.workload import Event, Result, Workload
+from layer_minimizer.model import codec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
+
+    from layer_minimizer.model.workload import Result, Workload
 
 TRACE_FORMAT = 1
 
@@ -125,24 +125,15 @@ class TracedStandIn:
     touched: tuple[tuple[str, str], ...] = ()
     seconds: float = 0.0
 
-    def to_json(self) -> list[Any]:
-        """Give the form in which it is saved in a trace or a plan."""
-        return [self.name, self.path, dict(self.table), self.touched, self.seconds]
 
-    @staticmethod
-    def from_json(row: list[Any]) -> TracedStandIn:
-        """Read the saved form."""
-        name, path, table, touched, seconds = row
-        return TracedStandIn(name, path, table, tuple((attribute, kind) for attribute, kind in touched), seconds)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
     """The facts of one or several runs of a workload. No opinion about what follows from them.
 
     ``stand_ins`` are modules that others have stood in for, ``asleep`` those that only such modules would import.
     ``task`` are the files of the workload's own folder, by their names in it. ``machine`` is the kind of processor,
-    ``distributions`` what was installed there; both may be unknown.
+    ``distributions`` what was installed there; both may be unknown. It has so many fields because it is the saved
+    document itself, whose format 1 has them side by side.
     """
 
     python: str
@@ -156,91 +147,26 @@ class Trace:
     processes: int
     results: tuple[Result, ...]
     seconds: float
-    workload: Workload
     libraries: tuple[LibraryPages, ...] = ()
     stand_ins: tuple[TracedStandIn, ...] = ()
     asleep: tuple[TracedModule, ...] = ()
     task: tuple[TracedFile, ...] = ()
     machine: str = ""
     distributions: tuple[TracedDistribution, ...] = ()
+    workload: Workload
 
     def to_json(self) -> dict[str, Any]:
-        """Give the form in which a trace is saved."""
-        return {
-            "format": TRACE_FORMAT,
-            "python": self.python,
-            "observers": list(self.observers),
-            "kind": self.kind,
-            "modules": [[m.name, m.path, m.importer, m.line, m.startup] for m in self.modules],
-            "files": [[f.path, sorted(f.uses)] for f in self.files],
-            "metadata": [[m.distribution, m.asked_by] for m in self.metadata],
-            "foreign": [[r.name, r.source] for r in self.foreign],
-            "unplaced": list(self.unplaced),
-            "processes": self.processes,
-            "results": [[r.event, r.value] for r in self.results],
-            "seconds": self.seconds,
-            "libraries": [[library.path, library.size, library.runs] for library in self.libraries],
-            "stand_ins": [module.to_json() for module in self.stand_ins],
-            "asleep": [[m.name, m.path, m.importer, m.line, m.startup] for m in self.asleep],
-            "task": [[f.path, sorted(f.uses)] for f in self.task],
-            "machine": self.machine,
-            "distributions": [[d.name, d.version, list(d.tops)] for d in self.distributions],
-            "workload": {
-                "entry": str(self.workload.entry),
-                "handler": self.workload.handler,
-                "models": [str(m) for m in self.workload.models],
-                "events": [[e.name, e.payload, dict(e.context)] for e in self.workload.events],
-            },
-        }
+        """Return the form in which a trace is saved."""
+        return codec.encode_document(self, TRACE_FORMAT)
 
     @staticmethod
-    def from_json(data: Any, path_type: type[Path]) -> Trace:
+    def from_json(data: Any) -> Trace:
         """Read a saved trace.
 
         Raises:
             UsageError: ``data`` is not a trace, or one of another format.
         """
-        if not isinstance(data, dict) or "modules" not in data:
-            raise UsageError("it is not a trace: make one with --save-trace")
-        if data.get("format") != TRACE_FORMAT:
-            raise UsageError(
-                f"it has format {data.get('format')!r}, this version reads format {TRACE_FORMAT}: trace again"
-            )
-        try:
-            saved = data["workload"]
-            return Trace(
-                python=data["python"],
-                observers=tuple(data["observers"]),
-                kind=data["kind"],
-                modules=tuple(TracedModule(*row) for row in data["modules"]),
-                files=tuple(TracedFile(path, frozenset(map(Use, uses))) for path, uses in data["files"]),
-                metadata=tuple(TracedMetadata(*row) for row in data["metadata"]),
-                foreign=tuple(ForeignRoot(*row) for row in data["foreign"]),
-                unplaced=tuple(data["unplaced"]),
-                processes=data["processes"],
-                results=tuple(Result(*row) for row in data["results"]),
-                seconds=data["seconds"],
-                workload=Workload(
-                    entry=path_type(saved["entry"]),
-                    handler=saved["handler"],
-                    models=tuple(path_type(model) for model in saved["models"]),
-                    events=tuple(Event(*row) for row in saved["events"]),
-                ),
-                libraries=tuple(
-                    LibraryPages(path, size, tuple((first, count) for first, count in runs))
-                    for path, size, runs in data.get("libraries", ())
-                ),
-                stand_ins=tuple(map(TracedStandIn.from_json, data.get("stand_ins", ()))),
-                asleep=tuple(TracedModule(*row) for row in data.get("asleep", ())),
-                task=tuple(TracedFile(path, frozenset(map(Use, uses))) for path, uses in data.get("task", ())),
-                machine=data.get("machine", ""),
-                distributions=tuple(
-                    TracedDistribution(name, version, tuple(tops))
-                    for name, version, tops in data.get("distributions", ())
-                ),
-            )
-        except (KeyError, TypeError, ValueError) as exc:
-            raise UsageError(f"a part of the trace is damaged ({type(exc).__name__}: {exc}): trace again") from exc
+        return codec.decode_document(Trace, data, TRACE_FORMAT, name="trace", has="modules", remedy=": trace again")
 
 
 def unwatched(trace: Trace) -> set[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer.analysis import elf
 from layer_minimizer.core.errors import PackError
+from layer_minimizer.core.files import scratch_errors
 from layer_minimizer.layer import cold_store, packed_bytecode
 from layer_minimizer.layer.layout import LIBRARIES, SUMS
 from layer_minimizer.payload.runtime import check
@@ -53,7 +54,7 @@ def write_sums(top: Path, needs: Callable[[str], Iterable[str]], compacted: Call
         PackError: a file cannot be read, or the table cannot be written.
     """
     package = top / cold_store.PACKAGE
-    try:
+    with scratch_errors(PackError, f"cannot write the table of the layer's files below {top}: {{file}}"):
         before = (top / cold_store.PTH).stat().st_size
         first = [(file.name, _crc(file)) for stem in _FIRST for file in package.glob(f"{stem}.py*") if file.is_file()]
         line = (top / cold_store.PTH).read_text()
@@ -75,11 +76,6 @@ def write_sums(top: Path, needs: Callable[[str], Iterable[str]], compacted: Call
         target.parent.mkdir()
         target.write_bytes(content)
         target.chmod(0o644)
-    except OSError as exc:
-        raise PackError(
-            f"cannot write the table of the layer's files below {top}: {exc.filename}: {exc.strerror}; TMPDIR sets "
-            "another place"
-        ) from exc
     return len(content) + (top / cold_store.PTH).stat().st_size - before
 
 

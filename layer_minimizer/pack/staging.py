@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer.core import progress
 from layer_minimizer.core.errors import PackError
+from layer_minimizer.core.files import scratch_errors
 from layer_minimizer.layer.layout import LIBRARY_FOLDER, NO_DISTRIBUTION, SYSTEM_LIBRARIES, Layout
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def stage(  # noqa: PLR0913, PLR0917 - what is copied, where to, and in which fo
     top = folder / layout.prefix(plan.python)
     kept = {decision.path for decision in plan.kept}
     sizes: Counter[str] = Counter()
-    try:
+    with scratch_errors(PackError, f"cannot copy {{file}} into {folder}"):
         top.mkdir(parents=True)
         for path in plan.folders:
             _refuse_name(path)
@@ -55,8 +56,6 @@ def stage(  # noqa: PLR0913, PLR0917 - what is copied, where to, and in which fo
                 link = file.link or (original in kept and original.rpartition("/")[2]) or ""
                 sizes[file.distribution or NO_DISTRIBUTION] += _stage_file(file, top, link, place)
                 step.advance(file.size)
-    except OSError as exc:
-        raise PackError(f"cannot copy {exc.filename} into {folder}: {exc.strerror}; TMPDIR sets another place") from exc
     return sizes
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from layer_minimizer.analysis import elf
-from layer_minimizer.aws.runtimes import ARCHITECTURES, Runtime, load_runtimes, version_numbers
+from layer_minimizer.aws.runtimes import ARCHITECTURES, Runtime, load_runtimes
 from layer_minimizer.core.errors import PackError, UsageError
 from layer_minimizer.model.outcome import Bundled
 
@@ -21,15 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from packaging.version import Version
+
     from layer_minimizer.analysis.elf import Dynamic, VersionNeed
     from layer_minimizer.model.interpreter import Interpreter
 
 _SHOWN = 10
-_VERSION = re.compile(r"(?P<family>GLIBC|GLIBCXX|CXXABI|GCC)_(?P<number>\d+(?:\.\d+)*)")
-# Such a name stands for an ability of the loader. The first came with glibc 2.36, which no runtime has:
-# https://sourceware.org/glibc/wiki/Release/2.36
-_ABILITY = "GLIBC_ABI_"
-_ABILITIES_SINCE = (2, 36)
 # What glibc's own libraries need of each other: only those of one build fit together.
 _PRIVATE = "GLIBC_PRIVATE"
 _TAG = re.compile(r"\.cpython-(?P<version>\d+)(?P<flags>[a-z]*)(?:-[^.]*)?\.so$")
@@ -70,7 +67,7 @@ class Violation:
     library: CheckedLibrary
     said: str
     way_out: str = ""
-    needs: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    needs: tuple[tuple[str, Version], ...] = ()
     fatal: bool = True
 
 
@@ -205,7 +202,7 @@ def _too_new(target: Target, library: CheckedLibrary, needs: Iterable[VersionNee
             f"build the layer on {target.runtime.system}",
         )
         return
-    wanted = [(family, number, need) for need in needs for family, number in _required(need.version)]
+    wanted = [(*required, need) for need in needs if (required := elf.required_version(need.version))]
     newer = [each for each in wanted if each[1] > target.runtime.versions[each[0]]]
     if not newer:
         return
@@ -219,15 +216,8 @@ def _too_new(target: Target, library: CheckedLibrary, needs: Iterable[VersionNee
     )
 
 
-def _required(version: str) -> Iterator[tuple[str, tuple[int, ...]]]:
-    if version.startswith(_ABILITY):
-        yield "GLIBC", _ABILITIES_SINCE
-    elif match := _VERSION.fullmatch(version):
-        yield match["family"], version_numbers(match["number"])
-
-
 def _has(runtime: Runtime, family: str) -> str:
-    return f"{family}_{'.'.join(map(str, runtime.versions[family]))}"
+    return f"{family}_{runtime.versions[family]}"
 
 
 # ---- words --------------------------------------------------------------------------------------------------------
@@ -259,9 +249,9 @@ def _other_runtimes(target: Target, violations: Iterable[Violation]) -> Iterator
     own = [each for each in violations if each.needs]
     if not own:
         return
-    highest: dict[str, tuple[int, ...]] = {}
+    highest: dict[str, Version] = {}
     for family, number in (need for each in own for need in each.needs):
-        highest[family] = max(number, highest.get(family, ()))
+        highest[family] = max(number, highest.get(family, number))
     enough = [
         runtime
         for runtime in load_runtimes().values()
@@ -278,7 +268,7 @@ def _other_runtimes(target: Target, violations: Iterable[Violation]) -> Iterator
         sizes[each.library.owner] += each.library.size
     packages = [name for name, _ in sizes.most_common(_SHOWN) if name]
     if packages:
-        glibc = "_".join(map(str, target.runtime.versions["GLIBC"]))
+        glibc = "_".join(map(str, target.runtime.versions["GLIBC"].release))
         yield f"or install older versions of {', '.join(packages)}, or builds for manylinux_{glibc} and older"
     if any(not each.library.owner for each in own):
         yield f"or build the layer on {target.runtime.system}, whose own libraries fit"

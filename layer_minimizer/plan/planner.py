@@ -11,9 +11,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from packaging.utils import canonicalize_name
+
 from layer_minimizer.core.errors import PlanError
 from layer_minimizer.model import modules
-from layer_minimizer.model.installed import ALWAYS_METADATA, METADATA_FOLDERS, InstalledFile, Inventory, normalize
+from layer_minimizer.model.installed import ALWAYS_METADATA, METADATA_FOLDERS, InstalledFile, Inventory
 from layer_minimizer.model.plan import Decision, KeepPlan, Reason, Verdict
 from layer_minimizer.model.trace import Trace, TracedModule, TracedStandIn, Use
 from layer_minimizer.plan import development_files, rules
@@ -199,7 +201,7 @@ def _verdict(file: InstalledFile, verdict: Verdict, why: _Because) -> Decision:
 def _refuse_unknown(inventory: Inventory, wishes: PlanRequest) -> None:
     names = {d.name for d in inventory.distributions}
     for name in wishes.provided:
-        if normalize(name) not in names:
+        if canonicalize_name(name) not in names:
             raise PlanError(f"--provided {name}: no such distribution is installed; pip list shows their names")
     paths = [file.path for file in inventory.files]
     importable = modules.with_packages(modules.by_name(paths))
@@ -402,7 +404,7 @@ def _inits(files: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _take_out(draft: _Draft, wishes: PlanRequest) -> None:
-    provided = {normalize(name) for name in wishes.provided}
+    provided = {canonicalize_name(name) for name in wishes.provided}
     for path, file in draft.files.items():
         if file.distribution in provided:
             draft.drop(path, Reason.PROVIDED, f"--provided {file.distribution}")

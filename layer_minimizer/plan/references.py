@@ -100,7 +100,7 @@ def _owners(inventory: Inventory) -> dict[str, frozenset[str]]:
         folder, _, name = file.path.partition("/")
         metadata[folder][name] = Path(file.source)
         if file.distribution and (module := modules.module_name(file.path)):
-            for package in _with_parents(module):
+            for package in modules.with_parents(module):
                 named[package].add(file.distribution)
     tools = {each.name for each in inventory.distributions if _is_tool(each, metadata)}
     # Of a package that several distributions share, the name of the part that is its alone.
@@ -113,11 +113,6 @@ def _owners(inventory: Inventory) -> dict[str, frozenset[str]]:
         for group in each.groups if each.name not in tools else ():
             names.setdefault(group, set()).add(each.name)
     return {name: frozenset(owners) for name, owners in names.items() if owners}
-
-
-def _with_parents(module: str) -> list[str]:
-    parts = module.split(".")
-    return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
 def _is_tool(distribution: Distribution, metadata: Mapping[str, Mapping[str, Path]]) -> bool:
@@ -145,4 +140,4 @@ def _asked_for(source: Path, names: set[str]) -> set[str]:
     for package, listed, imported in _IMPORT.findall(text):
         parts = _NAME.findall(listed or imported)
         asked.update(f"{package}.{part}" if package else part for part in parts)
-    return {part for name in asked for part in _with_parents(name)} & names
+    return {part for name in asked for part in modules.with_parents(name)} & names

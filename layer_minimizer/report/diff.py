@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from layer_minimizer.core.errors import UsageError
 from layer_minimizer.layer.layout import NO_DISTRIBUTION
+from layer_minimizer.model import codec
 from layer_minimizer.model.trace import TracedModule
 from layer_minimizer.report.explain import chain
 from layer_minimizer.report.report import REPORT_FORMAT, megabytes
@@ -66,9 +67,9 @@ class SavedReport:
         try:
             files: dict[str, ReportedFile] = {}
             for row in data["files"]:
-                values = {key: row[key] for key in ReportedFile.__slots__}
-                _require_sizes(values["bytes"], values["shipped"])
-                files.setdefault(row["path"], ReportedFile(**values))
+                _require_sizes(row["bytes"], row["shipped"])
+                file = codec.decode(ReportedFile, row)
+                files.setdefault(file.path, file)
             imports = {
                 row["module"]: TracedModule(row["module"], "", row["importer"], row["line"], row["startup"])
                 for row in data["imports"]

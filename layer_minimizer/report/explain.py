@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
+from packaging.utils import canonicalize_name
+
 from layer_minimizer.core.errors import PlanError
 from layer_minimizer.model import modules
-from layer_minimizer.model.installed import normalize
 from layer_minimizer.model.plan import Decision, KeepPlan, Verdict
 from layer_minimizer.plan import rules
 
@@ -32,7 +33,7 @@ def explain(plan: KeepPlan, subject: str) -> str:
     wanted = subject.strip("/")
     names = modules.by_name(by_path)
     group = [by_path[wanted]] if wanted in by_path else []
-    group = group or [d for d in plan.decisions if d.distribution == normalize(wanted)]
+    group = group or [d for d in plan.decisions if d.distribution == canonicalize_name(wanted)]
     if not group:
         group = [by_path[path] for path in rules.matching(wanted, by_path)]
     lines = []

@@ -31,7 +31,8 @@ class Report:
     """A verified layer, and how it came to be. All sizes are bytes, all times seconds.
 
     ``limit`` is what the function and all its layers may take, ``function_bytes`` what the function takes of it: its
-    zip if there is one, else what lies beside its entry. ``imports`` is None where imports were not timed.
+    zip if there is one, else what lies beside its entry. ``imports`` is None where imports were not timed. It has so
+    many fields because it is what all stages together have come to.
     """
 
     trace: Trace
@@ -144,19 +145,8 @@ class Report:
             "version": metadata.version("layer_minimizer"),
             "python": self.plan.python,
             "entry": self.trace.workload.entry.name,
-            "before": {
-                "files": self.before.files,
-                "bytes": self.before.bytes,
-                "distributions": self.before.distributions,
-            },
-            "layer": {
-                "path": str(self.archive.path),
-                "sha256": self.archive.sha256,
-                "files": self.archive.files,
-                "unzipped_bytes": self.archive.unzipped_bytes,
-                "zipped_bytes": self.archive.zipped_bytes,
-                "distributions": len(self.largest),
-            },
+            "before": dataclasses.asdict(self.before),
+            "layer": _archive_json(self.archive) | {"distributions": len(self.largest)},
             "budget": {
                 "limit": self.limit,
                 "layer": self.archive.unzipped_bytes,
@@ -165,14 +155,7 @@ class Report:
             },
             "function": self._function_json(),
             "verified": True,
-            "verification": {
-                "events": self.proof.events,
-                "mismatches": self.proof.mismatches,
-                "repaired": list(self.proof.repaired),
-                "isolated": self.proof.isolated,
-                "runs": self.proof.runs,
-                "cold_faults": self.proof.cold_faults,
-            },
+            "verification": _proof_json(self.proof),
             "lambda": emulated_json(self.emulated) if self.emulated else None,
             "kept": self.kept,
             "distributions": {name: size for name, size, _ in self.largest},
@@ -180,46 +163,52 @@ class Report:
             "cold": self.cold(),
             "libraries": [dataclasses.asdict(library) for library in self.proof.libraries],
             "bundled": [dataclasses.asdict(library) for library in self.proof.bundled],
-            "not_exercised": [
-                {"module": entry.module, "importer": entry.importer, "line": entry.line} for entry in self.not_exercised
-            ],
+            "not_exercised": [dataclasses.asdict(entry) for entry in self.not_exercised],
             "observers": list(self.trace.observers),
-            "base_layers": [
-                {
-                    "name": layer.name,
-                    "sha256": layer.sha256,
-                    "files": layer.files,
-                    "unzipped_bytes": layer.unzipped_bytes,
-                }
-                for layer in self.below.layers
-            ],
+            "base_layers": self._base_layers_json(),
             "base_bytes": self.base_bytes,
             "conflicts": [dataclasses.asdict(conflict) for conflict in self.below.conflicts],
             "differences": [difference.to_json() for difference in self.differences],
             "warnings": list(self.warnings),
             "import_time": self.imports.to_json() if self.imports else None,
             "seconds": self.seconds,
-            "imports": [
-                {"module": m.name, "importer": m.importer, "line": m.line, "startup": m.startup}
-                for m in self.plan.chains
-            ],
+            "imports": self._imports_json(),
             "files": list(self._files()),
         }
+
+    def _base_layers_json(self) -> list[dict[str, Any]]:
+        names = ("name", "sha256", "files", "unzipped_bytes")
+        return [{name: getattr(layer, name) for name in names} for layer in self.below.layers]
+
+    def _imports_json(self) -> list[dict[str, Any]]:
+        return [
+            {"module": m.name, "importer": m.importer, "line": m.line, "startup": m.startup} for m in self.plan.chains
+        ]
 
     def _function_json(self) -> dict[str, Any] | None:
         if self.function is None:
             return None
         archive = self.function.archive
-        return {
-            "path": str(archive.path),
-            "sha256": archive.sha256,
-            "files": archive.files,
-            "unzipped_bytes": archive.unzipped_bytes,
-            "zipped_bytes": archive.zipped_bytes,
+        return _archive_json(archive) | {
             "model_bytes": self.function.model_bytes,
             "left_out": list(self.function.left_out),
             "with_layers_bytes": archive.unzipped_bytes + self.archive.unzipped_bytes + self.base_bytes,
         }
+
+
+def _archive_json(archive: LayerArchive) -> dict[str, Any]:
+    return dataclasses.asdict(archive) | {"path": str(archive.path)}
+
+
+def _proof_json(proof: Proof) -> dict[str, Any]:
+    return {
+        "events": proof.events,
+        "mismatches": 0,  # with one there is no report
+        "repaired": list(proof.repaired),
+        "isolated": proof.isolated,
+        "runs": proof.runs,
+        "cold_faults": proof.cold_faults,
+    }
 
 
 def megabytes(size: int) -> str:

@@ -10,11 +10,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packaging.utils import canonicalize_name
+
 from layer_minimizer.analysis import class_factories, elf
 from layer_minimizer.environment import base_layers, inventory
 from layer_minimizer.execution.observed_run import Observer
 from layer_minimizer.model import modules
-from layer_minimizer.model.installed import InstalledFile, normalize
 from layer_minimizer.model.plan import Cold
 from layer_minimizer.native import parts
 from layer_minimizer.trace import stand_in_search, tracer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from layer_minimizer.core.progress import Clock
+    from layer_minimizer.model.installed import InstalledFile
     from layer_minimizer.model.interpreter import Interpreter
     from layer_minimizer.model.trace import Trace
     from layer_minimizer.model.workload import Workload
@@ -115,7 +117,7 @@ def _identity(
 
 def _brought_along(installed: Iterable[InstalledFile], settings: Settings, below: Collection[str]) -> set[str]:
     """Give the top-level modules that another layer brings."""
-    provided = {normalize(name) for name in settings.provided}
+    provided = {canonicalize_name(name) for name in settings.provided}
     brought = [file.path for file in installed if file.distribution in provided or file.path in below]
     names = {modules.module_name(path).split(".")[0] for path in brought}
     return names - {""}

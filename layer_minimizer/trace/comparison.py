@@ -6,15 +6,14 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from layer_minimizer.model.comparison import Difference
+from layer_minimizer.model.installed import METADATA_FOLDERS, Inventory
 from layer_minimizer.model.trace import Trace, Use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from layer_minimizer.model.installed import Inventory
     from layer_minimizer.model.interpreter import Interpreter
 
-_METADATA = (".dist-info", ".egg-info")
 # A question whether a file exists, or a look into a folder, says nothing of what is there.
 _REAL = {Use.OPEN, Use.MAP, Use.SPEC, Use.TEXT}
 _CODE = (".py", ".pyc", ".pth")
@@ -51,7 +50,7 @@ def _items(trace: Trace) -> Iterator[tuple[str, str, str]]:
     paths = {path for path in imported.values() if path}
     yield from (("module", path, name) for name, path in imported.items() if path)
     for file in trace.files:
-        if file.path in paths or not file.uses & _REAL or file.path.split("/")[0].endswith(_METADATA):
+        if file.path in paths or not file.uses & _REAL or file.path.split("/")[0].endswith(METADATA_FOLDERS):
             continue
         if Use.MAP in file.uses:
             yield "library", file.path, file.path
@@ -115,5 +114,5 @@ def misfits(traces: Iterable[tuple[str, Trace]], stock: Inventory, interpreter: 
                 )
         foreign = {root.name for root in trace.foreign}
         absent = {path.split("/", 1)[0] for path in real} - tops - foreign
-        if listed := sorted(top for top in absent if not top.endswith(_METADATA)):
+        if listed := sorted(top for top in absent if not top.endswith(METADATA_FOLDERS)):
             yield f"{name} used {', '.join(listed)}, which is not installed here: install it, or the layer lacks it"

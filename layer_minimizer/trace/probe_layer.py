@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer.core import files
-from layer_minimizer.core.files import scratch_folder
+from layer_minimizer.core.files import check_output, replacing, scratch_folder
 from layer_minimizer.execution.probe import copy_probe
 from layer_minimizer.layer.archive import write_zip
 
@@ -45,9 +44,8 @@ def write_probe(target: Path, scratch: Path) -> LayerArchive:
     wrapper = scratch / "layer" / "layer_minimizer_trace"
     wrapper.write_text(_WRAPPER, "utf-8")
     wrapper.chmod(0o755)
-    with files.unfinished(target) as part:
+    with replacing(target) as part:
         archive = write_zip(scratch / "layer", part)
-        part.replace(target)
     return replace(archive, path=target)
 
 
@@ -58,6 +56,6 @@ def write_probe_layer(output: StrPath) -> LayerArchive:
         PackError: the zip cannot be written.
     """
     target = Path(output).absolute()
-    files.check_output(target)
+    check_output(target)
     with scratch_folder() as scratch:
         return write_probe(target, scratch)

@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packaging.utils import canonicalize_name
+
 from layer_minimizer.execution.facts import read_facts, source_of, traced_files
 from layer_minimizer.execution.observed_run import RunRecord, parse_fact
 from layer_minimizer.execution.process import Completed
-from layer_minimizer.model.installed import normalize
 from layer_minimizer.model.trace import Trace, TracedDistribution, TracedMetadata, TracedModule
 from layer_minimizer.model.workload import Workload
 
@@ -143,7 +144,7 @@ def read_production_log(text: str) -> list[ProductionTrace]:
         key = json.dumps(said, sort_keys=True)
         places.setdefault(key, {**said, "installed": ()})
         if installed:
-            places[key]["installed"] = tuple((normalize(name), version) for name, version in installed)
+            places[key]["installed"] = tuple((canonicalize_name(name), version) for name, version in installed)
         facts.setdefault(key, {}).update(more)
     return [
         ProductionTrace(**{**place, "path": tuple(place["path"])}, facts=tuple(facts[key]))

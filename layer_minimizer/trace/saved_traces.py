@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer.core.errors import UsageError
@@ -15,6 +14,7 @@ from layer_minimizer.trace.restore_log import RestoreLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from layer_minimizer.model.installed import Inventory
     from layer_minimizer.model.interpreter import Interpreter
@@ -35,7 +35,7 @@ def read_traces(
     logs: list[str] = []
     for file in files:
         try:
-            traces.append((str(file), read_saved(file, "--trace", lambda data: Trace.from_json(data, Path))))
+            traces.append((str(file), read_saved(file, "--trace", Trace.from_json)))
         except UsageError as exc:
             said = file.read_text("utf-8", errors="replace") if file.is_file() else ""
             found = production_log.read_production_log(said)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layer_minimizer.core import cache, progress
+from layer_minimizer.core.files import replacing
 from layer_minimizer.model import modules
 from layer_minimizer.model.results import compare_results
 from layer_minimizer.trace.tracer import Study, Tracer, texts_marked
@@ -321,8 +321,7 @@ def remember(file: Path, groups: Iterable[str], search: Search) -> None:
     """Remember what was found; a cache that cannot be written is none."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f"{file.name}.{os.getpid()}")
-        part.write_text(json.dumps({"groups": sorted(groups), **{key: getattr(search, key) for key in _FOUND}}))
-        part.replace(file)
+        with replacing(file) as part:
+            part.write_text(json.dumps({"groups": sorted(groups), **{key: getattr(search, key) for key in _FOUND}}))
     except OSError as exc:
         log.debug("cannot remember what was found: %s", exc)

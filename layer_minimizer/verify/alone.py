@@ -15,6 +15,7 @@ from layer_minimizer.execution.facts import Facts, read_facts
 from layer_minimizer.execution.observed_run import Observer, RunOptions, RunRecord, run_observed
 from layer_minimizer.layer import log_messages
 from layer_minimizer.model import installed, modules
+from layer_minimizer.model.installed import METADATA_FOLDERS
 from layer_minimizer.model.plan import FINAL_REASONS, Decision, KeepPlan, Reason, Verdict
 from layer_minimizer.model.results import Mismatch, compare_results
 from layer_minimizer.model.trace import Use
@@ -44,7 +45,6 @@ class Attempt:
     leaked: tuple[str, ...]
     isolated: bool
     cold_faults: int
-    seconds: float
 
     @property
     def succeeded(self) -> bool:
@@ -94,7 +94,6 @@ def _attempt(trial: RunContext, plan: KeepPlan, settings: RunOptions, place: Pla
         leaked=_leaked(facts, trial, plan, isolation.hide if isolation else ()),
         isolated=isolation is not None,
         cold_faults=_cold_faults(settings.restored),
-        seconds=observation.ended.seconds,
     )
 
 
@@ -174,7 +173,7 @@ def _missed_metadata(facts: Facts, dropped: Iterable[Decision]) -> Iterator[str]
     """Give the METADATA of dropped distributions that the run asked for by name: it could not even try to open it."""
     for decision in dropped:
         folder, _, name = decision.path.partition("/")
-        if not folder.endswith(installed.METADATA_FOLDERS) or name not in ("", *installed.ALWAYS_METADATA):
+        if not folder.endswith(METADATA_FOLDERS) or name not in ("", *installed.ALWAYS_METADATA):
             continue
         if decision.distribution in facts.metadata:
             yield decision.path

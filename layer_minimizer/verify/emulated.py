@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer.aws import limits, programs
-from layer_minimizer.aws.limits import INIT_SECONDS
+from layer_minimizer.aws import programs
+from layer_minimizer.aws.limits import INIT_SECONDS, LONGEST_SECONDS
 from layer_minimizer.core.errors import UsageError
 from layer_minimizer.execution.engine import Engine
 from layer_minimizer.execution.task_root import make_task_root
 from layer_minimizer.layer.archive import unzip
+from layer_minimizer.model.function_variables import function_variables
 from layer_minimizer.model.outcome import Emulated, LayerArchive
-from layer_minimizer.model.workload import Event, Workload
+from layer_minimizer.model.workload import NO_EVENT, Event, Workload
 from layer_minimizer.verify import emulated_place, emulated_results
 from layer_minimizer.verify.place import RunContext, provided_sources
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 # The images that AWS publishes: https://gallery.ecr.aws/lambda/python
 _IMAGE = "public.ecr.aws/lambda/python:{}.{}"
-_DEFAULT_EVENT = Event("(no event)", {})
+_DEFAULT_EVENT = Event(NO_EVENT, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ def _place(
     binds = [*_provided(trial, plan, layer), *_linked(task)]
     # Lambda's own images bring the client.
     bare = bool(how.engine) and not how.image
-    timeout = max(1, min(limits.LONGEST_SECONDS, round(trial.timeout)))
+    timeout = max(1, min(LONGEST_SECONDS, round(trial.timeout)))
     return emulated_place.FunctionMounts(
         task=task,
         layer=layer,
@@ -170,16 +171,11 @@ def _environment(trial: RunContext, how: Emulation, timeout: int) -> dict[str, s
     """Give the variables that Lambda sets: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html."""
     workload = trial.trace.workload
     function = workload.entry.parent.name or "function"
-    environment = {
+    environment = function_variables(function, how.memory) | {
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EXECUTION_ENV": "AWS_Lambda_python{}.{}".format(*trial.interpreter.version[:2]),
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(how.memory),
-        "AWS_LAMBDA_FUNCTION_NAME": function,
         "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout),
-        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function}",
-        "AWS_LAMBDA_LOG_STREAM_NAME": "1970/01/01/[$LATEST]6c6179657273",
         "AWS_REGION": "us-east-1",
         "LAMBDA_TASK_ROOT": emulated_place.TASK,
         "TZ": ":UTC",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layer_minimizer.core.errors import RunnerError
+from layer_minimizer.core.files import scratch_errors
 from layer_minimizer.execution import process
 from layer_minimizer.execution.engine import ENGINE_FAILED, Engine, tail
 
@@ -182,7 +183,7 @@ def _lay_out(place: FunctionMounts, events: list[tuple[str, str]], scratch: Path
         "memory": place.memory * _MIB,
         "timeout": place.timeout,
     }
-    try:
+    with scratch_errors(RunnerError, f"cannot write into {scratch}"):
         runtime = beside / "runtime"
         if place.client:
             shutil.copytree(place.client, runtime)
@@ -197,8 +198,6 @@ def _lay_out(place: FunctionMounts, events: list[tuple[str, str]], scratch: Path
         (beside / place.rie.name).chmod(0o755)
         for folder in (place.task, place.layer):
             _open_to_all(folder, files=False)
-    except OSError as exc:
-        raise RunnerError(f"cannot write into {scratch}: {exc.strerror}; TMPDIR sets another place") from exc
     return beside
 
 

@@ -198,6 +198,7 @@ def ordinary(tmp_path: Path) -> tuple[str, ...]:
         "layer_minimizer",
         "modulegraph",
         "altgraph",
+        "packaging",
         "pyelftools",
         "rich",
         "pygments",

@@ -25,7 +25,6 @@ def test_every_cpython_tells_its_version_and_its_folders(each_env: Any, cpython:
     assert found.executable == each_env.python
     assert os.path.realpath(found.base_executable) == os.path.realpath(cpython)
     assert found.site_dirs == (os.path.realpath(each_env.site),)
-    assert found.path_entries == ()
     assert found.folder == f"python{found.version[0]}.{found.version[1]}"
     assert str(found.version[1]) in found.soabi
     assert found.machine == os.uname().machine
@@ -80,21 +79,19 @@ def test_a_relative_path_is_one_from_here(env: Any, monkeypatch: pytest.MonkeyPa
 def test_variables_for_this_tools_own_python_do_not_reach_the_other(
     env: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "mine").mkdir()
+    mine = tmp_path / "mine" / "site-packages"
+    mine.mkdir(parents=True)
     for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP"):
-        monkeypatch.setenv(name, str(tmp_path / "mine"))
+        monkeypatch.setenv(name, str(mine))
     found = env.describe()
-    assert found.path_entries == ()
     assert found.site_dirs == (os.path.realpath(env.site),)
 
 
-def test_folders_of_pth_files_are_told(env: Any, tmp_path: Path) -> None:
+def test_folders_of_pth_files_are_no_site_folders(env: Any, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     env.install("pkg", {"a.pth": f"{outside}\n./inner\n/absent/folder\n", "inner/x.py": ""})
-    assert sorted(env.describe().path_entries) == sorted(
-        [os.path.realpath(outside), os.path.realpath(env.site / "inner")]
-    )
+    assert env.describe().site_dirs == (os.path.realpath(env.site),)
 
 
 def test_packages_in_a_zip_are_refused(env: Any) -> None:

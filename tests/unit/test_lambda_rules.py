@@ -110,7 +110,7 @@ def test_other_versions_are_no_matter(version: str) -> None:
 @given(number=st.tuples(st.just(2), st.integers(0, 99)), runtime=st.sampled_from(list(RUNTIMES)))
 def test_versions_are_compared_as_numbers(number: tuple[int, int], runtime: str) -> None:
     findings = found(library(versions=[f"GLIBC_{number[0]}.{number[1]}"]), runtime=runtime)
-    assert bool(findings.violations) == (number > RUNTIMES[runtime].versions["GLIBC"])
+    assert bool(findings.violations) == (number > RUNTIMES[runtime].versions["GLIBC"].release)
 
 
 def test_one_line_tells_all_of_a_library_the_newest_first() -> None:

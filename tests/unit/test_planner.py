@@ -144,7 +144,7 @@ def test_a_module_that_a_model_names_is_kept(build: Any) -> None:
     assert decision.evidence == "model.pkl names b.net.Net"
 
 
-RULE = Rule("a", "a.draw", ("a/fonts/*.ttf",), "fonts are opened late: https://example.org/fonts")
+RULE = Rule("a.draw", ("a/fonts/*.ttf",), "fonts are opened late: https://example.org/fonts")
 
 
 def test_a_rule_applies_once_its_module_or_one_below_was_imported(build: Any) -> None:
@@ -428,8 +428,8 @@ PATHS = [
 ]
 NEEDS = {"a/lib.so": "b/lib.so", "b/lib.so": "c/lib.so"}
 RULES = [
-    Rule("a", "a.m", ("a/d.txt", "b/*.txt"), "https://example.org"),
-    Rule("b", "b", ("b/sub",), "https://example.org"),
+    Rule("a.m", ("a/d.txt", "b/*.txt"), "https://example.org"),
+    Rule("b", ("b/sub",), "https://example.org"),
 ]
 GLOBS = ["a/*", "b/**", "c", "**/n.py", "alone.py", "*.pth"]
 

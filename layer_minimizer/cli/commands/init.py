@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer.cli import init_template
 from layer_minimizer.cli.project import Project, inspect_project
-from layer_minimizer.core import files
 from layer_minimizer.core.errors import PackError, UsageError
+from layer_minimizer.core.files import check_output, replacing
 
 if TYPE_CHECKING:
     import argparse
@@ -123,12 +123,11 @@ def _append(file: Path, text: str) -> None:
 
 
 def _write(target: Path, content: bytes, like: Path | None = None) -> None:
-    files.check_output(target.absolute())
+    check_output(target.absolute())
     try:
-        with files.unfinished(target.absolute()) as part:
+        with replacing(target.absolute()) as part:
             part.write_bytes(content)
             if like:
                 shutil.copymode(like, part)
-            part.replace(target)
     except OSError as exc:
         raise PackError(f"cannot write {target}: {exc.strerror}") from exc

@@ -11,12 +11,12 @@ from layer_minimizer.cli import session
 from layer_minimizer.cli.commands import traces
 from layer_minimizer.cli.commands.explain import explain_case, read_plan
 from layer_minimizer.container.run import LOCAL, check_local, minimize_in_container
-from layer_minimizer.core import files
 from layer_minimizer.core.errors import UsageError
+from layer_minimizer.core.files import check_folder, check_output
 from layer_minimizer.layer.layout import Layout
 from layer_minimizer.model.plan import Cold
+from layer_minimizer.report import files
 from layer_minimizer.report.explain import explain
-from layer_minimizer.report.files import REPORT_FILES, write_report, write_report_folder
 from layer_minimizer.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def make(command: str, run: Job, *, colored: bool) -> tuple[int, Report | str]:
     said: Report | str
     with session.watched(map(Path, _outputs(options))):
         if options.report and makes_layer(options):
-            files.check_folder(Path(options.report).absolute(), "--report", new_levels=2 if run.name else 1)
+            check_folder(Path(options.report).absolute(), "--report", new_levels=2 if run.name else 1)
         if options.runner != LOCAL:
             color = "always" if colored else "never"
             outcome = minimize_in_container([*run.words, "--no-config", f"--color={color}"], options)
@@ -63,7 +63,7 @@ def makes_layer(options: argparse.Namespace) -> bool:
 def _outputs(options: argparse.Namespace) -> list[str]:
     """Give the files that the command may write."""
     named = (options.save_trace, options.save_plan, options.function_zip, options.report_json)
-    report = [os.path.join(options.report, name) for name in REPORT_FILES] if options.report else []
+    report = [os.path.join(options.report, name) for name in files.REPORT_FILES] if options.report else []
     return [output_of(options), *(name for name in named if name), *report]
 
 
@@ -120,7 +120,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 def _minimize(options: argparse.Namespace, settings: Settings, workload: dict[str, Any]) -> Report:
     if options.report_json:
-        files.check_output(Path(options.report_json).absolute(), "--report-json")
+        check_output(Path(options.report_json).absolute(), "--report-json")
     report = pipeline.minimize(
         entry=options.entry,
         output=output_of(options),
@@ -132,7 +132,7 @@ def _minimize(options: argparse.Namespace, settings: Settings, workload: dict[st
         **workload,
     )
     if options.report_json:
-        write_report(report, Path(options.report_json))
+        files.write_report(report, Path(options.report_json))
     if options.report:
-        write_report_folder(report.to_json(), Path(options.report))
+        files.write_report_folder(report.to_json(), Path(options.report))
     return report

@@ -119,4 +119,4 @@ def summarize_saved_trace(file: StrPath) -> str:
     Raises:
         UsageError: it cannot be read, or is no trace.
     """
-    return summarize_trace(read_saved(Path(file), "--trace", lambda data: Trace.from_json(data, Path)))
+    return summarize_trace(read_saved(Path(file), "--trace", Trace.from_json))

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Files of ``distribution`` that must be kept once ``when`` was imported."""
+    """Files of a distribution that must be kept once ``when`` was imported."""
 
-    distribution: str
     when: str
     files: tuple[str, ...]
     because: str
@@ -38,12 +37,12 @@ def load_rules() -> tuple[Rule, ...]:
     for file in sorted(resources.files(__name__).iterdir(), key=lambda file: file.name):
         if file.name.endswith(".toml") and file.name != "runtimes.toml":
             data = tomllib.loads(file.read_text("utf-8"))
-            found += [
-                Rule(data["distribution"], keep["when"], tuple(keep["files"]), keep["because"]) for keep in data["keep"]
-            ]
+            found += [Rule(keep["when"], tuple(keep["files"]), keep["because"]) for keep in data["keep"]]
     return tuple(found)
 
 
+# Not by pathspec: its sets match a ``/`` (``[!b]``), it fails for ``[b-a]``, warns about ``[[]``, and reads a backslash
+# and a space at the end as git does. What users have written for --include and --exclude must go on meaning the same.
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
     """Translate a glob: ``**`` any number of folders, ``*`` and ``?`` within a name, ``[...]`` a set."""
