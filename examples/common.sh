@@ -26,14 +26,14 @@ die() {
     exit "$1"
 }
 
-# apt_install PACKAGE: install a Debian package where that is possible (as root), or return 1.
+# apt_install PACKAGE...: install Debian packages where that is possible (as root), or return 1.
 apt_install() {
     if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
         return 1
     fi
-    say "installing the system package $1"
+    say "installing the system packages $*"
     apt-get update >&2 || true # what is known already may do
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$1" >&2
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2
 }
 
 # find_python VERSION...: print the path of the first CPython found of these versions (like 3.11), on PATH or under

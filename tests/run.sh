@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Runs all checks from nothing: style, types, import contracts, tests with coverage, the built wheel, the examples.
+# Runs the checks from nothing: style, types, import contracts, tests with coverage, the built wheel, the examples.
+# What takes long is dealt out to three commits, and what has passed here with the same inputs is left out; the end of a
+# run tells what it left out, and why. With --all nothing is left out.
 # Arguments go to pytest, for instance: ./tests/run.sh -k planner -m "not example"
 set -euo pipefail
 
@@ -8,13 +10,28 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 source "$here/../examples/common.sh"
 cd "$CHECKOUT"
 
-# An observer, compilers, linkers, shells and a browser make more of the tests possible; without them those are skipped and say so.
-for package in strace openssl gcc libc6-dev g++ clang binutils llvm lld patchelf mmdebstrap \
-    g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user docker.io iptables podman \
-    containernetworking-plugins catatonit chromium zsh tcsh; do
-    dpkg-query --status "$package" >/dev/null 2>&1 || apt_install "$package" ||
-        say "no $package: some tests will be skipped"
-done
+# An observer, compilers, linkers, shells and a browser make more of the tests possible; without them those are skipped
+# and say so.
+packages=(strace openssl gcc libc6-dev g++ clang binutils llvm lld patchelf mmdebstrap
+    g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user docker.io iptables podman
+    containernetworking-plugins catatonit chromium zsh tcsh)
+
+# missing PACKAGE...: print those that are not installed.
+missing() {
+    local package
+    for package in "$@"; do
+        [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null) == installed ]] ||
+            printf '%s\n' "$package"
+    done
+}
+
+mapfile -t wanted < <(missing "${packages[@]}")
+if ((${#wanted[@]})) && ! apt_install "${wanted[@]}"; then
+    # One that cannot be had must not keep the others away.
+    for package in "${wanted[@]}"; do
+        apt_install "$package" || say "no $package: some tests will be skipped"
+    done
+fi
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -36,28 +53,34 @@ development_requirements "$base" >"$scratch/requirements.txt"
 python=$(requirements_env development "$base" "$scratch/requirements.txt")
 bin=$(dirname "$python")
 
-say "building the wheel"
-mkdir "$scratch/source"
-pack_tool | tar --extract --directory "$scratch/source"
-"$python" -m build --no-isolation --outdir "$scratch/dist" "$scratch/source" >"$scratch/build.log" 2>&1 || {
-    cat "$scratch/build.log" >&2
+# style: check style, types and import contracts.
+style() {
+    "$bin/ruff" check . && "$bin/ruff" format --check . && "$bin/mypy" && "$bin/lint-imports"
+}
+
+# show_and_end FILE: print what a program said that failed, and end the run.
+show_and_end() {
+    cat "$1" >&2
     exit 1
 }
+
+say "style, types, import contracts; the wheel"
+style >"$scratch/style.log" 2>&1 &
+checks=$!
+mkdir "$scratch/source"
+pack_tool | tar --extract --directory "$scratch/source"
+"$python" -m build --no-isolation --outdir "$scratch/dist" "$scratch/source" >"$scratch/build.log" 2>&1 ||
+    show_and_end "$scratch/build.log"
+wait "$checks" || show_and_end "$scratch/style.log"
+cat "$scratch/style.log"
 wheel=$(echo "$scratch"/dist/*.whl)
 # The tests run what users install, in the environment that the tests live in.
 quiet_pip "$python" install --no-deps --force-reinstall "$wheel"
 
-say "style, types, import contracts"
-"$bin/ruff" check .
-"$bin/ruff" format --check .
-"$bin/mypy"
-"$bin/lint-imports"
-
-# The cases that take minutes are dealt out to three runs, so that one run takes no longer than the rest of the tests.
 commits=$(git rev-list --count HEAD 2>/dev/null || echo 0)
-group="$((commits % 3 + 1))/3"
+turn="$((commits % 3 + 1))/3"
 
-say "tests; of the heavy cases group $group (--heavy-cases 1/1: all of them)"
+say "tests; of what takes long the part $turn (--all: everything)"
 # Not "python -m pytest", which would put the checkout before the installed package.
 LAYER_MINIMIZER_WHEEL=$wheel "$bin/pytest" --numprocesses 2 --dist loadscope --no-loadscope-reorder --durations 40 --cov \
-    --cov-report=term-missing:skip-covered --heavy-cases "$group" "$@"
+    --cov-report=term-missing:skip-covered --turn "$turn" --proofs "$CACHE/proofs" "$@"

@@ -1,0 +1,66 @@
+"""Compressed chunks that are kept: the same bytes with and without, whatever has become of what is kept."""
+
+import lzma
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from layer_minimizer.core import compression
+from layer_minimizer.layer import cold_store
+from layer_minimizer.native import coldstore, compact
+
+PLAIN = [{"id": lzma.FILTER_LZMA2, "preset": 6}]
+RAW = b"".join(b"line %d of what no event touched\n" % number for number in range(5000))
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LAYER_MINIMIZER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(compression, "_WRITER", compression._Writer())
+    return tmp_path / "cache/chunks"
+
+
+def test_many_may_write_and_remove_at_once(kept: Path) -> None:
+    code = (
+        "import sys; from layer_minimizer.core import compression as c; c._BETWEEN_LOOKS = c.LIMIT = 5000\n"
+        f"raw = {RAW[:40000]!r}\n"
+        f"for turn in range(12): print(hash(c.pack(raw + bytes([turn % 4]), {PLAIN!r})))"
+    )
+    with ThreadPoolExecutor(4) as pool:
+        variables = {**os.environ, "PYTHONHASHSEED": "0"}
+        command = [sys.executable, "-c", code]
+        ask = lambda _: subprocess.run(command, env=variables, check=True, capture_output=True).stdout  # noqa: E731
+        said = set(pool.map(ask, range(4)))
+    assert len(said) == 1
+    assert not list(kept.glob("*.part"))
+    for path in kept.iterdir():
+        key = bytes.fromhex(path.stem)
+        assert compression._read(path, key) is not None
+
+
+def test_stores_have_the_same_bytes_with_and_without(
+    tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "large.txt"
+    source.write_bytes(RAW * 8)
+    mapped = (line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines())
+    library = next(Path(path) for path in mapped if "/libm.so" in path or "/libm-" in path)
+    parts = compact.split(library.read_bytes(), ())
+
+    def made(name: str) -> list[bytes]:
+        top = tmp_path / name
+        cold_store.write_store([cold_store.ColdFile("large.txt", source)], top, layer="l", dropped={})
+        stores = sorted(top.glob("_layer_minimizer/cold/*/*"))
+        packed = [chunk.data for chunk in coldstore.pack_chunks(parts, "a library")]
+        return [*(path.read_bytes() for path in stores), *packed]
+
+    first = made("first")
+    large = [chunk for chunk in parts.chunks if len(parts.raw(chunk)) >= compression._WORTH_BYTES]
+    assert len(list(kept.iterdir())) == 1 + len(large) > 1
+    assert made("second") == first
+    monkeypatch.setenv("LAYER_MINIMIZER_CACHE", "/proc/self")
+    assert made("without") == first

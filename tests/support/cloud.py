@@ -1,0 +1,79 @@
+"""A server that speaks AWS's API; its state is asked with boto3."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+
+from .places import PROGRAMS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REGION = "eu-central-1"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Cloud:
+    """A server of AWS's API, and the environment in which a command talks to it."""
+
+    endpoint: str
+    keys: tuple[str, str] = ("key", "secret")
+
+    def client(self, service: str) -> Any:
+        return boto3.client(
+            service,
+            region_name=REGION,
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.keys[0],
+            aws_secret_access_key=self.keys[1],
+        )
+
+    def versions(self, layer: str) -> list[dict[str, Any]]:
+        return list(self.client("lambda").list_layer_versions(LayerName=layer)["LayerVersions"])
+
+    def objects(self, bucket: str) -> list[str]:
+        return [found["Key"] for found in self.client("s3").list_objects_v2(Bucket=bucket).get("Contents", ())]
+
+    def bucket(self, name: str) -> str:
+        self.client("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+        return name
+
+    def authorize(self, *, after: float) -> None:
+        """Look at credentials and permissions from so many requests on."""
+        server = http.client.HTTPConnection(urlsplit(self.endpoint).netloc)
+        server.request("POST", "/moto-api/reset-auth", body=str(after))
+        assert server.getresponse().status == 200
+        server.close()
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    port = free_port()
+    with (tmp_path_factory.mktemp("server") / "log").open("wb") as log:
+        server = subprocess.Popen([PROGRAMS / "moto_server", "-p", str(port)], stdout=log, stderr=log)
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            assert server.poll() is None
+            time.sleep(0.1)
+        yield Cloud(f"http://127.0.0.1:{port}")
+    finally:
+        server.terminate()
+        server.wait(20)

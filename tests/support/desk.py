@@ -1,0 +1,149 @@
+"""A desk at which the command is run; every run is checked for what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import stat
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import command
+from .places import PACKAGE
+from .pythons import MAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .command import Ended
+    from .sites import Environment
+
+
+def listing(*roots: Path) -> dict[str, tuple[object, ...]]:
+    """Return all that can be told of every file below ``roots`` without opening it for writing."""
+    found: dict[str, tuple[object, ...]] = {}
+    for root in roots:
+        for folder, folders, names in os.walk(root):
+            for path in (folder, *(os.path.join(folder, name) for name in (*folders, *names))):
+                status = os.lstat(path)
+                content: object = None
+                if stat.S_ISLNK(status.st_mode):
+                    content = os.readlink(path)
+                elif stat.S_ISREG(status.st_mode):
+                    content = hash(Path(path).read_bytes())
+                found[path] = (status.st_mode, status.st_mtime_ns, status.st_uid, content)
+    return found
+
+
+@dataclass
+class Desk:
+    """A folder with the user's files, and folders for all that the command could leave behind."""
+
+    folder: Path
+    watched: list[Path] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for path in (self.work, self.tmp, self.home, self.output.parent):
+            path.mkdir(parents=True)
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    @property
+    def tmp(self) -> Path:
+        return self.folder / "tmp"
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "out" / "layer.zip"
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        path = self.work / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def variables(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "XDG_", "COV"))}
+        return {**kept, "HOME": str(self.home), "TMPDIR": str(self.tmp), **(more or {})}
+
+    def arguments(self, env: Environment | None, *args: object, entry: object = "handler.py") -> list[str]:
+        given = [str(arg) for arg in args]
+        if entry and "--entry" not in given:
+            given += ["--entry", str(self.work / str(entry))]
+        if env is not None:
+            given += ["--python", env.python]
+        if "--output" not in given and not {"--save-trace", "--save-plan", "--explain"} & set(given):
+            given += ["--output", str(self.output)]
+        # What becomes of Python code, and how often a layer is run, is not what most of these tests are about.
+        for option, value in (("--effort", "0"), ("--bytecode", "source"), ("--cold", "drop"), ("--runs", "1")):
+            if option not in given:
+                given += [option, value]
+        return given
+
+    def minimize(
+        self,
+        env: Environment | None,
+        *args: object,
+        entry: object = "handler.py",
+        code: int = 0,
+        variables: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        cwd: Path | None = None,
+        apart: bool = False,
+    ) -> Ended:
+        """Run the command, and require its exit code and that it leaves nothing behind and changes nothing.
+
+        It runs in this process, unless ``apart``.
+        """
+        seen = [self.work, self.home, *self.watched, *([env.root] if env else [])]
+        before = listing(*seen)
+        ended = command.run(
+            self.arguments(env, *args, entry=entry),
+            self.variables(variables),
+            cwd or self.folder,
+            prefix=prefix,
+            apart=apart,
+        )
+        assert ended.code == code, f"exit code {ended.code}, not {code}\n{ended.err}\n{ended.out}"
+        assert listing(*seen) == before
+        self.require_clean()
+        if code:
+            assert ended.out == ""
+            assert not self.output.exists()
+            assert str(PACKAGE) not in ended.err
+            assert "harness.py" not in ended.err
+        return ended
+
+    def fails(self, env: Environment | None, code: int, words: Sequence[str], *args: object, **kwargs: object) -> Ended:
+        """Run the command, and require that it fails with ``code`` and a message that has all ``words``."""
+        ended = self.minimize(env, *args, code=code, **kwargs)  # type: ignore[arg-type]
+        missing = [word for word in words if word not in ended.err]
+        assert not missing, f"{missing} not in:\n{ended.err}"
+        return ended
+
+    def require_clean(self) -> None:
+        """Require that no scratch folder and no unfinished output is left."""
+        assert os.listdir(self.tmp) == []
+        assert [str(path) for path in self.folder.rglob("*.part")] == []
+        assert {path.name for path in self.output.parent.iterdir()} <= {self.output.name}
+
+    def kept(self, version: str = MAIN, layout: str = "site") -> set[str]:
+        """Return the site-relative names of the files in the layer, but for what serves the cold store."""
+        prefix = "python/" if layout == "flat" else f"python/lib/python{version}/site-packages/"
+        with zipfile.ZipFile(self.output) as archive:
+            names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+            assert all(name.startswith(prefix) for name in names), names
+            own = {f"{prefix}layer_minimizer.pth"}
+            if f"{prefix}sitecustomize.py" in names and b"_layer_minimizer" in archive.read(
+                f"{prefix}sitecustomize.py"
+            ):
+                own.add(f"{prefix}sitecustomize.py")
+        names = [name for name in names if name not in own and not name.startswith(f"{prefix}_layer_minimizer/")]
+        return {name.removeprefix(prefix) for name in names}

@@ -1,0 +1,201 @@
+"""Invented distributions, and environments that hold them."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import functools
+import io
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from layer_minimizer.environment import interpreter
+from layer_minimizer.environment.inventory import take_inventory
+from layer_minimizer.environment.workload import load_workload
+from layer_minimizer.execution.observed_run import Observer
+from layer_minimizer.trace import tracer
+
+from .pythons import MAIN, need_python
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from layer_minimizer.model.installed import Inventory
+    from layer_minimizer.model.interpreter import Interpreter
+    from layer_minimizer.model.trace import ForeignRoot, Trace
+
+
+Content = str | bytes
+ALPHA = {
+    "alpha/__init__.py": "from alpha import core\n\nVALUE = core.read()\n",
+    "alpha/core.py": (
+        "import os\n\n\ndef read():\n"
+        "    with open(os.path.join(os.path.dirname(__file__), 'data.txt')) as data:\n"
+        "        return data.read()\n"
+    ),
+    "alpha/data.txt": "the data of alpha",
+    "alpha/unused.py": "WASTE = 1\n",
+    "alpha/unused.dat": "x" * 5000,
+}
+
+
+def write_files(folder: Path, files: Mapping[str, Content]) -> Path:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def install(
+    site: Path,
+    name: str,
+    files: Mapping[str, Content],
+    version: str = "1.0",
+    *,
+    metadata: Mapping[str, Content] | None = None,
+    record: bool = True,
+) -> Path:
+    """Put a distribution into ``site`` as pip does, and return its dist-info folder."""
+    info = f"{name.replace('-', '_')}-{version}.dist-info"
+    header = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    extra = {f"{info}/{key}": content for key, content in (metadata or {}).items()}
+    everything = {**files, f"{info}/METADATA": header, **extra}
+    write_files(site, everything)
+    if record:
+        out = io.StringIO(newline="")
+        csv.writer(out).writerows([[path, "", ""] for path in (*everything, f"{info}/RECORD")])
+        (site / info / "RECORD").write_bytes(out.getvalue().encode("utf-8", "surrogateescape"))
+    return site / info
+
+
+@pytest.fixture
+def write() -> Callable[[Path, Mapping[str, Content]], Path]:
+    """Write files given by their names into a folder, and return the folder."""
+    return write_files
+
+
+@pytest.fixture
+def make_site(tmp_path: Path) -> Callable[..., Path]:
+    """Invent installed distributions: ``make_site(name, {path: content}, version)``. All lie in the same folder."""
+
+    def make(
+        name: str, files: Mapping[str, Content], version: str = "1.0", *, site: str = "site", **more: object
+    ) -> Path:
+        install(tmp_path / site, name, files, version, **more)  # type: ignore[arg-type]
+        return tmp_path / site
+
+    return make
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment with nothing in it but what a test has put there."""
+
+    root: Path
+    version: str
+
+    @property
+    def python(self) -> str:
+        return str(self.root / "bin" / "python")
+
+    @property
+    def site(self) -> Path:
+        return self.root / "lib" / f"python{self.version}" / "site-packages"
+
+    def install(self, name: str, files: Mapping[str, Content], version: str = "1.0", **more: object) -> Environment:
+        install(self.site, name, files, version, **more)  # type: ignore[arg-type]
+        return self
+
+    def describe(self) -> Interpreter:
+        return interpreter.describe_interpreter(self.python)
+
+    def take_inventory(self, foreign: Iterable[ForeignRoot] = ()) -> Inventory:
+        return take_inventory(self.describe(), foreign)
+
+
+@functools.cache
+def _version(python: str) -> str:
+    ask = "import sys; print('%d.%d' % sys.version_info[:2])"
+    return subprocess.run([python, "-I", "-c", ask], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def link_environment(root: Path, python: str, version: str = "") -> Environment:
+    """Make by hand what ``python -m venv --without-pip`` makes, in no time; its version is asked if it is not known."""
+    made = Environment(root, version or _version(python))
+    made.site.mkdir(parents=True)
+    (root / "bin").mkdir()
+    (root / "lib64").symlink_to("lib")
+    for link in (f"python{made.version}", "python3", "python"):
+        (root / "bin" / link).symlink_to(python)
+    home = Path(python).resolve().parent
+    (root / "pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = false\n")
+    return made
+
+
+def create_environment(root: Path, python: str, *options: str) -> Environment:
+    """Make an environment with venv, as users do it."""
+    subprocess.run([python, "-m", "venv", "--without-pip", *options, str(root)], check=True)
+    return Environment(root, _version(python))
+
+
+@pytest.fixture
+def make_environment(tmp_path: Path) -> Callable[..., Environment]:
+    """Make empty environments: ``make_environment(python, name)``."""
+    return lambda python, name="env": link_environment(tmp_path / name, python)
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Return a folder that other users may enter, unlike pytest's own, under its real name."""
+    folder = Path(tempfile.mkdtemp(prefix="minimize-tests-")).resolve()
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def env(tmp_path: Path, base_python: str) -> Environment:
+    """An empty environment of the Python that runs the tests."""
+    return link_environment(tmp_path / "env", base_python, MAIN)
+
+
+@pytest.fixture
+def each_env(make_environment: Callable[..., Environment], cpython: str) -> Environment:
+    """An empty environment of every CPython that can be minimized."""
+    return make_environment(cpython)
+
+
+@pytest.fixture(scope="session")
+def stocked_env() -> Iterator[Environment]:
+    """Return the environment that most tests share: every run is required to leave it as it is."""
+    with temporary_folder() as folder:
+        made = create_environment(folder / "env", need_python(MAIN))
+        made.install("alpha", ALPHA)
+        made.install("beta", {"beta.py": "NAME = 'beta'\n", "beta_more.py": "X = 1\n"}, version="2.0")
+        made.install("gamma", {"gamma/__init__.py": "WIDTH = 3\n", "gamma/lib.py": "X = 1\n"})
+        yield made
+
+
+@pytest.fixture
+def trace_run(tmp_path: Path) -> Callable[..., Trace]:
+    """Trace a workload in an environment: the files of its folder, of which ``handler.py`` is the entry."""
+    runs: list[int] = []
+
+    def run(where: Environment, files: Mapping[str, Content], observer: str = "probe", **options: object) -> Trace:
+        runs.append(0)
+        folder = write_files(tmp_path / f"function{len(runs)}", files)
+        workload = load_workload(folder / next(iter(files)), **options)  # type: ignore[arg-type]
+        observers = (Observer.PROBE, Observer.STRACE) if observer == "strace" else (Observer.PROBE,)
+        scratch = tmp_path / f"scratch{len(runs)}"
+        return tracer.Tracer(where.describe(), observers, 60).trace(workload, scratch)
+
+    return run

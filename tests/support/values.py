@@ -1,0 +1,103 @@
+"""Short forms of the values that stages hand to each other."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from layer_minimizer.model.installed import Distribution, InstalledFile, Inventory, PthFile
+from layer_minimizer.model.interpreter import Interpreter
+from layer_minimizer.model.trace import ForeignRoot, Trace, TracedFile, TracedMetadata, TracedModule, Use
+from layer_minimizer.model.workload import Result, Workload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Build:
+    """Short forms of the values that stages hand to each other."""
+
+    @staticmethod
+    def interpreter(site: Path, *more: Path, version: tuple[int, int, int] = (3, 11, 7)) -> Interpreter:
+        return Interpreter(
+            executable=sys.executable,
+            base_executable=sys.executable,
+            version=version,
+            soabi="cpython-311-x86_64-linux-gnu",
+            machine="x86_64",
+            site_dirs=tuple(os.path.realpath(folder) for folder in (site, *more)),
+            path_entries=(),
+            stdlib_dirs=(),
+            hidden_dirs=(),
+            user_base="",
+        )
+
+    @staticmethod
+    def inventory(
+        files: Mapping[str, str | tuple[str, int]],
+        *,
+        links: Mapping[str, str] | None = None,
+        pth: Iterable[PthFile] = (),
+        folders: Iterable[str] = (),
+        shadowed: Iterable[InstalledFile] = (),
+        editable: Iterable[str] = (),
+        sources: Path = Path("/site"),
+    ) -> Inventory:
+        """Make an inventory of {path: owner} or {path: (owner, size)}; every owner is a distribution of version 1.0."""
+        listed = []
+        for path, said in files.items():
+            owner, size = (said, 1) if isinstance(said, str) else said
+            listed.append(InstalledFile(path, size, owner, str(sources / path), link=(links or {}).get(path, "")))
+        owners = sorted({file.distribution for file in listed} - {""})
+        parents = {str(parent) for path in files for parent in Path(path).parents} - {"."}
+        return Inventory(
+            files=tuple(listed),
+            distributions=tuple(
+                Distribution(name, "1.0", f"{name.replace('-', '_')}-1.0.dist-info", editable=name in editable)
+                for name in owners
+            ),
+            pth=tuple(pth),
+            folders=frozenset({*parents, *folders}),
+            shadowed=tuple(shadowed),
+        )
+
+    @staticmethod
+    def trace(
+        files: Mapping[str, str] | Iterable[str] = (),
+        modules: Iterable[tuple[object, ...]] = (),
+        *,
+        metadata: Mapping[str, str] | None = None,
+        results: Mapping[str, str] | None = None,
+        python: str = "3.11.7",
+        kind: str = "handler",
+        foreign: Iterable[ForeignRoot] = (),
+        workload: Workload | None = None,
+        observers: tuple[str, ...] = ("probe",),
+    ) -> Trace:
+        """Make a trace of {path: "open stat"} (or of paths that were opened) and of modules' fields."""
+        uses = files if isinstance(files, Mapping) else dict.fromkeys(files, "open")
+        return Trace(
+            python=python,
+            observers=observers,
+            kind=kind,
+            modules=tuple(TracedModule(*row) for row in modules),  # type: ignore[arg-type]
+            files=tuple(TracedFile(path, frozenset(map(Use, said.split()))) for path, said in uses.items()),
+            metadata=tuple(TracedMetadata(canonicalize_name(name), asker) for name, asker in (metadata or {}).items()),
+            foreign=tuple(foreign),
+            unplaced=(),
+            processes=1,
+            results=tuple(Result(name, value) for name, value in (results or {}).items()),
+            seconds=1.5,
+            workload=workload or Workload(Path("/function/handler.py")),
+        )
+
+
+@pytest.fixture(scope="session")
+def build() -> type[Build]:
+    return Build

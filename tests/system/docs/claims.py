@@ -1,0 +1,116 @@
+"""Who runs what the documentation shows: a walk that claims it, a test elsewhere, or nobody, for a stated reason.
+
+A walk is a test with ``@walks(file, beginning, ...)``: what begins so in that file, a block or code in a line, comes to
+the test as one of ``shown``, in this order. For a second file the test has a second ``@walks``, below the first one.
+Texts are taken from the files when the test runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import documents
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .documents import Shown
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What begins so in a file of the documentation."""
+
+    file: str
+    beginning: str
+
+    def fits(self, shown: Shown) -> bool:
+        """Tell whether it is this one."""
+        return shown.file == self.file and shown.text.startswith(self.beginning)
+
+    def find(self) -> Shown:
+        """Give what is claimed: one block, else code in a line, which may be repeated."""
+        for found in (documents.blocks(), documents.spans()):
+            fitting = [shown for shown in found if self.fits(shown)]
+            # All of a text counts more than its beginning: --help is another option than --help-all.
+            fitting = [shown for shown in fitting if shown.text == self.beginning] or fitting
+            if len({shown.text for shown in fitting}) == 1:
+                return fitting[0]
+            if fitting:
+                listed = "\n".join(map(str, fitting))
+                raise LookupError(f"what begins with {self.beginning!r} is not one, but:\n{listed}")
+        raise LookupError(f"nothing in {self.file} begins with {self.beginning!r}")
+
+
+WALKS: list[Claim] = []
+
+
+def walks(file: str, *beginnings: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let a test run what the file shows, in this order."""
+
+    def claim(test: Callable[..., None]) -> Callable[..., None]:
+        made = [Claim(file, beginning) for beginning in beginnings]
+        WALKS.extend(made)
+        test.claims = [*made, *getattr(test, "claims", ())]  # type: ignore[attr-defined]
+        return test
+
+    return claim
+
+
+_FILE = "tests/system/examples/test_examples.py"
+_EXAMPLES = f"{_FILE}::test_example_gives_the_expected_layer"
+_WHOLE = f"{_FILE}::test_all_of_fastai_and_torch_is_refused_by_lambdas_limit_and_fits_a_larger_one"
+
+_FASTAI_V1 = "tests/integration/container/test_dockerfiles.py::test_fastai_v1"
+
+# Whole commands without comments, and the test that runs them; what passes arguments on is run with others there.
+ELSEWHERE = {
+    "./examples/quickstart/run.sh": _EXAMPLES,
+    "./examples/fastai_vision/run.sh": _EXAMPLES,
+    "./examples/fastai_v1_vision/run.sh": _EXAMPLES,
+    "./examples/fastai_v1_two_layers/run.sh": _EXAMPLES,
+    "./examples/fastai_vision/run.sh --max-size 1GB": _WHOLE,
+    "./examples/fastai_vision/run.sh --provided torch,numpy": _WHOLE,
+    "./examples/fastai_v1_vision/run.sh --max-size 2GB": _WHOLE,
+    "docker build -f docker/fastai_v1/Dockerfile -t minimizer-fastai-v1 .": _FASTAI_V1,
+    'docker run --name run -v "$PWD/examples/fastai_v1_vision/out":/function:ro minimizer-fastai-v1 '
+    "--entry /function/task/predict.py --model /function/export.pkl --provided torch "
+    "--output /layer_minimizer/layer.zip": _FASTAI_V1,
+    "docker cp run:/layer_minimizer/layer.zip .": _FASTAI_V1,
+    "docker rm run": _FASTAI_V1,
+}
+
+# Whole commands, and why no test runs them.
+NOT_RUN = {
+    "./tests/run.sh": "it is what runs this test",
+    './tests/run.sh -m "not example"': "it is what runs this test; what follows the name goes to pytest as it stands",
+    "pip install --editable '.[dev]'": "the environment of the tests has it all; that the extra exists is tested",
+    "pytest tests/unit": "it would run tests from within a test",
+    "pytest tests/unit/plan": "it would run tests from within a test",
+    "pytest -k planner": "it would run tests from within a test",
+    'pytest -m "not case and not example"': "it would run tests from within a test",
+    "pip install 'layer_minimizer[lambda]'": "there is no release yet; that the extra exists is tested",
+    "pip install '.[aws]'": "the walk that publishes runs it with the tool's own pip",
+    "pyenv install 3.6.15": "it changes the machine, and compiles for minutes",
+    "systemctl start docker": "it changes the machine",
+    "docker image rm": "a name without an argument; tests remove their images with it",
+    "docker image prune": "it removes what is not the tests'",
+    "docker system prune": "it removes what is not the tests'",
+    "docker does not answer; is its daemon running?": "a message",
+    "pip wheel": "a name without an argument",
+    "pip freeze": "a name without an argument",
+}
+
+# How blocks begin that are no commands: what is printed, and the excerpt of a file.
+SAMPLES = {
+    "only in tuesday.trace: ": "printed by the walk with tuesday.trace, which compares it",
+    '{"format": 1,': "the report: its names are compared with a report's",
+    '{"arn", "version", ': "what publish prints: its names are compared with what it prints",
+    "Verified in emulated Lambda": "printed with --verify lambda; tests/integration/verify compares it",
+    "6.5 MB → 7.1 MB unzipped": "printed by the walk with diff, which compares it",
+    "# Load the model\n": "an excerpt of predict.py, which is compared",
+    '{"label": "circle", ': "what the example's handler returns",
+    "layer_minimizer/\n": "the folders of the package, which are compared with those that there are",
+    "cli\ncontainer | pipeline\n": "the import contract, which is compared with pyproject.toml",
+}

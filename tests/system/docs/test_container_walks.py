@@ -1,0 +1,181 @@
+"""The commands of the documentation that need a container engine, with Debian and CPython 3.12 for Lambda's image."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+import urllib.request
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.images import foreign
+from tests.support.places import EXAMPLES
+
+from .claims import walks
+from .conftest import Desk, cloud_variables, copy_of_checkout
+from .documents import MANUAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support.cloud import Cloud
+    from tests.support.docker import Engine
+
+    from .documents import Shown
+
+LAMBDA = "public.ecr.aws/lambda/python:3.12"
+
+
+@pytest.fixture(scope="module")
+def lambda_image(
+    engine: Engine, trusting: str, python_of: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Give Lambda's image for Python 3.12 if the engine has it, else one that has that Python under this name."""
+    if engine.ask("image", "inspect", LAMBDA).returncode == 0:
+        yield LAMBDA
+        return
+    folder = tmp_path_factory.mktemp("lambda")
+    prefix = Path(python_of("3.12")).parents[1]
+    shutil.copytree(prefix, folder / "python", symlinks=True, ignore=foreign)
+    lines = [f"FROM {trusting}", f"COPY python {prefix}"]
+    lines += [f"RUN cd /usr/local/bin && ln -s {prefix}/bin/python3.12 python3 && ln -s python3 python"]
+    yield engine.build(LAMBDA, "\n".join(lines) + "\n", folder)
+
+
+@pytest.fixture
+def thumbnails(home: Path, engine: Engine, requirements_env: Callable[[str, Path], Path]) -> Iterator[Desk]:
+    """Give a desk with the function of the quickstart and what it requires."""
+    with tempfile.TemporaryDirectory(prefix="minimize-tests-") as name:
+        made = Desk(Path(name).resolve(), home, {**engine.variables, "DOCKER_BUILDKIT": "0"})
+        example = EXAMPLES / "quickstart"
+        for file in ("handler.py", "requirements.txt"):
+            shutil.copy(example / file, made.folder)
+        python = requirements_env("quickstart", example / "requirements.txt")
+        subprocess.run([python, "-I", example / "make_events.py", made.folder / "events.json"], check=True)
+        events = json.loads((made.folder / "events.json").read_text())
+        first = events["tests"][0]["event"] if isinstance(events, dict) else events[0]
+        made.write({"event.json": json.dumps(first)})
+        made.shell("""python3 -c "import pickle; pickle.dump({}, open('export.pkl', 'wb'))" """)
+        yield made
+
+
+@pytest.fixture
+def names(engine: Engine) -> Iterator[None]:
+    """Skip where the names that the documentation gives are taken; remove them afterwards."""
+    images, container = ["minimizer", "mine"], "run"
+    taken = [name for name in images if engine.ask("image", "inspect", name).returncode == 0]
+    taken += [container] if engine.ask("container", "inspect", container).returncode == 0 else []
+    if taken:
+        pytest.skip(f"this engine has its own {', '.join(taken)}")
+    yield
+    engine.ask("rm", "--force", container)
+    engine.ask("image", "rm", "--force", *images)
+
+
+def remember(engine: Engine, said: str) -> str:
+    """Let the image that the tool has built be removed at the end."""
+    words = next(line for line in said.splitlines() if " the image layer_minimizer/image:" in line).split()
+    name = words[words.index("image") + 1]
+    engine.images.add(name)
+    return name
+
+
+@walks(f"{MANUAL}/aws.md", "minimize --runner docker --runtime python3.12 --requirements requirements.txt")
+@pytest.mark.usefixtures("lambda_image")
+def test_in_a_container(thumbnails: Desk, engine: Engine, shown: list[Shown]) -> None:
+    ended = thumbnails.run(shown[0])
+    remember(engine, ended.err)
+    assert "Verified" in ended.out
+    assert any(name.startswith("PIL/") for name in thumbnails.names())
+
+
+@walks(
+    "docker/README.md",
+    "python3 -m venv ~/minimizer",
+    "~/minimizer/bin/minimize --runner docker",
+    "arn=$(~/minimizer/bin/minimize publish",
+    "aws lambda create-function",
+    "aws lambda invoke",
+    "docker image ls layer_minimizer/image",
+    "docker system df",
+)
+@pytest.mark.usefixtures("lambda_image")
+def test_from_nothing_to_a_deployed_function(
+    thumbnails: Desk, engine: Engine, cloud: Cloud, tmp_path: Path, shown: list[Shown]
+) -> None:
+    install, make, publish, create, invoke, images, df = shown
+    # A home of its own, in which only this has installed something.
+    function, thumbnails.home = thumbnails.folder, tmp_path / "home"
+    thumbnails.home.mkdir()
+    thumbnails.folder = copy_of_checkout(tmp_path / "checkout")
+    thumbnails.run(install)
+    thumbnails.folder = function
+
+    ended = thumbnails.run(make)
+    assert "Verified" in ended.out
+    assert remember(engine, ended.err).partition(":")[2] in thumbnails.run(images).out
+    assert "Images" in thumbnails.run(df).out
+
+    thumbnails.more |= cloud_variables(cloud)
+    role = cloud.client("iam").create_role(RoleName="documented", AssumeRolePolicyDocument=json.dumps(TRUST))
+    thumbnails.more["role_arn"] = role["Role"]["Arn"]
+    # A shell's variables last from one block to the next.
+    thumbnails.shell(f"{publish.text}\n{create.text}")
+    made = cloud.client("lambda").get_function(FunctionName="my-function")["Configuration"]
+    (layer,) = made["Layers"]
+    assert layer["Arn"] == cloud.versions("my-packages")[0]["LayerVersionArn"]
+    assert made["CodeSize"] == (function / "function.zip").stat().st_size
+
+    # The server starts no function, and answers with the event.
+    configure(cloud, use_docker=False)
+    thumbnails.run(invoke)
+    configure(cloud, use_docker=True)
+    event = json.loads((function / "event.json").read_text())
+    assert json.loads((function / "answer.json").read_text()) == event
+    # So what was uploaded is run in the bare image.
+    assert json.loads(in_lambda(engine, function))["format"] == "PNG"
+
+
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}],
+}
+CALL = """\
+import glob, json, sys
+sys.path[:0] = ["/var/task", *glob.glob("/opt/python/lib/python3*/site-packages")]
+import sitecustomize, handler
+print(json.dumps(handler.handler(json.load(open("/event.json")), None)))
+"""
+
+
+def configure(cloud: Cloud, *, use_docker: bool) -> None:
+    address = f"{cloud.endpoint}/moto-api/config"
+    said = json.dumps({"lambda": {"use_docker": use_docker}}).encode()
+    with urllib.request.urlopen(urllib.request.Request(address, said), timeout=60) as response:
+        assert response.status in (200, 201)
+
+
+def in_lambda(engine: Engine, folder: Path) -> str:
+    """Run the function's zip above the layer's, with nothing else."""
+    mounts = ["--volume", f"{folder / 'event.json'}:/event.json:ro"]
+    for name, place in (("layer", "/opt"), ("function", "/var/task")):
+        with zipfile.ZipFile(folder / f"{name}.zip") as archive:
+            archive.extractall(folder / name)
+        mounts += ["--volume", f"{folder / name}:{place}:ro"]
+    return engine.tell("run", "--rm", *mounts, "--entrypoint", "python3", LAMBDA, "-c", CALL)
+
+
+@walks("docker/README.md", "docker build -f docker/lambda/Dockerfile -t minimizer .", "cat >Dockerfile")
+@pytest.mark.usefixtures("lambda_image", "names")
+def test_by_hand(thumbnails: Desk, tmp_path: Path, shown: list[Shown]) -> None:
+    function, thumbnails.folder = thumbnails.folder, copy_of_checkout(tmp_path / "checkout")
+    thumbnails.run(shown[0])
+    thumbnails.folder = function
+    assert "Verified" in thumbnails.run(shown[1]).out
+    with zipfile.ZipFile(function / "layer.zip") as layer:
+        assert "python/lib/python3.12/site-packages/PIL/__init__.pyc" in layer.namelist()

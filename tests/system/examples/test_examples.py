@@ -1,0 +1,152 @@
+"""The examples for real: each run.sh from nothing, and what its expected.toml says of the layer.
+
+An example's environment, model and layer take minutes and gigabytes; ``-m "not example"`` leaves them away.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tomllib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layer_minimizer.layer import packed_bytecode
+from tests.support.places import EXAMPLES, MINIMIZE
+
+NO_SUCH_PYTHON = 3
+pytestmark = pytest.mark.example
+
+
+def run_example(
+    name: str, *arguments: str, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **(variables or {}), "MINIMIZE": str(MINIMIZE)}
+    done = subprocess.run(
+        [EXAMPLES / name / "run.sh", *arguments], env=environment, text=True, capture_output=True, check=False
+    )
+    if done.returncode == NO_SUCH_PYTHON and "CPython 3.6 is missing" in done.stderr:
+        pytest.skip("there is no CPython 3.6 here")
+    return done
+
+
+def environment_of(done: subprocess.CompletedProcess[str]) -> Path:
+    line = next(line for line in done.stderr.splitlines() if " the environment " in line)
+    return Path(line.split(" the environment ")[1])
+
+
+def tree_hash(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        digest.update(f"{path.relative_to(folder)} {status.st_mode} {status.st_mtime_ns} {status.st_size}\n".encode())
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as source:
+                digest.update(hashlib.file_digest(source, "sha256").digest())
+    return digest.hexdigest()
+
+
+def in_lambda(request: pytest.FixtureRequest, name: str, where: str) -> tuple[str, ...]:
+    """Give the options that prove a layer in an emulated Lambda, none where that cannot be had here."""
+    try:
+        if where == "namespaces":
+            request.getfixturevalue("namespaces")
+            return ("--verify", "lambda")
+        image = request.getfixturevalue("old_image" if "_v1_" in name else "image")
+    except pytest.skip.Exception:
+        return ()
+    return ("--verify", "lambda", "--engine", "docker", "--verify-image", image)
+
+
+def check_emulated(said: dict[str, Any], options: tuple[str, ...]) -> None:
+    found = said["lambda"]
+    if not options:
+        assert found is None
+        return
+    assert found["where"] == (options[-1] if "--engine" in options else "namespaces")
+    assert found["events"] == said["verification"]["events"]
+    assert 0 < found["init_seconds"] < 60
+    assert 10 << 20 < found["peak_bytes"] < found["memory"] << 20
+
+
+NAMES = ["quickstart", "fastai_vision", "fastai_v1_vision", "fastai_v1_two_layers"]
+# Of the large ones each commit takes one.
+TURNS = {"fastai_vision": 1, "fastai_v1_vision": 2, "fastai_v1_two_layers": 3}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.turn(TURNS[name])] if name in TURNS else []) for name in NAMES]
+)
+def test_example_gives_the_expected_layer(request: pytest.FixtureRequest, name: str, tmp_path: Path) -> None:
+    options = {where: in_lambda(request, name, where) for where in ("namespaces", "engine")}
+    expected = tomllib.loads((EXAMPLES / name / "expected.toml").read_text())
+    done = run_example(name, *options["namespaces"])
+    assert done.returncode == 0, done.stderr
+    report = json.loads((EXAMPLES / name / "out/report.json").read_text())
+    assert report["verified"] is True
+    assert report["verification"]["mismatches"] == 0
+    check_emulated(report, options["namespaces"])
+    assert report["layer"]["unzipped_bytes"] <= expected["max_mb"] * 1e6
+    with zipfile.ZipFile(EXAMPLES / name / "out/layer.zip") as archive:
+        archive.extractall(tmp_path)
+        names = {entry.split("/site-packages/", 1)[1] for entry in archive.namelist()}
+        for file in tmp_path.glob(f"python/lib/*/site-packages/{packed_bytecode.CODE}/*"):
+            names |= {f"{stem}.py" for stem in packed_bytecode.stems_in(file)}
+    names |= {f"{name.removesuffix('.pyc')}.py" for name in names if name.endswith(".pyc")}
+    assert set(expected["must_keep"]) <= names
+    tops = {entry.split("/", 1)[0] for entry in names}
+    assert not set(expected["must_drop"]) & tops
+
+    # Once more: the same bytes come out, and the environment is as it was.
+    environment = environment_of(done)
+    before = tree_hash(environment)
+    docker = request.getfixturevalue("docker") if options["engine"] else {}
+    again = run_example(name, *options["engine"], variables=docker)
+    assert again.returncode == 0, again.stderr
+    second = json.loads((EXAMPLES / name / "out/report.json").read_text())
+    check_emulated(second, options["engine"])
+    assert second["layer"]["sha256"] == report["layer"]["sha256"]
+    assert tree_hash(environment) == before
+
+
+@pytest.mark.parametrize("where", ["namespaces", "docker"])
+def test_examples_can_be_proved_in_emulated_lambda_here(request: pytest.FixtureRequest, where: str) -> None:
+    """Skips where they cannot, and says why: the test above goes on without."""
+    request.getfixturevalue(where)
+    for name in NAMES:
+        assert in_lambda(request, name, "namespaces" if where == "namespaces" else "engine")
+
+
+@pytest.mark.turn(2)
+def test_all_of_fastai_and_torch_is_refused_by_lambdas_limit_and_fits_a_larger_one() -> None:
+    layer = EXAMPLES / "fastai_vision/out/layer.zip"
+    whole = ("--native", "off", "--effort", "0", "--bytecode", "source")
+    refused = run_example("fastai_vision", "--max-size", "262144000", *whole)
+    assert refused.returncode == 5, refused.stderr
+    assert "torch" in refused.stderr
+    assert "--provided" in refused.stderr
+    assert not layer.exists()
+    done = run_example("fastai_vision", "--max-size", "1GB", *whole)
+    assert done.returncode == 0, done.stderr
+    assert "Verified" in done.stdout
+
+
+def test_examples_say_what_is_missing_where_there_is_no_old_python(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for program in ("bash", "dirname", "mkdir", "sort", "env", "sha256sum"):
+        (programs / program).symlink_to(shutil.which(program) or program)
+    done = subprocess.run(
+        [EXAMPLES / "fastai_v1_vision/run.sh"],
+        env={"PATH": str(programs), "HOME": str(tmp_path)},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == NO_SUCH_PYTHON
+    assert "CPython 3.6 is missing" in done.stderr

@@ -1,0 +1,123 @@
+"""Calls that the example's events never made: on the layer alone they do what they do in the full environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from layer_minimizer.environment import interpreter
+from layer_minimizer.execution import process
+from tests.support.places import EXAMPLES, MINIMIZE
+
+pytestmark = [pytest.mark.example, pytest.mark.turn(2)]
+EXAMPLE = EXAMPLES / "fastai_vision"
+DRIVER = Path(__file__).with_name("unseen_calls.py")
+# It needs what a module that nothing imports any more has registered in another one: see the README.
+REGISTERED_ELSEWHERE = "torch_functions_of_functions"
+
+
+@dataclass(frozen=True)
+class Place:
+    """An interpreter that has the example's packages, or the layer's and no others."""
+
+    python: Path
+    isolation: process.Isolation | None = None
+
+    def calls(self, folder: Path, *which: str) -> dict[str, str]:
+        """Make calls; give what each of them came to."""
+        for name in ("home", "work"):
+            (folder / name).mkdir(parents=True)
+        # The name of a socket has room for about 100 characters.
+        with tempfile.TemporaryDirectory(prefix="calls-") as temp:
+            return self._calls(folder, temp, *which)
+
+    def _calls(self, folder: Path, temp: str, *which: str) -> dict[str, str]:
+        variables = {
+            # As in Lambda there is no compiler.
+            "PATH": "/nonexistent",
+            "HOME": str(folder / "home"),
+            "TMPDIR": temp,
+            "MPLBACKEND": "agg",
+            "MODEL_PATH": str(EXAMPLE / "out/export.pkl"),
+            "OMP_NUM_THREADS": "1",
+            "LAYER_MINIMIZER_LOG": str(folder / "log"),
+        }
+        command = [self.python, "-I", "-B", DRIVER, EXAMPLE / "out/task", folder / "lines", *which]
+        ended = process.run(
+            list(map(str, command)),
+            variables,
+            folder / "work",
+            timeout=900,
+            output=folder / "said",
+            isolation=self.isolation,
+        )
+        assert ended.returncode == 0, (folder / "said").read_text()[-3000:]
+        return dict(line.split("\t", 1) for line in (folder / "lines").read_text().splitlines())
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Make the layer that holds torch, too; give the example's Python and the layer."""
+    layer = tmp_path_factory.mktemp("unseen") / "layer.zip"
+    done = subprocess.run(
+        [EXAMPLE / "run.sh", "--max-size", "400MB", "--output", layer],
+        env={**os.environ, "MINIMIZE": str(MINIMIZE)},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    line = next(line for line in done.stderr.splitlines() if " the environment " in line)
+    return Path(line.split(" the environment ")[1]) / "bin/python", layer
+
+
+@pytest.fixture(scope="module")
+def alone(full: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Give a virtual environment whose site-packages is the layer, and that cannot see the example's own."""
+    python, layer = full
+    described = interpreter.describe_interpreter(str(python))
+    top = tmp_path_factory.mktemp("alone")
+    with zipfile.ZipFile(layer) as archive:
+        archive.extractall(top / "opt")
+    (top / "env/bin").mkdir(parents=True)
+    (top / "env/lib" / described.folder).mkdir(parents=True)
+    site = top / "env/lib" / described.folder / "site-packages"
+    site.symlink_to(top / "opt/python/lib" / described.folder / "site-packages")
+    base = Path(described.base_executable)
+    (top / "env/pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
+    (top / "env/bin/python").symlink_to(base)
+    isolation = process.Isolation(hide=described.site_dirs, read_only=(str(top / "opt"),))
+    return Place(top / "env/bin/python", isolation if process.can_isolate() else None)
+
+
+@pytest.fixture(scope="module")
+def expected(full: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return Place(full[0]).calls(tmp_path_factory.mktemp("expected") / "run")
+
+
+@pytest.mark.parametrize("step", [1, -1], ids=["forwards", "backwards"])
+def test_calls_give_the_originals_results_and_errors(
+    step: int, alone: Place, expected: dict[str, str], tmp_path: Path
+) -> None:
+    names = [name for name in expected if name != REGISTERED_ELSEWHERE][::step]
+    assert len(names) > 100
+    assert alone.calls(tmp_path / "run", *names) == {name: expected[name] for name in names}
+    log = (tmp_path / "run/log").read_text()
+    for kind in ("restored module ", "restored file ", "woke "):
+        assert log.count(f"\n{kind}") > 20, kind
+
+
+def test_what_is_lacking_is_an_error_and_no_other_result(
+    alone: Place, expected: dict[str, str], tmp_path: Path
+) -> None:
+    found = alone.calls(tmp_path / "run", REGISTERED_ELSEWHERE)[REGISTERED_ELSEWHERE]
+    assert found in (
+        expected[REGISTERED_ELSEWHERE],
+        "builtins.RuntimeError: could not find decomposition for aten.addr.default",
+    )

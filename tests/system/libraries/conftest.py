@@ -1,0 +1,85 @@
+"""Environments of real distributions, and the same with a layer's compacted libraries in their place."""
+
+import os
+import shutil
+import subprocess
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from layer_minimizer.layer import layout
+from tests.support.places import EXAMPLES, MINIMIZE
+
+FASTAI = EXAMPLES / "fastai_vision"
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """An environment's Python, its packages, and the same packages with a layer's libraries in their place."""
+
+    python: Path
+    original: Path
+    mixed: Path
+    libraries: tuple[str, ...]
+
+    def run(self, script: str, packages: Path, *arguments: object, **variables: str) -> str:
+        """Run a program of this folder on the original or on the mixed packages; give what it prints."""
+        # Without its site-packages: the folder that is named is all that the interpreter finds.
+        command = [self.python, "-I", "-S", "-B", Path(__file__).with_name(script), packages, *arguments]
+        done = subprocess.run(
+            list(map(str, command)),
+            env={**os.environ, **variables},
+            text=True,
+            capture_output=True,
+            timeout=900,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:] or done.returncode
+        return done.stdout
+
+
+def copy_or_link(source: str, copy: str) -> None:
+    """Link what is large; code is copied, since some (OpenCV's) looks for its libraries where it really lies."""
+    (shutil.copy2 if source.endswith(".py") else os.symlink)(source, copy)
+
+
+def stack_of(python: Path, layer: Path, mixed: Path) -> Stack:
+    original = next((python.parent.parent / "lib").glob("python3.*/site-packages"))
+    shutil.copytree(original, mixed, copy_function=copy_or_link)
+    libraries = []
+    with zipfile.ZipFile(layer) as archive:
+        for name in archive.namelist():
+            library = name.split("/site-packages/", 1)[1]
+            path = mixed / library
+            if ".so" in path.name:
+                path.unlink(missing_ok=True)
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(archive.read(name))
+                libraries += [library] if not library.startswith(layout.FOLDER) else []
+    return Stack(python, original, mixed, tuple(libraries))
+
+
+@pytest.fixture(scope="session")
+def fastai_stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """The example's environment and its layer, in which all libraries are compacted for one small workload."""
+    folder = tmp_path_factory.mktemp("fastai")
+    layer = folder / "layer.zip"
+    done = subprocess.run(
+        [
+            FASTAI / "run.sh",
+            *("--native", "on", "--cold", "keep", "--effort", "0"),
+            "--max-size",
+            "400MB",
+            "--output",
+            layer,
+        ],
+        env={**os.environ, "MINIMIZE": str(MINIMIZE)},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    line = next(line for line in done.stderr.splitlines() if " the environment " in line)
+    return stack_of(Path(line.split(" the environment ")[1]) / "bin/python", layer, folder / "mixed")

@@ -1,0 +1,41 @@
+"""Ten thousand predictions in eight threads: each the original's, bit by bit, and no memory but the pages put back.
+
+A prediction takes about ten milliseconds of a processor. SOAK_PREDICTIONS names another number of them.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.places import EXAMPLES
+
+pytestmark = [pytest.mark.example, pytest.mark.turn(3)]
+MODEL = EXAMPLES / "fastai_vision/out/export.pkl"
+PREDICTIONS = int(os.environ.get("SOAK_PREDICTIONS", "3000"))
+CHUNK = 512 * 1024
+# What allocators keep is not the same in two runs. One kilobyte a prediction that nobody gives back would be more.
+NOISE = 8 * 1024 * 1024
+
+
+def test_predictions_in_threads(fastai_stack: Any, tmp_path: Path) -> None:
+    log = tmp_path / "cold"
+
+    def soak(packages: Path, **variables: str) -> Any:
+        told = fastai_stack.run("soak.py", packages, MODEL, PREDICTIONS, OMP_NUM_THREADS="1", **variables)
+        (tmp_path / packages.name).write_text(told)
+        return json.loads(told)
+
+    original = soak(fastai_stack.original)
+    mixed = soak(fastai_stack.mixed, LAYER_MINIMIZER_LOG=str(log))
+    assert original["different"] > PREDICTIONS * 0.9
+    assert mixed["different"] == original["different"]
+    assert mixed["digest"] == original["digest"]
+    assert original["end"]["chunks"] == 0
+    assert mixed["end"]["chunks"] > mixed["warm"]["chunks"] > 0
+    put_back = (mixed["end"]["chunks"] - mixed["warm"]["chunks"]) * CHUNK
+    for kind in ("rss", "anonymous"):
+        growth = {name: run["end"][kind] - run["warm"][kind] for name, run in (("o", original), ("m", mixed))}
+        assert growth["m"] <= max(growth["o"], 0) + put_back + NOISE
