@@ -102,6 +102,7 @@ def publish(  # noqa: PLR0913 - these are the command's options, by keyword only
     key: str = "",
     keep_object: bool = False,
     region: str = "",
+    profile: str = "",
     description: str = "",
     license_info: str = "",
     dry_run: bool = False,
@@ -119,6 +120,7 @@ def publish(  # noqa: PLR0913 - these are the command's options, by keyword only
         key: of the object in it, which must not exist; default: a name of its own.
         keep_object: leave the object there.
         region: default: boto3's.
+        profile: of ~/.aws/config, whose credentials and region count; default: boto3's.
         description: of the version.
         license_info: an SPDX identifier, an address or a text.
         dry_run: change nothing, only say what would be done.
@@ -144,7 +146,7 @@ def publish(  # noqa: PLR0913 - these are the command's options, by keyword only
         through = _way(path, zipped, fields, bucket)
         result = partial(Published, code_sha256=digest, through=through, zipped_bytes=zipped, unzipped_bytes=unzipped)
         with translate_boto_errors(f"publishing {path} as {name}"):
-            lambda_ = client("lambda", region)
+            lambda_ = client("lambda", region, profile)
             newest = _newest(lambda_, name)
             if newest is not None and _is_same(lambda_, name, newest, fields, digest):
                 log.info("version %s of %s is identical: nothing to publish", newest["Version"], name)
@@ -161,7 +163,7 @@ def publish(  # noqa: PLR0913 - these are the command's options, by keyword only
                 answer = lambda_.publish_layer_version(**fields, Content={"ZipFile": source.read()})
             else:
                 key = key or f"layer_minimizer/{name.rpartition(':')[2]}-{uuid.uuid4()}.zip"
-                with _uploaded(client("s3", region), source, _Staging(bucket, key, keep_object)) as content:
+                with _uploaded(client("s3", region, profile), source, _Staging(bucket, key, keep_object)) as content:
                     answer = lambda_.publish_layer_version(**fields, Content=content)
     arn = answer["LayerVersionArn"]
     log.info("published %s", arn)

@@ -1,6 +1,6 @@
 """Traces of deployed functions: the layer that takes them, and the function's log turned into a `Trace`.
 
-What runs in the function is ``_probe/production.py``; it prints its facts into the log. Their paths are those of
+What runs in the function is ``payload/probe/production.py``; it prints its facts into the log. Their paths are those of
 another machine: here each becomes the path that the same file has in the environment to be minimized.
 """
 

@@ -33,7 +33,7 @@ _MOST_ROUNDS = 12
 # Parts of used packages are many, and most are small.
 _WORTH_BYTES = 16 * 1024
 _SHARE_OF_PARTS = 0.6
-# Fields of a class's kind that has no signatures yet; see _runtime/standin.py.
+# Fields of a class's kind that has no signatures yet; see payload/runtime/standin.py.
 _CLASS_WITHOUT_MEMBERS = 4
 
 

@@ -41,10 +41,10 @@ class Study:
     of all methods, ``names`` that with the namespaces at the end.
 
     Of a run with stand-ins: ``woken`` are those that had to load the real module, with the reason (see
-    ``_runtime/standin.py``); ``implicit`` modules that were expected to be loaded and that nobody has imported;
+    ``payload/runtime/standin.py``); ``implicit`` modules that were expected to be loaded and that nobody has imported;
     ``members`` (module, class, method) of which a stand-in told the signature; ``touched`` (name, kind) pairs of what
     was taken from each; ``unfit`` those that a check found not to be replaceable, with the reason (see
-    ``_probe/standins.py``); ``fills`` those that fill what modules of other packages hold, by these packages, and
+    ``payload/probe/standins.py``); ``fills`` those that fill what modules of other packages hold, by these packages, and
     ``room`` the bytes that are left for more of them.
     """
 

@@ -657,6 +657,22 @@ def test_half_of_the_credentials(desk: Desk) -> None:
     desk.fails(PUBLISH, ["Partial credentials", "AWS_SECRET_ACCESS_KEY"], desk.zip())
 
 
+def test_a_profile_has_the_credentials_and_the_region(desk: Desk) -> None:
+    variables = desk.variables
+    desk.variables = {name: value for name, value in variables.items() if "KEY" not in name and "REGION" not in name}
+    folder = Path(variables["HOME"], ".aws")
+    folder.mkdir()
+    keys = f"aws_access_key_id = {desk.cloud.keys[0]}\naws_secret_access_key = {desk.cloud.keys[1]}\n"
+    (folder / "config").write_text(f"[profile work]\nregion = {REGION}\n{keys}")
+    desk.fails(PUBLISH, ["Unable to locate credentials", "--profile"], desk.zip(), "--region", REGION)
+    (desk.folder / "layer_minimizer.toml").write_text('[publish]\nprofile = "work"\n')
+    assert desk.publish(desk.zip()).out == f"{desk.arn(1)}\n"
+    desk.variables = variables
+    assert len(desk.cloud.versions(desk.layer)) == 1
+    ended = desk.publish(desk.zip(), "--profile", "absent", code=PUBLISH)
+    assert "profile (absent) could not be found" in ended.err
+
+
 def test_no_such_profile(desk: Desk) -> None:
     desk.variables["AWS_PROFILE"] = "absent"
     desk.fails(PUBLISH, ["profile (absent) could not be found", "~/.aws/config"], desk.zip())
