@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # Lambda answers once it has unpacked the layer. Giving up before and asking again would publish it twice.
 _ANSWER_SECONDS = 300
 _CONNECT_SECONDS = 10
-_CREDENTIALS = "give some: aws configure, AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+_CREDENTIALS = "give some: aws configure, --profile, AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _LOGIN = "log in again (aws sso login, aws configure), choose another AWS_PROFILE, or set the clock right"
 _REGION = "name a region with --region or AWS_DEFAULT_REGION, for instance eu-central-1"
 _ALLOW = (
@@ -41,7 +41,7 @@ _REMEDIES = {
 }
 
 
-def client(service: str, region: str) -> Any:
+def client(service: str, region: str, profile: str = "") -> Any:
     """Give boto3's client, which retries and looks for credentials by itself."""
     import boto3  # noqa: PLC0415 - an extra that only this command needs
     from botocore.config import Config  # noqa: PLC0415
@@ -53,7 +53,7 @@ def client(service: str, region: str) -> Any:
         user_agent_extra="layer_minimizer",
     )
     try:
-        return boto3.Session(region_name=region or None).client(service, config=config)
+        return boto3.Session(region_name=region or None, profile_name=profile or None).client(service, config=config)
     except ValueError as exc:  # what botocore raises of an AWS_ENDPOINT_URL or AWS_MAX_ATTEMPTS without sense
         raise PublishError(f"boto3 cannot use these settings: {_words(exc)}; {_remedy(exc)}") from exc
 

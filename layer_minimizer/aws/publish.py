@@ -95,6 +95,7 @@ class _Target:
     fields: dict[str, Any]
     staging: _Staging
     region: str
+    profile: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ def publish(  # noqa: PLR0913 - these are the command's options, by keyword only
     key: str = "",
     keep_object: bool = False,
     region: str = "",
+    profile: str = "",
     description: str = "",
     license_info: str = "",
     dry_run: bool = False,
@@ -139,6 +141,7 @@ def publish(  # noqa: PLR0913 - these are the command's options, by keyword only
         key: of the object in it, which must not exist; default: a name of its own.
         keep_object: leave the object there.
         region: default: boto3's.
+        profile: of ~/.aws/config, whose credentials and region count; default: boto3's.
         description: of the version.
         license_info: an SPDX identifier, an address or a text.
         dry_run: change nothing, only say what would be done.
@@ -152,11 +155,11 @@ def publish(  # noqa: PLR0913 - these are the command's options, by keyword only
     if (key or keep_object) and not bucket:
         raise UsageError("--key and --keep-object go with --bucket")
     key = key or f"layer_minimizer/{name.rpartition(':')[2]}-{uuid.uuid4()}.zip"
-    target = _Target(name, fields, _Staging(bucket, key, keep_object), region)
+    target = _Target(name, fields, _Staging(bucket, key, keep_object), region, profile)
     with _opened(Path(archive)) as source:
         layer = _examine(Path(archive), source, target)
         with translate_boto_errors(f"publishing {layer.path} as {name}"):
-            lambda_ = client("lambda", region)
+            lambda_ = client("lambda", region, profile)
             newest = _newest(lambda_, name)
             if newest is not None and _is_same(lambda_, name, newest, fields, layer.digest):
                 log.info("version %s of %s is identical: nothing to publish", newest["Version"], name)
@@ -203,7 +206,7 @@ def _send(lambda_: Any, layer: _Layer, source: BinaryIO, target: _Target) -> dic
     if layer.through is UploadMethod.DIRECT:
         answer = lambda_.publish_layer_version(**target.fields, Content={"ZipFile": source.read()})
     else:
-        with _uploaded(client("s3", target.region), source, target.staging) as content:
+        with _uploaded(client("s3", target.region, target.profile), source, target.staging) as content:
             answer = lambda_.publish_layer_version(**target.fields, Content=content)
     return answer
 

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
+from typing import TYPE_CHECKING
+
+from layer_minimizer.core.option_declarations import declared
+from layer_minimizer.settings import GROUPS, MAIN_PARTS, FileOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 DESCRIPTION = "Write the smallest AWS Lambda layer that still runs your code, and prove that\nit does."
 USAGE = "minimize [COMMAND] [OPTIONS]"
 COMMANDS = {
@@ -14,11 +23,12 @@ COMMANDS = {
     "completion": "print a shell's completion of this command",
     "help": "list the topics of the manual, or show one",
 }
-SHORT = """\
-usage: minimize [COMMAND] [OPTIONS]
+# What the text of an option may take of a line, and how far it stands from the left.
+_COLUMN, _WIDTH = 31, 80
+_BEGINNING = f"""\
+usage: {USAGE}
 
-Write the smallest AWS Lambda layer that still runs your code, and prove that
-it does.
+{DESCRIPTION}
 
 examples:
   minimize init                         write a settings file; then: minimize
@@ -27,34 +37,10 @@ examples:
   minimize --entry handler.py --event event.json --explain scipy
   minimize publish layer.zip --name fastai --runtime python3.12
 
-what must keep working:
-  --entry FILE              a Lambda handler, or a script
-  --event FILE              JSON, one event or a list; repeatable
-  --model FILE              lies beside the entry; repeatable
-  --python PATH             whose packages are minimized; default: this one
-what goes into the layer:
-  --include, --exclude GLOB keep or drop files by hand; repeatable
-  --base-layer ZIP|ARN      a layer below this one; repeatable
-  --cold keep|auto|drop     what becomes of what no event touched
-  --max-size SIZE           of it all, unzipped; default: Lambda's limit
-  --strip-docstrings        leave docstrings out
-where it is to work:
-  --runtime python3.12      check the layer against Lambda's runtime
-  --architecture arm64      default: this machine's
-  --verify lambda           prove it in an emulated Lambda, too
-  --runner docker           do all this in a container of that runtime, with
-  --requirements FILE       what to install there
-what comes out:
-  --output FILE             the layer; default: layer.zip
-  --function-zip FILE       the function beside the layer
-  --report DIR              report.json and report.html
-  --json                    the report as JSON on standard output
-  --explain NAME            why a path, module or distribution is there
-settings file (layer_minimizer.toml, or pyproject.toml):
-  --config FILE             this one; --no-config: none
-  --layer NAME              one of its layers; repeatable; default: all
+"""
+_END = f"""\
 commands:
-  init, publish, trace, compare, diff, probe, completion, help
+  {", ".join(COMMANDS)}
 
 minimize --help-all shows every option, minimize COMMAND --help a command's;
 minimize help lists the pages of the manual.
@@ -73,3 +59,18 @@ examples:
   minimize trace --entry handler.py --event a.json --save-trace a.trace
   minimize publish layer.zip --name fastai --runtime python3.12
 """.format(commands="\n".join(f"  {name:10}  {text}" for name, text in COMMANDS.items()))
+
+
+def short() -> str:
+    """Return the short help."""
+    return _BEGINNING + "".join(f"{line}\n" for line in _common()) + _END
+
+
+def _common() -> Iterator[str]:
+    common = [each for part in (*MAIN_PARTS, FileOptions) for each in declared(part) if each.common]
+    for title in GROUPS:
+        if options := [each for each in common if each.group == title]:
+            yield f"{title}:"
+            for each in options:
+                left = f"  --{each.name} {each.value}".rstrip().ljust(_COLUMN - 1) + " "
+                yield from textwrap.wrap(each.text, _WIDTH, initial_indent=left, subsequent_indent=" " * _COLUMN)

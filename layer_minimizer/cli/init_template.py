@@ -2,126 +2,150 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
-from typing import TYPE_CHECKING
+import re
+import tomllib
+from typing import TYPE_CHECKING, Any
 
+import tomlkit
+from tomlkit.container import Container, OutOfOrderTableProxy
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import Item, Table
+
+from layer_minimizer.cli.settings_file import LAYERS, PUBLISH, TOOL
 from layer_minimizer.core.errors import UsageError
+from layer_minimizer.core.option_declarations import Option, declared
+from layer_minimizer.settings import GROUPS, MAIN_PARTS, PublishOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from layer_minimizer.cli.project import Project
 
-_HEAD = """\
-# Settings of minimize; names of files are relative to this one. Every option of the command is a key here
-# (minimize --help-all), and what stands on the command line wins.
-"""
-# What may be added: the line, and what it is for. None begins another group.
-_MORE: tuple[tuple[str, str] | None, ...] = (
-    ('include = ["scipy/signal/**"]', "files to keep, whatever the events used: globs below site-packages"),
-    ('exclude = ["**/*.pyi"]', "files never to keep"),
-    ('keep = ["scipy.stats"]', "modules that can be imported and that nothing stands in for"),
-    ('provided = ["torch"]', "distributions that another layer brings"),
-    ('base-layer = ["torch.zip"]', "layers below this one: zips, or ARNs with a version"),
-    ('trace = ["production.log"]', "saved traces, and logs of traced functions"),
-    None,
-    ('cold = "keep"', "what becomes of what no event touched: keep it compressed, drop it, or auto"),
-    ('max-size = "250MB"', "of it all, unzipped; default: Lambda's limit"),
-    ("effort = 5", "minutes to search for imports without use; 0: keep them all"),
-    ("strip-docstrings = true", "leave docstrings out"),
-    ('layout = "site"', "or flat: packages directly below python/"),
-    ("tolerance = 1e-6", "for numbers in results; default: exact"),
-    ("runs = 10", "of the layer, to verify it"),
-    ("timeout = 600", "seconds for each run"),
-    None,
-    ('function-zip = "function.zip"', "write the function, too"),
-    ('report = "report"', "write report.json and report.html into this folder"),
-    ('verify = "lambda"', "prove the layer in an emulated Lambda, too"),
-    ('runner = "docker"', "do it all in a container of the runtime, with the requirements installed there"),
+_HEAD = (
+    "Settings of minimize; names of files are relative to this one. Every option of the command is a key here",
+    "(minimize --help-all), and what stands on the command line wins.",
 )
-_PUBLISH = (
-    ('name = "my-packages"', "of the layer"),
-    ('runtime = ["python3.12"]', "those that it is for; default: the one above"),
-    ('bucket = "my-bucket"', "in S3, for a zip over 50 MB"),
-    ('description = "..."', "of each version"),
-    ('license = "MIT"', "of what is in it"),
+_LAYER = (
+    "Several layers: each has a table of its own, whose keys win over those above, which all of them share. minimize",
+    "makes all of them, minimize --layer api one; api.zip is written.",
 )
-_LAYER = """\
-# Several layers: each has a table of its own, whose keys win over those above, which all of them share. minimize makes
-# all of them, minimize --layer {name} one; {name}.zip is written.
-"""
 
 
-def render(project: Project, folder: Path, table: str) -> str:
-    """Give the text of a settings file in ``folder``; its table is the top level, or ``table`` of a shared file.
+def own_file(project: Project, folder: Path) -> str:
+    """Return the text of a settings file in ``folder``.
 
     Raises:
         UsageError: a file's name cannot be written in TOML, whose text is Unicode.
     """
-    below = f"{table}." if table else ""
-    lines = [_HEAD.rstrip("\n")]
-    if table:
-        lines.append(f"[{table}]")
-    lines += [*_found(project, folder), "", *_commented(_MORE)]
-    lines += ["", f"# What minimize publish takes:\n# [{below}publish]", *_commented(_PUBLISH)]
-    lines += ["", _LAYER.format(name="api").rstrip("\n"), f"# [{below}layers.api]", '# entry = "api.py"']
-    return "\n".join(lines) + "\n"
+    document = tomlkit.document()
+    _fill(document, project, folder)
+    return tomlkit.dumps(document)
 
 
-def quoted(text: str) -> str:
-    """Give a word for a shell."""
-    return shlex.quote(text)
+def added(text: str, project: Project, folder: Path) -> str:
+    """Return the text of a pyproject.toml in ``folder`` with the settings in it; all else stays as it is.
+
+    Raises:
+        UsageError: as `own_file`.
+        ValueError: there is no place for a table of this tool's.
+    """
+    table = tomlkit.table()
+    _fill(table, project, folder)
+    try:
+        document = tomlkit.parse(text)
+        tools = document.setdefault("tool", tomlkit.table(is_super_table=True))
+        if not isinstance(tools, Table | OutOfOrderTableProxy):
+            raise ValueError("its 'tool' is written in one line")  # noqa: TRY004 - that is a text's fault
+        table.add(tomlkit.nl())
+        tools[TOOL] = table
+        after = tomlkit.dumps(document)
+        if after.endswith(tomlkit.dumps(table)):
+            after = after[:-1]
+    except TOMLKitError as exc:
+        raise ValueError(str(exc)) from exc
+    after = re.sub(rf"(?<![\r\n])(\r?\n)(?=\[tool\.{TOOL}\]\n)", r"\1\n", after)
+    if "\r\n" in text:
+        after = re.sub(r"(?<!\r)\n", "\r\n", after)
+    _require_rest(tomllib.loads(text), tomllib.loads(after))
+    return after
 
 
-def _found(project: Project, folder: Path) -> Iterator[str]:
-    yield "# The handler (a function handler or lambda_handler), or a script."
-    yield f"entry = {_path(project.entry, folder)}"
+def _require_rest(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Fail unless all that was there is there, and nothing else but this tool's table."""
+    tools = {name: table for name, table in after["tool"].items() if name != TOOL}
+    rest = {name: table for name, table in after.items() if name != "tool"}
+    if {**rest, "tool": tools} != {"tool": {}, **before}:
+        raise ValueError("what is there would not stay as it is")
+
+
+def _fill(container: Container | Table, project: Project, folder: Path) -> None:
+    """Add what was found, and what may be added as comments; ``container`` is this tool's table."""
+    below = f"tool.{TOOL}." if isinstance(container, Table) else ""
+    for line in _HEAD:
+        container.add(tomlkit.comment(line))
     if project.other_entries:
-        others = ", ".join(_path(path, folder) for path in project.other_entries)
-        yield f"# Not taken, although it has a handler, too: {others}"
-    yield '# handler = "predict"  # a function of another name'
-    yield "# Events like those of production: JSON, one or a list in each file. Other inputs may need other files."
-    yield _line("event", _list(project.events, folder), '["event.json"]')
-    yield "# Models lie beside the handler; the path of the first is in MODEL_PATH while it runs."
-    yield _line("model", _list(project.models, folder), '["model.pkl"]')
-    yield "# Whose packages are minimized; default: those of the Python that minimize runs on."
-    yield _line("python", _path(project.python, folder) if project.python else "", '".venv/bin/python"')
-    yield "# Where the layer is to work: what its libraries need is compared with what is there."
-    yield _line("runtime", _text(project.runtime) if project.runtime else "", '"python3.12"')
-    yield '# architecture = "arm64"  # default: this machine\'s'
+        others = ", ".join(_path(path, folder).as_string() for path in project.other_entries)
+        container.add(tomlkit.comment(f"Not taken as the entry, although there is a handler, too: {others}"))
+    found = dict(_found(project, folder))
+    for group in GROUPS:
+        options = [each for part in MAIN_PARTS for each in declared(part) if each.group == group]
+        _fill_group(container, [each for each in options if each.example or each.name in found], found)
+    container.add(tomlkit.nl())
+    container.add(tomlkit.comment("What minimize publish takes:"))
+    container.add(tomlkit.comment(f"[{below}{PUBLISH}]"))
+    for each in declared(PublishOptions):
+        if each.example:
+            container.add(tomlkit.comment(_proposed(each)))
+    container.add(tomlkit.nl())
+    for line in (*_LAYER, f"[{below}{LAYERS}.api]", 'entry = "api.py"'):
+        container.add(tomlkit.comment(line))
+
+
+def _fill_group(container: Container | Table, options: Iterable[Option], found: Mapping[str, Item]) -> None:
+    for number, each in enumerate(options):
+        if number == 0:
+            container.add(tomlkit.nl())
+        if each.name in found:
+            container.add(tomlkit.comment(each.text))
+            container.add(each.name, found[each.name])
+        else:
+            container.add(tomlkit.comment(_proposed(each)))
+
+
+def _proposed(option: Option) -> str:
+    return f"{option.name} = {option.example}  # {option.text.removesuffix('; repeatable')}"
+
+
+def _found(project: Project, folder: Path) -> Iterator[tuple[str, Item]]:
+    """Return the values of the options that something was found for."""
+    yield "entry", _path(project.entry, folder)
+    for name, paths in (("event", project.events), ("model", project.models)):
+        if paths:
+            yield name, _list(paths, folder)
+    if project.python:
+        yield "python", _path(project.python, folder)
+    if project.runtime:
+        yield "runtime", _text(project.runtime)
     if project.requirements:
-        yield "# What a container installs; counts with --runner docker (or podman) only."
-        yield f"requirements = {_path(project.requirements, folder)}"
-    yield '# output = "layer.zip"  # the default, beside this file'
+        yield "requirements", _path(project.requirements, folder)
 
 
-def _commented(lines: Iterable[tuple[str, str] | None]) -> Iterator[str]:
-    for line in lines:
-        yield f"# {line[0]}  # {line[1]}" if line else ""
+def _list(paths: Iterable[Path], folder: Path) -> Item:
+    listed = tomlkit.array()
+    listed.extend(_path(path, folder) for path in paths)
+    return listed.multiline(multiline=len(listed) > 1)
 
 
-def _line(key: str, value: str, example: str) -> str:
-    return f"{key} = {value}" if value else f"# {key} = {example}"
-
-
-def _list(paths: Iterable[Path], folder: Path) -> str:
-    listed = [_path(path, folder) for path in paths]
-    if not listed:
-        return ""
-    return f"[{listed[0]}]" if len(listed) == 1 else "[\n" + "".join(f"    {each},\n" for each in listed) + "]"
-
-
-def _path(path: Path, folder: Path) -> str:
+def _path(path: Path, folder: Path) -> Item:
     name = os.path.relpath(path, folder)
     return _text(f"./{name}" if name.startswith(("~", "arn:")) else name)
 
 
-def _text(text: str) -> str:
+def _text(text: str) -> Item:
     try:
         text.encode()
     except UnicodeEncodeError as exc:
         raise UsageError(f"{text!a}: a name that is no UTF-8 cannot be written in TOML; rename the file") from exc
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return tomlkit.string(text)

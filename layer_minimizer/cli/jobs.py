@@ -1,90 +1,131 @@
 """Which layers a command line is about, and what each of them is made with: the settings file's keys and the user's.
 
-The command line wins, key by key. What comes out are arguments again, which say everything and need no settings file.
+The command line wins, key by key.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layer_minimizer.cli import settings_file
-from layer_minimizer.cli.parser import TRACE, command_parser
-from layer_minimizer.cli.settings_file import Section, SettingsFile, Values, nearest
-from layer_minimizer.container import run
+from layer_minimizer.cli import parser, settings_file
+from layer_minimizer.cli.settings_file import Section, SettingsFile
 from layer_minimizer.core.errors import UsageError
+from layer_minimizer.core.option_declarations import Option, Values, declared
+from layer_minimizer.core.option_kinds import File, nearest
+from layer_minimizer.settings import (
+    LOCAL,
+    MAIN_PARTS,
+    PUBLISH_PARTS,
+    ContainerOptions,
+    FileOptions,
+    Messages,
+    PublishOptions,
+    Request,
+)
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-# Commands that settings files are for.
-CONFIGURED = ("", "trace", "publish")
-# One takes the other's place.
-_ALTERNATIVES = (("quiet", "verbose"), ("image", "requirements"), ("image", "base_image"))
-# They are about a container; a settings file may have them for the runs that are in one.
-_OF_CONTAINERS = ("requirements", "image", "base_image", "platform", "tool_image")
-_TALK = ("quiet", "verbose", "color")
-_FILES = ("output", "function_zip", "report_json", "save_trace", "save_plan")
+_OPTIONS: dict[str, Option] = {each.key: each for part in MAIN_PARTS for each in declared(part)}
+_IN_CONTAINERS = {each.key for each in declared(ContainerOptions) if each.key != "runner"}
+_MESSAGES = {each.key for each in declared(Messages)}
+_WRITTEN = [key for key, each in _OPTIONS.items() if each.kind.file in (File.OUTPUT, File.FOLDER)]
 _STAGES = {"save_trace", "save_plan"}
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run of a command: the layer's name, if it has one, and what it is made with, as arguments and as options."""
+    """One run of ``minimize`` or ``minimize trace``: the layer's name, if it has one, and what it is made with."""
 
     name: str
-    words: tuple[str, ...]
-    options: argparse.Namespace
+    request: Request
+
+    @property
+    def messages(self) -> Messages:
+        """What is said, and how."""
+        return self.request.messages
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One run of ``minimize publish``: the layer's name, if it has one, and how it is published."""
+
+    name: str
+    options: PublishOptions
+    messages: Messages
 
 
 def runs(command: str, arguments: Sequence[str]) -> list[Job]:
-    """Give the runs that ``minimize`` with a command of `CONFIGURED` and these arguments stands for, at least one.
+    """Return the runs that ``minimize`` or ``minimize trace`` with these arguments stands for, at least one.
 
     Raises:
         UsageError: the settings file is wrong, or does not fit the arguments.
     """
-    given = command_parser(command).given(arguments)
-    wanted, no_config = given.pop("layer", []), given.pop("no_config", False)
-    named = given.pop("config", None)
+    chosen, given = _read(command, arguments)
     # A saved plan has all that --explain needs.
-    file = None if no_config or ("plan" in given and not wanted and named is None) else _settings(named)
+    file = None if "plan" in given and not chosen.layers and chosen.config is None else _settings(chosen)
     if file is None:
-        if wanted:
-            raise UsageError(f"--layer {wanted[0]}: there is no settings file here or in a folder above")
         return [_run(command, "", given)]
-    names = _chosen(file, wanted)
-    if command == "publish":
-        return _publications(file, _archived(file, names, wanted, given), given)
-    made = [(name, _values(command, file, name, given)) for name in names]
+    made = [(name, _values(command, file, name, given)) for name in _named(file, chosen.layers)]
     _require_own_files(made, given)
     return [_run(command, name, values) for name, values in made]
 
 
-def _run(command: str, name: str, values: Values) -> Job:
-    if command == "trace":
-        values = {"save_trace": "trace.json", **values}
-    parser = command_parser("publish" if command == "publish" else "")
-    words = parser.words(values)
-    return Job(name, tuple(words), parser.parse_args(words))
+def requested(file: str, python: str) -> Job:
+    """Return the run that another process has written into ``file``; ``python`` has the packages.
+
+    Raises:
+        UsageError: the file is none of this version's.
+    """
+    try:
+        values = json.loads(Path(file).read_text("utf-8"))
+        return Job("", Request.of({**values, "python": python}))
+    except (OSError, ValueError, TypeError) as exc:
+        raise UsageError(f"{file}: it is no request: {exc}") from exc
 
 
-def _settings(named: str | None) -> SettingsFile | None:
-    if named == "":
+def publications(arguments: Sequence[str]) -> list[Publication]:
+    """Return the runs that ``minimize publish`` with these arguments stands for, at least one.
+
+    Raises:
+        UsageError: as `runs`, or something is missing.
+    """
+    chosen, given = _read("publish", arguments)
+    file = _settings(chosen)
+    if file is None:
+        return [_published("", given)]
+    return _published_layers(file, _archived(file, _named(file, chosen.layers), chosen.layers, given), given)
+
+
+def _read(command: str, arguments: Sequence[str]) -> tuple[FileOptions, Values]:
+    """Return which settings count, and the other options that were given."""
+    given = parser.command_parser(command).read(arguments)
+    chosen = FileOptions.of(given)
+    for each in declared(FileOptions):
+        given.pop(each.key, None)
+    return chosen, given
+
+
+def _settings(chosen: FileOptions) -> SettingsFile | None:
+    if chosen.config == "":
         raise UsageError("--config takes the name of a file")
     try:
-        path = Path(named).absolute() if named else settings_file.find(Path.cwd())
+        path = Path(chosen.config).absolute() if chosen.config else settings_file.find(Path.cwd())
     except FileNotFoundError:  # of the working directory, which somebody has removed
         path = None
-    if path is None:
+    if chosen.no_config or path is None:
+        if chosen.layers:
+            raise UsageError(f"--layer {chosen.layers[0]}: there is no settings file here or in a folder above")
         return None
-    return settings_file.read(path, command_parser(""), command_parser("publish"))
+    return settings_file.read(path)
 
 
-def _chosen(file: SettingsFile, wanted: Iterable[str]) -> list[str]:
-    """Give the names of the layers that the command is about; the empty text is the one without a name."""
+def _named(file: SettingsFile, wanted: Iterable[str]) -> list[str]:
+    """Return the names of the layers that the command is about; the empty text is the one without a name."""
     for name in wanted:
         if name not in file.layers:
             known = f"it has {', '.join(file.layers)}" if file.layers else "it has none with a name"
@@ -93,16 +134,22 @@ def _chosen(file: SettingsFile, wanted: Iterable[str]) -> list[str]:
 
 
 def _over(lower: Values, upper: Values) -> Values:
-    """Give both, where ``upper`` wins."""
+    """Return both, where ``upper`` wins."""
     left = dict(lower)
-    for pair in _ALTERNATIVES:
-        for one, other in (pair, pair[::-1]):
-            if upper.get(one) and other not in upper:
-                left.pop(other, None)
+    for key, option in _OPTIONS.items():
+        if upper.get(key):
+            for other in option.instead_of:
+                if other not in upper:
+                    left.pop(other, None)
     return {**left, **upper}
 
 
 # ---- layers to be made --------------------------------------------------------------------------------------------
+
+
+def _run(command: str, name: str, values: Mapping[str, Any]) -> Job:
+    defaults = {"save_trace": "trace.json"} if command == "trace" else {}
+    return Job(name, Request.of({**defaults, **values}))
 
 
 def _values(command: str, file: SettingsFile, name: str, given: Values) -> Values:
@@ -112,14 +159,13 @@ def _values(command: str, file: SettingsFile, name: str, given: Values) -> Value
     beside = file.path.parent
     if name and "report" in values and ("report" in given or "report" not in own):
         values["report"] = os.path.join(values["report"], name)
-    if values.get("runner", run.LOCAL) == run.LOCAL:
-        for dest in _OF_CONTAINERS:
-            if dest not in given:
-                values.pop(dest, None)
+    if values.get("runner", LOCAL) == LOCAL:
+        for key in _IN_CONTAINERS - given.keys():
+            values.pop(key, None)
     elif "python" not in given and values.get("python", "").startswith(f"{beside}{os.sep}"):
         del values["python"]  # it is this machine's
     if command == "trace":
-        values = {dest: value for dest, value in values.items() if dest in TRACE or dest in _TALK}
+        values = {key: value for key, value in values.items() if _OPTIONS[key].trace}
         return {"save_trace": str(beside / (f"{name}.trace.json" if name else "trace.json")), **values}
     if _STAGES & given.keys() and "output" not in given:
         values.pop("output", None)  # a single stage was asked for
@@ -133,26 +179,33 @@ def _require_own_files(made: Sequence[tuple[str, Values]], given: Values) -> Non
     if len(made) == 1:
         return
     names = ", ".join(name for name, _ in made)
-    for dest in _FILES:
-        if given.get(dest):
-            option = f"--{dest.replace('_', '-')}"
+    for key in _WRITTEN:
+        if given.get(key) and _OPTIONS[key].kind.file is File.OUTPUT:
+            option = f"--{_OPTIONS[key].name}"
             raise UsageError(
                 f"{option} names one file, and there are several layers ({names}); choose one with --layer"
             )
     seen: dict[str, str] = {}
     for name, values in made:
-        for dest in (*_FILES, "report"):
-            if path := values.get(dest):
-                other = seen.setdefault(os.path.normpath(path), name)
-                if other != name:
-                    raise UsageError(f"{path} would be written for both layers {other} and {name}; name another file")
+        for path in filter(None, map(values.get, _WRITTEN)):
+            other = seen.setdefault(os.path.normpath(path), name)
+            if other != name:
+                raise UsageError(f"{path} would be written for both layers {other} and {name}; name another file")
 
 
 # ---- layers to be published ---------------------------------------------------------------------------------------
 
 
+def _published(name: str, values: Values) -> Publication:
+    missing = [each for part in PUBLISH_PARTS for each in declared(part) if each.required and not values.get(each.key)]
+    if missing:
+        names = ", ".join(each.value if each.positional else f"--{each.name}" for each in missing)
+        raise UsageError(f"publish needs {names}; see minimize publish --help")
+    return Publication(name, PublishOptions.of(values), Messages.of(values))
+
+
 def _archived(file: SettingsFile, names: list[str], wanted: Sequence[str], given: Values) -> list[str] | None:
-    """Give the layers to publish; None if the command line names an archive that is none of theirs."""
+    """Return the layers to publish; None if the command line names an archive that is none of theirs."""
     if "archive" not in given or wanted:
         if "archive" in given and len(names) > 1:
             raise UsageError("the archive is one file, and there are several layers; choose one with --layer")
@@ -162,26 +215,26 @@ def _archived(file: SettingsFile, names: list[str], wanted: Sequence[str], given
 
 
 def _publication(file: SettingsFile, name: str) -> Values:
-    """Give what the settings say about publishing a layer."""
+    """Return what the settings say about publishing a layer."""
     layer = _values("", file, name, {})
-    found: Values = {dest: layer[dest] for dest in _TALK if dest in layer}
-    found |= {dest: [layer[dest]] for dest in ("runtime", "architecture") if layer.get(dest)}
+    found: Values = {key: layer[key] for key in _MESSAGES if key in layer}
+    found |= {key: (layer[key],) for key in ("runtime", "architecture") if layer.get(key)}
     found |= {"archive": layer["output"]}
     if name:
         found["name"] = name
     return _over(_over(found, file.common.publish), file.layers.get(name, Section()).publish)
 
 
-def _publications(file: SettingsFile, names: list[str] | None, given: Values) -> list[Job]:
+def _published_layers(file: SettingsFile, names: list[str] | None, given: Values) -> list[Publication]:
     if names is None:
         # Somebody else's zip: the settings say where to, but not what it is.
-        common = {dest: value for dest, value in file.common.publish.items() if dest in ("bucket", "region", *_TALK)}
-        return [_run("publish", "", _over(common, given))]
+        common = {key: value for key, value in file.common.publish.items() if key in ("bucket", "region", *_MESSAGES)}
+        return [_published("", _over(common, given))]
     made = [(name, _over(_publication(file, name), given)) for name in names]
-    for dest in ("name", "archive"):
+    for key in ("name", "archive"):
         seen: dict[Any, str] = {}
         for name, values in made:
-            if dest in values and seen.setdefault(values[dest], name) != name:
-                both = f"{seen[values[dest]]} and {name}"
-                raise UsageError(f"{values[dest]} would be published for both layers {both}; choose one with --layer")
-    return [_run("publish", name, values) for name, values in made]
+            if key in values and seen.setdefault(values[key], name) != name:
+                both = f"{seen[values[key]]} and {name}"
+                raise UsageError(f"{values[key]} would be published for both layers {both}; choose one with --layer")
+    return [_published(name, values) for name, values in made]

@@ -21,19 +21,33 @@ from rich.text import Text
 
 from layer_minimizer.cli import display, help_text, jobs, parser, streams
 from layer_minimizer.cli.commands import completion, diff, init, minimize, publish, traces
-from layer_minimizer.cli.commands.help import answer
-from layer_minimizer.cli.jobs import Job
-from layer_minimizer.cli.settings_file import nearest
-from layer_minimizer.core.errors import MinimizeError, UsageError
+from layer_minimizer.cli.commands import help as help_command
+from layer_minimizer.cli.jobs import Job, Publication
+from layer_minimizer.container import images
+from layer_minimizer.core.errors import INTERRUPTED, MinimizeError, UsageError
+from layer_minimizer.core.option_kinds import nearest
 from layer_minimizer.report.report import Report, json_text
 from layer_minimizer.report.text import show
+from layer_minimizer.settings import Messages
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from types import FrameType
+
+    from layer_minimizer.core.option_declarations import Options
 
 log = logging.getLogger(__name__)
 # Windows, from where a container can be asked, has no SIGHUP.
 _ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """One run of a command that needs no settings file: what it was given."""
+
+    options: Options
+    messages: Messages
+    name: str = ""
 
 
 @dataclass(slots=True)
@@ -41,15 +55,20 @@ class _Job:
     """What the command is to do, run by run, and how far it is."""
 
     command: str
-    runs: list[Job]
-    current: Job
+    runs: list[Job] | list[Publication] | list[_Answer]
+    current: Job | Publication | _Answer
     before: str = ""
     written: list[str] = field(default_factory=list)
     reports: dict[str, Any] = field(default_factory=dict)
 
-    def begin(self, run: Job) -> None:
+    def begin(self, run: Job | Publication) -> None:
         """Go on to a run."""
-        self.current, self.before = run, _state(minimize.output_of(run.options))
+        self.current, self.before = run, _state(self.output)
+
+    @property
+    def output(self) -> str:
+        """The layer's file of the current run; the empty text where it makes none."""
+        return minimize.output_of(self.current.request.outputs) if isinstance(self.current, Job) else ""
 
     @property
     def several(self) -> bool:
@@ -66,26 +85,26 @@ class _Job:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command and give its exit code."""
+    """Run the command and return its exit code."""
     try:
         job = _parse(sys.argv[1:] if arguments is None else arguments)
     except MinimizeError as exc:
         _complain(str(exc))
         return exc.exit_code
-    options = job.current.options
-    level = logging.ERROR if options.quiet else logging.DEBUG if options.verbose else logging.INFO
+    messages = job.current.messages
+    level = logging.ERROR if messages.quiet else logging.DEBUG if messages.verbose else logging.INFO
     for name in _ENDING:
         if signal.getsignal(name) is not signal.SIG_IGN:  # nohup, and a shell's background jobs
             signal.signal(name, _interrupt)
     try:
-        with display.shown(level=level, color=options.color):
+        with display.shown(level=level, color=messages.color):
             return _do(job)
     except MinimizeError as exc:
-        _complain(f"{job.failed()}{exc}", job.done(), color=options.color)
+        _complain(f"{job.failed()}{exc}", job.done(), color=messages.color)
         return exc.exit_code
     except KeyboardInterrupt:
-        _complain(f"{job.failed()}interrupted; {_left(job)}", color=options.color)
-        return 130
+        _complain(f"{job.failed()}interrupted; {_left(job)}", color=messages.color)
+        return INTERRUPTED
 
 
 def _complain(*lines: str, color: str = "auto") -> None:
@@ -98,8 +117,7 @@ def _left(job: _Job) -> str:
     """Say what an interrupted command has left."""
     if job.command == "publish":
         return "aws lambda list-layer-versions tells what was published"
-    output = minimize.output_of(job.current.options)
-    own = f"{output} had been written and is whole" if _state(output) != job.before else ""
+    own = f"{job.output} had been written and is whole" if _state(job.output) != job.before else ""
     return "; ".join(filter(None, [own, job.done()])) or "nothing was written"
 
 
@@ -110,66 +128,79 @@ def _parse(given: list[str]) -> _Job:
         UsageError: the settings file is wrong.
     """
     command, rest = "", given
+    if given[:1] == [images.INSIDE]:
+        _, file, python = given
+        run = jobs.requested(file, python)
+        return _Job("", [run], run)
     if given and not given[0].startswith("-"):
         command, rest = given[0], given[1:]
         if command not in help_text.COMMANDS:
             meant = f"; --entry {command}?" if command.endswith(".py") else nearest(command, help_text.COMMANDS)
             raise UsageError(f"there is no command {command!r}{meant} See minimize --help")
-    if command in jobs.CONFIGURED:
+    runs: list[Job] | list[Publication] | list[_Answer]
+    if command in ("", "trace"):
         runs = jobs.runs(command, rest)
+    elif command == "publish":
+        runs = jobs.publications(rest)
     else:
-        runs = [Job("", tuple(rest), parser.command_parser(command).parse_args(rest))]
+        values = parser.command_parser(command).read(rest)
+        runs = [_Answer(parser.COMMANDS[command].parts[0].of(values), Messages.of(values))]
     return _Job(command, runs, runs[0])
 
 
+def _complete(options: completion.CompletionOptions, _messages: Messages) -> str:
+    return completion.script(options.shell, parser.parser_tree())
+
+
+# What commands say that need no settings file, in one piece or in several.
+_ANSWERS: dict[str, Callable[..., str | Iterator[str]]] = {
+    "compare": traces.compare,
+    "completion": _complete,
+    "diff": diff.answer,
+    "help": lambda options, messages: help_command.answer(options, display.console(messages.color)),
+    "init": init.answer,
+    "probe": traces.probe,
+}
+
+
 def _do(job: _Job) -> int:
-    options = job.current.options
-    if job.command in ("", "trace"):
-        return _make_all(job)
-    if job.command == "publish":
-        return _publish_all(job)
-    if job.command == "diff":
-        for text in diff.answer(options):
-            streams.put(text)
-        return 0
-    if job.command == "completion":
-        streams.put(completion.script(options.shell, parser.parser_tree()))
-    elif job.command == "help":
-        streams.put(answer(options, display.console(options.color)))
-    else:
-        answers = {"compare": traces.compare, "probe": traces.probe, "init": init.answer}
-        streams.put(answers[job.command](options))
+    if isinstance(job.current, Job):
+        return _make_all(job, [run for run in job.runs if isinstance(run, Job)])
+    if isinstance(job.current, Publication):
+        return _publish_all(job, [run for run in job.runs if isinstance(run, Publication)])
+    said = _ANSWERS[job.command](job.current.options, job.current.messages)
+    for text in [said] if isinstance(said, str) else said:
+        streams.put(text)
     return 0
 
 
 # ---- layers -------------------------------------------------------------------------------------------------------
 
 
-def _make_all(job: _Job) -> int:
+def _make_all(job: _Job, runs: list[Job]) -> int:
     """Do all runs, one after the other; the first that fails is the last."""
-    for run in job.runs:
+    for run in runs:
         job.begin(run)
         if job.several:
             log.info("layer %s", run.name)
-        shown = display.console(run.options.color)
+        shown = display.console(run.messages.color)
         colored = shown.color_system is not None and not shown.no_color
         code, said = minimize.make(job.command, run, colored=colored)
-        _show(job, code, said)
+        _show(job, run, code, said)
         if code:
             if job.several:
-                _complain(f"layer {run.name} failed", job.done(), color=run.options.color)
+                _complain(f"layer {run.name} failed", job.done(), color=run.messages.color)
             return code
-        if _state(minimize.output_of(run.options)) != job.before:
-            job.written.append(minimize.output_of(run.options))
+        if _state(job.output) != job.before:
+            job.written.append(job.output)
     _show_all(job)
     return 0
 
 
-def _show(job: _Job, code: int, said: Report | str) -> None:
+def _show(job: _Job, run: Job, code: int, said: Report | str) -> None:
     """Print what a run gives; of several in JSON, keep it until all are done."""
-    run = job.current
-    data = None
-    if run.options.json and minimize.makes_layer(run.options) and not code:
+    outputs, data = run.request.outputs, None
+    if outputs.json and outputs.makes_layer and not code:
         data = said.to_json() if isinstance(said, Report) else json.loads(said)
     if data is not None and job.several:
         job.reports[run.name] = data
@@ -179,7 +210,7 @@ def _show(job: _Job, code: int, said: Report | str) -> None:
     if data is not None:
         streams.put(json_text(data))
     elif isinstance(said, Report):
-        console = display.console(run.options.color)
+        console = display.console(run.messages.color)
         console.file = text = io.StringIO()
         show(said, console)
         streams.put(text.getvalue())
@@ -187,9 +218,9 @@ def _show(job: _Job, code: int, said: Report | str) -> None:
         streams.put(said)
 
 
-def _publish_all(job: _Job) -> int:
+def _publish_all(job: _Job, runs: list[Publication]) -> int:
     """Publish all layers, and print their ARNs."""
-    for run in job.runs:
+    for run in runs:
         job.begin(run)
         published = publish.publish_layer(run.options)
         if run.options.json and job.several:

@@ -1,13 +1,11 @@
 """Reads settings files: ``[tool.layer_minimizer]`` in a pyproject.toml, or a layer_minimizer.toml.
 
-Every value goes through what reads the command line, so that the same names and values are right in both. Nothing here
-knows which options were given on the command line; see ``layers`` for that.
+Keys and values are checked by the declarations in `settings`. Nothing here knows which options were given on the
+command line; see ``layers`` for that.
 """
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import json
 import os
 import re
@@ -15,28 +13,19 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from layer_minimizer.cli.parser import Flag, Parser, name_of, repeatable
 from layer_minimizer.core.errors import UsageError
-from layer_minimizer.settings import FILES, KINDS
+from layer_minimizer.core.option_declarations import Option, Options, Values, declared
+from layer_minimizer.core.option_kinds import File, WrongValueError, nearest
+from layer_minimizer.settings import MAIN_PARTS, PUBLISH_PARTS, FileOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 OWN_FILE, SHARED_FILE = "layer_minimizer.toml", "pyproject.toml"
-_TOOL = "layer_minimizer"
+TOOL = "layer_minimizer"
 PUBLISH, LAYERS = "publish", "layers"
-# They say which settings count, or ask a question: on the command line only.
-_NOT_IN_FILES = {"config", "no_config", "layer", "explain", "plan"}
-# It may also be the name of a program on PATH.
-_PROGRAM = "PATH"
 _SHOWN = 60
-# Values by the names that a namespace has for them, as a parser would have read them.
-Values = dict[str, Any]
-
-
-class _WrongError(Exception):
-    """A value is wrong; the text says what it must be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +73,13 @@ def has_settings(file: Path) -> bool:
     if not re.search(rb"layer[_-]minimizer", content):
         return False
     tool = _parsed(file, content).get("tool", {})
-    if isinstance(tool, dict) and (wrong := _TOOL.replace("_", "-")) in tool:
-        raise UsageError(f"{file}: the table [tool.{wrong}] must be named [tool.{_TOOL}]")
-    return isinstance(tool, dict) and _TOOL in tool
+    if isinstance(tool, dict) and (wrong := TOOL.replace("_", "-")) in tool:
+        raise UsageError(f"{file}: the table [tool.{wrong}] must be named [tool.{TOOL}]")
+    return isinstance(tool, dict) and TOOL in tool
 
 
-def read(file: Path, main: Parser, publish: Parser) -> SettingsFile:
-    """Read a settings file whose keys are the options of two parsers.
+def read(file: Path) -> SettingsFile:
+    """Read a settings file.
 
     Raises:
         UsageError: it cannot be read, is no TOML, or has a key or value that does not exist.
@@ -98,23 +87,17 @@ def read(file: Path, main: Parser, publish: Parser) -> SettingsFile:
     data = _parsed(file, _content(file))
     table = ""
     tool = data.get("tool", {})
-    if file.name == SHARED_FILE or (file.name != OWN_FILE and isinstance(tool, dict) and _TOOL in tool):
-        table = f"tool.{_TOOL}"
-        if not isinstance(tool, dict) or _TOOL not in tool:
+    if file.name == SHARED_FILE or (file.name != OWN_FILE and isinstance(tool, dict) and TOOL in tool):
+        table = f"tool.{TOOL}"
+        if not isinstance(tool, dict) or TOOL not in tool:
             raise UsageError(f"{file}: there is no table [{table}]")
-        data = tool[_TOOL]
-    reader = _Reader(file, _keys(main), _keys(publish))
+        data = tool[TOOL]
+    reader = _Reader(file, _keys(MAIN_PARTS), _keys(PUBLISH_PARTS))
     common = reader.section(table, data, more=(LAYERS,))
     layers = data.get(LAYERS, {})
     under = f"{table}.{LAYERS}".lstrip(".")
     reader.require_table(under, layers)
     return SettingsFile(file, common, {name: reader.layer(under, name, each) for name, each in layers.items()})
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Ask whether a name was meant that exists, in words to be added to an error; nothing if there is none like it."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def _content(file: Path) -> bytes:
@@ -139,8 +122,12 @@ def _parsed(file: Path, content: bytes) -> dict[str, Any]:
         raise UsageError(f"{file} is no TOML: {str(exc).replace('at end of document', end)}") from exc
 
 
-def _keys(parser: Parser) -> dict[str, argparse.Action]:
-    return {name_of(action): action for dest, action in parser.options.items() if dest not in _NOT_IN_FILES}
+def _keys(parts: Iterable[type[Options]]) -> dict[str, Option]:
+    return {each.name: each for part in parts for each in declared(part) if each.in_file}
+
+
+def _only_on_command_line() -> set[str]:
+    return {each.key for part in (*MAIN_PARTS, FileOptions) for each in declared(part) if not each.in_file}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +135,8 @@ class _Reader:
     """Checks one file's tables; ``main`` and ``publish`` are the keys that there are."""
 
     file: Path
-    main: Mapping[str, argparse.Action]
-    publish: Mapping[str, argparse.Action]
+    main: Mapping[str, Option]
+    publish: Mapping[str, Option]
 
     def layer(self, under: str, name: str, data: Any) -> Section:
         """Read the table of a named layer."""
@@ -173,72 +160,44 @@ class _Reader:
             raise UsageError(f"{self.file}: {table} = {_shown(data)}: it must be a table, [{table}]")
 
     def _values(
-        self, table: str, data: Mapping[str, Any], keys: Mapping[str, argparse.Action], more: Iterable[str] = ()
+        self, table: str, data: Mapping[str, Any], keys: Mapping[str, Option], more: Iterable[str] = ()
     ) -> Values:
         found: Values = {}
         for key, value in data.items():
-            action = keys.get(key.replace("_", "-"))
-            if action is None:
+            option = keys.get(key.replace("_", "-"))
+            if option is None:
                 raise UsageError(f"{self._in(table)} {self._unknown(key, keys, more)}")
-            if action.dest in found:
-                raise UsageError(f"{self._in(table)} has {name_of(action)!r} twice, with - and with _")
+            if option.key in found:
+                raise UsageError(f"{self._in(table)} has {option.name!r} twice, with - and with _")
             try:
-                found[action.dest] = self._checked(action, value)
-            except _WrongError as exc:
+                found[option.key] = self._located(option, option.convert(value))
+            except WrongValueError as exc:
                 raise UsageError(f"{self._in(table)} {key} = {_shown(value)}: it must be {exc}") from exc
         if found.get("quiet") and found.get("verbose"):
             raise UsageError(f"{self._in(table)} has both 'quiet' and 'verbose'")
         return found
 
     def _unknown(self, key: str, keys: Iterable[str], more: Iterable[str]) -> str:
-        dest = key.replace("-", "_")
-        if dest in _NOT_IN_FILES:
+        if key.replace("-", "_") in _only_on_command_line():
             return f"has the key {key!r}, which is an option of the command line only"
         if key == "tool":
-            return f"has the key 'tool'; in a file of its own the keys stand at the top, without [tool.{_TOOL}]"
+            return f"has the key 'tool'; in a file of its own the keys stand at the top, without [tool.{TOOL}]"
         return f"has no key {key!r}{nearest(key.replace('_', '-'), [*keys, *more])}"
 
     def _in(self, table: str) -> str:
         return f"{self.file}: [{table}]" if table else f"{self.file}:"
 
-    def _checked(self, action: argparse.Action, value: Any) -> Any:
-        """Give what the command line would have made of a value.
-
-        Raises:
-            _WrongError: it is wrong; the text says what is allowed.
-        """
-        if isinstance(action, Flag):
-            if not isinstance(value, bool):
-                raise _WrongError("true or false")
+    def _located(self, option: Option, value: Any) -> Any:
+        """Return a value with names of files as they are seen from the settings file's folder."""
+        if not option.kind.file:
             return value
-        if not repeatable(action):
-            return self._one(action, value)
-        listed = [value] if isinstance(value, str) else value
-        if not isinstance(listed, list):
-            raise _WrongError("a list of texts")
-        return [self._one(action, each) for each in listed]
+        if isinstance(value, tuple):
+            return tuple(self._path(option, each) for each in value)
+        return self._path(option, value)
 
-    def _one(self, action: argparse.Action, value: Any) -> Any:
-        types, allowed = KINDS[action.type]
-        if action.choices is not None:
-            if value not in action.choices:
-                listed = ", ".join(map(str, action.choices))
-                raise _WrongError(f"one of {listed}{nearest(str(value), map(str, action.choices))}")
-            return value
-        if not isinstance(value, types) or isinstance(value, bool):
-            raise _WrongError(allowed)
-        if isinstance(value, str) and "\0" in value:
-            raise _WrongError("a text without the character of number 0")
-        if action.metavar in FILES:
-            return self._located(action, str(value))
-        try:
-            return action.type(str(value)) if callable(action.type) else value
-        except (argparse.ArgumentTypeError, ValueError, OverflowError) as exc:
-            raise _WrongError(allowed) from exc
-
-    def _located(self, action: argparse.Action, value: str) -> str:
-        """Give a file's name as it is seen from the settings file's folder."""
-        if not value or value.startswith("arn:") or (action.metavar == _PROGRAM and os.sep not in value):
+    def _path(self, option: Option, value: str) -> str:
+        name_of_program = option.kind.file is File.PROGRAM and os.sep not in value
+        if not value or value.startswith("arn:") or name_of_program:
             return value
         return os.path.join(self.file.absolute().parent, os.path.expanduser(value))
 

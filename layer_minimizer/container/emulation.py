@@ -9,41 +9,22 @@ from layer_minimizer.container.build_context import MACHINES
 from layer_minimizer.core.errors import UsageError
 from layer_minimizer.core.files import read_saved
 from layer_minimizer.environment import base_layers, workload
-from layer_minimizer.execution.engine import ENGINES, Engine
 from layer_minimizer.layer.archive import unzip
-from layer_minimizer.layer.layout import Layout
 from layer_minimizer.model.installed import Inventory
 from layer_minimizer.model.interpreter import Interpreter
 from layer_minimizer.model.outcome import Emulated, LayerArchive
 from layer_minimizer.model.plan import KeepPlan
 from layer_minimizer.model.trace import Trace
-from layer_minimizer.settings import DEFAULT_MEMORY, DEFAULT_TMP_SIZE
 from layer_minimizer.verify import emulated
 from layer_minimizer.verify.emulated import Emulation
 from layer_minimizer.verify.place import RunContext
 
 if TYPE_CHECKING:
-    import argparse
     from pathlib import Path
 
     from layer_minimizer.container.images import Recipe
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how a layer is proved in an emulated Lambda."""
-    proof = parser.add_argument_group("the proof in an emulated Lambda")
-    proof.add_argument(
-        "--verify", choices=("local", "lambda"), default="local", help="lambda: in an emulated Lambda, too"
-    )
-    proof.add_argument(
-        "--memory", type=int, default=DEFAULT_MEMORY, metavar="MB", help="of the function; default: %(default)s"
-    )
-    proof.add_argument(
-        "--tmp-size", type=int, default=DEFAULT_TMP_SIZE, metavar="MB", help="of /tmp; default: %(default)s"
-    )
-    proof.add_argument("--engine", choices=ENGINES, default="", help="emulate in a container; default: namespaces")
-    proof.add_argument("--verify-image", default="", metavar="NAME", help="with --engine; default: Lambda's own")
-    proof.add_argument("--emulator", default="", metavar="FILE", help="aws-lambda-rie; default: found, or fetched")
+    from layer_minimizer.execution.engine import Engine
+    from layer_minimizer.settings import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +35,7 @@ class ContainedEmulation:
     """
 
     how: Emulation
-    options: argparse.Namespace
+    request: Request
     engine: Engine
     base: str
 
@@ -64,10 +45,10 @@ class ContainedEmulation:
         Raises:
             MinimizeError: as `emulator.verify`.
         """
-        options = self.options
+        inputs, settings = self.request.inputs, self.request.settings
         trace = read_saved(brought / "save-trace", "--save-trace", Trace.from_json)
-        if options.entry:  # it lies elsewhere in the container where this is Windows
-            own = workload.load_workload(options.entry, handler=options.handler, models=options.model)
+        if inputs.entry:  # it lies elsewhere in the container where this is Windows
+            own = workload.load_workload(inputs.entry, handler=inputs.handler, models=inputs.models)
             trace = replace(trace, workload=replace(own, events=trace.workload.events))
         scratch.mkdir()
         interpreter = self._interpreter(trace)
@@ -75,14 +56,14 @@ class ContainedEmulation:
             trace=trace,
             interpreter=interpreter,
             inventory=Inventory((), (), (), frozenset()),
-            layout=Layout(options.layout),
+            layout=settings.layout,
             observers=(),
-            timeout=options.timeout,
-            tolerance=options.tolerance,
-            below=base_layers.read(options.base_layer, interpreter.folder, scratch / "base"),
+            timeout=settings.timeout,
+            tolerance=settings.tolerance,
+            below=base_layers.read(settings.base_layers, interpreter.folder, scratch / "base"),
         )
         how = self.how
-        if options.function_zip:
+        if self.request.outputs.function_zip:
             how = replace(how, function=scratch / "task")
             unzip(brought / "function-zip", scratch / "task")
         plan = KeepPlan(python=trace.python, decisions=(), folders=(), chains=())
@@ -106,27 +87,28 @@ class ContainedEmulation:
         )
 
 
-def choose(options: argparse.Namespace, engine: Engine, recipe: Recipe) -> ContainedEmulation | None:
+def choose(request: Request, engine: Engine, recipe: Recipe) -> ContainedEmulation | None:
     """Give how the layer is to be proved in an emulated Lambda, or None if the user does not want that.
 
     Raises:
         UsageError: it cannot be done as the options say.
         RunnerError: the image or the emulator cannot be had.
     """
-    if options.verify != "lambda":
+    settings, runner = request.settings, request.container.runner
+    if settings.verify != "lambda":
         return None
-    if options.engine not in ("", options.runner):
-        raise UsageError(f"--engine {options.engine}: with --runner {options.runner} it is {options.runner}")
-    if options.provided:
+    if settings.engine not in ("", runner):
+        raise UsageError(f"--engine {settings.engine}: with --runner {runner} it is {runner}")
+    if settings.provided:
         raise UsageError("--verify lambda in a container cannot see what --provided leaves out: use --base-layer")
     # An image with the packages in it would prove nothing; what they are installed on is without them.
-    bare = "" if options.image or not options.base_image else recipe.base
+    bare = "" if request.container.image or not request.container.base_image else recipe.base
     how = Emulation(
-        memory=options.memory,
-        tmp_size=options.tmp_size,
-        engine=options.runner,
-        image=options.verify_image or bare,
-        program=options.emulator,
+        memory=settings.memory,
+        tmp_size=settings.tmp_size,
+        engine=runner,
+        image=settings.verify_image or bare,
+        program=settings.emulator,
     )
     emulated.check(how)
-    return ContainedEmulation(how, options, engine, recipe.base)
+    return ContainedEmulation(how, request, engine, recipe.base)

@@ -27,7 +27,10 @@ log = logging.getLogger(__name__)
 # All that is added to a base image.
 HOME = "/layer_minimizer"
 OUT = f"{HOME}/out"
-DEFAULT_TOOL_IMAGE = "quay.io/pypa/manylinux2014_x86_64"
+# What the command in a container is to do, as JSON, and the command that does that: its arguments are this file and the
+# interpreter whose packages are minimized.
+REQUEST = f"{HOME}/request.json"
+INSIDE = "inside-container"
 _REPOSITORY = "layer_minimizer/image"
 # What this tool itself runs on.
 _OLDEST_TOOL_PYTHON = (3, 11)
@@ -64,7 +67,7 @@ class Recipe:
     requirements: Path | None = None
     python: str = ""
     platform: str = ""
-    tool_image: str = DEFAULT_TOOL_IMAGE
+    tool_image: str = ""
 
     @property
     def platform_option(self) -> tuple[str, ...]:
@@ -195,7 +198,7 @@ def _describe(
     yield f"RUN mkdir -p {OUT} {HOME}/home {HOME}/scratch && {shlex.join(start)} --version"
     # What is mounted from the user's machine may cover the ordinary folders.
     yield f"ENV HOME={HOME}/home TMPDIR={HOME}/scratch"
-    yield f"ENTRYPOINT {json.dumps([*start, '--python', packages])}"
+    yield f"ENTRYPOINT {json.dumps([*start, INSIDE, REQUEST, packages])}"
     yield "CMD []"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -17,58 +16,34 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from layer_minimizer.container import images
-from layer_minimizer.container.emulation import add_arguments as add_arguments_of_emulation
 from layer_minimizer.container.emulation import choose
 from layer_minimizer.container.images import Recipe
 from layer_minimizer.core import progress
-from layer_minimizer.core.errors import PackError, RunnerError, UsageError
+from layer_minimizer.core.errors import PackError, RunnerError, UsageError, exit_codes
 from layer_minimizer.core.files import check_output, replacing, scratch_errors
+from layer_minimizer.core.option_kinds import File
 from layer_minimizer.environment import workload
 from layer_minimizer.execution.engine import ENGINES, Engine, tail
 from layer_minimizer.report import files
 from layer_minimizer.report.report import emulated_json, json_text
 from layer_minimizer.report.text import emulated_text
+from layer_minimizer.settings import ContainerOptions, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from layer_minimizer.core.option_declarations import Values
     from layer_minimizer.model.outcome import Emulated
 
 log = logging.getLogger(__name__)
-LOCAL = "local"
 _LAMBDA_IMAGE = "public.ecr.aws/lambda/python:"
-# Options that name files which the tool reads, and those that name files which it writes.
-_INPUTS = ("model", "event", "trace", "plan", "runtime_library", "base_layer")
-_OUTPUTS = ("output", "report_json", "save_trace", "save_plan", "function_zip")
 # What a container lives from: a mount there would take it away.
 _OF_THE_IMAGE = {"/", "/bin", "/dev", "/etc", "/lib", "/lib64", "/opt", "/proc", "/sbin", "/sys", "/usr", "/var"}
 # Of a program that was killed: 128 and the number of SIGKILL.
 _KILLED = 137
-# Codes below are the tool's own, see errors.py; 130 is that of an interrupted one.
-_LAST_CODE, _INTERRUPTED = 9, 130
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where the tool itself runs."""
-    group = parser.add_argument_group("in a container")
-    group.add_argument(
-        "--runner", choices=(LOCAL, *ENGINES), default=LOCAL, help="where all this happens; default: on this machine"
-    )
-    group.add_argument("--requirements", default="", metavar="FILE", help="what to install beside the entry, for pip")
-    group.add_argument("--image", default="", metavar="NAME", help="an image that has your packages")
-    group.add_argument(
-        "--base-image", default="", metavar="NAME", help="to install them on; default: Lambda's of --runtime"
-    )
-    group.add_argument("--platform", default="", metavar="NAME", help="of the container, for instance linux/arm64")
-    group.add_argument(
-        "--tool-image",
-        default=images.DEFAULT_TOOL_IMAGE,
-        metavar="NAME",
-        help="whose /opt/python this tool runs on where the image's Python is older than 3.11; default: %(default)s",
-    )
-
-
-def check_local(options: argparse.Namespace) -> None:
+def check_local(options: ContainerOptions) -> None:
     """Make sure that nothing was asked of a container where there is none.
 
     Raises:
@@ -87,39 +62,42 @@ class ContainerResult:
     output: str
 
 
-def minimize_in_container(given: Sequence[str], options: argparse.Namespace) -> ContainerResult:
-    """Run the command ``minimize`` with the arguments ``given``, of which ``options`` were read, in a container.
+def minimize_in_container(request: Request) -> ContainerResult:
+    """Do what is requested in a container.
 
-    What it says on standard error appears on this process' while it runs. The files that it writes are this process'
-    own; they appear when it has ended.
+    What the command in it says on standard error appears on this process' while it runs. The files that it writes are
+    this process' own; they appear when it has ended.
 
     Raises:
         UsageError: an input file cannot be used.
         PackError: an output cannot be written.
         RunnerError: the engine does not answer, there is no image, or the container was stopped.
     """
-    if options.entry:
+    inputs = request.inputs
+    if inputs.entry:
         workload.load_workload(
-            options.entry, handler=options.handler, models=options.model, events=options.event
+            inputs.entry, handler=inputs.handler, models=inputs.models, events=inputs.events
         )  # the same words as without a container, and at once
-    outputs = _outputs(options)
+    outputs = _outputs(request)
     for name, path in outputs.items():
         check_output(path, f"--{name}")
-    recipe = _recipe(options)
-    mounts = list(_mounts(options))
-    engine = Engine.find(options.runner)
-    emulation = choose(options, engine, recipe) if "output" in outputs else None
+    recipe = _recipe(request)
+    mounts = list(_mounts(request))
+    engine = Engine.find(request.container.runner)
+    emulation = choose(request, engine, recipe) if "output" in outputs else None
     image = images.provide(engine, recipe)
     said = _Names({f"{images.OUT}/{option}": str(path) for option, path in outputs.items()})
-    folder = Path(options.report).absolute() if options.report and "output" in outputs else None
+    report_folder = request.outputs.report
+    folder = Path(report_folder).absolute() if report_folder and "output" in outputs else None
     wanted = outputs.keys() | ({"save-trace"} if emulation else set()) | ({"report-json"} if folder else set())
     with tempfile.TemporaryDirectory(prefix="layer_minimizer-", ignore_cleanup_errors=True) as scratch:
         brought = Path(scratch, "out")
         brought.mkdir()
         with engine.container() as name:
             create = ("create", "--name", name, "--init", "--security-opt", "label=disable", *recipe.platform_option)
-            where = ("--workdir", inside(os.getcwd()), *mounts, image, *_arguments(given, options, wanted))
+            where = ("--workdir", inside(os.getcwd()), *mounts, image)
             engine.answer(*create, *where, why="the container cannot be made:", patience=30)
+            _hand_over(engine, name, inner_request(request, wanted), Path(scratch, "request.json"))
             printed = _attend(engine, name, said)
             code = _exit_code(engine, name)
             _bring_out(engine, name, brought)
@@ -132,52 +110,53 @@ def minimize_in_container(given: Sequence[str], options: argparse.Namespace) -> 
             _write(outputs[option], brought / option, report if option == "report-json" else None)
         if folder and code == 0:
             files.write_report_folder(json.loads(report.in_json((brought / "report-json").read_text("utf-8"))), folder)
-    return ContainerResult(code, report.in_json(printed) if options.json and printed else report.in_text(printed))
+    return ContainerResult(
+        code, report.in_json(printed) if request.outputs.json and printed else report.in_text(printed)
+    )
 
 
 # ---- what goes in -------------------------------------------------------------------------------------------------
 
 
-def _recipe(options: argparse.Namespace) -> Recipe:
+def _recipe(request: Request) -> Recipe:
+    options = request.container
     if options.image and (options.requirements or options.base_image):
         raise UsageError("--image has its packages already; --requirements are installed on a --base-image")
     if options.requirements and not Path(options.requirements).is_file():
         raise UsageError(f"--requirements {options.requirements}: there is no such file")
     base = options.image or options.base_image
-    if not base and not options.runtime:
+    if not base and not request.settings.runtime:
         raise UsageError(
             f"--runner {options.runner} needs a --runtime, whose image of Lambda's is taken, or an --image"
         )
     return Recipe(
-        base=base or _LAMBDA_IMAGE + options.runtime.removeprefix("python"),
+        base=base or _LAMBDA_IMAGE + request.settings.runtime.removeprefix("python"),
         requirements=Path(options.requirements) if options.requirements else None,
-        python=options.python,
+        python=request.settings.python,
         platform=options.platform,
         tool_image=options.tool_image,
     )
 
 
 def inside(path: str | Path) -> str:
-    """Give the name that a path of this machine has in the container: the same, but for a drive of Windows'."""
+    """Return the name that a path of this machine has in the container: the same, but for a drive of Windows'."""
     absolute = Path(path).absolute()
     drive = absolute.drive.rstrip(":").lower()
     return absolute.as_posix() if not drive else f"/{drive}/{absolute.relative_to(absolute.anchor).as_posix()}"
 
 
-def _input_words(options: argparse.Namespace) -> Iterator[str]:
-    """Give the paths of input files as the user has written them."""
-    for name in _INPUTS:
-        value = getattr(options, name, None)
-        for each in value if isinstance(value, list) else [value]:
-            if each:
-                yield str(each)
+def _input_files(request: Request) -> Iterator[Path]:
+    """Return the input files that the command in the container reads."""
+    for option, value in request.items():
+        if option.kind.file is File.INPUT and not option.outside:
+            yield from (Path(each).absolute() for each in (value if option.repeat else (value,)) if each)
 
 
-def _mounts(options: argparse.Namespace) -> Iterator[str]:
-    """Give the options that mount the entry's folder and the other input files, read-only."""
-    paths = [Path(word).absolute() for word in _input_words(options)]
-    if options.entry:
-        paths.append(Path(options.entry).absolute().parent)
+def _mounts(request: Request) -> Iterator[str]:
+    """Return the options that mount the entry's folder and the other input files, read-only."""
+    paths = list(_input_files(request))
+    if request.inputs.entry:
+        paths.append(Path(request.inputs.entry).absolute().parent)
     mounted: list[Path] = []
     for path in sorted({path for path in paths if path.exists()}, key=lambda path: len(path.parts)):
         if any(path.is_relative_to(other) for other in mounted):
@@ -192,32 +171,45 @@ def _mounts(options: argparse.Namespace) -> Iterator[str]:
         yield from ("--mount", line.getvalue())
 
 
-def _outputs(options: argparse.Namespace) -> dict[str, Path]:
-    """Give the files that the run writes, by the option that names them."""
-    named = {name.replace("_", "-"): getattr(options, name, None) for name in _OUTPUTS}
+def _outputs(request: Request) -> dict[str, Path]:
+    """Return the files that the run writes, by the option that names them."""
+    named = {option.name: value for option, value in request.items() if option.kind.file is File.OUTPUT}
     outputs = {name: Path(value).absolute() for name, value in named.items() if value}
-    if options.explain or options.plan:
-        return {name: path for name, path in outputs.items() if name == "save-plan" and not options.plan}
+    if request.outputs.explain or request.outputs.plan:
+        return {name: path for name, path in outputs.items() if name == "save-plan" and not request.outputs.plan}
     if not outputs.keys() & {"output", "save-trace", "save-plan"}:
         outputs["output"] = Path("layer.zip").absolute()
     return outputs
 
 
-def _arguments(given: Sequence[str], options: argparse.Namespace, wanted: Iterable[str]) -> list[str]:
-    """Give the arguments for the command in the container: the user's own, but for what this side sees to."""
-    parser = argparse.ArgumentParser(add_help=False)
-    add_arguments(parser)
-    parser.add_argument("--python")
-    add_arguments_of_emulation(parser)
-    for name in (*_OUTPUTS, "report"):
-        parser.add_argument(f"--{name.replace('_', '-')}")
-    _, left = parser.parse_known_args(list(given))
-    names = {word: inside(word) for word in (*_input_words(options), options.entry) if word} if os.name == "nt" else {}
-    for word, name in names.items():
-        left = [name if each == word else each.replace(f"={word}", f"={name}") for each in left]
-    if options.report:
-        left.append("--time-imports")
-    return [*left, *(f"--{name}={images.OUT}/{name}" for name in sorted(wanted))]
+def inner_request(request: Request, wanted: Iterable[str]) -> Request:
+    """Return what the command in the container does: the same, but for what this side sees to.
+
+    ``wanted`` are the files that it writes, by the option that names them.
+    """
+    values: Values = {}
+    for option, value in request.items():
+        if option.name in wanted:
+            values[option.key] = f"{images.OUT}/{option.name}"
+        elif not option.outside and option.kind.file not in (File.OUTPUT, File.FOLDER):
+            values[option.key] = _named_inside(value) if option.kind.file and os.name == "nt" else value
+    return Request.of(values)
+
+
+def _named_inside(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """Return the name that an input file has in the container, where that is another one; ARNs name no file."""
+    if isinstance(value, tuple):
+        return tuple(inside(each) if os.path.exists(each) else each for each in value)
+    return inside(value) if value else value
+
+
+def _hand_over(engine: Engine, name: str, request: Request, file: Path) -> None:
+    """Put what is to be done into the container, as one JSON document."""
+    try:
+        file.write_text(json.dumps(request.values))
+    except OSError as exc:
+        raise PackError(f"cannot write {file}: {exc.strerror}; TMPDIR sets another place") from exc
+    engine.answer("cp", str(file), f"{name}:{images.REQUEST}", why="the container cannot be told what to do:")
 
 
 # ---- the run, and what comes out ----------------------------------------------------------------------------------
@@ -314,7 +306,7 @@ def _exit_code(engine: Engine, name: str) -> int:
         log.warning("a process was killed: %s", why)
     if code == _KILLED:
         raise RunnerError(f"the container was killed (exit code {code}), by somebody else or for lack of memory")
-    if code > _LAST_CODE and code != _INTERRUPTED:
+    if code not in exit_codes():
         raise RunnerError(f"the container ended with exit code {code}, which is none of this tool's")
     return code
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import shtab
 
-from layer_minimizer.settings import FILES
+from layer_minimizer.core.option_declarations import Options, option
+from layer_minimizer.core.option_kinds import one_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import argparse
 
 SHELLS = ("bash", "zsh", "tcsh")
 USE = """\
@@ -20,22 +21,13 @@ tcsh: write it into a file, and source that in ~/.tcshrc
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
-    parser.add_argument("shell", choices=SHELLS, help="whose script to print")
+@dataclass(frozen=True, slots=True)
+class CompletionOptions(Options):
+    """What ``minimize completion`` takes."""
+
+    shell: str = option("", one_of(SHELLS), "whose script to print", "what is printed", positional=True, required=True)
 
 
 def script(shell: str, tree: argparse.ArgumentParser) -> str:
-    """Give the script for a shell; options whose value is a file are completed with files."""
-    for action in _actions(tree):
-        if action.metavar in FILES:
-            action.complete = shtab.DIRECTORY if action.metavar == "DIR" else shtab.FILE  # type: ignore[attr-defined]
+    """Return the script for a shell; its parsers know which values are names of files."""
     return str(shtab.complete(tree, shell)).rstrip("\n") + "\n"
-
-
-def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    for action in parser._actions:  # noqa: SLF001 - argparse has no other way to them
-        yield action
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
-            for each in dict.fromkeys(action.choices.values()):
-                yield from _actions(each)

@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from layer_minimizer.core.errors import GrowthError
 from layer_minimizer.core.files import read_saved
-from layer_minimizer.report.diff import ALLOWANCE, REPORT_IN_FOLDER, SavedReport, diff_reports, signed
+from layer_minimizer.core.option_declarations import Options, option
+from layer_minimizer.core.option_kinds import FLAG, INPUT_FILE, Kind
+from layer_minimizer.report.diff import SavedReport, diff_reports, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from layer_minimizer.settings import Messages
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``minimize diff``."""
-    parser.add_argument("old", metavar="FILE", help="the earlier report.json, or its folder")
-    parser.add_argument("new", metavar="FILE", help="the later one")
-    parser.add_argument(
-        "--fail-above", type=_share, metavar="PERCENT", help="exit code 9 if the layer grew by more: 5%%, or 0%%"
+_ALLOWANCE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_REPORT_IN_FOLDER = "report.json"
+
+
+def _share(value: Any) -> float:
+    if isinstance(value, float) and value >= 0:
+        return value
+    found = _ALLOWANCE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if not found:
+        raise ValueError
+    return float(found[1]) / 100
+
+
+_PERCENTAGE = Kind("a percentage, for instance 5%", _share, metavar="PERCENT")
+
+
+@dataclass(frozen=True, slots=True)
+class DiffOptions(Options):
+    """What ``minimize diff`` takes."""
+
+    old: str = option(
+        "", INPUT_FILE, "the earlier report.json, or its folder", "reports", positional=True, required=True
     )
-    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
+    new: str = option("", INPUT_FILE, "the later one", "reports", positional=True, required=True)
+    fail_above: float | None = option(
+        None, _PERCENTAGE, "exit code 9 if the layer grew by more: 5%, or 0%", "what is shown"
+    )
+    json: bool = option(default=False, kind=FLAG, help_text="print all of it as JSON", group="what is shown")
 
 
-def answer(options: argparse.Namespace) -> Iterator[str]:
+def answer(options: DiffOptions, messages: Messages) -> Iterator[str]:
     """Compare the two reports and give what is to be printed.
 
     Raises:
@@ -41,7 +65,7 @@ def answer(options: argparse.Namespace) -> Iterator[str]:
     if options.json:
         yield json.dumps(found.to_json(), indent=2) + "\n"
     else:
-        yield "".join(f"{line}\n" for line in found.lines(everything=options.verbose))
+        yield "".join(f"{line}\n" for line in found.lines(everything=messages.verbose))
     if options.fail_above is not None and found.growth > options.fail_above:
         grown = found.new.unzipped - found.old.unzipped
         raise GrowthError(
@@ -53,11 +77,4 @@ def answer(options: argparse.Namespace) -> Iterator[str]:
 
 def _file(name: str) -> str:
     """Give the report that is meant: a folder stands for the one that ``--report`` has written into it."""
-    return os.path.join(name, REPORT_IN_FOLDER) if os.path.isdir(name) else name
-
-
-def _share(text: str) -> float:
-    found = ALLOWANCE.fullmatch(text.strip())
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no percentage; write for instance 5%")
-    return float(found[1]) / 100
+    return os.path.join(name, _REPORT_IN_FOLDER) if os.path.isdir(name) else name

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rich.theme import Theme
 
 from layer_minimizer import docs
 from layer_minimizer.cli import help_text
-from layer_minimizer.cli.settings_file import nearest
 from layer_minimizer.core.errors import UsageError
+from layer_minimizer.core.option_declarations import Options, option
+from layer_minimizer.core.option_kinds import TEXT, nearest
 
 if TYPE_CHECKING:
-    import argparse
-
     from rich.console import Console
 
 _WIDEST = 100
@@ -26,24 +26,18 @@ _THEME = Theme({"markdown.code": "bold cyan"})
 _CODE_THEME = "ansi_dark"
 
 
-class _Topics(tuple[str, ...]):
-    """The topics that shells complete; argparse accepts others, too, so that `answer` can name the nearest one."""
-
-    __slots__ = ()
-
-    def __contains__(self, _topic: object) -> bool:
-        """Return True."""
-        return True
+# Completed by shells; any text is accepted, so that `answer` can name the nearest topic.
+_TOPIC = replace(TEXT, choices=tuple(docs.topics()), metavar="TOPIC")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``help``."""
-    parser.add_argument(
-        "topic", metavar="TOPIC", nargs="?", default="", choices=_Topics(docs.topics()), help="default: list all topics"
-    )
+@dataclass(frozen=True, slots=True)
+class HelpOptions(Options):
+    """What ``minimize help`` takes."""
+
+    topic: str = option("", _TOPIC, "default: list all topics", "what is shown", positional=True)
 
 
-def answer(options: argparse.Namespace, console: Console) -> str:
+def answer(options: HelpOptions, console: Console) -> str:
     """Return the list of topics, or a page: formatted for a terminal, as Markdown for everything else.
 
     Raises:

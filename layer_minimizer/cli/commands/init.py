@@ -4,35 +4,43 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer.cli import init_template
 from layer_minimizer.cli.project import Project, inspect_project
+from layer_minimizer.cli.settings_file import OWN_FILE, SHARED_FILE, TOOL
 from layer_minimizer.core.errors import PackError, UsageError
 from layer_minimizer.core.files import check_output, replacing
+from layer_minimizer.core.option_declarations import Options, option
+from layer_minimizer.core.option_kinds import FLAG, INPUT_FILE, OUTPUT_FILE
 
 if TYPE_CHECKING:
-    import argparse
+    from layer_minimizer.settings import Messages
 
 log = logging.getLogger(__name__)
-_OWN_FILE, _SHARED_FILE = "layer_minimizer.toml", "pyproject.toml"
-_TOOL = "layer_minimizer"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
-    parser.add_argument("--entry", metavar="FILE", help="the handler; default: found in this folder and below")
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--output", metavar="FILE", help=f"the settings file; default: {_OWN_FILE}")
-    where.add_argument(
-        "--pyproject", action="store_true", help=f"append the settings to {_SHARED_FILE}, which must be there"
+@dataclass(frozen=True, slots=True)
+class InitOptions(Options):
+    """What ``minimize init`` takes."""
+
+    entry: str = option("", INPUT_FILE, "the handler; default: found in this folder and below", "what is set")
+    output: str = option("", OUTPUT_FILE, f"the settings file; default: {OWN_FILE}", "where")
+    pyproject: bool = option(
+        default=False,
+        kind=FLAG,
+        help_text=f"append the settings to {SHARED_FILE}, which must be there",
+        group="where",
+        instead_of=("output",),
     )
 
 
-def answer(options: argparse.Namespace) -> str:
+def answer(options: InitOptions, _messages: Messages) -> str:
     """Write the settings file, and give what is to be printed.
 
     Raises:
@@ -43,21 +51,19 @@ def answer(options: argparse.Namespace) -> str:
         here = Path.cwd()
     except FileNotFoundError as exc:
         raise UsageError("the working directory is not there any more; change to another one") from exc
-    target = Path(_SHARED_FILE if options.pyproject else options.output or _OWN_FILE)
+    target = Path(SHARED_FILE if options.pyproject else options.output or OWN_FILE)
     folder = target.absolute().parent
     _require_free(target, pyproject=options.pyproject)
-    project = inspect_project(here, options.entry)
+    project = inspect_project(here, options.entry or None)
     for line in _told(project):
         log.info("%s", line)
-    table = f"tool.{_TOOL}" if options.pyproject else ""
-    text = init_template.render(project, folder, table)
     if options.pyproject:
-        _append(target, text)
+        _add(target, project, folder)
     else:
-        _write(target, text.encode())
+        _write(target, init_template.own_file(project, folder).encode())
     command = "minimize"
-    if target.name not in (_OWN_FILE, _SHARED_FILE) or folder != here:
-        command += f" --config {init_template.quoted(str(target))}"
+    if target.name not in (OWN_FILE, SHARED_FILE) or folder != here:
+        command += f" --config {shlex.quote(str(target))}"
     return f"{target}\nNext: {command}\n"
 
 
@@ -83,14 +89,14 @@ def _require_free(target: Path, *, pyproject: bool) -> None:
     beside = target.absolute().parent
     if os.path.lexists(target) and not pyproject:
         raise UsageError(f"{target} is there already; remove it, or name another file with --output")
-    if pyproject and os.path.lexists(beside / _OWN_FILE):
-        raise UsageError(f"there is a {_OWN_FILE} already; settings in two files of one folder are an error")
-    shared = beside / _SHARED_FILE
+    if pyproject and os.path.lexists(beside / OWN_FILE):
+        raise UsageError(f"there is a {OWN_FILE} already; settings in two files of one folder are an error")
+    shared = beside / SHARED_FILE
     if not os.path.isfile(shared):
         if pyproject:
-            raise UsageError(f"there is no {shared}; without --pyproject a {_OWN_FILE} is written")
-    elif (pyproject or target.name == _OWN_FILE) and _has_table(shared, needed=pyproject):
-        raise UsageError(f"{shared} has a table [tool.{_TOOL}] already")
+            raise UsageError(f"there is no {shared}; without --pyproject a {OWN_FILE} is written")
+    elif (pyproject or target.name == OWN_FILE) and _has_table(shared, needed=pyproject):
+        raise UsageError(f"{shared} has a table [tool.{TOOL}] already")
 
 
 def _has_table(file: Path, *, needed: bool) -> bool:
@@ -102,24 +108,20 @@ def _has_table(file: Path, *, needed: bool) -> bool:
         if not needed:
             return False
         raise UsageError(f"{file} is no TOML: {exc}") from exc
-    return isinstance(tool, dict) and _TOOL in tool
+    return isinstance(tool, dict) and TOOL in tool
 
 
-def _append(file: Path, text: str) -> None:
-    """Add the settings at the end of a TOML file, which stays as it is otherwise."""
+def _add(file: Path, project: Project, folder: Path) -> None:
+    """Add the settings to a pyproject.toml, which stays as it is otherwise."""
     file = Path(os.path.realpath(file))
     before = file.read_bytes()
-    newline = "\r\n" if b"\r\n" in before else "\n"
-    gap = newline if before.endswith(b"\n") or not before else newline * 2
-    after = before + (gap + text.replace("\n", newline)).encode()
     try:
-        tomllib.loads(after.decode())
+        after = init_template.added(before.decode(), project, folder)
     except ValueError as exc:
         raise UsageError(
-            f"{file}: a table [tool.{_TOOL}] cannot be added at its end ({exc}); without --pyproject a {_OWN_FILE} is "
-            "written"
+            f"{file}: a table [tool.{TOOL}] cannot be added to it ({exc}); without --pyproject a {OWN_FILE} is written"
         ) from exc
-    _write(file, after, like=file)
+    _write(file, after.encode(), like=file)
 
 
 def _write(target: Path, content: bytes, like: Path | None = None) -> None:

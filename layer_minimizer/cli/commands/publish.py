@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from layer_minimizer.aws import publish
 
 if TYPE_CHECKING:
-    import argparse
-
     from layer_minimizer.aws.publish import Published
+    from layer_minimizer.settings import PublishOptions
 
 
-def publish_layer(options: argparse.Namespace) -> Published:
+def publish_layer(options: PublishOptions) -> Published:
     """Publish a layer's zip.
 
     Raises:
@@ -22,16 +22,6 @@ def publish_layer(options: argparse.Namespace) -> Published:
     for name in ("boto3", "botocore", "urllib3"):
         # They tell of every step and, when asked for more, of the headers that sign a request.
         logging.getLogger(name).setLevel(logging.WARNING)
-    return publish.publish(
-        options.archive,
-        name=options.name,
-        runtimes=options.runtime,
-        architectures=options.architecture,
-        bucket=options.bucket,
-        key=options.key,
-        keep_object=options.keep_object,
-        region=options.region,
-        description=options.description,
-        license_info=options.license,
-        dry_run=options.dry_run,
-    )
+    chosen = asdict(options)
+    del chosen["json"]  # how its result is printed
+    return publish.publish(chosen.pop("archive"), **chosen)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer.core.errors import UsageError
 from layer_minimizer.core.files import read_saved, scratch_folder
+from layer_minimizer.core.option_declarations import Options, option
+from layer_minimizer.core.option_kinds import FLAG, INPUT_FILE, OUTPUT_FILE, PROGRAM
 from layer_minimizer.environment.interpreter import describe_interpreter
 from layer_minimizer.model.trace import Trace
 from layer_minimizer.pipeline import prepare, save
-from layer_minimizer.settings import Settings
+from layer_minimizer.settings import Messages, Settings
 from layer_minimizer.trace import probe_layer
 from layer_minimizer.trace.comparison import compare_traces, summarize_trace
 from layer_minimizer.trace.saved_traces import read_traces
 
 if TYPE_CHECKING:
-    import argparse
     import os
     from collections.abc import Iterable
 
@@ -33,19 +35,31 @@ AWS_LAMBDA_EXEC_WRAPPER=/opt/layer_minimizer_trace; the log then goes to minimiz
 """
 
 
-def add_probe(parser: argparse.ArgumentParser) -> None:
-    """Add what ``probe`` takes."""
-    parser.add_argument("output", metavar="FILE", nargs="?", default="probe.zip", help="default: %(default)s")
+@dataclass(frozen=True, slots=True)
+class ProbeOptions(Options):
+    """What ``minimize probe`` takes."""
+
+    output: str = option("probe.zip", OUTPUT_FILE, "the layer", "what is written", positional=True)
 
 
-def add_compare(parser: argparse.ArgumentParser) -> None:
-    """Add what ``compare`` takes."""
-    parser.add_argument("traces", metavar="FILE", nargs="+", help="saved traces, or logs of traced functions")
-    parser.add_argument("--python", default="", metavar="PATH", help="whose packages the logs are about")
-    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
+@dataclass(frozen=True, slots=True)
+class CompareOptions(Options):
+    """What ``minimize compare`` takes."""
+
+    traces: tuple[str, ...] = option(
+        (),
+        INPUT_FILE,
+        "saved traces, or logs of traced functions",
+        "traces",
+        positional=True,
+        repeat=True,
+        required=True,
+    )
+    python: str = option("", PROGRAM, "whose packages the logs are about", "traces")
+    json: bool = option(default=False, kind=FLAG, help_text="print all of it as JSON", group="what is shown")
 
 
-def probe(options: argparse.Namespace) -> str:
+def probe(options: ProbeOptions, _messages: Messages) -> str:
     """Write the layer that traces a function, and give what is to be printed.
 
     Raises:
@@ -55,7 +69,7 @@ def probe(options: argparse.Namespace) -> str:
     return f"{archive.path}: {archive.unzipped_bytes:,} bytes\n{PROBE}"
 
 
-def compare(options: argparse.Namespace) -> str:
+def compare(options: CompareOptions, messages: Messages) -> str:
     """Compare traces, and give what is to be printed.
 
     Raises:
@@ -65,7 +79,7 @@ def compare(options: argparse.Namespace) -> str:
     if options.json:
         return json.dumps([difference.to_json() for difference in found], indent=2) + "\n"
     lines = [str(difference) for difference in found]
-    if options.verbose:
+    if messages.verbose:
         lines = [line for each in found for line in (str(each), *(f"  {item}" for item in each.items))]
     return "".join(f"{line}\n" for line in lines or ["The traces have the same modules, libraries and data files."])
 

@@ -17,6 +17,7 @@ import sys
 import threading
 import zipfile
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -31,7 +32,6 @@ from tests.support.places import EXAMPLES, MINIMIZE, PROGRAMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.support.command import Ended
 
@@ -579,6 +579,22 @@ def test_no_credentials(desk: PublishDesk) -> None:
 def test_half_of_the_credentials(desk: PublishDesk) -> None:
     del desk.variables["AWS_SECRET_ACCESS_KEY"]
     desk.fails(PUBLISH, ["Partial credentials", "AWS_SECRET_ACCESS_KEY"], desk.zip())
+
+
+def test_a_profile_has_the_credentials_and_the_region(desk: PublishDesk) -> None:
+    variables = desk.variables
+    desk.variables = {name: value for name, value in variables.items() if "KEY" not in name and "REGION" not in name}
+    folder = Path(variables["HOME"], ".aws")
+    folder.mkdir()
+    keys = f"aws_access_key_id = {desk.cloud.keys[0]}\naws_secret_access_key = {desk.cloud.keys[1]}\n"
+    (folder / "config").write_text(f"[profile work]\nregion = {REGION}\n{keys}")
+    desk.fails(PUBLISH, ["Unable to locate credentials", "--profile"], desk.zip(), "--region", REGION)
+    (desk.folder / "layer_minimizer.toml").write_text('[publish]\nprofile = "work"\n')
+    assert desk.publish(desk.zip()).out == f"{desk.arn(1)}\n"
+    desk.variables = variables
+    assert len(desk.cloud.versions(desk.layer)) == 1
+    ended = desk.publish(desk.zip(), "--profile", "absent", code=PUBLISH)
+    assert "profile (absent) could not be found" in ended.err
 
 
 def test_no_such_profile(desk: PublishDesk) -> None:

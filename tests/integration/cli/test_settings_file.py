@@ -324,7 +324,7 @@ def test_init_leaves_the_rest_of_a_pyproject_alone(project: Desk, run: Run) -> N
     file.chmod(0o640)
     run("init", "--pyproject")
     after = file.read_bytes()
-    assert after.startswith(content + b"\r\n\r\n#")
+    assert after.startswith(content + b"\r\n\r\n[tool.layer_minimizer]\r\n#")
     assert after.count(b"\n") == after.count(b"\r\n")
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     for wrong in ("tool = {x = 1}\n", "[project\n"):

@@ -407,9 +407,9 @@ def test_no_image_and_no_program(engine_desk: LambdaDesk, alpha: Environment) ->
 
 
 def test_wrong_values() -> None:
-    with pytest.raises(UsageError, match="memory=64: Lambda gives 128 to 10,240 MB"):
+    with pytest.raises(UsageError, match="memory=64: it must be a whole number of MB from 128 to 10,240, as"):
         choose(Settings(), {"memory": 64})
-    with pytest.raises(UsageError, match="tmp_size=100: Lambda gives 512 to 10,240 MB"):
+    with pytest.raises(UsageError, match="tmp_size=100: it must be a whole number of MB from 512 to 10,240"):
         choose(Settings(tmp_size=100), {})
     with pytest.raises(UsageError, match="is for an engine"):
         emulated.check(emulated.Emulation(256, 512, image="some/image"))

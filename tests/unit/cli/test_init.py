@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from layer_minimizer.cli import init_template, parser, settings_file
+from layer_minimizer.cli import init_template, settings_file
 from layer_minimizer.cli.project import Project, handlers
 from layer_minimizer.core.errors import UsageError
 
@@ -27,7 +27,11 @@ def found(folder: Path) -> list[str]:
 
 def read(file: Path, text: str) -> settings_file.SettingsFile:
     file.write_text(text)
-    return settings_file.read(file, parser.command_parser(""), parser.command_parser("publish"))
+    return settings_file.read(file)
+
+
+def render(project: Project, folder: Path, table: str) -> str:
+    return init_template.added("", project, folder) if table else init_template.own_file(project, folder)
 
 
 @pytest.mark.parametrize(
@@ -99,15 +103,15 @@ def test_what_was_found_is_read_again(tmp_path: Path, table: str) -> None:
         requirements=tmp_path / "requirements.txt",
     )
     file = tmp_path / ("pyproject.toml" if table else "x.toml")
-    settings = read(file, init_template.render(project, tmp_path, table))
+    settings = read(file, render(project, tmp_path, table))
     values = {
         key: re.sub(r"/\./", "/", value) if isinstance(value, str) else value
         for key, value in settings.common.values.items()
     }
     assert values == {
         "entry": str(tmp_path / "src" / "~handler.py"),
-        "event": [str(tmp_path / name) for name in names],
-        "model": [str(tmp_path / "m.pkl")],
+        "event": tuple(str(tmp_path / name) for name in names),
+        "model": (str(tmp_path / "m.pkl"),),
         "python": str(tmp_path / ".venv/bin/python"),
         "runtime": "python3.12",
         "requirements": str(tmp_path / "requirements.txt"),
@@ -116,7 +120,7 @@ def test_what_was_found_is_read_again(tmp_path: Path, table: str) -> None:
 
 @pytest.mark.parametrize("table", ["", "tool.layer_minimizer"])
 def test_every_line_that_is_a_comment_may_become_a_setting(tmp_path: Path, table: str) -> None:
-    text = init_template.render(EMPTY, tmp_path, table)
+    text = render(EMPTY, tmp_path, table)
     setting = re.compile(r"^# (?=[a-z-]+ = |\[)", re.MULTILINE)
     assert len(setting.findall(text)) >= 25
     file = tmp_path / ("pyproject.toml" if table else "x.toml")
@@ -126,7 +130,31 @@ def test_every_line_that_is_a_comment_may_become_a_setting(tmp_path: Path, table
     assert settings.layers.keys() == {"api"}
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "{}"),
+        ("[project]\nname = 'x'  # mine", "[project]\nname = 'x'  # mine\n\n{}"),
+        ("[project]\r\nname = 'x'\r\n", "[project]\r\nname = 'x'\r\n\r\n{}"),
+        ("[tool.a]\nx=1\n\n[other]\nb=[2,\n 3]", "[tool.a]\nx=1\n\n{}\n[other]\nb=[2,\n 3]"),
+        ("[tool.a]\n[other]\n[tool.b]\ny = 1", "[tool.a]\n\n{}\n[other]\n[tool.b]\ny = 1"),
+        ("[tool]\na.x = 1\n# last\n", "[tool]\na.x = 1\n# last\n\n{}"),
+    ],
+)
+def test_a_pyproject_stays_as_its_owner_has_written_it(tmp_path: Path, before: str, after: str) -> None:
+    written = init_template.added(before, EMPTY, tmp_path)
+    newline = "\r\n" if "\r" in before else "\n"
+    table = init_template.added("", EMPTY, tmp_path).replace("\n", newline)
+    assert written == after.replace("{}", table)
+
+
+@pytest.mark.parametrize("text", ["tool = {x = 1}\n", "[project\n", "tool = 3\n"])
+def test_a_pyproject_that_has_no_place_for_it(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        init_template.added(text, EMPTY, tmp_path)
+
+
 def test_a_name_that_toml_cannot_hold(tmp_path: Path) -> None:
     project = Project(tmp_path / "caf\udce9.py", (), (), (), (), None, "", None)
     with pytest.raises(UsageError, match="rename the file"):
-        init_template.render(project, tmp_path, "")
+        init_template.own_file(project, tmp_path)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from layer_minimizer.cli import jobs, parser
 from layer_minimizer.core.errors import UsageError
+from layer_minimizer.settings import Inputs, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 COMMON = """\
@@ -23,19 +26,30 @@ TWO = f'{COMMON}[layers.api]\nentry = "api.py"\n[layers.web]\nentry = "web.py"\n
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[jobs.Job]]:
-    """Write settings and give the runs of a command line in a folder below them."""
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """Write settings and give the runs of a command line in a folder below them, with their options by their keys."""
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path / "sub")
 
-    def runs(text: str, *arguments: str, command: str = "") -> list[jobs.Job]:
+    def runs(text: str, *arguments: str, command: str = "") -> list[Any]:
         (tmp_path / "layer_minimizer.toml").write_text(text)
-        return jobs.runs(command, arguments)
+        return flat(command, arguments)
 
     return runs
 
 
-def only(runs: list[jobs.Job]) -> Any:
+def flat(command: str, arguments: Sequence[str]) -> list[Any]:
+    if command == "publish":
+        found = [(run.name, [*run.options.items(), *run.messages.items()]) for run in jobs.publications(arguments)]
+    else:
+        found = [(run.name, list(run.request.items())) for run in jobs.runs(command, arguments)]
+    return [
+        SimpleNamespace(name=name, options=SimpleNamespace(**{option.key: value for option, value in items}))
+        for name, items in found
+    ]
+
+
+def only(runs: list[Any]) -> Any:
     assert len(runs) == 1
     return runs[0].options
 
@@ -64,48 +78,59 @@ def only(runs: list[jobs.Job]) -> Any:
         ["--explain", "x", "--plan", "p.json", "--color", "never", "--entry", "caf\udce9.py"],
     ],
 )
-def test_arguments_that_were_read_and_written_again_mean_the_same(arguments: list[str]) -> None:
-    run = only(jobs.runs("", [*arguments, "--no-config"]))
-    assert run == parser.command_parser("").parse_args(arguments)
+def test_a_request_that_went_through_json_means_the_same(arguments: list[str], tmp_path: Path) -> None:
+    (run,) = jobs.runs("", [*arguments, "--no-config"])
+    (tmp_path / "request.json").write_text(json.dumps(run.request.values))
+    again = jobs.requested(str(tmp_path / "request.json"), "")
+    assert again.request == run.request
+    given = parser.command_parser("").read(arguments)
+    assert {option.key: value for option, value in run.request.items() if option.key in given} == given
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", '{"cold": "dropp"}', '{"effort": "5"}'])
+def test_what_is_no_request(text: str, tmp_path: Path) -> None:
+    (tmp_path / "request.json").write_text(text)
+    with pytest.raises(UsageError):
+        jobs.requested(str(tmp_path / "request.json"), "")
 
 
 def test_without_settings_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (run,) = jobs.runs("", ["--entry", "h.py"])
-    assert (run.name, run.words) == ("", ("--entry=h.py",))
+    assert (run.name, run.request) == ("", Request(inputs=Inputs(entry="h.py")))
 
 
-def test_files_are_where_the_settings_are(desk: Callable[..., list[jobs.Job]], tmp_path: Path) -> None:
+def test_files_are_where_the_settings_are(desk: Callable[..., list[Any]], tmp_path: Path) -> None:
     options = only(desk(COMMON))
     assert options.entry == str(tmp_path / "handler.py")
-    assert options.event == [str(tmp_path / "a.json"), str(tmp_path / "b.json")]
+    assert options.event == (str(tmp_path / "a.json"), str(tmp_path / "b.json"))
     assert options.output == str(tmp_path / "layer.zip")
 
 
-def test_the_command_line_wins_key_by_key(desk: Callable[..., list[jobs.Job]], tmp_path: Path) -> None:
+def test_the_command_line_wins_key_by_key(desk: Callable[..., list[Any]], tmp_path: Path) -> None:
     options = only(desk(COMMON, "--event", "c.json", "--no-strip-docstrings", "--output", "o.zip"))
-    assert options.event == ["c.json"]
+    assert options.event == ("c.json",)
     assert (options.strip_docstrings, options.output) == (False, "o.zip")
     assert (options.effort, options.entry) == (1.0, str(tmp_path / "handler.py"))
 
 
-def test_no_config(desk: Callable[..., list[jobs.Job]]) -> None:
+def test_no_config(desk: Callable[..., list[Any]]) -> None:
     assert only(desk("this is no TOML", "--no-config", "--entry", "h.py")).effort == 5.0
 
 
-def test_a_saved_plan_needs_no_settings(desk: Callable[..., list[jobs.Job]]) -> None:
+def test_a_saved_plan_needs_no_settings(desk: Callable[..., list[Any]]) -> None:
     assert only(desk(TWO, "--plan", "p.json", "--explain", "x")).plan == "p.json"
 
 
-def test_all_layers_in_the_order_of_the_file(desk: Callable[..., list[jobs.Job]], tmp_path: Path) -> None:
+def test_all_layers_in_the_order_of_the_file(desk: Callable[..., list[Any]], tmp_path: Path) -> None:
     api, web = desk(TWO)
     assert (api.name, web.name) == ("api", "web")
     assert (api.options.entry, api.options.effort, len(api.options.event)) == (str(tmp_path / "api.py"), 1.0, 2)
-    assert (web.options.entry, web.options.effort, web.options.event) == (str(tmp_path / "web.py"), 2.0, [])
+    assert (web.options.entry, web.options.effort, web.options.event) == (str(tmp_path / "web.py"), 2.0, ())
     assert (api.options.output, web.options.output) == (str(tmp_path / "api.zip"), str(tmp_path / "web.zip"))
 
 
-def test_chosen_layers(desk: Callable[..., list[jobs.Job]]) -> None:
+def test_chosen_layers(desk: Callable[..., list[Any]]) -> None:
     assert [run.name for run in desk(TWO, "--layer", "web")] == ["web"]
     assert [run.name for run in desk(TWO, "--layer", "web", "--layer", "api", "--layer", "web")] == ["web", "api"]
 
@@ -124,7 +149,7 @@ def test_chosen_layers(desk: Callable[..., list[jobs.Job]]) -> None:
         (TWO, ["--config", ""], ["--config"]),
     ],
 )
-def test_what_cannot_be(desk: Callable[..., list[jobs.Job]], text: str, arguments: list[str], words: list[str]) -> None:
+def test_what_cannot_be(desk: Callable[..., list[Any]], text: str, arguments: list[str], words: list[str]) -> None:
     with pytest.raises(UsageError) as raised:
         desk(text, *arguments)
     assert [word for word in words if word not in str(raised.value)] == []
@@ -136,7 +161,7 @@ def test_a_layer_without_a_settings_file(tmp_path: Path, monkeypatch: pytest.Mon
         jobs.runs("", ["--layer", "api"])
 
 
-def test_reports_of_named_layers_have_folders_of_their_own(desk: Callable[..., list[jobs.Job]], tmp_path: Path) -> None:
+def test_reports_of_named_layers_have_folders_of_their_own(desk: Callable[..., list[Any]], tmp_path: Path) -> None:
     assert [run.options.report for run in desk(TWO, "--report", "r")] == ["r/api", "r/web"]
     assert only(desk(TWO, "--report", "r", "--layer", "web")).report == "r/web"
     settings = f'report = "all"\n{TWO}report = "own"\n'
@@ -144,8 +169,8 @@ def test_reports_of_named_layers_have_folders_of_their_own(desk: Callable[..., l
     assert only(desk(f'report = "all"\n{COMMON}')).report == str(tmp_path / "all")
 
 
-def test_a_single_stage_makes_no_layer(desk: Callable[..., list[jobs.Job]], tmp_path: Path) -> None:
-    assert only(desk(f'output = "x.zip"\n{COMMON}', "--save-plan", "p.json")).output is None
+def test_a_single_stage_makes_no_layer(desk: Callable[..., list[Any]], tmp_path: Path) -> None:
+    assert only(desk(f'output = "x.zip"\n{COMMON}', "--save-plan", "p.json")).output == ""
     assert only(desk(f'save-plan = "p.json"\n{COMMON}')).output == str(tmp_path / "layer.zip")
 
 
@@ -160,13 +185,13 @@ def test_a_single_stage_makes_no_layer(desk: Callable[..., list[jobs.Job]], tmp_
     ],
 )
 def test_quiet_or_verbose(
-    desk: Callable[..., list[jobs.Job]], settings: str, arguments: list[str], *, quiet: bool, verbose: bool
+    desk: Callable[..., list[Any]], settings: str, arguments: list[str], *, quiet: bool, verbose: bool
 ) -> None:
     options = only(desk(settings, *arguments))
     assert (options.quiet, options.verbose) == (quiet, verbose)
 
 
-def test_what_only_a_container_needs(desk: Callable[..., list[jobs.Job]], tmp_path: Path) -> None:
+def test_what_only_a_container_needs(desk: Callable[..., list[Any]], tmp_path: Path) -> None:
     settings = f'{COMMON}requirements = "r.txt"\npython = ".venv/bin/python"\nruntime = "python3.12"\n'
     local = only(desk(settings))
     assert (local.requirements, local.python) == ("", str(tmp_path / ".venv/bin/python"))
@@ -177,9 +202,9 @@ def test_what_only_a_container_needs(desk: Callable[..., list[jobs.Job]], tmp_pa
     assert only(desk(settings, "--requirements", "other.txt")).requirements == "other.txt"
 
 
-def test_traces(desk: Callable[..., list[jobs.Job]], tmp_path: Path) -> None:
+def test_traces(desk: Callable[..., list[Any]], tmp_path: Path) -> None:
     options = only(desk(f'{COMMON}output = "x.zip"\nmax-size = 5\n', command="trace"))
-    assert (options.save_trace, options.output, options.max_size) == (str(tmp_path / "trace.json"), None, None)
+    assert (options.save_trace, options.output, options.max_size) == (str(tmp_path / "trace.json"), "", None)
     assert (options.effort, options.entry) == (1.0, str(tmp_path / "handler.py"))
     assert [run.options.save_trace for run in desk(TWO, command="trace")] == [
         str(tmp_path / "api.trace.json"),
@@ -191,34 +216,34 @@ def test_traces(desk: Callable[..., list[jobs.Job]], tmp_path: Path) -> None:
 # ---- publish --------------------------------------------------------------------------------------------------------
 
 
-def test_publish_with_nothing_on_the_command_line(desk: Callable[..., list[jobs.Job]], tmp_path: Path) -> None:
+def test_publish_with_nothing_on_the_command_line(desk: Callable[..., list[Any]], tmp_path: Path) -> None:
     settings = f'{COMMON}runtime = "python3.12"\narchitecture = "arm64"\n[publish]\nname = "mine"\nbucket = "b"\n'
     options = only(desk(settings, command="publish"))
     assert (options.archive, options.name) == (str(tmp_path / "layer.zip"), "mine")
-    assert (options.runtime, options.architecture, options.bucket) == (["python3.12"], ["arm64"], "b")
-    assert only(desk(settings, "--runtime", "python3.11", command="publish")).runtime == ["python3.11"]
+    assert (options.runtime, options.architecture, options.bucket) == (("python3.12",), ("arm64",), "b")
+    assert only(desk(settings, "--runtime", "python3.11", command="publish")).runtime == ("python3.11",)
 
 
-def test_publish_all_layers_or_one(desk: Callable[..., list[jobs.Job]], tmp_path: Path) -> None:
+def test_publish_all_layers_or_one(desk: Callable[..., list[Any]], tmp_path: Path) -> None:
     settings = f'{TWO}runtime = "python3.12"\n[layers.api.publish]\nruntime = ["python3.10", "python3.11"]\n'
     api, web = (run.options for run in desk(settings, "--runtime", "python3.13", command="publish"))
-    assert (api.name, api.archive, api.runtime) == ("api", str(tmp_path / "api.zip"), ["python3.13"])
+    assert (api.name, api.archive, api.runtime) == ("api", str(tmp_path / "api.zip"), ("python3.13",))
     (web,) = desk(settings, "--layer", "web", command="publish")
-    assert (web.options.name, web.options.runtime) == ("web", ["python3.12"])
+    assert (web.options.name, web.options.runtime) == ("web", ("python3.12",))
 
 
-def test_the_archive_says_which_layer_it_is(desk: Callable[..., list[jobs.Job]]) -> None:
+def test_the_archive_says_which_layer_it_is(desk: Callable[..., list[Any]]) -> None:
     settings = '[publish]\ndescription = "d"\n[layers.web]\n[layers.api]\nruntime = "python3.11"\n'
     options = only(desk(settings, "../api.zip", command="publish"))
-    assert (options.name, options.runtime, options.description) == ("api", ["python3.11"], "d")
+    assert (options.name, options.runtime, options.description) == ("api", ("python3.11",), "d")
 
 
-def test_another_zip_is_none_of_the_layers(desk: Callable[..., list[jobs.Job]]) -> None:
+def test_another_zip_is_none_of_the_layers(desk: Callable[..., list[Any]]) -> None:
     settings = f'{COMMON}runtime = "python3.12"\n[publish]\nname = "mine"\nbucket = "b"\ndescription = "d"\n'
     options = only(desk(settings, "probe.zip", "--name", "trace", "--runtime", "python3.11", command="publish"))
-    assert (options.archive, options.name, options.runtime) == ("probe.zip", "trace", ["python3.11"])
+    assert (options.archive, options.name, options.runtime) == ("probe.zip", "trace", ("python3.11",))
     assert (options.bucket, options.description) == ("b", "")
-    with pytest.raises(SystemExit):
+    with pytest.raises(UsageError, match="publish needs --name, --runtime;"):
         desk(settings, "probe.zip", command="publish")
 
 
@@ -231,7 +256,7 @@ def test_another_zip_is_none_of_the_layers(desk: Callable[..., list[jobs.Job]]) 
     ],
 )
 def test_two_layers_are_not_published_as_one(
-    desk: Callable[..., list[jobs.Job]], more: str, arguments: list[str], words: str
+    desk: Callable[..., list[Any]], more: str, arguments: list[str], words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):
         desk(TWO + 'runtime = "python3.12"\n' + more, *arguments, "--runtime", "python3.12", command="publish")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from layer_minimizer.cli import display, help_text
-from layer_minimizer.cli.parser import command_parser, name_of
+from layer_minimizer.cli.parser import command_parser
+from layer_minimizer.core.option_kinds import FLAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ COMMANDS = ("", *help_text.COMMANDS)
 
 
 def examples() -> Iterator[str]:
-    for text in (help_text.SHORT, help_text.EPILOG):
+    for text in (help_text.short(), help_text.EPILOG):
         for line in text.splitlines():
             if line.startswith("  minimize"):
                 yield re.split(r"\s{3,}", line.strip())[0]
@@ -57,10 +58,11 @@ def test_colors_and_talk_are_the_same_for_all(command: str) -> None:
 
 def test_every_flag_has_an_opposite() -> None:
     parser = command_parser("")
-    flags = [action for action in parser.options.values() if action.nargs == 0 and action.dest != "no_config"]
-    assert {action.dest for action in flags} == {"strip_docstrings", "json", "time_imports", "quiet", "verbose"}
-    for action in flags:
-        assert parser.parse_args([f"--no-{name_of(action)}"]) == parser.parse_args([])
+    flags = [option for option in parser.options.values() if option.kind is FLAG and option.key != "no_config"]
+    assert {option.key for option in flags} == {"strip_docstrings", "json", "time_imports", "quiet", "verbose"}
+    for option in flags:
+        assert parser.read([f"--{option.name}"]) == {option.key: True}
+        assert parser.read([f"--no-{option.name}"]) == {option.key: False}
 
 
 @pytest.mark.parametrize("value", ["-1", "nan", "inf", "soon"])
@@ -71,10 +73,11 @@ def test_minutes(value: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_was_given_needs_nothing_that_must_be_there() -> None:
-    assert command_parser("publish").given(["--name=x"]) == {"name": "x"}
+    assert command_parser("publish").read(["--name=x"]) == {"name": "x"}
+    assert command_parser("publish").read(["--name=x", "layer.zip"]) == {"name": "x", "archive": "layer.zip"}
     out = io.StringIO()
     with redirect_stdout(out), pytest.raises(SystemExit):
-        command_parser("").given(["--help-all"])
+        command_parser("").read(["--help-all"])
     assert "default: 1769" in out.getvalue()
     assert argparse.SUPPRESS not in out.getvalue()
 

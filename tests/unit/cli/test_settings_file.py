@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layer_minimizer.cli import settings_file
-from layer_minimizer.cli.parser import Flag, command_parser, name_of, repeatable
+from layer_minimizer.cli import parser, settings_file
 from layer_minimizer.core.errors import UsageError
-from layer_minimizer.settings import FILES, KINDS
+from layer_minimizer.core.option_kinds import FLAG, File, WrongValueError
+from layer_minimizer.settings import Request
 
 if TYPE_CHECKING:
-    import argparse
+    from layer_minimizer.core.option_declarations import Option
 
 
 ON_THE_COMMAND_LINE_ONLY = {"config", "no-config", "layer", "explain", "plan"}
@@ -24,25 +24,27 @@ ON_THE_COMMAND_LINE_ONLY = {"config", "no-config", "layer", "explain", "plan"}
 
 def read(file: Path, text: str | bytes) -> settings_file.SettingsFile:
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return settings_file.read(file, command_parser(""), command_parser("publish"))
+    return settings_file.read(file)
 
 
 def keys(command: str) -> list[str]:
-    named = [name_of(action) for action in command_parser(command).options.values()]
-    return [name for name in named if name not in ON_THE_COMMAND_LINE_ONLY]
+    names = [option.name for option in parser.command_parser(command).options.values()]
+    return [name for name in names if name not in ON_THE_COMMAND_LINE_ONLY]
 
 
-def example(action: argparse.Action) -> Any:
+def example(option: Option) -> Any:
     """Give a value for a key, as TOML has it."""
-    if isinstance(action, Flag):
+    if option.kind is FLAG:
         return True
-    if action.choices is not None:
-        one: Any = list(action.choices)[-1]
-    elif str in KINDS[action.type][0]:
-        one = {"size": "0.5GB", "names": "a,b"}.get(getattr(action.type, "__name__", ""), "x")
-    else:
-        one = 0.5 if float in KINDS[action.type][0] else 1
-    return [one, one] if repeatable(action) else one
+    one: Any = option.kind.choices[-1] if option.kind.choices else None
+    for value in ("0.5GB", "a,b", 0.5, 1, 1024) if one is None else ():
+        try:
+            option.kind.convert(value)
+        except WrongValueError:
+            continue
+        one = value
+        break
+    return [one, one] if option.repeat else one
 
 
 # ---- what is read ---------------------------------------------------------------------------------------------------
@@ -51,28 +53,24 @@ def example(action: argparse.Action) -> Any:
 @pytest.mark.parametrize("key", keys(""))
 @pytest.mark.parametrize("change", [str, lambda key: key.replace("-", "_")], ids=["dashes", "underscores"])
 def test_a_key_says_what_the_option_says(tmp_path: Path, key: str, change: Any) -> None:
-    parser = command_parser("")
-    action = next(action for action in parser.options.values() if name_of(action) == key)
-    value = example(action)
+    option = parser.command_parser("").options[key.replace("-", "_")]
+    value = example(option)
     found = read(tmp_path / "layer_minimizer.toml", f"{change(key)} = {json.dumps(value)}\n").common.values
-    words = (
-        [f"--{key}"] if value is True else [f"--{key}={each}" for each in (value if repeatable(action) else [value])]
-    )
-    expected = command_parser("").given(words)
-    if action.metavar in FILES and action.metavar != "PATH":
-        value = expected[action.dest]
-        expected[action.dest] = (
-            [str(tmp_path / each) for each in value] if repeatable(action) else str(tmp_path / value)
-        )
+    words = [f"--{key}"] if value is True else [f"--{key}={each}" for each in (value if option.repeat else [value])]
+    expected = parser.command_parser("").read(words)
+    if option.kind.file and option.kind.file is not File.PROGRAM:
+        value = expected[option.key]
+        expected[option.key] = tuple(str(tmp_path / each) for each in value) if option.repeat else str(tmp_path / value)
     assert found == expected
 
 
 @pytest.mark.parametrize("key", keys("publish"))
 def test_keys_of_publish(tmp_path: Path, key: str) -> None:
-    action = next(each for each in command_parser("publish").options.values() if name_of(each) == key)
-    value = example(action)
+    option = parser.command_parser("publish").options[key.replace("-", "_")]
+    value = example(option)
     found = read(tmp_path / "layer_minimizer.toml", f"[publish]\n{key} = {json.dumps(value)}\n").common.publish
-    assert found == {action.dest: str(tmp_path / "x") if key == "archive" else value}
+    as_read = tuple(value) if option.repeat else value
+    assert found == {option.key: str(tmp_path / value) if key == "archive" else as_read}
 
 
 def test_layers_and_tables_in_pyproject(tmp_path: Path) -> None:
@@ -109,7 +107,8 @@ def test_layers_and_tables_in_pyproject(tmp_path: Path) -> None:
 )
 def test_values(tmp_path: Path, written: str, read_as: Any) -> None:
     expected = json.loads(json.dumps(read_as).replace("{}", str(tmp_path)))
-    assert list(read(tmp_path / "layer_minimizer.toml", written).common.values.values()) == [expected]
+    (found,) = read(tmp_path / "layer_minimizer.toml", written).common.values.values()
+    assert found == (tuple(expected) if isinstance(expected, list) else expected)
 
 
 def test_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +201,7 @@ def test_a_chosen_pyproject_without_settings(tmp_path: Path) -> None:
 def test_a_folder_and_a_missing_file(tmp_path: Path) -> None:
     for name, words in ((".", "is a folder"), ("absent.toml", "No such file")):
         with pytest.raises(UsageError, match=words):
-            settings_file.read(tmp_path / name, command_parser(""), command_parser("publish"))
+            settings_file.read(tmp_path / name)
 
 
 # ---- which file counts ----------------------------------------------------------------------------------------------
@@ -265,8 +264,8 @@ VALUES = st.recursive(
 
 @given(st.dictionaries(st.sampled_from([*keys(""), "layers", "publish"]), VALUES, max_size=3))
 @settings(max_examples=400)
-def test_a_file_is_refused_or_means_arguments_that_mean_the_same(data: dict[str, Any]) -> None:
-    keys_of = (command_parser(""), command_parser("publish"))
+def test_a_file_is_refused_or_means_a_request_that_json_can_have(data: dict[str, Any]) -> None:
+    keys_of = (settings_file.MAIN, settings_file.PUBLISH_PARTS)
     try:
         values = (
             settings_file._Reader(Path("/x.toml"), *map(settings_file._keys, keys_of))
@@ -275,6 +274,6 @@ def test_a_file_is_refused_or_means_arguments_that_mean_the_same(data: dict[str,
         )
     except UsageError:
         return
-    parser = command_parser("")
-    read_again = vars(parser.parse_args(parser.words(values)))
-    assert {dest: read_again[dest] for dest in values} == values
+    request = Request.of(values)
+    assert {option.key: value for option, value in request.items() if option.key in values} == values
+    assert Request.of(json.loads(json.dumps(request.values))) == request

@@ -1,19 +1,19 @@
-"""What the side outside a container makes of the user's arguments."""
+"""What the side outside a container makes of what the user wants."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
 
+from layer_minimizer.cli import parser
 from layer_minimizer.container import run
 from layer_minimizer.core.errors import UsageError
+from layer_minimizer.settings import Request
 
 
-def options(**given: object) -> argparse.Namespace:
-    unset = {"entry": "", "explain": "", "plan": "", "output": None, "save_plan": None, "report": None}
-    return argparse.Namespace(**{**unset, **given})
+def request(**given: object) -> Request:
+    return Request.of(given)
 
 
 @pytest.mark.parametrize(
@@ -24,19 +24,22 @@ def options(**given: object) -> argparse.Namespace:
         # What may be shortened without a container may be shortened with one.
         (["--req", "r.txt", "--out", "x.zip", "--runtime", "python3.12"], ["--runtime", "python3.12"]),
         (["--trace", "a", "b", "--save-trace=c"], ["--trace", "a", "b"]),
+        (["--verify", "lambda", "--memory=512", "--emulator", "rie", "--report", "r", "--json"], ["--json"]),
     ],
 )
-def test_arguments_for_the_command_inside(given: list[str], left: list[str]) -> None:
-    outputs = {"output": Path("/x/y.zip"), "report-json": Path("/x/r.json")}
-    redirected = ["--output=/layer_minimizer/out/output", "--report-json=/layer_minimizer/out/report-json"]
-    assert run._arguments(given, options(), outputs) == [*left, *redirected]
+def test_what_the_command_inside_does(given: list[str], left: list[str]) -> None:
+    read = parser.command_parser("").read
+    expected = request(
+        **read(left), output="/layer_minimizer/out/output", report_json="/layer_minimizer/out/report-json"
+    )
+    assert run.inner_request(request(**read(given)), {"output", "report-json"}) == expected
 
 
 def test_mounts_are_few_and_read_only(tmp_path: Path) -> None:
     for name in ("task/handler.py", "task/event.json", "models/a,b.pkl"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    chosen = options(
+    chosen = request(
         entry=str(tmp_path / "task/handler.py"),
         event=[str(tmp_path / "task/event.json"), str(tmp_path / "absent.json")],
         model=[str(tmp_path / "models/a,b.pkl")],
@@ -52,7 +55,7 @@ def test_mounts_are_few_and_read_only(tmp_path: Path) -> None:
 
 def test_folders_that_a_container_lives_from() -> None:
     with pytest.raises(UsageError, match="/usr cannot be there"):
-        list(run._mounts(options(model=["/usr"])))
+        list(run._mounts(request(model=["/usr"])))
 
 
 @pytest.mark.parametrize(
@@ -68,4 +71,4 @@ def test_folders_that_a_container_lives_from() -> None:
 )
 def test_outputs(given: dict[str, str], outputs: dict[str, str]) -> None:
     expected = {name: Path(path).absolute() for name, path in outputs.items()}
-    assert run._outputs(options(**given)) == expected
+    assert run._outputs(request(**given)) == expected

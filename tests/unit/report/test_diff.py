@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from layer_minimizer.cli.commands.diff import add_arguments, answer
+from layer_minimizer.cli import parser
+from layer_minimizer.cli.commands.diff import DiffOptions
+from layer_minimizer.cli.commands.diff import answer as answer_of_diff
 from layer_minimizer.core.errors import GrowthError, UsageError
 from layer_minimizer.report.diff import SavedReport, diff_reports
+from layer_minimizer.settings import Messages
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 FIELDS = ("path", "distribution", "bytes", "shipped", "verdict", "reason", "evidence", "cause")
@@ -56,10 +59,12 @@ def diff(tmp_path: Path, one: object, two: object, *arguments: str) -> list[str]
     for name, data in (("old.json", one), ("new.json", two)):
         (tmp_path / name).write_text(data if isinstance(data, str) else json.dumps(data))
         files.append(str(tmp_path / name))
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    parser.add_argument("--verbose", action="store_true")
-    return list(answer(parser.parse_args([*files, *arguments])))
+    return list(answer([*files, *arguments]))
+
+
+def answer(arguments: list[str]) -> Iterator[str]:
+    values = parser.command_parser("diff").read(arguments)
+    return answer_of_diff(DiffOptions.of(values), Messages.of(values))
 
 
 def test_what_came_went_and_grew() -> None:
@@ -117,11 +122,8 @@ def test_the_text_and_the_json_say_the_same(tmp_path: Path) -> None:
 def test_growth_above_what_is_allowed_fails_after_the_text(tmp_path: Path, allowed: str, fails: bool) -> None:  # noqa: FBT001
     (tmp_path / "old.json").write_text(json.dumps(report(OLD)))
     (tmp_path / "new.json").write_text(json.dumps(report(NEW)))
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    parser.set_defaults(verbose=False)
     arguments = [str(tmp_path / "old.json"), str(tmp_path / "new.json"), "--fail-above", allowed]
-    given = answer(parser.parse_args(arguments))
+    given = answer(arguments)
     assert "numpy grew" in next(given)
     if fails:
         with pytest.raises(GrowthError, match="grown by 290 bytes"):
@@ -153,4 +155,4 @@ def test_what_is_no_report_is_refused(tmp_path: Path, data: object, words: str) 
 def test_what_is_no_percentage_is_refused(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         diff(tmp_path, report(OLD), report(NEW), f"--fail-above={text}")
-    assert "is no percentage; write for instance 5%" in capsys.readouterr().err
+    assert "it must be a percentage, for instance 5%" in capsys.readouterr().err
