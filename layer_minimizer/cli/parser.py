@@ -107,6 +107,16 @@ def _texts(command: Command) -> dict[str, Any]:
 _COMPLETED = {File.FOLDER: shtab.DIRECTORY}
 
 
+class _Choices(tuple[str, ...]):
+    """What shells complete; `argparse` need not refuse other values, since the option's kind does or takes them."""
+
+    __slots__ = ()
+
+    def __contains__(self, _value: object) -> bool:
+        """Return True."""
+        return True
+
+
 class Parser(argparse.ArgumentParser):
     """A parser of declared options. What was not given is absent from what it reads, so that settings can say it."""
 
@@ -143,7 +153,7 @@ class Parser(argparse.ArgumentParser):
         elif option.repeat:
             more |= {"action": "extend", "nargs": "+"} if option.several else {"action": "append"}
         if option.kind.choices:
-            more["choices"] = option.kind.choices
+            more["choices"] = _Choices(option.kind.choices)
         if option.metavar or not option.kind.choices:
             more["metavar"] = option.value
         action = group.add_argument(*names, type=_reader(option), **more)

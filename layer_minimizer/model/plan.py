@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from layer_minimizer.model import codec
-
-if TYPE_CHECKING:
-    from layer_minimizer.model.trace import TracedModule, TracedStandIn
+from layer_minimizer.model.trace import TracedModule, TracedStandIn
 
 PLAN_FORMAT = 1
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from layer_minimizer.model import codec
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from layer_minimizer.model.workload import Result, Workload
+from layer_minimizer.model.workload import Result, Workload
 
 TRACE_FORMAT = 1
 

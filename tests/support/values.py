@@ -32,7 +32,6 @@ class Build:
             soabi="cpython-311-x86_64-linux-gnu",
             machine="x86_64",
             site_dirs=tuple(os.path.realpath(folder) for folder in (site, *more)),
-            path_entries=(),
             stdlib_dirs=(),
             hidden_dirs=(),
             user_base="",

@@ -265,7 +265,7 @@ VALUES = st.recursive(
 @given(st.dictionaries(st.sampled_from([*keys(""), "layers", "publish"]), VALUES, max_size=3))
 @settings(max_examples=400)
 def test_a_file_is_refused_or_means_a_request_that_json_can_have(data: dict[str, Any]) -> None:
-    keys_of = (settings_file.MAIN, settings_file.PUBLISH_PARTS)
+    keys_of = (settings_file.MAIN_PARTS, settings_file.PUBLISH_PARTS)
     try:
         values = (
             settings_file._Reader(Path("/x.toml"), *map(settings_file._keys, keys_of))
