@@ -44,7 +44,7 @@ class Settings:
     nothing of Lambda's systems is checked. ``verify`` is "lambda" for one more proof in an emulated Lambda with
     ``memory`` and ``tmp_size`` MB, in a container of ``verify_image`` where there is an ``engine``; ``emulator`` is the
     Runtime Interface Emulator to use. ``runs`` is how often the layer must give the right results; None: once, or
-    `proving.RUNS` times where something that was left out cannot come back. ``time_imports`` measures imports before
+    `pipeline.RUNS` times where something that was left out cannot come back. ``time_imports`` measures imports before
     and after, in four more runs.
     """
 

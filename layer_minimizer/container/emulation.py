@@ -10,22 +10,18 @@ from layer_minimizer.core.errors import UsageError
 from layer_minimizer.core.files import read_saved
 from layer_minimizer.environment import base_layers, workload
 from layer_minimizer.execution.engine import ENGINES, Engine
-from layer_minimizer.layer.archive import unzip
+from layer_minimizer.layer import archive
 from layer_minimizer.layer.layout import Layout
-from layer_minimizer.model.installed import Inventory
-from layer_minimizer.model.interpreter import Interpreter
-from layer_minimizer.model.outcome import Emulated, LayerArchive
-from layer_minimizer.model.plan import KeepPlan
 from layer_minimizer.model.trace import Trace
 from layer_minimizer.settings import DEFAULT_MEMORY, DEFAULT_TMP_SIZE
 from layer_minimizer.verify import emulated
-from layer_minimizer.verify.emulated import Emulation
-from layer_minimizer.verify.place import RunContext
+from layer_minimizer.verify.emulated import Emulation, Subject
 
 if TYPE_CHECKING:
     import argparse
 
     from layer_minimizer.container.images import Recipe
+    from layer_minimizer.model.outcome import Emulated
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
@@ -63,7 +59,7 @@ class ContainedEmulation:
         """Run the events in an emulated Lambda. ``brought`` has the command's outputs by their options' names.
 
         Raises:
-            MinimizeError: as `emulator.verify`.
+            MinimizeError: as `emulator.emulate`.
         """
         options = self.options
         trace = read_saved(brought / "save-trace", "--save-trace", lambda data: Trace.from_json(data, Path))
@@ -71,41 +67,27 @@ class ContainedEmulation:
             own = workload.load_workload(options.entry, handler=options.handler, models=options.model)
             trace = replace(trace, workload=replace(own, events=trace.workload.events))
         scratch.mkdir()
-        interpreter = self._interpreter(trace)
-        trial = RunContext(
-            trace=trace,
-            interpreter=interpreter,
-            inventory=Inventory((), (), (), frozenset()),
-            layout=Layout(options.layout),
-            observers=(),
-            timeout=options.timeout,
-            tolerance=options.tolerance,
-            below=base_layers.read(options.base_layer, interpreter.folder, scratch / "base"),
-        )
         how = self.how
         if options.function_zip:
             how = replace(how, function=scratch / "task")
-            unzip(brought / "function-zip", scratch / "task")
-        plan = KeepPlan(python=trace.python, decisions=(), folders=(), chains=())
-        archive = LayerArchive(brought / "output", "", 0, 0, 0)
-        return emulated.verify(trial, plan, archive, how, scratch / "run")
-
-    def _interpreter(self, trace: Trace) -> Interpreter:
-        """Give what is known of the interpreter in the container: its version and its processor."""
-        architecture = self.engine.answer("image", "inspect", "--format", "{{.Architecture}}", self.base)
+            archive.unzip(brought / "function-zip", scratch / "task")
         major, minor, micro = map(int, trace.python.split("."))
-        return Interpreter(
-            executable="",
-            base_executable="",
+        subject = Subject(
+            trace=trace,
+            layer=brought / "output",
+            layout=Layout(options.layout),
             version=(major, minor, micro),
-            soabi="",
-            machine=_MACHINES.get(architecture, architecture),
-            site_dirs=(),
-            path_entries=(),
-            stdlib_dirs=(),
-            hidden_dirs=(),
-            user_base="",
+            machine=self._machine(),
+            timeout=options.timeout,
+            tolerance=options.tolerance,
+            base=base_layers.read(options.base_layer, f"python{major}.{minor}", scratch / "base"),
         )
+        return emulated.verify_in_emulated_lambda(subject, how, scratch / "run")
+
+    def _machine(self) -> str:
+        """Return the processor of the image."""
+        architecture = self.engine.answer("image", "inspect", "--format", "{{.Architecture}}", self.base)
+        return _MACHINES.get(architecture, architecture)
 
 
 def choose(options: argparse.Namespace, engine: Engine, recipe: Recipe) -> ContainedEmulation | None:

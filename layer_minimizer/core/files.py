@@ -69,15 +69,6 @@ def part_of(output: Path) -> Path:
     return output.with_name(f".{output.name}.{os.getpid()}.part")
 
 
-@contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """Give a folder for everything that is written on the way; it is gone afterwards, whatever happens."""
-    # No longer than it must be: sockets of the handler's may lie below it, whose names have at most 107 characters.
-    prefix = "" if SESSION_VARIABLE in os.environ else "layer_minimizer-"
-    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
-        yield Path(os.path.realpath(folder))
-
-
 def write_text(file: Path, text: str, option: str) -> None:
     """Write a text file that an option names, whole or not at all."""
     try:
@@ -86,14 +77,6 @@ def write_text(file: Path, text: str, option: str) -> None:
             part.replace(file)
     except OSError as exc:
         raise PackError(f"{option} {file}: {exc.strerror}") from exc
-
-
-def put_in_place(part: Path, target: Path) -> None:
-    """Move a finished file to its final name."""
-    try:
-        part.replace(target)
-    except OSError as exc:
-        raise PackError(f"cannot write {target}: {exc.strerror}") from exc
 
 
 # Stands in the environment of all that a command starts; see session.py.
@@ -115,3 +98,12 @@ def read_saved(file: Path, option: str, parse: Callable[[Any], _Value]) -> _Valu
         raise UsageError(f"{option} {file} is no JSON: {exc}") from exc
     except UsageError as exc:
         raise UsageError(f"{option} {file}: {exc}") from exc
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Give a folder for everything that is written on the way; it is gone afterwards, whatever happens."""
+    # No longer than it must be: sockets of the handler's may lie below it, whose names have at most 107 characters.
+    prefix = "" if SESSION_VARIABLE in os.environ else "layer_minimizer-"
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
+        yield Path(os.path.realpath(folder))

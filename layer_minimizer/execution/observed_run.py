@@ -76,7 +76,7 @@ class RunRecord:
     timed: Path | None = None
 
     def probe_facts(self) -> Iterator[tuple[Any, ...]]:
-        """Give the probe's facts in the order in which they happened; see ``_probe/probe.py`` for their forms."""
+        """Give the probe's facts in the order in which they happened; see ``payload/probe/probe.py`` for their forms."""
         with self.facts.open(encoding="ascii") as lines:
             for line in lines:
                 if line.endswith("\n"):  # else the disk was full, or the process was killed while it wrote
@@ -107,7 +107,7 @@ class RunOptions:
     ``path_entries`` are put on PYTHONPATH; child processes inherit them. ``avoid`` are folders that are no part of
     the function although they may lie below the entry's folder. ``shown`` sends what the program prints to standard
     error while it runs; otherwise it is kept, and given back as ``Observation.said``. ``study`` are folders whose
-    modules are to be described (see ``_probe/study.py``); ``stand_ins`` a file with tables of modules to be stood in
+    modules are to be described (see ``payload/probe/study.py``); ``stand_ins`` a file with tables of modules to be stood in
     for, ``check`` one with the namespaces that their real modules leave behind, and ``room``
     the bytes of those that may be real for what they fill (None: it does not matter); ``bytecode`` a folder for the
     interpreter's cache, which several runs may share (CPython 3.8 and later);

@@ -29,7 +29,7 @@ CUSTOMIZE = "sitecustomize.py"
 STORES = "cold"
 _DIGITS = 16  # of the digests that name what differs between layers: all of a function's lie in one folder
 _PTH_LINE = 'import sys, _layer_minimizer; _layer_minimizer.start(sys._getframe(1).f_locals.get("sitedir"))\n'
-# The numbers and the dictionary are _runtime/part.py's.
+# The numbers and the dictionary are payload/runtime/part.py's.
 _STORED, _ZLIB, _LZMA2, _X86_LZMA2 = range(4)
 _FORMAT = 1
 _DICTIONARY = 4 << 20

@@ -1,6 +1,6 @@
 """Ships bytecode compressed, in one file a layer: about four tenths of its size, and quicker to find than many files.
 
-The layer's runtime (``_runtime/packed.py``) loads modules from there as if each lay in its place. A package or module
+The layer's runtime (``payload/runtime/packed.py``) loads modules from there as if each lay in its place. A package or module
 that no other packed package leads to has a small file in its place, which starts the runtime where nobody has.
 """
 

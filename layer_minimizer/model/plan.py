@@ -52,6 +52,14 @@ class Reason(StrEnum):
     SHADOWED = "SHADOWED"  # a folder earlier on sys.path has a file of this name
 
 
+class Cold(StrEnum):
+    """What becomes of the files and the pages of libraries that no trace touched."""
+
+    KEEP = "keep"  # compressed in the layer, put back on first use
+    DROP = "drop"  # left out; touching a page ends the process with a message
+    AUTO = "auto"  # kept as far as the size allows, those first that are likely to be needed for their bytes
+
+
 # What was left out on the user's word, or because Python would not find it, is not put back.
 FINAL_REASONS = (Reason.EXCLUDED, Reason.PROVIDED, Reason.SHADOWED)
 
@@ -142,11 +150,3 @@ class KeepPlan:
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise UsageError(f"a part of the plan is damaged ({type(exc).__name__}: {exc})") from exc
-
-
-class Cold(StrEnum):
-    """What becomes of the pages that no trace touched."""
-
-    KEEP = "keep"  # compressed beside the library, put back on first touch
-    DROP = "drop"  # left out; touching one ends the process with a message
-    AUTO = "auto"  # kept as far as the size allows, those first that are likely to be needed for their bytes

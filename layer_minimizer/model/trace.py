@@ -113,7 +113,7 @@ class ForeignRoot:
 
 @dataclass(frozen=True, slots=True)
 class TracedStandIn:
-    """A module that another stood in for, and that was not needed. ``table``: see ``_runtime/standin.py``.
+    """A module that another stood in for, and that was not needed. ``table``: see ``payload/runtime/standin.py``.
 
     ``touched`` are (name, kind) pairs of what was taken from the stand-in, ``seconds`` what it took to execute the real
     module, without what that imported, in a run under observers.

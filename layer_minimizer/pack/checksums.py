@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-# The runtime's _runtime/check.py has the same numbers.
+# The runtime's payload/runtime/check.py has the same numbers.
 _NEVER, _LATER, _ALWAYS = range(3)
 # Of a library that is shipped whole most pages may never be read: to compare them all would take longer than to use it.
 _WHOLE = 1 << 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _SHOWN, _SHOWN_CAUSES = 8, 3
-ALLOWANCE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _ABSENT = "not installed"
-REPORT_IN_FOLDER = "report.json"
 _OWN = "(what the layer brings for itself)"
 
 

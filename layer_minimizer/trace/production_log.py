@@ -1,6 +1,6 @@
 """Traces of deployed functions: the layer that takes them, and the function's log turned into a `Trace`.
 
-What runs in the function is ``_probe/production.py``; it prints its facts into the log. Their paths are those of
+What runs in the function is ``payload/probe/production.py``; it prints its facts into the log. Their paths are those of
 another machine: here each becomes the path that the same file has in the environment to be minimized.
 """
 
@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layer_minimizer.execution.facts import read_facts, source_of, traced_files
-from layer_minimizer.execution.observed_run import RunRecord, parse_fact
-from layer_minimizer.execution.process import Completed
+from layer_minimizer.execution.observed_run import parse_fact
 from layer_minimizer.model.installed import normalize
 from layer_minimizer.model.trace import Trace, TracedDistribution, TracedMetadata, TracedModule
 from layer_minimizer.model.workload import Workload
@@ -56,10 +55,7 @@ class ProductionTrace:
         root = scratch / "task"
         root.mkdir(parents=True)
         places = _PathMapper.of(self, interpreter, str(root))
-        file = scratch / "facts"
-        file.write_text("".join(f"{fact!a}\n" for fact in places.moved(self.facts)), "ascii")
-        observation = RunRecord(Completed(0, 0.0), None, root, file, None, "")
-        facts = read_facts(observation, interpreter)
+        facts = read_facts(places.moved(self.facts), interpreter, root)
         # What other machines have at the same path by chance is no part of this one's trace.
         return Trace(
             python=self.python,

@@ -218,7 +218,7 @@ def test_an_ordinary_user(desk: Desk, make_environment: Callable[..., Environmen
     interpreter = env.describe()
     # What is fetched must not come from a network once more.
     programs.find_emulator("", interpreter.machine)
-    programs.find_client(interpreter)
+    programs.find_client(interpreter.version, interpreter.machine)
     cache = desk.folder / "cache"
     shutil.copytree(cache_folder("emulator"), cache / "emulator")
     desk.tool = ordinary

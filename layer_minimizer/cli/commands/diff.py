@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer.core.errors import GrowthError
 from layer_minimizer.core.files import read_saved
-from layer_minimizer.report.diff import ALLOWANCE, REPORT_IN_FOLDER, SavedReport, diff_reports, signed
+from layer_minimizer.report.diff import SavedReport, diff_reports, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_ALLOWANCE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_REPORT_IN_FOLDER = "report.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,11 +57,11 @@ def answer(options: argparse.Namespace) -> Iterator[str]:
 
 def _file(name: str) -> str:
     """Give the report that is meant: a folder stands for the one that ``--report`` has written into it."""
-    return os.path.join(name, REPORT_IN_FOLDER) if os.path.isdir(name) else name
+    return os.path.join(name, _REPORT_IN_FOLDER) if os.path.isdir(name) else name
 
 
 def _share(text: str) -> float:
-    found = ALLOWANCE.fullmatch(text.strip())
+    found = _ALLOWANCE.fullmatch(text.strip())
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} is no percentage; write for instance 5%")
     return float(found[1]) / 100
