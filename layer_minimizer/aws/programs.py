@@ -23,8 +23,6 @@ from layer_minimizer.core.files import unfinished_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from layer_minimizer.model.interpreter import Interpreter
-
 log = logging.getLogger(__name__)
 _EMULATOR = "aws-lambda-rie"
 # What the project calls the processors that the kernel calls so; SAM's distribution has a static program for each.
@@ -82,14 +80,14 @@ def _installed(machine: str) -> Iterator[Path]:
     yield from (Path(str(file.locate())) for file in files if str(file) == _IN_SAM.format(_BUILDS[machine]))
 
 
-def find_client(interpreter: Interpreter) -> Path:
-    """Give a folder with awslambdaric, and what it needs, for the version and the processor of an interpreter.
+def find_client(python: tuple[int, ...], machine: str) -> Path:
+    """Return a folder with awslambdaric, and what it needs, for a version of Python and a processor.
 
     Raises:
         RunnerError: it cannot be fetched.
     """
-    version = "{}.{}".format(*interpreter.version[:2])
-    kept = cache.cache_folder(_CACHE) / f"{_CLIENT}-{version}-{interpreter.machine}"
+    version = "{}.{}".format(*python[:2])
+    kept = cache.cache_folder(_CACHE) / f"{_CLIENT}-{version}-{machine}"
     if not kept.exists():
         log.info("fetching %s for Python %s from PyPI, into %s", _CLIENT, version, kept.parent)
         options = ["--no-compile", "--only-binary=:all:", "--implementation=cp", f"--python-version={version}"]

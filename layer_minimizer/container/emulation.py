@@ -9,21 +9,17 @@ from layer_minimizer.container.build_context import MACHINES
 from layer_minimizer.core.errors import UsageError
 from layer_minimizer.core.files import read_saved
 from layer_minimizer.environment import base_layers, workload
-from layer_minimizer.layer.archive import unzip
-from layer_minimizer.model.installed import Inventory
-from layer_minimizer.model.interpreter import Interpreter
-from layer_minimizer.model.outcome import Emulated, LayerArchive
-from layer_minimizer.model.plan import KeepPlan
+from layer_minimizer.layer import archive
 from layer_minimizer.model.trace import Trace
 from layer_minimizer.verify import emulated
-from layer_minimizer.verify.emulated import Emulation
-from layer_minimizer.verify.place import RunContext
+from layer_minimizer.verify.emulated import Emulation, Subject
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from layer_minimizer.container.images import Recipe
     from layer_minimizer.execution.engine import Engine
+    from layer_minimizer.model.outcome import Emulated
     from layer_minimizer.settings import Request
 
 
@@ -43,7 +39,7 @@ class ContainedEmulation:
         """Run the events in an emulated Lambda. ``brought`` has the command's outputs by their options' names.
 
         Raises:
-            MinimizeError: as `emulator.verify`.
+            MinimizeError: as `emulator.emulate`.
         """
         inputs, settings = self.request.inputs, self.request.settings
         trace = read_saved(brought / "save-trace", "--save-trace", Trace.from_json)
@@ -51,40 +47,27 @@ class ContainedEmulation:
             own = workload.load_workload(inputs.entry, handler=inputs.handler, models=inputs.models)
             trace = replace(trace, workload=replace(own, events=trace.workload.events))
         scratch.mkdir()
-        interpreter = self._interpreter(trace)
-        trial = RunContext(
-            trace=trace,
-            interpreter=interpreter,
-            inventory=Inventory((), (), (), frozenset()),
-            layout=settings.layout,
-            observers=(),
-            timeout=settings.timeout,
-            tolerance=settings.tolerance,
-            below=base_layers.read(settings.base_layers, interpreter.folder, scratch / "base"),
-        )
         how = self.how
         if self.request.outputs.function_zip:
             how = replace(how, function=scratch / "task")
-            unzip(brought / "function-zip", scratch / "task")
-        plan = KeepPlan(python=trace.python, decisions=(), folders=(), chains=())
-        archive = LayerArchive(brought / "output", "", 0, 0, 0)
-        return emulated.verify(trial, plan, archive, how, scratch / "run")
-
-    def _interpreter(self, trace: Trace) -> Interpreter:
-        """Give what is known of the interpreter in the container: its version and its processor."""
-        architecture = self.engine.answer("image", "inspect", "--format", "{{.Architecture}}", self.base)
+            archive.unzip(brought / "function-zip", scratch / "task")
         major, minor, micro = map(int, trace.python.split("."))
-        return Interpreter(
-            executable="",
-            base_executable="",
+        subject = Subject(
+            trace=trace,
+            layer=brought / "output",
+            layout=settings.layout,
             version=(major, minor, micro),
-            soabi="",
-            machine=MACHINES.get(architecture, architecture),
-            site_dirs=(),
-            stdlib_dirs=(),
-            hidden_dirs=(),
-            user_base="",
+            machine=self._machine(),
+            timeout=settings.timeout,
+            tolerance=settings.tolerance,
+            base=base_layers.read(settings.base_layers, f"python{major}.{minor}", scratch / "base"),
         )
+        return emulated.verify_in_emulated_lambda(subject, how, scratch / "run")
+
+    def _machine(self) -> str:
+        """Return the processor of the image."""
+        architecture = self.engine.answer("image", "inspect", "--format", "{{.Architecture}}", self.base)
+        return MACHINES.get(architecture, architecture)
 
 
 def choose(request: Request, engine: Engine, recipe: Recipe) -> ContainedEmulation | None:

@@ -15,7 +15,6 @@ from layer_minimizer.core.files import UNREADABLE_ZIP, lies_outside, sha256_of
 from layer_minimizer.environment import inventory
 from layer_minimizer.layer import cold_store, layout, packed_bytecode
 from layer_minimizer.layer.archive import unzip
-from layer_minimizer.layer.layout import FOLDER, RUNTIME
 from layer_minimizer.model.base_layer import BaseLayer, Conflict
 from layer_minimizer.model.installed import METADATA_FOLDERS
 
@@ -130,14 +129,14 @@ def matters(path: str) -> bool:
     path = path.rpartition("site-packages/")[2].removeprefix(_FLAT)
     top = path.partition("/")[0]
     return not (
-        path.endswith((".pyc", ".pth")) or top.endswith(METADATA_FOLDERS) or top in (cold_store.PACKAGE, FOLDER)
+        path.endswith((".pyc", ".pth")) or top.endswith(METADATA_FOLDERS) or top in (cold_store.PACKAGE, layout.FOLDER)
     )
 
 
 def is_compacted(library: Path) -> bool:
     """Say whether this tool has shipped a library without the pages that were not in use."""
     dynamic = elf.read_dynamic(library)
-    runtime = RUNTIME.partition("{")[0]
+    runtime = layout.RUNTIME.partition("{")[0]
     return dynamic is not None and any(runtime in needed for needed in dynamic.needed)
 
 

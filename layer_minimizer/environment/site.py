@@ -4,14 +4,99 @@ from __future__ import annotations
 
 import filecmp
 from collections import defaultdict
-from hashlib import sha256
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer.analysis import elf
+from layer_minimizer.environment import base_layers, inventory, merged_site
+from layer_minimizer.environment.base_layers import BaseLayers
+from layer_minimizer.model.installed import InstalledFile, Inventory, Size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Mapping
+
+    from layer_minimizer.model.interpreter import Interpreter
+    from layer_minimizer.model.trace import ForeignRoot
+
+
+@dataclass(frozen=True, slots=True)
+class Python:
+    """An interpreter as a function will have it: it sees what is installed merged with the layers below ours."""
+
+    interpreter: Interpreter
+    base: BaseLayers = field(default_factory=BaseLayers)
+
+
+def above(interpreter: Interpreter, names: Iterable[str], scratch: Path) -> Python:
+    """Return an interpreter that sees the layers ``names``, as a function will.
+
+    Raises:
+        UsageError, PublishError, PackError, PlanError, TraceError: a layer cannot be had, read or merged.
+    """
+    base = base_layers.read(names, interpreter.folder, scratch)
+    merged = merged_site.make(interpreter, base, scratch / "env")
+    return Python(merged.interpreter, replace(base, conflicts=(*base.conflicts, *merged.conflicts)))
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """An environment, and what is installed there; ``base`` are the layers below ours in the same function.
+
+    Its indices are made when they are first asked for: there are many files, and they are asked for for every library.
+    """
+
+    interpreter: Interpreter
+    inventory: Inventory
+    base: BaseLayers = field(default_factory=BaseLayers)
+
+    @classmethod
+    def of(cls, python: Python, foreign: Iterable[ForeignRoot] = ()) -> Site:
+        """Take stock of what is installed, and of the ``foreign`` packages that a run imported from elsewhere.
+
+        Raises:
+            PlanError: the environment cannot be read, or is empty.
+        """
+        return cls(python.interpreter, inventory.take_inventory(python.interpreter, tuple(foreign)), python.base)
+
+    @cached_property
+    def files(self) -> Mapping[str, InstalledFile]:
+        """The installed files by their paths in the site."""
+        return {file.path: file for file in self.inventory.files}
+
+    @cached_property
+    def sources(self) -> Mapping[str, Path]:
+        """Where each installed file lies, by its path in the site."""
+        return {file.path: Path(file.source) for file in self.inventory.files}
+
+    @cached_property
+    def copies(self) -> Mapping[str, str]:
+        """Libraries that are copies of another one beside them, each with that other."""
+        paths = [file.path for file in self.inventory.files if elf.is_elf_name(file.path) and not file.link]
+        return of_libraries(paths, self.sources)
+
+    def library_closure(self, paths: Iterable[str]) -> tuple[tuple[str, str], ...]:
+        """Return the installed libraries that ``paths`` need, each with one that needs it."""
+        return elf.library_closure(paths, self._dynamic, self.sources.__contains__)
+
+    @cached_property
+    def named_files(self) -> Callable[[str], frozenset[str]]:
+        """Returns the names of files that a library has among its texts; each is read once."""
+        sources = self.sources
+        return cache(lambda path: elf.named_files(sources[path]))
+
+    @cached_property
+    def _dynamic(self) -> Callable[[str], elf.Dynamic | None]:
+        sources = self.sources
+        return cache(lambda path: elf.read_dynamic(sources[path]))
+
+    @cached_property
+    def before(self) -> Size:
+        """The size of the environment without what only installs packages."""
+        files = [f for f in self.inventory.files if f.distribution not in inventory.INSTALLERS]
+        names = {d.name for d in self.inventory.distributions} - inventory.INSTALLERS
+        return Size(len(files), sum(f.size for f in files), len(names))
 
 
 def of_libraries(paths: Iterable[str], sources: Mapping[str, Path]) -> dict[str, str]:
@@ -30,30 +115,3 @@ def of_libraries(paths: Iterable[str], sources: Mapping[str, Path]) -> dict[str,
             if original in group - {path} and filecmp.cmp(sources[path], sources[original], shallow=False):
                 found[path] = original
     return found
-
-
-def shared_by_copies(hot: Mapping[str, frozenset[int]], sources: Mapping[str, Path]) -> dict[str, frozenset[int]]:
-    """Give each library the hot pages of all libraries with the same contents.
-
-    Wheels bring copies of one library; the loader takes them for one (their SONAME) and opens the copy that is asked
-    for first, which depends on the order of imports.
-    """
-    shared = dict(hot)
-    for copies in by_contents({path: sources[path] for path in hot}):
-        shared |= dict.fromkeys(copies, frozenset[int]().union(*(hot[path] for path in copies)))
-    return shared
-
-
-def by_contents(sources: Mapping[str, Path]) -> Iterator[list[str]]:
-    """Give the paths of files with equal contents, together; those of a size of their own are not read."""
-    by_size: dict[int, list[str]] = {}
-    for path, source in sources.items():
-        by_size.setdefault(source.stat().st_size, []).append(path)
-    for paths in by_size.values():
-        if len(paths) == 1:
-            yield paths
-            continue
-        by_contents: dict[bytes, list[str]] = {}
-        for path in paths:
-            by_contents.setdefault(sha256(sources[path].read_bytes()).digest(), []).append(path)
-        yield from by_contents.values()

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
 
@@ -14,8 +14,8 @@ from layer_minimizer.model.trace import ForeignRoot, TracedFile, TracedModule, U
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
-    from layer_minimizer.execution.observed_run import RunRecord
     from layer_minimizer.model.interpreter import Interpreter
 
 _BYTECODE = re.compile(r"^(?P<folder>(?:.*/)?)__pycache__/(?P<name>[^/]+?)\.[^./]+(?:\.opt-\d)?\.pyc$")
@@ -59,17 +59,25 @@ class Facts:
         return tuple(self.found.values())
 
 
-def read_facts(observation: RunRecord, interpreter: Interpreter, site_dirs: Iterable[str] = ()) -> Facts:
-    """Make the observers' facts site-relative.
+def read_facts(
+    told: Iterable[tuple[Any, ...]],
+    interpreter: Interpreter,
+    root: Path,
+    *,
+    calls: Iterable[tuple[str, Use, bool]] = (),
+    site_dirs: Iterable[str] = (),
+) -> Facts:
+    """Make facts about a workload that ran in the folder ``root`` site-relative.
 
-    ``site_dirs`` are the folders that count as the site where they are not the interpreter's own: a layer's, in a
-    verifying run. `Facts.absolute` holds every path that was opened, for those who must know.
+    Those are what the probe has told, and system calls. ``site_dirs`` are the folders that count as the site where they
+    are not the interpreter's own: a layer's, in a verifying run. `Facts.absolute` holds every path that was opened, for
+    those who must know.
     """
-    places = _PathMapper(interpreter, tuple(site_dirs) or interpreter.site_dirs, str(observation.root))
+    places = _PathMapper(interpreter, tuple(site_dirs) or interpreter.site_dirs, str(root))
     facts = Facts()
-    for fact in observation.probe_facts():
+    for fact in told:
         _take_probe_fact(facts, fact, places)
-    for path, use, succeeded in observation.system_calls():
+    for path, use, succeeded in calls:
         if succeeded:
             _take_use(facts, path, use, places)
         elif use is Use.OPEN:

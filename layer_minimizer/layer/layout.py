@@ -6,13 +6,13 @@ from enum import StrEnum
 
 SUMS = "check"
 LIBRARIES = "layer_minimizer.libs"
-# Beside the packages, as auditwheel's folders are.
-FOLDER = "layer_minimizer.libs"
-RUNTIME = "liblayercold-{digest}.so"
 NO_DISTRIBUTION = "(no distribution)"
 SYSTEM_LIBRARIES = "(libraries of this machine)"
 # Lambda has it on LD_LIBRARY_PATH: https://docs.aws.amazon.com/lambda/latest/dg/packaging-layers.html
 LIBRARY_FOLDER = "lib"
+# Of libraries that are shipped without their cold pages: beside the packages, as auditwheel's folders are.
+FOLDER = "layer_minimizer.libs"
+RUNTIME = "liblayercold-{digest}.so"
 
 
 class Layout(StrEnum):
@@ -26,3 +26,8 @@ class Layout(StrEnum):
         if self is Layout.FLAT:
             return "python"
         return f"python/lib/python{'.'.join(python.split('.')[:2])}/site-packages"
+
+
+def place_in_lambda(layout: Layout, python: str) -> str:
+    """Return where the packages of a layer lie in a function that has it."""
+    return f"/opt/{layout.prefix(python)}"

@@ -63,6 +63,11 @@ class Inventory:
     warnings: tuple[str, ...] = ()
 
 
+# The folders in a site that tell of a distribution, and the file without which it has no name.
+METADATA_FOLDERS = (".dist-info", ".egg-info")
+ALWAYS_METADATA = ("METADATA", "PKG-INFO")
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """A number of files, bytes and distributions."""
@@ -70,6 +75,3 @@ class Size:
     files: int
     bytes: int
     distributions: int
-
-
-ALWAYS_METADATA = ("METADATA", "PKG-INFO")

@@ -60,6 +60,14 @@ class Bundled:
 
 
 @dataclass(frozen=True, slots=True)
+class Requirements:
+    """What a runtime asks of a layer: libraries of this machine that must go into it, and what may fail there."""
+
+    bundled: tuple[Bundled, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """What the verifying runs showed, of which there were ``runs``.
 

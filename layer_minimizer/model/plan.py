@@ -51,6 +51,14 @@ class Reason(StrEnum):
     SHADOWED = "SHADOWED"  # a folder earlier on sys.path has a file of this name
 
 
+class Cold(StrEnum):
+    """What becomes of the files and the pages of libraries that no trace touched."""
+
+    KEEP = "keep"  # compressed in the layer, put back on first use
+    DROP = "drop"  # left out; touching a page ends the process with a message
+    AUTO = "auto"  # kept as far as the size allows, those first that are likely to be needed for their bytes
+
+
 # What was left out on the user's word, or because Python would not find it, is not put back.
 FINAL_REASONS = (Reason.EXCLUDED, Reason.PROVIDED, Reason.SHADOWED)
 
@@ -113,11 +121,3 @@ class KeepPlan:
             UsageError: ``data`` is not a plan, or one of another format.
         """
         return codec.decode_document(KeepPlan, data, PLAN_FORMAT, name="plan", has="decisions")
-
-
-class Cold(StrEnum):
-    """What becomes of the pages that no trace touched."""
-
-    KEEP = "keep"  # compressed beside the library, put back on first touch
-    DROP = "drop"  # left out; touching one ends the process with a message
-    AUTO = "auto"  # kept as far as the size allows, those first that are likely to be needed for their bytes

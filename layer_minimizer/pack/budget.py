@@ -3,28 +3,122 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from layer_minimizer.aws.limits import LAMBDA_DIRECT_UPLOAD_BYTES, LAMBDA_TMP_BYTES, LAMBDA_UNZIPPED_BYTES
 from layer_minimizer.core.errors import PackError
 from layer_minimizer.layer.layout import NO_DISTRIBUTION
-from layer_minimizer.model.plan import KeepPlan, Reason
-from layer_minimizer.pack.libraries import Evictable
+from layer_minimizer.model.adjustments import Adjustments, OmittedChunk
+from layer_minimizer.model.plan import Cold, KeepPlan, Reason
+from layer_minimizer.pack.libraries import EvictableChunk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from layer_minimizer.model.outcome import LayerArchive
+    from layer_minimizer.settings import Settings
 
 # How likely it is that another input needs what only stands in, and what lies beside nothing that is used.
 _STOOD_IN, _ALONE = 0.5, 0.001
 
 
-def cold_file_offers(plan: KeepPlan, shares: dict[str, int]) -> Iterator[Evictable]:
-    """Give the cold files, with a guess how likely it is that another input needs them.
+@dataclass(frozen=True, slots=True)
+class EvictableFile:
+    """A cold file that could be left out: how likely it is to be needed (0 to 1), and what it costs in the store."""
 
-    What lies beside much that is used is likely to be needed.
+    likelihood: float
+    size: int
+    path: str
+
+
+Evictable = EvictableFile | EvictableChunk
+
+
+@dataclass(frozen=True, slots=True)
+class Oversized:
+    """A layer that was laid out and is too large, by ``excess`` bytes.
+
+    ``shipped`` are the bytes that each installed file has in it, ``sizes`` those of each distribution;
+    ``bytecode_only`` are modules whose source is cold, ``evictable`` is what could be left out.
+    """
+
+    excess: int
+    sizes: Counter[str]
+    shipped: Mapping[str, int] = field(default_factory=dict)
+    bytecode_only: frozenset[str] = frozenset()
+    evictable: tuple[Evictable, ...] = ()
+
+
+def reduced(
+    adjustments: Adjustments, plan: KeepPlan, layer: Oversized, settings: Settings, reserved: ReservedBytes
+) -> Adjustments:
+    """Return adjustments with which the next layer is smaller.
+
+    Raises:
+        PackError: there is nothing that could be left out.
+    """
+    if any(decision.reason in (Reason.REACHABLE, Reason.LOADABLE) for decision in plan.decisions):
+        return _without_unasked(adjustments, plan, layer)
+    if settings.cold is Cold.KEEP and (sources := layer.bytecode_only - adjustments.omitted_cold):
+        return replace(adjustments, omitted_cold=adjustments.omitted_cold | sources)
+    if settings.cold is Cold.AUTO and layer.evictable:
+        return _without_unlikely(adjustments, layer)
+    raise settings.budget.refusal(layer.sizes, reserved)
+
+
+def _without_unasked(adjustments: Adjustments, plan: KeepPlan, layer: Oversized) -> Adjustments:
+    """Leave out what no event asked for.
+
+    The largest of the distributions that code merely names go first, until enough is saved. If that is too little,
+    what only C could open becomes cold.
+    """
+    merely = {d.distribution for d in plan.decisions if d.reason is Reason.REACHABLE}
+    sizes = Counter[str]()
+    for decision in plan.decisions:
+        if decision.distribution in merely:
+            sizes[decision.distribution] += layer.shipped.get(decision.path, 0)
+    excess, omitted = layer.excess, set(adjustments.omitted_distributions)
+    for name, size in sizes.most_common():
+        if excess > 0:
+            omitted.add(name)
+            excess -= size
+    keep_c_opened = adjustments.keep_c_opened and excess <= 0
+    return replace(adjustments, omitted_distributions=frozenset(omitted), keep_c_opened=keep_c_opened)
+
+
+def _without_unlikely(adjustments: Adjustments, layer: Oversized) -> Adjustments:
+    """Leave out cold files and chunks of cold pages, the least likely to be needed first."""
+    dropped = list(_least_likely(layer.evictable, layer.excess))
+    files = {each.path for each in dropped if isinstance(each, EvictableFile)}
+    chunks = {
+        OmittedChunk(each.path, adjustments.refills.get(each.path, 0), each.chunk)
+        for each in dropped
+        if isinstance(each, EvictableChunk)
+    }
+    return replace(
+        adjustments,
+        omitted_cold=adjustments.omitted_cold | files,
+        omitted_chunks=adjustments.omitted_chunks | chunks,
+    )
+
+
+def _least_likely(evictable: Iterable[Evictable], excess: int) -> Iterator[Evictable]:
+    """Return some that have ``excess`` bytes together, the least likely first; all of them where that is less."""
+    for each in sorted(evictable, key=_order):
+        if excess > 0:
+            excess -= each.size
+            yield each
+
+
+def _order(each: Evictable) -> tuple[float, int, str, int]:
+    return each.likelihood, -each.size, each.path, each.chunk if isinstance(each, EvictableChunk) else -1
+
+
+def evictable_files(plan: KeepPlan, shares: Mapping[str, int]) -> Iterator[EvictableFile]:
+    """Return the cold files, with a guess how likely it is that another input needs them.
+
+    What lies beside much that is used is likely to be needed. ``shares`` is what each costs in the cold store.
     """
     beside = Counter(d.path.rpartition("/")[0] for d in plan.kept)
     everything = Counter(d.path.rpartition("/")[0] for d in plan.decisions)
@@ -33,15 +127,7 @@ def cold_file_offers(plan: KeepPlan, shares: dict[str, int]) -> Iterator[Evictab
             folder = decision.path.rpartition("/")[0]
             likely = max(_ALONE, _STOOD_IN * beside[folder] / everything[folder])
             likely = _STOOD_IN if decision.reason in (Reason.STAND_IN, Reason.ASLEEP) else likely
-            yield Evictable(likely, shares[decision.path], decision.path, -1)
-
-
-def least_likely(offers: list[Evictable], excess: int) -> Iterator[Evictable]:
-    """Give offers of ``excess`` bytes together, the least likely to be needed first; all of them where that is less."""
-    for offer in sorted(offers, key=lambda offer: (offer.likelihood, -offer.size, offer.path, offer.chunk)):
-        if excess > 0:
-            excess -= offer.size
-            yield offer
+            yield EvictableFile(likely, shares[decision.path], decision.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +181,18 @@ class Budget:
         Raises:
             PackError: it is too large.
         """
+        if sizes.total() + beside.total > self.limit:
+            raise self.refusal(sizes, beside)
+
+    def refusal(self, sizes: Counter[str], beside: ReservedBytes = NOTHING_RESERVED) -> PackError:
+        """Return what is said of a layer that is too large: its largest distributions, and what to do."""
         layer = sizes.total()
         excess = layer + beside.total - self.limit
-        if excess <= 0:
-            return
         largest = "\n".join(f"  {size / 1e6:9.1f} MB  {name}" for name, size in sizes.most_common(10))
         together = f", and {layer + beside.total:,} with what is beside it ({beside})" if beside.total else ""
         model = f"{what_fits(self, layer, beside)}; or " if excess <= beside.models else ""
         top = next(iter(sizes.most_common(1)), (NO_DISTRIBUTION, 0))[0]
-        raise PackError(
+        return PackError(
             f"the layer would be {layer:,} bytes unzipped{together}; {self.whose} is {self.limit:,}.\n"
             f"The largest distributions in it:\n{largest}\n"
             f"What to do: {model}put a large one into a layer of its own and name it with --provided {top}; "

@@ -7,13 +7,13 @@ followed as far as they lead, whatever the run did, and a folder of data goes in
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from layer_minimizer.analysis import local_modules
 from layer_minimizer.core.errors import PackError
 from layer_minimizer.execution import task_root
-from layer_minimizer.layer import archive
+from layer_minimizer.layer.archive import unzip, write_zip
 from layer_minimizer.model import modules
 from layer_minimizer.model.outcome import FunctionArchive, LayerArchive
 from layer_minimizer.model.trace import Trace, Use
@@ -76,56 +76,47 @@ def _folder(path: str) -> str:
     return path.rpartition("/")[0]
 
 
-@dataclass(slots=True)
-class FunctionZip:
-    """A function's zip on its way to ``target``; the attempts to verify the layer run the function from it.
+@dataclass(frozen=True, slots=True)
+class PackedFunction:
+    """A function's zip that exists; ``whole`` says that all is in it that lies beside the entry.
 
-    ``workload`` is the one in its unpacked copy, ``whole`` says that all is in it that lies beside the entry.
+    ``workload`` is the one in its unpacked copy, from which the attempts to verify the layer run the function.
     """
 
-    trace: Trace
-    avoid: tuple[str, ...]
-    target: Path
-    scratch: Path
-    whole: bool = False
-    function: Function = field(init=False)
-    archive: LayerArchive = field(init=False)
-    workload: Workload = field(init=False)
+    archive: LayerArchive
+    workload: Workload
+    whole: bool
+    reserved: budget.ReservedBytes
+    left_out: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        """Write it for the first time.
+    def finished(self, path: Path) -> FunctionArchive:
+        """Return what there is to say of the zip, which lies at ``path`` by now."""
+        return FunctionArchive(replace(self.archive, path=path), self.reserved.models, self.left_out)
 
-        Raises:
-            PackError: a file cannot be copied, or the zip cannot be written.
-        """
-        self._write()
 
-    @property
-    def finished(self) -> FunctionArchive:
-        """What there is to say of the zip."""
-        return FunctionArchive(self.archive, self.function.beside.models, self.function.left_out)
+def pack_function(
+    trace: Trace, avoid: Iterable[str], target: Path, scratch: Path, *, whole: bool = False
+) -> PackedFunction:
+    """Write a function's zip to ``target``, and unpack it below ``scratch``.
 
-    def give_all(self) -> bool:
-        """Put all into it that lies beside the entry; say whether that is more than it had.
-
-        Raises:
-            PackError: as at first.
-        """
-        had = self.function.files.keys()
-        self.whole = True
-        self._write()
-        return self.function.files.keys() != had
-
-    def _write(self) -> None:
-        self.function = select(self.trace, self.avoid, whole=self.whole)
-        shutil.rmtree(self.scratch, ignore_errors=True)
-        _copy(self.function, self.scratch / "stage")
-        self.archive = archive.write_zip(self.scratch / "stage", self.target)
-        shutil.rmtree(self.scratch / "stage")
-        # Handlers are told the name of the entry's folder as the function's.
-        folder = self.scratch / (self.trace.workload.entry.parent.name or "function")
-        archive.unzip(self.archive.path, folder)
-        self.workload = task_root.moved(self.trace.workload, folder)
+    Raises:
+        PackError: a file cannot be copied, or the zip cannot be written.
+    """
+    function = select(trace, avoid, whole=whole)
+    shutil.rmtree(scratch, ignore_errors=True)
+    _copy(function, scratch / "stage")
+    archive = write_zip(scratch / "stage", target)
+    shutil.rmtree(scratch / "stage")
+    # Handlers are told the name of the entry's folder as the function's.
+    folder = scratch / (trace.workload.entry.parent.name or "function")
+    unzip(archive.path, folder)
+    return PackedFunction(
+        archive=archive,
+        workload=task_root.moved(trace.workload, folder),
+        whole=whole,
+        reserved=function.beside,
+        left_out=function.left_out,
+    )
 
 
 def _copy(function: Function, folder: Path) -> None:

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import zlib
 from bisect import bisect_left
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer.environment.site import by_contents
 from layer_minimizer.layer.layout import FOLDER, RUNTIME
 from layer_minimizer.model.outcome import CompactedLibrary
 from layer_minimizer.model.plan import Cold
-from layer_minimizer.native import coldstore, compact
-from layer_minimizer.native.elf_image import NotUnderstoodError, read_image
+from layer_minimizer.native import coldstore, compact, parts
+from layer_minimizer.native.elf_image import NotUnderstoodError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from layer_minimizer.environment.site import Site
+    from layer_minimizer.model.adjustments import Adjustments
+    from layer_minimizer.model.traced import Traced
+    from layer_minimizer.settings import Settings
 
 # Less than this is not worth a table, a store file and a runtime.
 _WORTH_BYTES = 64 * 1024
 # What is shipped around an address that a run lacked, each time that it lacks one in the same library: code of one kind
 # lies together. A library that lacks more than that is used in another way than it was in the traced run.
-_AROUND_BYTES = (64 * 1024,) * 4 + (1024 * 1024,) * 2
+AROUND_BYTES = (64 * 1024,) * 4 + (1024 * 1024,) * 2
+_USED_DIFFERENTLY = "shipped whole: the layer's own run needed more of it than the traced run had touched"
 
 
 @dataclass(frozen=True, slots=True)
-class Evictable:
-    """A chunk of a cold store that could be dropped: how likely it is to be needed (0 to 1), and its bytes."""
+class EvictableChunk:
+    """A chunk of a library's cold store that could be left out: how likely it is to be needed (0 to 1), its bytes."""
 
     likelihood: float
     size: int
@@ -38,171 +44,267 @@ class Evictable:
     chunk: int
 
 
-@dataclass(slots=True)
-class Shrinker:
-    """Compacts the libraries of a layer. ``hot`` are the touched pages of those that the trace watched.
+@dataclass(frozen=True, slots=True)
+class PackedLibrary:
+    """What a library became. Without ``file`` it is shipped whole; ``store`` is what puts its cold pages back.
 
-    What was made once is kept in ``scratch``, since a layer may be staged several times. ``whole`` are libraries that
-    turned out to need more than was touched, where nothing else can come back; ``given`` counts for each library how
-    often a run lacked some of it.
+    ``copies`` are all watched libraries with its contents, ``chunks`` those that are in the store.
     """
 
-    hot: dict[str, frozenset[int]]
-    runtime: Path
-    cold: Cold
-    scratch: Path
-    reports: dict[str, CompactedLibrary] = field(default_factory=dict)
-    sources: dict[str, Path] = field(default_factory=dict)
-    whole: set[str] = field(default_factory=set)
-    given: Counter[str] = field(default_factory=Counter)
-    _offers: dict[str, tuple[Evictable, ...]] = field(default_factory=dict)
+    report: CompactedLibrary
+    copies: frozenset[str]
+    page_size: int = 0
+    file: Path | None = None
+    store: Path | None = None
+    chunks: tuple[EvictableChunk, ...] = ()
 
-    def place(self, path: str, source: Path, top: Path) -> int:
-        """Write the library ``path`` compacted below ``top``; give its bytes, 0 when it must be shipped as it is.
+    def place(self, top: Path) -> int:
+        """Copy it with its store below ``top``; return their bytes, 0 when it is shipped as it is.
 
         Raises:
             OSError: there is no room.
         """
-        if path not in self.hot:
+        if self.file is None:
             return 0
-        if path not in self.reports:
-            self.sources[path] = source
-            self._make(path)
-        if path in self.whole and not self.reports[path].problem:
-            made = self.reports[path]
-            problem = "shipped whole: the layer's own run needed more of it than the traced run had touched"
-            self.reports[path] = CompactedLibrary(path, made.file, made.mapped, made.mapped, made.file, 0, 0, problem)
-            self._offers.pop(path, None)
-        report = self.reports[path]
-        if report.problem:
-            return 0
+        path = self.report.path
         (top / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self.scratch / path, top / path)
-        (top / FOLDER).mkdir(exist_ok=True)
-        if report.cold:
-            shutil.copyfile(_store_of(self.scratch / path), top / FOLDER / _store_name(path))
-        written = report.shipped + report.cold
-        if not (top / FOLDER / self.runtime_name).exists():
-            shutil.copyfile(self.runtime, top / FOLDER / self.runtime_name)
-            written += self.runtime.stat().st_size
-        return written
+        shutil.copyfile(self.file, top / path)
+        if self.store:
+            (top / FOLDER).mkdir(exist_ok=True)
+            shutil.copyfile(self.store, top / FOLDER / _store_name(path))
+        return self.report.shipped + self.report.cold
 
-    @property
+
+@dataclass(frozen=True, eq=False)
+class Compactor:
+    """Compacts libraries for one environment, and remembers what came of the same inputs.
+
+    ``hot`` are the touched pages of the libraries that were watched, ``copies`` those with the same contents.
+    """
+
+    hot: Mapping[str, frozenset[int]]
+    copies: Mapping[str, frozenset[str]]
+    sources: Mapping[str, Path]
+    runtime: Path
+    cold: Cold
+    scratch: Path
+
+    @classmethod
+    def of(cls, traced: Traced, site: Site, settings: Settings, scratch: Path) -> Compactor | None:
+        """Return what compacts the libraries of a site; None where that is not wanted or not possible."""
+        runtime = Path(settings.runtime_library) if settings.runtime_library else parts.runtime_library()
+        if settings.native != "on" or not runtime:
+            return None
+        hot, copies = hot_pages(traced, site, settings.cold)
+        return cls(hot, copies, site.sources, runtime, settings.cold, scratch) if hot else None
+
+    @cached_property
     def runtime_name(self) -> str:
-        """Give the runtime's file name, which no other build has: layers of two versions may lie in one function."""
+        """The runtime's file name, which no other build has: layers of two versions may lie in one function."""
         return RUNTIME.format(digest=sha256(self.runtime.read_bytes()).hexdigest()[:16])
 
-    def give(self, path: str, addresses: Iterable[int]) -> bool:
-        """Ship more of a library that was placed: what lies around its own ``addresses``, and in the end all of it.
+    def compacted(self, path: str, adjustments: Adjustments, *, whole: bool = False) -> PackedLibrary | None:
+        """Return the library as earlier attempts have taught; None where nobody has watched it.
 
-        Says whether there was more to ship.
+        ``whole``: it is to be shipped as it is, if that can be told at all.
         """
-        if path not in self.sources:
-            return False
-        if path not in self.reports:
-            return True  # it was given with a copy
-        if self.reports[path].problem:
-            return False
-        copies = next(copies for copies in by_contents(self.sources) if path in copies)
-        if self.given[path] == len(_AROUND_BYTES):
-            self.whole |= set(copies)
-            return True
-        around, page = _AROUND_BYTES[self.given[path]], read_image(self.sources[path].read_bytes()).page_size
-        starts = {address - address % around for address in addresses}
-        more = frozenset(number for start in starts for number in range(start // page, (start + around) // page))
-        for copy in copies:
-            self.hot[copy] |= more
-            self.given[copy] += 1
-            del self.reports[copy]
-        return True
+        if path not in self.hot:
+            return None
+        hot = self.hot[path] | adjustments.extra_pages.get(path, frozenset())
+        made = self._made(path, hot, frozenset())
+        if made.file is None:
+            return made
+        if whole or path in adjustments.whole_libraries:
+            file, mapped = made.report.file, made.report.mapped
+            return PackedLibrary(
+                CompactedLibrary(path, file, mapped, mapped, file, 0, 0, _USED_DIFFERENTLY), made.copies
+            )
+        refills = adjustments.refills.get(path, 0)
+        omitted = {each.chunk for each in adjustments.omitted_chunks if (each.path, each.refills) == (path, refills)}
+        return self._made(path, hot, frozenset(omitted)) if omitted else made
 
-    def offers(self) -> list[Evictable]:
-        """Give the chunks that are in the stores now."""
-        return [offer for path in sorted(self._offers) for offer in self._offers[path]]
+    def place_runtime(self, top: Path) -> None:
+        """Copy what puts cold pages back below ``top``.
 
-    def drop(self, offers: Iterable[Evictable]) -> None:
-        """Write the libraries of these chunks anew, without them."""
-        gone: dict[str, set[int]] = {}
-        for offer in offers:
-            gone.setdefault(offer.path, set()).add(offer.chunk)
-        for path, chunks in gone.items():
-            stored = _store_of(self.scratch / path).read_bytes()
-            parts = compact.split(self.sources[path].read_bytes(), self.hot[path])
-            packed = coldstore.without_data(parts)
-            at = 0
-            for offer in self._offers[path]:
-                if offer.chunk not in chunks:
-                    raw = zlib.crc32(parts.raw(parts.chunks[offer.chunk]))
-                    packed[offer.chunk] = compact.PackedChunk(
-                        stored[at : at + offer.size], raw, coldstore.is_code(parts, parts.chunks[offer.chunk])
-                    )
-                at += offer.size
-            self._write(path, parts, packed)
+        Raises:
+            OSError: there is no room.
+        """
+        (top / FOLDER).mkdir(exist_ok=True)
+        shutil.copyfile(self.runtime, top / FOLDER / self.runtime_name)
 
-    def _make(self, path: str) -> None:
+    @cached_property
+    def _made(self) -> Callable[[str, frozenset[int], frozenset[int]], PackedLibrary]:
+        """Makes a library of its path, its hot pages, and the numbers of the chunks to omit, each only once."""
+        return cache(self._make)
+
+    def _make(self, path: str, hot: frozenset[int], omitted: frozenset[int]) -> PackedLibrary:
         data = self.sources[path].read_bytes()
+        copies = self.copies[path]
         try:
-            parts = compact.split(data, self.hot[path])
+            pages = compact.split(data, hot)
         except NotUnderstoodError as exc:
-            self.reports[path] = CompactedLibrary(path, len(data), 0, 0, len(data), 0, 0, f"shipped whole: {exc}")
-            return
-        mapped = sum(s.memory_size for s in parts.image.loads)
-        if len(data) - sum(s.file_size for s in parts.image.loads) + parts.cold_bytes < _WORTH_BYTES:
+            return PackedLibrary(
+                CompactedLibrary(path, len(data), 0, 0, len(data), 0, 0, f"shipped whole: {exc}"), copies
+            )
+        mapped = sum(s.memory_size for s in pages.image.loads)
+        if len(data) - sum(s.file_size for s in pages.image.loads) + pages.cold_bytes < _WORTH_BYTES:
             problem = "shipped whole: there is little to leave out"
-            self.reports[path] = CompactedLibrary(path, len(data), mapped, mapped, len(data), 0, 0, problem)
-            return
-        whole = self.cold is not Cold.DROP
-        self._write(path, parts, coldstore.pack_chunks(parts, path) if whole else coldstore.without_data(parts))
+            return PackedLibrary(CompactedLibrary(path, len(data), mapped, mapped, len(data), 0, 0, problem), copies)
+        if self.cold is Cold.DROP:
+            packed = coldstore.without_data(pages)
+        elif omitted:
+            packed = _without(pages, omitted, self._made(path, hot, frozenset()))
+        else:
+            packed = coldstore.pack_chunks(pages, path)
+        return replace(self._written(path, pages, packed, _likelihoods(pages, hot), (hot, omitted)), copies=copies)
 
-    def _write(self, path: str, parts: compact.Split, packed: Sequence[compact.PackedChunk]) -> None:
-        made = self.scratch / path
+    def _written(
+        self,
+        path: str,
+        pages: compact.Split,
+        packed: Sequence[compact.PackedChunk],
+        likely: Sequence[float],
+        key: tuple[frozenset[int], frozenset[int]],
+    ) -> PackedLibrary:
+        content = json.dumps([path, *map(sorted, key)]).encode("utf-8", "surrogatepass")
+        folder = self.scratch / sha256(content).hexdigest()[:16]
+        folder.mkdir(parents=True, exist_ok=True)
         store = b"".join(chunk.data for chunk in packed)
         up = "../" * path.count("/")
         small = compact.rewrite(
-            parts,
+            pages,
             name=path,
             runtime=f"$ORIGIN/{up}{FOLDER}/{self.runtime_name}",
             store=f"{up}{FOLDER}/{_store_name(path)}" if store else "",
             packed=packed,
         )
-        made.parent.mkdir(parents=True, exist_ok=True)
-        made.write_bytes(small)
-        _store_of(made).write_bytes(store)
-        mapped = sum(s.memory_size for s in parts.image.loads)
-        pages = sum(chunk.pages for chunk, kept in zip(parts.chunks, packed, strict=True) if not kept.data)
-        dropped = pages * parts.image.page_size
-        file = self.sources[path].stat().st_size
-        self.reports[path] = CompactedLibrary(
-            path, file, mapped, mapped - parts.cold_bytes, len(small), len(store), dropped, ""
-        )
-        likely = _likelihoods(parts, self.hot[path])
-        self._offers[path] = tuple(
-            Evictable(likely[i], len(chunk.data), path, i) for i, chunk in enumerate(packed) if chunk.data
+        (folder / "library").write_bytes(small)
+        if store:
+            (folder / "store").write_bytes(store)
+        mapped = sum(s.memory_size for s in pages.image.loads)
+        gone = sum(chunk.pages for chunk, kept in zip(pages.chunks, packed, strict=True) if not kept.data)
+        dropped = gone * pages.image.page_size
+        size = self.sources[path].stat().st_size
+        return PackedLibrary(
+            report=CompactedLibrary(path, size, mapped, mapped - pages.cold_bytes, len(small), len(store), dropped, ""),
+            copies=frozenset(),
+            page_size=pages.image.page_size,
+            file=folder / "library",
+            store=folder / "store" if store else None,
+            chunks=tuple(
+                EvictableChunk(likely[i], len(chunk.data), path, i) for i, chunk in enumerate(packed) if chunk.data
+            ),
         )
 
 
-def _likelihoods(parts: compact.Split, hot: frozenset[int]) -> list[float]:
+def _without(pages: compact.Split, omitted: frozenset[int], full: PackedLibrary) -> list[compact.PackedChunk]:
+    """Return the chunks of a library without some; the others are taken from its full store."""
+    stored = full.store.read_bytes() if full.store else b""
+    packed = coldstore.without_data(pages)
+    at = 0
+    for each in full.chunks:
+        if each.chunk not in omitted:
+            chunk = pages.chunks[each.chunk]
+            checksum = zlib.crc32(pages.raw(chunk))
+            data = stored[at : at + each.size]
+            packed[each.chunk] = compact.PackedChunk(data, checksum, coldstore.is_code(pages, chunk))
+        at += each.size
+    return packed
+
+
+def refilled(
+    adjustments: Adjustments, libraries: Mapping[str, PackedLibrary], lacking: Mapping[str, Iterable[int]]
+) -> tuple[Adjustments, tuple[str, ...]]:
+    """Return the adjustments with which more is shipped of libraries that lacked pages, and those libraries.
+
+    That is what lies around the addresses that were ``lacking``, and in the end all of it.
+    """
+    extra, refills = dict(adjustments.extra_pages), dict(adjustments.refills)
+    whole = set(adjustments.whole_libraries)
+    found: list[str] = []
+    with_a_copy: set[str] = set()
+    for path, addresses in sorted(lacking.items()):
+        library = libraries.get(path)
+        if library is None or library.file is None:
+            continue
+        found.append(path)
+        if path in with_a_copy:
+            continue
+        copies = library.copies & libraries.keys()
+        times = refills.get(path, 0)
+        if times == len(AROUND_BYTES):
+            whole |= copies
+            continue
+        more = _around(addresses, AROUND_BYTES[times], library.page_size)
+        for copy in copies:
+            extra[copy] = extra.get(copy, frozenset()) | more
+            refills[copy] = refills.get(copy, 0) + 1
+        with_a_copy |= copies
+    grown = replace(adjustments, extra_pages=extra, refills=refills, whole_libraries=frozenset(whole))
+    return grown, tuple(found)
+
+
+def _around(addresses: Iterable[int], size: int, page: int) -> frozenset[int]:
+    """Return the numbers of the pages in the areas of ``size`` bytes that the addresses lie in."""
+    starts = {address - address % size for address in addresses}
+    return frozenset(number for start in starts for number in range(start // page, (start + size) // page))
+
+
+def hot_pages(traced: Traced, site: Site, cold: Cold) -> tuple[dict[str, frozenset[int]], dict[str, frozenset[str]]]:
+    """Return the touched pages of the libraries that may be shipped without the others, and who has equal contents.
+
+    Wheels bring copies of one library; the loader takes them for one (their SONAME) and opens the copy that is asked
+    for first, which depends on the order of imports. So each has the hot pages of all.
+    """
+    # Pages of another build of a library mean nothing for this one.
+    watched = [
+        lib for lib in traced.trace.libraries if lib.path in site.files and site.files[lib.path].size == lib.size
+    ]
+    hot = {lib.path: lib.pages() for lib in watched}
+    copies: dict[str, frozenset[str]] = {}
+    for paths in _by_contents({path: site.sources[path] for path in hot}):
+        copies |= dict.fromkeys(paths, frozenset(paths))
+    hot = {path: frozenset[int]().union(*(hot[copy] for copy in copies[path])) for path in hot}
+    if cold is Cold.DROP:
+        # A library that the run did not load is whole or useless: without a way back nothing of it may go.
+        used = {file.path for file in traced.trace.files}
+        hot = {path: pages for path, pages in hot.items() if pages or path in used - traced.unwatched}
+    return hot, copies
+
+
+def _by_contents(sources: Mapping[str, Path]) -> Iterator[list[str]]:
+    """Return the paths of files with equal contents, together; those of a size of their own are not read."""
+    by_size: dict[int, list[str]] = {}
+    for path, source in sources.items():
+        by_size.setdefault(source.stat().st_size, []).append(path)
+    for paths in by_size.values():
+        if len(paths) == 1:
+            yield paths
+            continue
+        by_contents: dict[bytes, list[str]] = {}
+        for path in paths:
+            by_contents.setdefault(sha256(sources[path].read_bytes()).digest(), []).append(path)
+        yield from by_contents.values()
+
+
+def _likelihoods(pages: compact.Split, hot: frozenset[int]) -> list[float]:
     """Guess for each chunk how likely it is that another input needs it.
 
     Code near code that ran belongs to what is used; the tables that are not code serve every exception in the library.
     Of a library that did not even load, nothing is likely.
     """
-    pages = sorted(hot)
+    touched = sorted(hot)
     likely = []
-    for chunk in parts.chunks:
+    for chunk in pages.chunks:
         near = 0.0
-        for run in chunk.runs if pages else ():
-            at = bisect_left(pages, run.page)
-            distance = min(abs(page - run.page) for page in pages[max(0, at - 1) : at + 1])
+        for run in chunk.runs if touched else ():
+            at = bisect_left(touched, run.page)
+            distance = min(abs(page - run.page) for page in touched[max(0, at - 1) : at + 1])
             near = max(near, 1 / (1 + distance) if run.executable else 0.5)
         likely.append(near)
     return likely
 
 
-def _store_of(made: Path) -> Path:
-    return made.with_name(made.name + ".cold")
-
-
 def _store_name(path: str) -> str:
-    """Give a file name that no other library's store has."""
+    """Return a file name that no other library's store has."""
     return path.replace("%", "%25").replace("/", "%2F") + ".cold"

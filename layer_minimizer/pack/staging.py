@@ -14,7 +14,7 @@ from layer_minimizer.core.files import scratch_errors
 from layer_minimizer.layer.layout import LIBRARY_FOLDER, NO_DISTRIBUTION, SYSTEM_LIBRARIES, Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from layer_minimizer.model.installed import InstalledFile, Inventory
     from layer_minimizer.model.outcome import Bundled
@@ -52,11 +52,16 @@ def stage(  # noqa: PLR0913, PLR0917 - what is copied, where to, and in which fo
         with progress.step("laying the layer out", total=total, in_bytes=True) as step:
             for file in files:
                 _refuse_name(file.path)
-                original = (copies or {}).get(file.path, "")
-                link = file.link or (original in kept and original.rpartition("/")[2]) or ""
+                link = link_of(file, kept, copies or {})
                 sizes[file.distribution or NO_DISTRIBUTION] += _stage_file(file, top, link, place)
                 step.advance(file.size)
     return sizes
+
+
+def link_of(file: InstalledFile, kept: Collection[str], copies: Mapping[str, str]) -> str:
+    """Return what a file is a link to in a layer with the ``kept`` files, or an empty text."""
+    original = copies.get(file.path, "")
+    return file.link or (original in kept and original.rpartition("/")[2]) or ""
 
 
 def _stage_file(file: InstalledFile, top: Path, link: str, place: PlaceLibrary | None) -> int:

@@ -1,32 +1,93 @@
-"""What Lambda's runtimes have, and whether a layer's files work with that: known before anything is uploaded.
-
-A run on this machine proves nothing about another C library. What a shared library insists on stands in its headers
-(see ``elf``), what a runtime has in ``rules/runtimes.toml``; here the two are compared. Pure but for reading that file:
-all that is known of libraries is handed in.
-"""
+"""Compares what a plan keeps with the runtime of Lambda's that the layer is for."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter, deque
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer.analysis import elf
 from layer_minimizer.aws.runtimes import ARCHITECTURES, Runtime, load_runtimes
 from layer_minimizer.core.errors import PackError, UsageError
-from layer_minimizer.model.outcome import Bundled
+from layer_minimizer.environment import system_libraries
+from layer_minimizer.model.outcome import Bundled, Requirements
+from layer_minimizer.model.plan import Decision, KeepPlan, Reason, Verdict
+from layer_minimizer.model.trace import Trace, Use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from packaging.version import Version
 
     from layer_minimizer.analysis.elf import Dynamic, VersionNeed
+    from layer_minimizer.environment.site import Site
     from layer_minimizer.model.interpreter import Interpreter
 
 _SHOWN = 10
+
+
+def check_runtime_compatibility(plan: KeepPlan, trace: Trace, site: Site, target: Target | None) -> Requirements:
+    """Return the libraries of this machine that the layer must bring because the runtime lacks them, and warnings.
+
+    Raises:
+        PackError: the layer would not work in the runtime.
+    """
+    if target is None:
+        return Requirements()
+    target = with_libraries(target, site.base.libraries)
+    beside = {d.path for d in plan.decisions if d.verdict is not Verdict.DROPPED or d.reason is Reason.PROVIDED}
+    loaded = _loaded(trace)
+    kept, cold = (
+        examine(
+            target,
+            _libraries(decisions, loaded, site),
+            beside.__contains__,
+            lambda owner, name: _system_library(owner, name, site),
+        )
+        for decisions in (plan.kept, plan.cold)
+    )
+    refuse_violations(target, kept)
+    return Requirements(kept.bundled, compatibility_warnings(target, kept, cold))
+
+
+def _loaded(trace: Trace) -> set[str]:
+    """Return the libraries that the traced run made use of."""
+    if trace.libraries:
+        # More exact: of a library that cannot be loaded, since something is missing, no page is touched.
+        return {library.path for library in trace.libraries if library.runs}
+    return {file.path for file in trace.files if Use.MAP in file.uses}
+
+
+def _libraries(decisions: Iterable[Decision], loaded: set[str], site: Site) -> Iterator[CheckedLibrary]:
+    """Return the shared libraries and programs among files, with what their headers say."""
+    for decision in decisions:
+        file = site.files[decision.path]
+        if not file.link and (elf.is_elf_name(file.path) or file.executable):
+            found = _library(file.path, Path(file.source), file.distribution, loaded=file.path in loaded)
+            if found:
+                yield found
+
+
+def _system_library(owner: CheckedLibrary, name: str, site: Site) -> CheckedLibrary | None:
+    """Return the library that the loader takes on this machine when ``owner`` needs ``name``."""
+    source = site.sources.get(owner.path, Path(owner.path))
+    for path in system_libraries.candidates(name, elf.own_folders(source, owner.dynamic)):
+        found = _library(str(path), path)
+        if found and found.dynamic.machine == owner.dynamic.machine:
+            return found
+    return None
+
+
+def _library(path: str, source: Path, distribution: str = "", *, loaded: bool = True) -> CheckedLibrary | None:
+    dynamic = elf.read_dynamic(source)
+    if dynamic is None:
+        return None
+    size = source.stat().st_size
+    return CheckedLibrary(path, size, distribution, dynamic, elf.read_versions(source), loaded)
+
+
 # What glibc's own libraries need of each other: only those of one build fit together.
 _PRIVATE = "GLIBC_PRIVATE"
 _TAG = re.compile(r"\.cpython-(?P<version>\d+)(?P<flags>[a-z]*)(?:-[^.]*)?\.so$")
@@ -290,12 +351,3 @@ def compatibility_warnings(target: Target, kept: Findings, cold: Findings) -> tu
             f"fail if another input needed them: {listed}"
         )
     return tuple(minor)
-
-
-def read_library(path: str, source: Path, distribution: str = "", *, loaded: bool = True) -> CheckedLibrary | None:
-    """Return what the headers of a library say, or None if it is none."""
-    dynamic = elf.read_dynamic(source)
-    if dynamic is None:
-        return None
-    size = source.stat().st_size
-    return CheckedLibrary(path, size, distribution, dynamic, elf.read_versions(source), loaded)

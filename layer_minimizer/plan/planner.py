@@ -3,11 +3,14 @@
 The order of evidence: what the run used, metadata that it asked for, names in the models, rules, static imports,
 the user's own globs; then what all of these need (packages, shared libraries, link targets); then what is taken out
 again because the user, another layer, or the lack of any real use says so.
+
+Some evidence follows from the draft itself: what code in it names, what its libraries could open, what modules import
+that did not run. It takes its place in that order, and only what comes behind it is decided again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -15,12 +18,14 @@ from packaging.utils import canonicalize_name
 
 from layer_minimizer.core.errors import PlanError
 from layer_minimizer.model import modules
-from layer_minimizer.model.installed import ALWAYS_METADATA, METADATA_FOLDERS, InstalledFile, Inventory
-from layer_minimizer.model.plan import Decision, KeepPlan, Reason, Verdict
-from layer_minimizer.model.trace import Trace, TracedModule, TracedStandIn, Use
-from layer_minimizer.plan import development_files, rules
+from layer_minimizer.model.plan import KeepPlan, Reason, Verdict
+from layer_minimizer.model.trace import Trace, TracedModule, Use
+from layer_minimizer.plan import rules
+from layer_minimizer.plan.draft import Because, Draft, folders_of, in_metadata, verdict
+from layer_minimizer.plan.metadata import keep_metadata, keep_startup, start_only
 
 if TYPE_CHECKING:
+    from layer_minimizer.model.installed import Inventory
     from layer_minimizer.plan.rules import Rule
 
 # Of the given libraries, the installed ones that they need, directly or not: (needed, needed by) pairs.
@@ -59,39 +64,21 @@ class PlanRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class _Because:
-    reason: Reason
-    evidence: str
-    cause: str = ""
+class Analyses:
+    """What is found by reading files, once the draft has all evidence that comes before. None: nobody looks.
 
-
-@dataclass(slots=True)
-class _Draft:
-    """The verdicts so far. The first reason for which a file is kept stands.
-
-    ``stood_in`` are the modules that others stand in for, ``asleep`` those that only they would import, by their files.
-    ``used_tests`` are folders of tests that the program itself uses.
+    ``references`` gives the distributions that code in the layer names, for those in use, each with the reason;
+    ``c_opened`` the cold files that code in C could open, ``companions`` the modules that those import which are kept
+    and did not run, ``static`` all that kept modules could import.
     """
 
-    files: dict[str, InstalledFile]
-    stood_in: Mapping[str, TracedStandIn]
-    asleep: Mapping[str, TracedModule]
-    kept: dict[str, _Because] = field(default_factory=dict)
-    dropped: dict[str, _Because] = field(default_factory=dict)
-    used_tests: frozenset[str] = frozenset()
+    references: Callable[[frozenset[str]], Mapping[str, str]] | None = None
+    c_opened: Callable[[Draft], tuple[str, ...]] | None = None
+    companions: Callable[[Draft], tuple[str, ...]] | None = None
+    static: Callable[[Draft], tuple[str, ...]] | None = None
 
-    def keep(self, path: str, reason: Reason, evidence: str, cause: str = "") -> None:
-        if path in self.files:
-            self.kept.setdefault(path, _Because(reason, evidence, cause))
 
-    def drop(self, path: str, reason: Reason, evidence: str) -> None:
-        self.kept.pop(path, None)
-        self.dropped[path] = _Because(reason, evidence)
-
-    def used(self) -> set[str]:
-        """Give the distributions of which a kept file is more than metadata or a companion of Python's start."""
-        kept = {path for path, why in self.kept.items() if why.reason is not Reason.STARTUP and not _in_metadata(path)}
-        return {self.files[path].distribution for path in {*kept, *self.stood_in, *self.asleep}}
+_NOBODY_LOOKS = Analyses()
 
 
 def plan(  # noqa: PLR0913 - each is one kind of evidence
@@ -102,41 +89,101 @@ def plan(  # noqa: PLR0913 - each is one kind of evidence
     *,
     pickled: Iterable[tuple[str, str, str]] = (),
     library_needs: LibraryNeeds,
+    analyses: Analyses = _NOBODY_LOOKS,
 ) -> KeepPlan:
-    """Give a verdict with a reason for every file of ``inventory``.
+    """Return a verdict with a reason for every file of ``inventory``.
 
     ``pickled`` are (model, module, name) triples.
 
     Raises:
         PlanError: a glob or a distribution's name fits nothing, or nothing at all would be kept.
     """
-    files = {file.path: file for file in inventory.files}
-    draft = _Draft(
-        files,
-        stood_in={module.path: module for module in trace.stand_ins if module.path in files},
-        asleep={module.path: module for module in trace.asleep if module.path in files},
-    )
     _refuse_unknown(inventory, wishes)
-    _keep_traced(draft, trace, inventory)
-    _keep_pickled(draft, pickled)
-    _keep_ruled(draft, trace, known_rules)
-    for path in wishes.loadable:
-        draft.keep(path, Reason.LOADABLE, "code in C could open it by its path")
-    _close(draft, inventory, library_needs)
-    _keep_metadata(draft, trace, inventory, wishes.reachable)
-    _keep_startup(draft, trace, inventory)
-    _keep_wished(draft, wishes)
-    _close(draft, inventory, library_needs)
-    _take_out(draft, wishes)
-    if not draft.stood_in and not any(file.path in draft.kept for file in inventory.files):
-        raise PlanError(f"{trace.workload.entry.name} uses no installed file: it needs no layer")
-    warm = dict.fromkeys(draft.used(), "") if wishes.cold else {}
-    warm = {**wishes.reachable, **warm}
-    draft.used_tests = development_files.used_test_folders(draft.kept)
-    importers = {module.name: module.importer for module in trace.modules}
-    decisions = [_decision(file, draft, importers, warm) for file in inventory.files]
-    shadow = _Because(Reason.SHADOWED, "a folder earlier on sys.path has a file of this name")
-    decisions += [_verdict(file, Verdict.DROPPED, shadow) for file in inventory.shadowed]
+    phases = _Phases(trace, inventory, _Needs(inventory, library_needs))
+    return _finished(phases.draft(known_rules, pickled, wishes, analyses), trace, inventory)
+
+
+@dataclass(frozen=True, slots=True)
+class _Phases:
+    """The order of evidence: each phase goes on from a copy of the draft that the one before has left."""
+
+    trace: Trace
+    inventory: Inventory
+    needs: _Needs
+
+    def draft(
+        self,
+        known_rules: Iterable[Rule],
+        pickled: Iterable[tuple[str, str, str]],
+        wishes: PlanRequest,
+        analyses: Analyses,
+    ) -> Draft:
+        """Return the draft with all evidence, that of the analyses too."""
+        traced = self._traced(known_rules, pickled)
+        closed = self._closed(traced, wishes.loadable)
+        placed = self._placed(closed, wishes)
+        draft = self._decided(placed, wishes)
+        if not draft.stood_in and not draft.kept:
+            raise PlanError(f"{self.trace.workload.entry.name} uses no installed file: it needs no layer")
+        if analyses.references and (reachable := analyses.references(draft.used_distributions())):
+            wishes = replace(wishes, reachable=reachable)
+            placed = self._placed(closed, wishes)
+            draft = self._decided(placed, wishes)
+        if analyses.c_opened and (loadable := analyses.c_opened(draft)):
+            closed = self._closed(traced, loadable)
+            placed = self._placed(closed, wishes)
+            draft = self._decided(placed, wishes)
+        if analyses.companions and (companions := analyses.companions(draft)):
+            wishes = replace(wishes, companions=companions)
+            draft = self._decided(placed, wishes)
+        if analyses.static:
+            draft = self._decided(placed, replace(wishes, static_modules=analyses.static(draft)))
+        return draft
+
+    def _traced(self, known_rules: Iterable[Rule], pickled: Iterable[tuple[str, str, str]]) -> Draft:
+        """What the run used, what models name, what rules say."""
+        files = {file.path: file for file in self.inventory.files}
+        draft = Draft(
+            files,
+            stood_in={module.path: module for module in self.trace.stand_ins if module.path in files},
+            asleep={module.path: module for module in self.trace.asleep if module.path in files},
+        )
+        _keep_traced(draft, self.trace, self.inventory, self.needs.resolve)
+        _keep_pickled(draft, pickled)
+        _keep_ruled(draft, self.trace, known_rules)
+        return draft
+
+    def _closed(self, traced: Draft, loadable: Iterable[str]) -> Draft:
+        """What code in C could open, and what all of it needs."""
+        draft = traced.copy()
+        for path in loadable:
+            draft.keep(path, Reason.LOADABLE, "code in C could open it by its path")
+        self.needs.close(draft)
+        return draft
+
+    def _placed(self, closed: Draft, wishes: PlanRequest) -> Draft:
+        """What distributions have beside their code."""
+        draft = closed.copy()
+        keep_metadata(draft, self.trace, self.inventory, wishes.reachable)
+        keep_startup(draft, self.trace, self.inventory)
+        return draft
+
+    def _decided(self, placed: Draft, wishes: PlanRequest) -> Draft:
+        """What is wished for, what that needs, and what is taken out again."""
+        draft = placed.copy()
+        _keep_wished(draft, wishes)
+        self.needs.close(draft)
+        _take_out(draft, wishes)
+        if wishes.cold:
+            draft.warm(wishes.reachable)
+        return draft
+
+
+def _finished(draft: Draft, trace: Trace, inventory: Inventory) -> KeepPlan:
+    """Return the plan that a draft with all evidence comes to."""
+    decisions = [*draft.decisions({module.name: module.importer for module in trace.modules})]
+    shadow = Because(Reason.SHADOWED, "a folder earlier on sys.path has a file of this name")
+    decisions += [verdict(file, Verdict.DROPPED, shadow) for file in inventory.shadowed]
     return KeepPlan(
         python=trace.python,
         decisions=tuple(decisions),
@@ -148,54 +195,6 @@ def plan(  # noqa: PLR0913 - each is one kind of evidence
             if path not in draft.kept.keys() | draft.dropped.keys()
         ),
     )
-
-
-def used_distributions(plan: KeepPlan) -> set[str]:
-    """Give the distributions of which the run needed more than metadata."""
-    idle = (Reason.METADATA, Reason.STARTUP)
-    return {
-        d.distribution
-        for d in plan.decisions
-        if d.reason in (Reason.STAND_IN, Reason.ASLEEP) or (d.verdict is Verdict.KEPT and d.reason not in idle)
-    }
-
-
-def _decision(file: InstalledFile, draft: _Draft, importers: Mapping[str, str], warm: Mapping[str, str]) -> Decision:
-    """Give a file's verdict; if not kept it goes into the store where its owner is in ``warm``, for the reason there.
-
-    An empty reason stands for the use of other files.
-    """
-    if file.path in draft.kept:
-        return _verdict(file, Verdict.KEPT, draft.kept[file.path])
-    if file.path in draft.dropped:
-        return _verdict(file, Verdict.DROPPED, draft.dropped[file.path])
-    stay = Verdict.COLD if file.distribution in warm and not file.link else Verdict.DROPPED
-    why = _why_not_kept(file, draft, importers, warm.get(file.distribution))
-    return _verdict(file, Verdict.DROPPED if why.reason is Reason.DEVELOPMENT else stay, why)
-
-
-def _why_not_kept(
-    file: InstalledFile, draft: _Draft, importers: Mapping[str, str], reachable_from: str | None
-) -> _Because:
-    path = file.path
-    if path in draft.stood_in:
-        said = "imported, and needed by nothing after that"
-        return _Because(Reason.STAND_IN, said, importers.get(draft.stood_in[path].name, ""))
-    if path in draft.asleep:
-        by = draft.asleep[path].importer
-        said = f"imported by {by} alone, which nothing needed" if by else "imported by what nothing needed"
-        return _Because(Reason.ASLEEP, said, by)
-    if development_files.is_for_development(file, draft.used_tests):
-        return _Because(Reason.DEVELOPMENT, "only a compiler, a shell or a test runner reads it")
-    if reachable_from:
-        return _Because(Reason.REACHABLE, f"nothing asked for {file.distribution}, but {reachable_from}")
-    if reachable_from is not None:
-        return _Because(Reason.UNTOUCHED, "nothing asked for it, but for others of its distribution")
-    return _Because(Reason.UNUSED, "nothing asked for it")
-
-
-def _verdict(file: InstalledFile, verdict: Verdict, why: _Because) -> Decision:
-    return Decision(file.path, file.size, file.distribution, verdict, why.reason, why.evidence, why.cause)
 
 
 def _refuse_unknown(inventory: Inventory, wishes: PlanRequest) -> None:
@@ -220,13 +219,12 @@ def _refuse_unknown(inventory: Inventory, wishes: PlanRequest) -> None:
 # ---- evidence -----------------------------------------------------------------------------------------------------
 
 
-def _keep_traced(draft: _Draft, trace: Trace, inventory: Inventory) -> None:
+def _keep_traced(draft: Draft, trace: Trace, inventory: Inventory, resolve: Callable[[str], Iterable[str]]) -> None:
     importers = {m.path: m for m in trace.modules if m.path}
-    resolve = _link_resolver(inventory)
-    skipped = _start_only(trace) | {pth.path for pth in inventory.pth} | set(draft.stood_in)
+    skipped = start_only(trace) | {pth.path for pth in inventory.pth} | set(draft.stood_in)
     for traced in trace.files:
         for path in resolve(traced.path):
-            if path not in draft.files or path in skipped or _in_metadata(path):
+            if path not in draft.files or path in skipped or in_metadata(path):
                 continue
             module = importers.get(traced.path)
             use = next(use for use in _SAID if use in traced.uses)
@@ -235,12 +233,6 @@ def _keep_traced(draft: _Draft, trace: Trace, inventory: Inventory) -> None:
                 draft.keep(path, Reason.TRACED, said, module.importer)
             else:
                 draft.keep(path, Reason.TRACED, _SAID[use])
-
-
-def _start_only(trace: Trace) -> set[str]:
-    """Give the files of modules that only the interpreter's start imported."""
-    start = {m.path for m in trace.modules if m.startup and m.path}
-    return start - {m.path for m in trace.modules if not m.startup}
 
 
 def _link_resolver(inventory: Inventory) -> Callable[[str], Iterable[str]]:
@@ -271,7 +263,7 @@ def _join(folder: str, relative: str) -> str:
     return "/".join(parts)
 
 
-def _keep_pickled(draft: _Draft, pickled: Iterable[tuple[str, str, str]]) -> None:
+def _keep_pickled(draft: Draft, pickled: Iterable[tuple[str, str, str]]) -> None:
     names = modules.by_name(draft.files)
     for model, module, name in pickled:
         path = names.get(module)
@@ -279,7 +271,7 @@ def _keep_pickled(draft: _Draft, pickled: Iterable[tuple[str, str, str]]) -> Non
             draft.keep(path, Reason.PICKLED, f"{model} names {module}.{name}", module)
 
 
-def _keep_ruled(draft: _Draft, trace: Trace, known_rules: Iterable[Rule]) -> None:
+def _keep_ruled(draft: Draft, trace: Trace, known_rules: Iterable[Rule]) -> None:
     imported = {m.name for m in trace.modules if not m.startup}
     loaded = imported | {name.rsplit(".", n)[0] for name in imported for n in range(1, name.count(".") + 1)}
     for rule in known_rules:
@@ -289,7 +281,7 @@ def _keep_ruled(draft: _Draft, trace: Trace, known_rules: Iterable[Rule]) -> Non
                     draft.keep(path, Reason.RULE, rule.because, rule.when)
 
 
-def _keep_wished(draft: _Draft, wishes: PlanRequest) -> None:
+def _keep_wished(draft: Draft, wishes: PlanRequest) -> None:
     names = modules.by_name(draft.files)
     for module in wishes.static_modules:
         if module in names:
@@ -307,92 +299,34 @@ def _keep_wished(draft: _Draft, wishes: PlanRequest) -> None:
         draft.keep(path, Reason.REPAIRED, "the run on the layer alone asked for it")
 
 
-def _keep_metadata(draft: _Draft, trace: Trace, inventory: Inventory, reachable: Collection[str]) -> None:
-    """Keep metadata of distributions that the run asked for by name, and what it read of those that it used.
-
-    ``entry_points()`` and ``distributions()`` read every distribution's files; that alone is no use of them.
-    """
-    asked = {m.distribution: m.asked_by for m in trace.metadata}
-    used = draft.used()
-    folders = {d.metadata: d for d in inventory.distributions}
-    touched = {f.path for f in trace.files if f.uses & {Use.OPEN, Use.STAT}}
-    for path in draft.files:
-        owner = folders.get(path.split("/", 1)[0])
-        if owner is None:
-            continue
-        name = path.rpartition("/")[2]
-        wanted = path in touched or name in ALWAYS_METADATA or path == owner.metadata
-        if owner.name in asked and wanted:
-            asker = asked[owner.name]
-            draft.keep(path, Reason.METADATA, f"{asker or 'the run'} asked for the distribution {owner.name}", asker)
-        elif owner.name in used and path in touched:
-            draft.keep(path, Reason.METADATA, f"the run read it, and uses {owner.name}")
-        elif owner.name in reachable and path in touched:
-            draft.keep(path, Reason.METADATA, f"the run read it, and {owner.name} is in the layer")
-        elif path in touched:
-            draft.drop(path, Reason.SCANNED, "read only because all installed distributions were listed")
-    # A dist-info folder without METADATA would make importlib.metadata find a distribution without a name.
-    present = {path.split("/", 1)[0] for path in draft.kept if path.split("/", 1)[0] in folders}
-    for path in draft.files:
-        if path.split("/", 1)[0] in present and path.rpartition("/")[2] in ALWAYS_METADATA:
-            draft.keep(path, Reason.METADATA, "every distribution that can be found must say its name")
-
-
-def _keep_startup(draft: _Draft, trace: Trace, inventory: Inventory) -> None:
-    """Keep a ``.pth`` file, and what it imported, where its distribution is used; one that leads elsewhere never."""
-    used = draft.used()
-    editable = {d.name for d in inventory.distributions if d.editable}
-    alive = _parents(draft.kept)
-    for pth in inventory.pth:
-        owner = draft.files[pth.path].distribution
-        if owner in editable or (pth.leaves_site and not pth.folders):
-            draft.drop(pth.path, Reason.IDLE, "it names folders of this machine; their packages are in the layer")
-        elif (pth.runs_code and owner in used) or any(folder in alive for folder in pth.folders):
-            draft.keep(pth.path, Reason.STARTUP, "read when Python starts, and its distribution is used")
-        else:
-            draft.drop(pth.path, Reason.IDLE, "read when Python starts, but nothing of its distribution is used")
-    for path in _start_only(trace):
-        if path in draft.files and path not in draft.kept:
-            owner = draft.files[path].distribution
-            if not owner or (owner in used and owner not in editable):
-                draft.keep(path, Reason.STARTUP, "imported when Python starts")
-            else:
-                draft.drop(path, Reason.IDLE, "imported when Python starts, but nothing else of it is used")
-
-
-def _parents(paths: Iterable[str]) -> set[str]:
-    found: set[str] = set()
-    for path in paths:
-        folder = path.rpartition("/")[0]
-        while folder and folder not in found:
-            found.add(folder)
-            folder = folder.rpartition("/")[0]
-    return found
-
-
 # ---- what follows -------------------------------------------------------------------------------------------------
 
 
-def _close(draft: _Draft, inventory: Inventory, library_needs: LibraryNeeds) -> None:
-    """Add what the kept files need, until nothing is added: packages, link targets, shared libraries."""
-    resolve = _link_resolver(inventory)
-    inits = _inits(draft.files)
-    done: set[str] = set()
-    while todo := sorted(draft.kept.keys() - done):
-        done.update(todo)
-        for path in todo:
-            for target in resolve(path):
-                draft.keep(target, Reason.LINKED, f"{path} leads to it", path)
-                draft.keep(f"{target}/__init__.py", Reason.LINKED, f"{path} leads to it", path)
-            folder = path.rpartition("/")[0]
-            while folder:
-                for init in inits.get(folder, ()):
-                    if init in draft.stood_in:
-                        continue
-                    draft.keep(init, Reason.PACKAGE, f"package of {path}", path)
-                folder = folder.rpartition("/")[0]
-        for needed, by in library_needs(path for path in todo if ".so" in path):
-            draft.keep(needed, Reason.NEEDED, f"{by} is linked against it (DT_NEEDED)", by)
+class _Needs:
+    """Knows what installed files need: packages, link targets, shared libraries."""
+
+    def __init__(self, inventory: Inventory, libraries: LibraryNeeds) -> None:
+        self.resolve = _link_resolver(inventory)
+        self._libraries = libraries
+        self._inits = _inits(file.path for file in inventory.files)
+
+    def close(self, draft: Draft) -> None:
+        """Add what the kept files need, until nothing is added."""
+        done: set[str] = set()
+        while todo := sorted(draft.kept.keys() - done):
+            done.update(todo)
+            for path in todo:
+                for target in self.resolve(path):
+                    draft.keep(target, Reason.LINKED, f"{path} leads to it", path)
+                    draft.keep(f"{target}/__init__.py", Reason.LINKED, f"{path} leads to it", path)
+                folder = path.rpartition("/")[0]
+                while folder:
+                    for init in self._inits.get(folder, ()):
+                        if init not in draft.stood_in:
+                            draft.keep(init, Reason.PACKAGE, f"package of {path}", path)
+                    folder = folder.rpartition("/")[0]
+            for needed, by in self._libraries(path for path in todo if ".so" in path):
+                draft.keep(needed, Reason.NEEDED, f"{by} is linked against it (DT_NEEDED)", by)
 
 
 def _inits(files: Iterable[str]) -> dict[str, list[str]]:
@@ -403,7 +337,7 @@ def _inits(files: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _take_out(draft: _Draft, wishes: PlanRequest) -> None:
+def _take_out(draft: Draft, wishes: PlanRequest) -> None:
     provided = {canonicalize_name(name) for name in wishes.provided}
     for path, file in draft.files.items():
         if file.distribution in provided:
@@ -415,33 +349,26 @@ def _take_out(draft: _Draft, wishes: PlanRequest) -> None:
             draft.drop(path, Reason.EXCLUDED, f"--exclude {pattern}")
 
 
-def _in_metadata(path: str) -> bool:
-    return path.split("/", 1)[0].endswith(METADATA_FOLDERS)
-
-
-def _empty_folders(draft: _Draft, trace: Trace, inventory: Inventory) -> tuple[str, ...]:
+def _empty_folders(draft: Draft, trace: Trace, inventory: Inventory) -> tuple[str, ...]:
     """Give the folders that the run looked into or asked for and that no kept file makes.
 
     Without them a program that lists a folder of data would fail, though it uses none of the data.
     """
-    made = _parents(draft.kept)
+    made = folders_of(draft.kept)
     looked = {f.path for f in trace.files if f.uses & {Use.LIST, Use.STAT}}
     provided = {path for path, why in draft.dropped.items() if why.reason in (Reason.PROVIDED, Reason.EXCLUDED)}
-    gone = _parents(provided) - _parents(draft.files.keys() - provided)
+    gone = folders_of(provided) - folders_of(draft.files.keys() - provided)
     return tuple(
         sorted(
             folder
             for folder in looked & inventory.folders
             # A top-level folder of its own could be imported: it would be a namespace package.
-            if folder not in made
-            and folder.split("/", 1)[0] in made
-            and folder not in gone
-            and not _in_metadata(folder)
+            if folder not in made and folder.split("/", 1)[0] in made and folder not in gone and not in_metadata(folder)
         )
     )
 
 
-def _chains(draft: _Draft, trace: Trace) -> tuple[TracedModule, ...]:
+def _chains(draft: Draft, trace: Trace) -> tuple[TracedModule, ...]:
     """Give the modules of kept files and those that others stand in for, and all on the way from them to the entry."""
     by_name = {m.name: m for m in (*trace.asleep, *trace.modules)}
     wanted: dict[str, TracedModule] = {}

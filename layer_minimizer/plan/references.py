@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ _NAME = re.compile(r"[\w.]+")
 _TEXT = re.compile(r"[\"']([\w.-]+)(?=[\"':\[])")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class DistributionReferences:
     """Knows the code and the packages of every distribution, and the names by which others may ask for it."""
 
@@ -39,7 +39,6 @@ class DistributionReferences:
     _packages: Mapping[str, set[str]]
     _owners: Mapping[str, frozenset[str]]
     _groups: frozenset[str]  # those of the names that are groups of entry points
-    _answers: dict[frozenset[str], dict[str, str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, inventory: Inventory) -> DistributionReferences:
@@ -52,19 +51,15 @@ class DistributionReferences:
             if file.path.endswith(".py") and not development_files.is_test(file.path):
                 code[file.distribution].append((file.path, Path(file.source)))
         groups = frozenset(group for each in inventory.distributions for group in each.groups)
-        return cls(code, packages, _owners(inventory), groups)
+        return cls(dict(code), packages, _owners(inventory), groups)
 
     def beyond(self, used: Collection[str], own: _Code) -> dict[str, str]:
         """Give the distributions that are not ``used``, but named by their code, by ``own`` code, or by each other.
 
         Each comes with the reason.
         """
-        known = frozenset(used)
-        if known not in self._answers:
-            self._answers[known] = self._named(known, [*own, *(file for name in used for file in self._code[name])])
-        return self._answers[known]
-
-    def _named(self, used: frozenset[str], waiting: _Code) -> dict[str, str]:
+        used = frozenset(used)
+        waiting = [*own, *(file for name in sorted(used) for file in self._code.get(name, ()))]
         found: dict[str, str] = {}
         newest: Collection[str] = used
         while waiting:
@@ -72,14 +67,16 @@ class DistributionReferences:
             asked = [(name, f"{shown} names it") for shown, path in waiting for name in _asked_for(path, names)]
             packages = set[str]().union(*(self._packages.get(name, ()) for name in newest))
             groups = self._groups & names
-            asked += [(name, f"it may extend {whom}") for name in groups for whom in sorted(_starts(name) & packages)]
+            asked += [
+                (name, f"it may extend {whom}") for name in sorted(groups) for whom in sorted(_starts(name) & packages)
+            ]
             fresh: dict[str, str] = {}
             for name, why in asked:
                 for owner in self._owners[name] - used - found.keys():
                     fresh.setdefault(owner, why)
             found |= fresh
             newest = sorted(fresh)
-            waiting = [file for owner in newest for file in self._code[owner]]
+            waiting = [file for owner in newest for file in self._code.get(owner, ())]
         return found
 
 

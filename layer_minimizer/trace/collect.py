@@ -1,4 +1,4 @@
-"""Gathers what a workload needs: runs it as it is, then with stand-ins for what it may not need."""
+"""Collects what a workload needs: runs it as it is, then with stand-ins for what it may not need."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from layer_minimizer.analysis import class_factories, elf
+from layer_minimizer.analysis import class_factories, elf, pickles
+from layer_minimizer.core.errors import UsageError
 from layer_minimizer.environment import base_layers, inventory
-from layer_minimizer.execution.observed_run import Observer
+from layer_minimizer.environment.site import Python, Site
+from layer_minimizer.execution.observed_run import Observer, choose_observers
 from layer_minimizer.model import modules
 from layer_minimizer.model.plan import Cold
+from layer_minimizer.model.trace import Trace, unwatched
+from layer_minimizer.model.traced import Traced
 from layer_minimizer.native import parts
-from layer_minimizer.trace import stand_in_search, tracer
+from layer_minimizer.trace import comparison, stand_in_search, tracer
+from layer_minimizer.trace.saved_traces import Earlier, merge_saved, with_stock
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -26,7 +31,6 @@ if TYPE_CHECKING:
     from layer_minimizer.core.progress import Clock
     from layer_minimizer.model.installed import InstalledFile
     from layer_minimizer.model.interpreter import Interpreter
-    from layer_minimizer.model.trace import Trace
     from layer_minimizer.model.workload import Workload
     from layer_minimizer.settings import Settings
 
@@ -40,63 +44,103 @@ _SEARCHERS = (
 )
 
 
-def collect_trace(  # noqa: PLR0913 - all that a run takes
-    source: Workload,
-    interpreter: Interpreter,
-    observers: tuple[Observer, ...],
-    settings: Settings,
-    scratch: Path,
-    *,
-    real: Collection[str],
-    below: Collection[str],
-    warnings: list[str],
-    clock: Clock,
-) -> Trace:
+def collect_trace(  # noqa: PLR0913, PLR0917 - what is run, what was run earlier, and how
+    source: Workload | None, earlier: Earlier, python: Python, settings: Settings, scratch: Path, clock: Clock
+) -> tuple[Traced, Site]:
+    """Run a workload, unite what that shows with ``earlier`` traces, and take stock of what is installed.
+
+    Raises:
+        MinimizeError: the workload does not run, or one of the inputs cannot be used.
+    """
+    interpreter, found = python.interpreter, [*earlier.traces]
+    doubts: tuple[str, ...] = ()
+    named = [(model.name, pickles.named_globals(model)) for model in (source.models if source else ())]
+    if source is not None:
+        real = {*settings.keep, *earlier.restored.modules}
+        own, doubts = _run(source, python, settings, scratch, real=real, clock=clock)
+        found.insert(0, ("this run", own))
+    found += [(name, log.trace(interpreter, scratch / f"seen{n}")) for n, (name, log) in enumerate(earlier.logs)]
+    trace = merge_saved(found)
+    if source is None:
+        named = [(model.name, pickles.named_globals(model)) for model in trace.workload.models]
+        if not trace.workload.entry.is_file():
+            raise UsageError(f"{trace.workload.entry}, the traced entry, is gone; name it with --entry")
+    _refuse_other_version(trace, interpreter)
+    with clock.stage("plan", "taking stock of what is installed"):
+        site = Site.of(python, trace.foreign)
+        trace = earlier.restored.added_to(with_stock(trace, interpreter, site.inventory), site.inventory)
+        misfits = comparison.misfits(found[1:] if source else found, site.inventory, interpreter)
+        owners = {file.path: file.distribution for file in site.inventory.files}
+        differences = comparison.compare_traces(found, owners) if len(found) > 1 else ()
+        problems = [names.problem for _, names in named if names.problem]
+        outside = [
+            f"{path} was imported from outside of the site and cannot go into a layer" for path in trace.unplaced
+        ]
+        traced = Traced(
+            trace=trace,
+            pickled=tuple((model, *pair) for model, names in named for pair in names.globals),
+            unwatched=frozenset[str]().union(*(unwatched(each) for _, each in found)),
+            differences=differences,
+            warnings=(*problems, *outside, *doubts, *misfits),
+        )
+    for difference in differences:
+        log.info("%s", difference)
+    return traced, site
+
+
+def _run(  # noqa: PLR0913 - all that a run takes
+    source: Workload, python: Python, settings: Settings, scratch: Path, *, real: Collection[str], clock: Clock
+) -> tuple[Trace, tuple[str, ...]]:
     """Run the workload until it is known what it needs: once as it is, then with stand-ins for what it may not need.
 
-    ``real`` are modules that nothing is to stand in for, ``below`` the files that layers below this one have.
+    ``real`` are modules that nothing is to stand in for. Returns its trace, and what that may lack.
     """
+    interpreter, observers = python.interpreter, choose_observers(settings.observe)
     installed = inventory.take_inventory(interpreter).files
-    watched = _watched_libraries(installed, settings, below, warnings)
+    libraries, problem = _watched_libraries(installed, settings, python.base.provided)
     # Where bytecode can lie elsewhere than beside its source, the runs after the first do not read sources for it.
     cache = scratch / "bytecode" if interpreter.version >= (3, 8) else None
     base = tracer.Tracer(interpreter, observers, settings.timeout, bytecode=cache)
-    full = replace(base, libraries=tuple(watched))
+    full = replace(base, libraries=libraries)
     name = source.entry.name
     what = f"tracing {name} with {' and '.join(observers)}"
     if not settings.effort:
         with clock.stage("trace", what):
-            return full.trace(source, scratch / "trace" / "run")
+            return full.trace(source, scratch / "trace" / "run"), problem
     with clock.stage("trace", what):
         first, study = base.study(source, scratch / "trace" / "run")
     looking = f"looking for modules that {name} imports and does not need"
     with clock.stage("search", looking, limit=settings.effort * 60):
-        kept = {*real, *_brought_along(installed, settings, below), *class_factories.derived_from(study.tables)}
-        groups = stand_in_search.candidates(study, first, kept)
+        brought = _brought_along(installed, settings, python.base.provided)
+        kept = {*real, *brought, *class_factories.derived_from(study.tables)}
         trials = stand_in_search.Search(
             tracer=replace(base, observers=(Observer.PROBE,)),
             first=first,
             study=study,
-            groups=groups,
+            groups=stand_in_search.candidates(study, first, kept),
             tolerance=settings.tolerance,
             scratch=scratch / "search",
             seconds=settings.effort * 60,
             restores=settings.cold is not Cold.DROP,
         )
-        memory = stand_in_search.cache_file(
-            metadata.version("layer_minimizer"), *_identity(first, groups, study, restores=trials.restores)
-        )
-        found = None
-        if known := stand_in_search.remembered(memory):
-            chosen, (trials.also, trials.bound, trials.fills) = known
-            found = trials.confirm(chosen & groups.keys(), full)
-        if found is None:
-            trials.also, trials.bound, trials.fills = {}, {}, {}
-            chosen = trials.find()
-            found = trials.confirm(chosen, full)
-            if found is not None:
-                stand_in_search.remember(memory, chosen, trials)
-        return found if found is not None else full.warm(first.workload, scratch / "warm" / "run")
+        found = _searched(trials, full)
+        return found if found is not None else full.warm(first.workload, scratch / "warm" / "run"), problem
+
+
+def _searched(trials: stand_in_search.Search, full: tracer.Tracer) -> Trace | None:
+    """Return the trace of a run with all stand-ins that were found, now or by an earlier search of the same."""
+    version = metadata.version("layer_minimizer")
+    identity = _identity(trials.first, trials.groups, trials.study, restores=trials.restores)
+    memory = stand_in_search.cache_file(version, *identity)
+    if known := stand_in_search.remembered(memory):
+        found = trials.confirm(replace(known, groups=known.groups & trials.groups.keys()), full)
+        if found is not None:
+            return found
+    chosen = trials.find()
+    found = trials.confirm(chosen, full)
+    if found is not None:
+        stand_in_search.remember(memory, chosen)
+    return found
 
 
 def _identity(
@@ -124,11 +168,14 @@ def _brought_along(installed: Iterable[InstalledFile], settings: Settings, below
 
 
 def _watched_libraries(
-    installed: Iterable[InstalledFile], settings: Settings, below: Collection[str], warnings: list[str]
-) -> list[tuple[str, Path]]:
-    """Give the libraries whose pages are to be traced: all that are installed, none where they are shipped whole."""
+    installed: Iterable[InstalledFile], settings: Settings, below: Collection[str]
+) -> tuple[tuple[tuple[str, Path], ...], tuple[str, ...]]:
+    """Return the libraries whose pages are to be traced: all that are installed, none where they are shipped whole.
+
+    With them comes the reason why they cannot be traced, if there is one.
+    """
     if settings.native == "off":
-        return []
+        return (), ()
     libraries = [file for file in installed if elf.is_elf_name(file.path) and not file.link]
     problem = parts.missing()
     # Such a library's runtime and the observer of pages would both answer for the faults of one process.
@@ -140,6 +187,11 @@ def _watched_libraries(
         )
     if problem:
         log.warning("%s", problem)
-        warnings.append(problem)
-        return []
-    return [(file.path, Path(file.source)) for file in libraries]
+        return (), (problem,)
+    return tuple((file.path, Path(file.source)) for file in libraries), ()
+
+
+def _refuse_other_version(trace: Trace, interpreter: Interpreter) -> None:
+    if trace.python.split(".")[:2] != [str(part) for part in interpreter.version[:2]]:
+        version = ".".join(map(str, interpreter.version))
+        raise UsageError(f"the trace is of Python {trace.python}, and --python is {version}: name the same interpreter")

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name
 
 from layer_minimizer.execution.facts import read_facts, source_of, traced_files
-from layer_minimizer.execution.observed_run import RunRecord, parse_fact
-from layer_minimizer.execution.process import Completed
+from layer_minimizer.execution.observed_run import parse_fact
 from layer_minimizer.model.trace import Trace, TracedDistribution, TracedMetadata, TracedModule
 from layer_minimizer.model.workload import Workload
 
@@ -57,10 +56,7 @@ class ProductionTrace:
         root = scratch / "task"
         root.mkdir(parents=True)
         places = _PathMapper.of(self, interpreter, str(root))
-        file = scratch / "facts"
-        file.write_text("".join(f"{fact!a}\n" for fact in places.moved(self.facts)), "ascii")
-        observation = RunRecord(Completed(0, 0.0), None, root, file, None, "")
-        facts = read_facts(observation, interpreter)
+        facts = read_facts(places.moved(self.facts), interpreter, root)
         # What other machines have at the same path by chance is no part of this one's trace.
         return Trace(
             python=self.python,

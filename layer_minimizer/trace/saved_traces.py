@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from layer_minimizer.core.errors import UsageError
@@ -20,12 +20,20 @@ if TYPE_CHECKING:
     from layer_minimizer.model.interpreter import Interpreter
 
 
-def read_traces(
-    files: Iterable[Path],
-) -> tuple[list[tuple[str, Trace]], list[tuple[str, production_log.ProductionTrace]], RestoreLog]:
-    """Read saved traces, and logs: of traced functions, and of layers that tell what they restored.
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What earlier runs have left: saved traces and logs of traced functions by name, and what layers restored.
 
-    Each comes with its name. A function's log becomes a trace once it is known which environment it is to be one of.
+    A function's log becomes a trace once it is known which environment it is to be one of.
+    """
+
+    traces: tuple[tuple[str, Trace], ...] = ()
+    logs: tuple[tuple[str, production_log.ProductionTrace], ...] = ()
+    restored: RestoreLog = field(default_factory=lambda: RestoreLog.read(()))
+
+
+def read_traces(files: Iterable[Path]) -> Earlier:
+    """Read saved traces, and logs: of traced functions, and of layers that tell what they restored.
 
     Raises:
         UsageError: one cannot be read, or is neither.
@@ -43,7 +51,7 @@ def read_traces(
                 raise UsageError(f"{exc}; nor is it the log of a function that was traced, or of a layer") from exc
             seen += [(str(file), each) for each in found]
             logs.append(said)
-    return traces, seen, RestoreLog.read(logs)
+    return Earlier(tuple(traces), tuple(seen), RestoreLog.read(logs))
 
 
 def merge_saved(saved: Sequence[tuple[str, Trace]]) -> Trace:

@@ -23,7 +23,7 @@ from layer_minimizer.model.results import compare_results
 from layer_minimizer.trace.tracer import Study, Tracer, texts_marked
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from layer_minimizer.model.trace import Trace, TracedModule
 
@@ -37,16 +37,29 @@ _SHARE_OF_PARTS = 0.6
 _CLASS_WITHOUT_MEMBERS = 4
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search has found: the groups of modules that can be stood in for, and what their stand-ins have to do.
+
+    ``also`` are modules that a stand-in imports because an event needed them, ``bound`` those of which only a stand-in
+    is imported along with it, so that a used package has it. ``fills`` tells of stand-ins in which packages they would
+    fill registries, so that they are loaded once such a package does something new.
+    """
+
+    groups: frozenset[str] = frozenset()
+    also: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    bound: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    fills: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Search:
     """Runs a workload with stand-ins. ``first`` is a run without any, ``study`` tells what its modules are.
 
     ``groups`` of modules are real or stood in for as one: packages that are half real are hard to get right.
-    ``seconds`` bound all runs together, but for the one that is under way, and the check at the end. ``also`` are
-    modules that a stand-in imports because an event needed them, ``bound`` those of which only a stand-in is imported
-    along with it, so that a used package has it. ``fills`` tells of stand-ins in which packages they would fill
-    registries, so that they are loaded once such a package does something new; with ``restores`` that is possible.
-    For some of them there is ``room``, in bytes of source: they are real from the start.
+    ``seconds`` bound all runs together, but for the one that is under way, and the check at the end. With ``restores``
+    stand-ins can be loaded once a package does something new; for some of those that fill registries there is ``room``,
+    in bytes of source: they are real from the start. What has been found by now is nobody else's to see; see `Found`.
     """
 
     tracer: Tracer
@@ -58,14 +71,14 @@ class Search:
     seconds: float
     restores: bool = True
     room: int = 1_500_000
-    runs: int = 0
+    _runs: int = 0
     _begun: float = field(default_factory=time.monotonic)
-    also: dict[str, list[str]] = field(default_factory=dict)
-    bound: dict[str, list[str]] = field(default_factory=dict)
-    fills: dict[str, list[str]] = field(default_factory=dict)
+    _also: dict[str, list[str]] = field(default_factory=dict)
+    _bound: dict[str, list[str]] = field(default_factory=dict)
+    _fills: dict[str, list[str]] = field(default_factory=dict)
 
-    def find(self) -> frozenset[str]:
-        """Give the groups that can be stood in for together.
+    def find(self) -> Found:
+        """Return the groups that can be stood in for together.
 
         Whole packages first; what they allow stays, whatever becomes of parts of packages that are used. Without such
         parts, more whole packages may be needless: so those once more. What is found is checked for modules whose
@@ -76,14 +89,21 @@ class Search:
         good: frozenset[str] = frozenset()
         for together, share in ((whole, 1.0), (parts, _SHARE_OF_PARTS), (whole, 1.0)):
             good = self._with_most_of(together, good, share)
-        return self._checked(good)
+        return self._found(self._checked(good))
+
+    def _found(self, groups: frozenset[str]) -> Found:
+        """Return what is known by now of the stand-ins for these groups."""
+        return Found(
+            groups,
+            *({name: (*some,) for name, some in each.items()} for each in (self._also, self._bound, self._fills)),
+        )
 
     def _checked(self, good: frozenset[str]) -> frozenset[str]:
         """Take back what is better real although no event needed it, and bring back what used packages would lack."""
         while good:
-            self.fills = {}  # in the check every module is loaded by itself
+            self._fills = {}  # in the check every module is loaded by itself
             trace, study = self._run(good, self.tracer, check=True)
-            self.fills = {name: list(packages) for name, packages in study.fills.items()}
+            self._fills = {name: list(packages) for name, packages in study.fills.items()}
             self.room = study.room
             if trace is None:
                 log.warning("it could not be checked whether modules that are stood in for can be loaded later")
@@ -114,13 +134,13 @@ class Search:
                 waiting += [some[middle:], some[:middle]]
         return good
 
-    def confirm(self, chosen: frozenset[str], tracer: Tracer) -> Trace | None:
-        """Run once more with stand-ins for these groups, watched by ``tracer``; None when it is not as it was."""
-        trace, study = self._run(chosen, tracer)
+    def confirm(self, found: Found, tracer: Tracer) -> Trace | None:
+        """Run once more with these stand-ins, watched by ``tracer``; None when it is not as it was."""
+        trace, study = self._run_with(found, tracer)
         if trace is None or study.woken or study.implicit:
             return None
         trace = texts_marked(trace) if tracer.bytecode else trace
-        tables = self._with_members(self._tables(chosen), study.members)
+        tables = self._with_members(self._tables(found), study.members)
         return replace(
             trace,
             asleep=self._asleep(trace),
@@ -196,8 +216,8 @@ class Search:
             if package in loaded - stood_in and not self.study.tables[package]["dynamic"]:
                 for name in (f"{package}.{last}" for last in names):
                     by = self._importer(name, stood_in) if name not in loaded and name in group_of else ""
-                    if by and name not in self.bound.setdefault(by, []):
-                        self.bound[by].append(name)
+                    if by and name not in self._bound.setdefault(by, []):
+                        self._bound[by].append(name)
                         brought.add(group_of[name])
         return brought
 
@@ -218,28 +238,32 @@ class Search:
         if not by:
             log.debug("%s is expected to be loaded, and nobody knows by whom", name)
             return False
-        listed = self.also.setdefault(by, [])
+        listed = self._also.setdefault(by, [])
         if name not in listed:
             listed.append(name)
         return True
 
-    def _tables(self, chosen: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    def _tables(self, found: Found) -> dict[str, Mapping[str, Any]]:
         tables: dict[str, Mapping[str, Any]] = {}
-        standing = {name for group in chosen for name in self.groups[group]}
-        for group in sorted(chosen):
+        standing = {name for group in found.groups for name in self.groups[group]}
+        for group in sorted(found.groups):
             for name in sorted(self.groups[group]):
-                bound = [other for other in self.bound.get(name, ()) if other in standing]
+                bound = [other for other in found.bound.get(name, ()) if other in standing]
                 table = {key: value for key, value in self.study.tables[name].items() if key != "file"}
-                fills = {"fills": self.fills[name]} if name in self.fills else {}
-                tables[name] = {**table, **fills, "group": group, "also": [*self.also.get(name, []), *bound]}
+                fills = {"fills": [*found.fills[name]]} if name in found.fills else {}
+                tables[name] = {**table, **fills, "group": group, "also": [*found.also.get(name, ()), *bound]}
         return tables
 
     def _run(self, chosen: frozenset[str], tracer: Tracer, *, check: bool = False) -> tuple[Trace | None, Study]:
+        """Run with stand-ins for these groups, as they are by now."""
+        return self._run_with(self._found(chosen), tracer, check=check)
+
+    def _run_with(self, found: Found, tracer: Tracer, *, check: bool = False) -> tuple[Trace | None, Study]:
         """Run with stand-ins; there is no trace of a run that fails or gives other results."""
-        self.runs += 1
-        tables = self._tables(chosen)
-        progress.note(f"run {self.runs}, with stand-ins for {len(tables):,} modules")
-        folder = self.scratch / f"run{self.runs}"
+        self._runs += 1
+        tables = self._tables(found)
+        progress.note(f"run {self._runs}, with stand-ins for {len(tables):,} modules")
+        folder = self.scratch / f"run{self._runs}"
         try:
             trace, study = tracer.stand_in(
                 self.first.workload,
@@ -307,21 +331,22 @@ def cache_file(*parts: object) -> Path:
     return cache.cache_folder("stand-ins") / f"{digest[:24]}.json"
 
 
-def remembered(file: Path) -> tuple[frozenset[str], list[dict[str, list[str]]]] | None:
-    """Give the groups that were found, with `Search.also`, `bound` and `fills`; None where nothing readable is."""
+def remembered(file: Path) -> Found | None:
+    """Return what an earlier search has found; None where nothing readable is."""
     try:
         known = json.loads(file.read_bytes())
-        found = [{str(name): [*map(str, listed)] for name, listed in known[key].items()} for key in _FOUND]
-        return frozenset(map(str, known["groups"])), found
+        found = [{str(name): (*map(str, listed),) for name, listed in known[key].items()} for key in _FOUND]
+        return Found(frozenset(map(str, known["groups"])), *found)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
-def remember(file: Path, groups: Iterable[str], search: Search) -> None:
+def remember(file: Path, found: Found) -> None:
     """Remember what was found; a cache that cannot be written is none."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        listed = {key: getattr(found, key) for key in _FOUND}
         with replacing(file) as part:
-            part.write_text(json.dumps({"groups": sorted(groups), **{key: getattr(search, key) for key in _FOUND}}))
+            part.write_text(json.dumps({"groups": sorted(found.groups), **listed}))
     except OSError as exc:
         log.debug("cannot remember what was found: %s", exc)

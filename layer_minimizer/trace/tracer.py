@@ -134,7 +134,7 @@ class Tracer:
             return self._read(observation, workload, settings)
         except TraceError as exc:
             log.debug("with stand-ins for %d modules: %s", len(tables), exc)
-            return None, _read_study(observation, read_facts(observation, self.interpreter))
+            return None, _read_study(observation, observation_facts(observation, self.interpreter))
 
     def _settings(self, scratch: Path) -> dict[str, Any]:
         interpreter = self.interpreter
@@ -154,7 +154,7 @@ class Tracer:
 
     def _read(self, observation: RunRecord, workload: Workload, settings: RunOptions) -> tuple[Trace, Study]:
         outcome = require_success(observation, workload)
-        facts = read_facts(observation, self.interpreter)
+        facts = observation_facts(observation, self.interpreter)
         study = _read_study(observation, facts)
         if outcome.kind == "handler" and not workload.events:
             # Said outright, so that this trace can be united with others that have events.
@@ -266,3 +266,9 @@ def require_success(observation: RunRecord, workload: Workload) -> Outcome:
 def _tail(said: str) -> str:
     lines = said.strip().splitlines()[-15:]
     return "\nIts last lines were:\n" + "\n".join(lines) if lines else ""
+
+
+def observation_facts(observation: RunRecord, interpreter: Interpreter, site_dirs: Iterable[str] = ()) -> Facts:
+    """Return what the observers of a run saw; see `read_facts`."""
+    calls = observation.system_calls()
+    return read_facts(observation.probe_facts(), interpreter, observation.root, calls=calls, site_dirs=site_dirs)

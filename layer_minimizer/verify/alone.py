@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer.core.errors import VerifyError
-from layer_minimizer.execution.facts import Facts, read_facts
 from layer_minimizer.execution.observed_run import Observer, RunOptions, RunRecord, run_observed
 from layer_minimizer.layer import log_messages
-from layer_minimizer.model import installed, modules
-from layer_minimizer.model.installed import METADATA_FOLDERS
+from layer_minimizer.model import modules
+from layer_minimizer.model.installed import ALWAYS_METADATA, METADATA_FOLDERS
 from layer_minimizer.model.plan import FINAL_REASONS, Decision, KeepPlan, Reason, Verdict
 from layer_minimizer.model.results import Mismatch, compare_results
 from layer_minimizer.model.trace import Use
+from layer_minimizer.trace.tracer import observation_facts
 from layer_minimizer.verify.place import Place, RunContext, on_layer, provided_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from layer_minimizer.execution.facts import Facts
     from layer_minimizer.model.outcome import LayerArchive
 
 # From its first character only: a program may print megabytes without a space.
@@ -79,10 +80,42 @@ def attempts(trial: RunContext, plan: KeepPlan, archive: LayerArchive, scratch: 
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def try_out(  # noqa: PLR0913 - what is run, where, and how often
+    trial: RunContext, plan: KeepPlan, archive: LayerArchive, scratch: Path, *, runs: int, until_missed: bool
+) -> Attempt:
+    """Run the workload on a layer ``runs`` times; return the first attempt that fails, or else the last one.
+
+    ``until_missed``: one that misses something counts as failed.
+
+    Raises:
+        PackError, RunnerError: as `attempts`.
+    """
+    for attempt in itertools.islice(attempts(trial, plan, archive, scratch), runs):
+        if (attempt.missed and until_missed) or not attempt.succeeded:
+            break
+    shutil.rmtree(scratch, ignore_errors=True)
+    return attempt
+
+
+def check_deterministic(trial: RunContext, scratch: Path) -> None:
+    """Tell a workload that never gives the same result twice from a layer that does not work.
+
+    Raises:
+        VerifyError: the workload is nondeterministic.
+    """
+    if differing := differing_again(trial, scratch):
+        listed = "\n  ".join(map(str, differing))
+        raise VerifyError(
+            "the entry is nondeterministic: run twice in the full environment it gave different results, so that no "
+            f"layer can be proved right by them:\n  {listed}\n"
+            "Seed its random numbers, leave times and ids out of its result, or allow for noise with --tolerance"
+        )
+
+
 def _attempt(trial: RunContext, plan: KeepPlan, settings: RunOptions, place: Place, scratch: Path) -> Attempt:
     isolation = settings.isolation
     observation = run_observed(trial.function or trial.trace.workload, settings, scratch)
-    facts = read_facts(observation, trial.interpreter, place.roots)
+    facts = observation_facts(observation, trial.interpreter, place.roots)
     error = _error(observation, trial)
     said = f"{error}\n{observation.said}"
     return Attempt(
@@ -173,7 +206,7 @@ def _missed_metadata(facts: Facts, dropped: Iterable[Decision]) -> Iterator[str]
     """Give the METADATA of dropped distributions that the run asked for by name: it could not even try to open it."""
     for decision in dropped:
         folder, _, name = decision.path.partition("/")
-        if not folder.endswith(METADATA_FOLDERS) or name not in ("", *installed.ALWAYS_METADATA):
+        if not folder.endswith(METADATA_FOLDERS) or name not in ("", *ALWAYS_METADATA):
             continue
         if decision.distribution in facts.metadata:
             yield decision.path

@@ -5,26 +5,28 @@ from __future__ import annotations
 import json
 import os
 import symtable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer.aws import programs
 from layer_minimizer.aws.limits import INIT_SECONDS, LONGEST_SECONDS
-from layer_minimizer.core.errors import UsageError
+from layer_minimizer.core.errors import RunnerError, UsageError
+from layer_minimizer.environment.base_layers import BaseLayers
 from layer_minimizer.execution.engine import Engine
 from layer_minimizer.execution.task_root import make_task_root
-from layer_minimizer.layer.archive import unzip
+from layer_minimizer.layer import archive
 from layer_minimizer.model.function_variables import function_variables
-from layer_minimizer.model.outcome import Emulated, LayerArchive
+from layer_minimizer.model.outcome import Emulated
 from layer_minimizer.model.workload import NO_EVENT, Event, Workload
 from layer_minimizer.verify import emulated_place, emulated_results
-from layer_minimizer.verify.place import RunContext, provided_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from layer_minimizer.model.plan import KeepPlan
+    from layer_minimizer.layer.layout import Layout
+    from layer_minimizer.model.interpreter import Interpreter
+    from layer_minimizer.model.trace import Trace
 
 # The images that AWS publishes: https://gallery.ecr.aws/lambda/python
 _IMAGE = "public.ecr.aws/lambda/python:{}.{}"
@@ -66,29 +68,56 @@ def check(how: Emulation) -> None:
             emulated_place.need_image(engine, how.image)
 
 
-def verify(trial: RunContext, plan: KeepPlan, archive: LayerArchive, how: Emulation, scratch: Path) -> Emulated:
-    """Run the workload's events in an emulated Lambda with ``archive`` as its layer, and compare the results.
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is run in an emulated Lambda: a layer's zip, and a workload with the results that it is to give.
+
+    ``base`` are the layers below, ``provided`` the files that other layers bring, by their paths in the site, and where
+    they lie here. ``version`` and ``machine`` are those of Python; its ``interpreter`` is needed where there is no
+    engine.
+    """
+
+    trace: Trace
+    layer: Path
+    layout: Layout
+    version: tuple[int, ...]
+    machine: str
+    timeout: float
+    tolerance: float
+    base: BaseLayers = field(default_factory=BaseLayers)
+    interpreter: Interpreter | None = None
+    provided: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def avoid(self) -> tuple[str, ...]:
+        """Folders of the interpreter's that are no part of the function."""
+        return self.interpreter.avoid if self.interpreter else ()
+
+
+def verify_in_emulated_lambda(subject: Subject, how: Emulation, scratch: Path) -> Emulated:
+    """Run the workload's events in an emulated Lambda with a layer, and compare the results.
 
     Raises:
         VerifyError: an event fails there, or gives another result; the text says how that differs from the first run.
         UsageError: all events set fields of the context.
         RunnerError: the place or one of AWS's programs cannot be had.
     """
-    workload = trial.trace.workload
-    events, skipped = _events(workload)
+    events, skipped = _events(subject.trace.workload)
     engine = Engine.find(how.engine) if how.engine else None
-    image = how.image or _IMAGE.format(*trial.interpreter.version[:2])
+    image = how.image or _IMAGE.format(*subject.version[:2])
     scratch.mkdir(parents=True)
-    place = _place(trial, plan, archive, how, scratch)
+    place = _place(subject, how, scratch)
     rows = [(event.name, json.dumps(event.payload)) for event in events]
     if engine:
         where, ran = image, emulated_place.in_engine(place, rows, scratch, engine, image)
+    elif subject.interpreter:
+        where, ran = "namespaces", emulated_place.in_namespaces(place, rows, scratch, subject.interpreter)
     else:
-        where, ran = "namespaces", emulated_place.in_namespaces(place, rows, scratch)
+        raise RunnerError("--verify lambda: without an engine there is no interpreter to run the function with")
     emulated_results.check_results(
         emulated_results.ExpectedResults(
-            trace=trial.trace,
-            tolerance=trial.tolerance,
+            trace=subject.trace,
+            tolerance=subject.tolerance,
             memory=how.memory,
             tmp_size=how.tmp_size,
             where=image if engine else "this machine's system",
@@ -136,51 +165,48 @@ def _warnings(init: float, skipped: Sequence[str]) -> Iterator[str]:
 # ---- the place ----------------------------------------------------------------------------------------------------
 
 
-def _place(
-    trial: RunContext, plan: KeepPlan, archive: LayerArchive, how: Emulation, scratch: Path
-) -> emulated_place.FunctionMounts:
-    interpreter, workload = trial.interpreter, trial.trace.workload
+def _place(subject: Subject, how: Emulation, scratch: Path) -> emulated_place.FunctionMounts:
     task, layer = scratch / "task", scratch / "opt"
-    trial.below.unpack(layer)
-    unzip(archive.path, layer)
+    subject.base.unpack(layer)
+    archive.unzip(subject.layer, layer)
     layer.mkdir(exist_ok=True)
     if how.function is None:
-        make_task_root(workload, task, interpreter.avoid)
+        make_task_root(subject.trace.workload, task, subject.avoid)
     else:
         task = how.function
-    binds = [*_provided(trial, plan, layer), *_linked(task)]
+    binds = [*_provided(subject, layer), *_linked(task)]
     # Lambda's own images bring the client.
     bare = bool(how.engine) and not how.image
-    timeout = max(1, min(LONGEST_SECONDS, round(trial.timeout)))
+    timeout = max(1, min(LONGEST_SECONDS, round(subject.timeout)))
     return emulated_place.FunctionMounts(
         task=task,
         layer=layer,
         binds=tuple(binds),
-        rie=programs.find_emulator(how.program, interpreter.machine),
-        client=None if bare else programs.find_client(interpreter),
-        interpreter=interpreter,
-        hidden=interpreter.avoid,
+        rie=programs.find_emulator(how.program, subject.machine),
+        client=None if bare else programs.find_client(subject.version, subject.machine),
+        version=subject.version,
+        hidden=subject.avoid,
         memory=how.memory,
         tmp=how.tmp_size,
         timeout=timeout,
-        environment=_environment(trial, how, timeout),
+        environment=_environment(subject, how, timeout),
     )
 
 
-def _environment(trial: RunContext, how: Emulation, timeout: int) -> dict[str, str]:
+def _environment(subject: Subject, how: Emulation, timeout: int) -> dict[str, str]:
     """Give the variables that Lambda sets: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html."""
-    workload = trial.trace.workload
+    workload = subject.trace.workload
     function = workload.entry.parent.name or "function"
     environment = function_variables(function, how.memory) | {
         "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EXECUTION_ENV": "AWS_Lambda_python{}.{}".format(*trial.interpreter.version[:2]),
+        "AWS_EXECUTION_ENV": "AWS_Lambda_python{}.{}".format(*subject.version[:2]),
         "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout),
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "AWS_REGION": "us-east-1",
         "LAMBDA_TASK_ROOT": emulated_place.TASK,
         "TZ": ":UTC",
     }
-    name = "" if trial.trace.kind == "script" else workload.handler or handler_name(workload.entry)
+    name = "" if subject.trace.kind == "script" else workload.handler or handler_name(workload.entry)
     environment |= emulated_place.handler_of(workload.entry.stem, name)
     if workload.models:
         environment["MODEL_PATH"] = f"{emulated_place.TASK}/{workload.models[0].name}"
@@ -197,10 +223,10 @@ def handler_name(entry: Path) -> str:
     return next((name for name in ("handler", "lambda_handler") if name in bound), "")
 
 
-def _provided(trial: RunContext, plan: KeepPlan, layer: Path) -> Iterator[tuple[str, str]]:
+def _provided(subject: Subject, layer: Path) -> Iterator[tuple[str, str]]:
     """Give what another layer brings, and where; Lambda merges all layers in /opt."""
-    prefix = trial.layout.prefix(plan.python)
-    for path, source in provided_sources(trial, plan).items():
+    prefix = subject.layout.prefix(subject.trace.python)
+    for path, source in subject.provided.items():
         real = os.path.realpath(source)
         _mount_point(layer / prefix / path, real)
         yield real, f"{emulated_place.LAYER}/{prefix}/{path}"

@@ -49,8 +49,8 @@ _SIGKILLED = 137
 class FunctionMounts:
     """Where a function runs: its folder, the layer's, what lies below them from elsewhere, and its two programs.
 
-    ``binds`` are paths of this machine and where they appear; ``memory`` and ``tmp`` are in MiB, ``timeout`` is in
-    seconds for one event.
+    ``binds`` are paths of this machine and where they appear; ``version`` is Python's. ``memory`` and ``tmp`` are in
+    MiB, ``timeout`` is in seconds for one event.
     """
 
     task: Path
@@ -58,7 +58,7 @@ class FunctionMounts:
     binds: tuple[tuple[str, str], ...]
     rie: Path
     client: Path | None
-    interpreter: Interpreter
+    version: tuple[int, ...]
     hidden: tuple[str, ...]
     memory: int
     tmp: int
@@ -78,8 +78,10 @@ class EmulatorRun:
     log: tuple[str, ...]
 
 
-def in_namespaces(place: FunctionMounts, events: Iterable[tuple[str, str]], scratch: Path) -> EmulatorRun:
-    """Run ``events`` (name, JSON) on this machine's own system and the traced interpreter.
+def in_namespaces(
+    place: FunctionMounts, events: Iterable[tuple[str, str]], scratch: Path, interpreter: Interpreter
+) -> EmulatorRun:
+    """Run ``events`` (name, JSON) on this machine's own system and the traced ``interpreter``.
 
     Raises:
         RunnerError: the namespaces cannot be made, or what runs in them cannot be started.
@@ -89,14 +91,14 @@ def in_namespaces(place: FunctionMounts, events: Iterable[tuple[str, str]], scra
     beside = _lay_out(place, rows, scratch, own)
     root = scratch / "root"
     root.mkdir()
-    moved = _moved(place.interpreter)
+    moved = _moved(interpreter)
     wanted = {
         "root": str(root),
         "binds": [*moved, *_binds(place, beside)],
         "hide": [_seen(folder, moved) for folder in place.hidden],
         "tmp": place.tmp * _MIB,
     }
-    python = _seen(os.path.realpath(place.interpreter.base_executable), moved)
+    python = _seen(os.path.realpath(interpreter.base_executable), moved)
     command = [sys.executable, "-I", str(_SANDBOX), "lambda_root", json.dumps(wanted), python, "-I", "-B"]
     command += [f"{_BESIDE}/driver.py", f"{_BESIDE}/settings.json"]
     log = scratch / "said"
@@ -160,7 +162,7 @@ def _container(place: FunctionMounts, beside: Path, image: str) -> Iterator[str]
     yield from ("--memory", memory, "--memory-swap", memory)
     for source, target in _binds(place, beside):
         yield from ("--mount", f"type=bind,source={source},target={target},readonly")
-    version = "{}.{}".format(*place.interpreter.version[:2])
+    version = "{}.{}".format(*place.version[:2])
     script = f'exec "$(command -v python{version} || command -v python3)" -I -B "$0" "$1"'
     yield from ("--entrypoint", "/bin/sh", image, "-c", script, f"{_BESIDE}/driver.py", f"{_BESIDE}/settings.json")
 
@@ -257,7 +259,7 @@ def _read(said: str, place: FunctionMounts, ending: str) -> EmulatorRun:
         )
     except (ValueError, TypeError, KeyError) as exc:
         raise RunnerError(f"--verify lambda: the driver of the emulated function {ending}:\n{tail(said)}") from exc
-    wanted = list(place.interpreter.version[:2])
+    wanted = list(place.version[:2])
     if found["python"] != wanted:
         here, there = (".".join(map(str, version)) for version in (wanted, found["python"]))
         raise RunnerError(f"--verify-image: its Python is {there}, and the layer is for {here}: name another image")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from layer_minimizer.core.errors import TraceError
+from layer_minimizer.core.errors import MinimizeError, TraceError
 from layer_minimizer.execution.observed_run import RunOptions, run_observed
 from layer_minimizer.model import modules
 from layer_minimizer.model.outcome import ImportTimes, LayerArchive
@@ -20,22 +21,37 @@ if TYPE_CHECKING:
     from layer_minimizer.model.plan import KeepPlan
     from layer_minimizer.model.workload import Workload
 
+log = logging.getLogger(__name__)
 # The machine may have other work: of so many runs the fastest counts.
 _RUNS = 2
 
 
-def measure(
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """How long imports take, where that could be measured."""
+
+    times: ImportTimes | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def measure(trial: place.RunContext, plan: KeepPlan, archive: LayerArchive, scratch: Path, bytecode: Path) -> Timed:
+    """Time the imports of the workload where everything is installed, and on the layer; a warning says if that fails.
+
+    ``bytecode`` is a cache that earlier runs may have filled, so that no module of the environment is compiled.
+    """
+    known = bytecode if bytecode.is_dir() else None
+    try:
+        return Timed(_measured(trial, plan, archive, scratch, known))
+    except MinimizeError as exc:
+        # The layer is proved, and worth more than its times.
+        warning = f"imports were not timed: {exc}"
+        log.warning("%s", warning)
+        return Timed(warnings=(warning,))
+
+
+def _measured(
     trial: place.RunContext, plan: KeepPlan, archive: LayerArchive, scratch: Path, bytecode: Path | None
 ) -> ImportTimes:
-    """Time the imports of the workload where everything is installed, and on the layer.
-
-    ``bytecode`` is a cache that earlier runs have filled, so that no module of the environment is compiled.
-
-    Raises:
-        PackError: there is no room to unpack the layer.
-        RunnerError: the interpreter cannot be started.
-        TraceError: this time the workload fails.
-    """
     owners = {decision.path: decision.distribution for decision in plan.decisions}
     names = {name: owners[path] for name, path in modules.by_name(owners).items()}
     full = alone.in_full_environment(trial)

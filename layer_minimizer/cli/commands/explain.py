@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from layer_minimizer.core.files import read_saved, scratch_folder
+from layer_minimizer.model.adjustments import Adjustments
 from layer_minimizer.model.plan import KeepPlan
 from layer_minimizer.pipeline import prepare, save
+from layer_minimizer.plan import planning
 from layer_minimizer.report.explain import explain
 
 if TYPE_CHECKING:
@@ -42,6 +44,6 @@ def explain_case(
         MinimizeError: as `minimize`.
     """
     with scratch_folder() as scratch:
-        plan = prepare(source, traces, settings, scratch).plan()
+        plan = planning.make(*prepare(source, traces, settings, scratch), settings, Adjustments())
         save(save_plan, plan, "--save-plan")
         return explain(plan, subject)

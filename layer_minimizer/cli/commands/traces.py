@@ -13,8 +13,10 @@ from layer_minimizer.core.files import read_saved, scratch_folder
 from layer_minimizer.core.option_declarations import Options, option
 from layer_minimizer.core.option_kinds import FLAG, INPUT_FILE, OUTPUT_FILE, PROGRAM
 from layer_minimizer.environment.interpreter import describe_interpreter
+from layer_minimizer.model.adjustments import Adjustments
 from layer_minimizer.model.trace import Trace
 from layer_minimizer.pipeline import prepare, save
+from layer_minimizer.plan import planning
 from layer_minimizer.settings import Messages, Settings
 from layer_minimizer.trace import probe_layer
 from layer_minimizer.trace.comparison import compare_traces, summarize_trace
@@ -102,10 +104,10 @@ def save_stages(
         MinimizeError: as `minimize`.
     """
     with scratch_folder() as scratch:
-        case = prepare(source, traces, settings, scratch)
-        save(save_trace, case.trace, "--save-trace")
+        traced, site = prepare(source, traces, settings, scratch)
+        save(save_trace, traced.trace, "--save-trace")
         if save_plan is not None:
-            save(save_plan, case.plan(), "--save-plan")
+            save(save_plan, planning.make(traced, site, settings, Adjustments()), "--save-plan")
 
 
 def compare_saved_traces(files: Iterable[StrPath], settings: Settings) -> tuple[Difference, ...]:
@@ -117,11 +119,12 @@ def compare_saved_traces(files: Iterable[StrPath], settings: Settings) -> tuple[
         UsageError: one of them is no trace, or there is only one.
         RunnerError: the interpreter cannot be used.
     """
-    saved, seen, _ = read_traces(map(Path, files))
-    if seen:
+    earlier = read_traces(map(Path, files))
+    saved = [*earlier.traces]
+    if earlier.logs:
         interpreter = describe_interpreter(settings.python or sys.executable)
         with scratch_folder() as scratch:
-            saved += [(name, told.trace(interpreter, scratch / str(n))) for n, (name, told) in enumerate(seen)]
+            saved += [(name, told.trace(interpreter, scratch / str(n))) for n, (name, told) in enumerate(earlier.logs)]
     if len(saved) < 2:  # noqa: PLR2004 - it takes two to differ
         raise UsageError("there is nothing to compare: name two traces, or more")
     return compare_traces(saved)

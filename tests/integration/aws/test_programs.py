@@ -38,14 +38,14 @@ def test_without_a_network_the_way_out_is_named(bare: Path, env: Environment, mo
     with pytest.raises(RunnerError, match=r"pip cannot fetch[\s\S]*pip install 'layer_minimizer\[lambda\]'"):
         programs.find_emulator("", MACHINE)
     with pytest.raises(RunnerError, match="pip cannot fetch awslambdaric"):
-        programs.find_client(env.describe())
+        programs.find_client(env.describe().version, env.describe().machine)
     assert [path for path in (bare / "cache").rglob("*") if path.is_file()] == []
 
 
 def test_what_is_fetched_works(env: Environment) -> None:
     """The client for this Python can be imported by it, and the emulator starts."""
     interpreter = env.describe()
-    client = programs.find_client(interpreter)
+    client = programs.find_client(interpreter.version, interpreter.machine)
     command = [
         interpreter.base_executable,
         "-B",

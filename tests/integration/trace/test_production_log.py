@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from layer_minimizer.core.progress import Clock
+from layer_minimizer.environment.site import Site
 from layer_minimizer.model.plan import Cold
 from layer_minimizer.model.trace import LibraryPages, TracedStandIn, Use, unwatched
-from layer_minimizer.plan.planning import Case
-from layer_minimizer.settings import Settings
+from layer_minimizer.model.traced import Traced
+from layer_minimizer.pack.libraries import hot_pages
 from layer_minimizer.trace import probe_layer, production_log
 from layer_minimizer.trace.merge import merge_traces
 from tests.support.sites import write_files
@@ -212,18 +212,10 @@ def test_a_library_that_only_production_loaded_is_never_emptied(build: Any, tmp_
     there = build.trace({"a/here.so": "map", "a/there.so": "map", "a/text.txt": "open"})
     assert unwatched(own) == set()
     assert unwatched(there) == {"a/here.so", "a/there.so"}
-    case = Case(
-        trace=merge_traces([own, there]),
-        interpreter=build.interpreter(site),
-        inventory=build.inventory({f"a/{name}.so": ("a", 9) for name in names}, sources=site),
-        pickled=(),
-        settings=Settings(cold=Cold.DROP),
-        observers=(),
-        warnings=(),
-        clock=Clock(),
-        unwatched=frozenset(unwatched(there)),
-    )
+    traced = Traced(merge_traces([own, there]), unwatched=frozenset(unwatched(there)))
+    installed = build.inventory({f"a/{name}.so": ("a", 9) for name in names}, sources=site)
+    here = Site(build.interpreter(site), installed)
     # A library that is not named is shipped whole.
-    assert case.hot_pages() == {"a/here.so": {1}}
-    case.settings = Settings(cold=Cold.KEEP)
-    assert case.hot_pages() == {"a/here.so": {1}, "a/there.so": set(), "a/nowhere.so": set()}
+    assert hot_pages(traced, here, Cold.DROP)[0] == {"a/here.so": {1}}
+    kept, _ = hot_pages(traced, here, Cold.KEEP)
+    assert kept == {"a/here.so": {1}, "a/there.so": set(), "a/nowhere.so": set()}

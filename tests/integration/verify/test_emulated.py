@@ -221,7 +221,7 @@ def test_an_ordinary_user(
     interpreter = env.describe()
     # What is fetched must not come from a network once more.
     programs.find_emulator("", interpreter.machine)
-    programs.find_client(interpreter)
+    programs.find_client(interpreter.version, interpreter.machine)
     cache = desk.folder / "cache"
     shutil.copytree(cache_folder("emulator"), cache / "emulator")
     desk.tool = ordinary

@@ -88,8 +88,8 @@ def deploy(
         layer=opt,
         binds=(),
         rie=programs.find_emulator("", interpreter.machine),
-        client=programs.find_client(interpreter),
-        interpreter=interpreter,
+        client=programs.find_client(interpreter.version, interpreter.machine),
+        version=interpreter.version,
         hidden=interpreter.avoid,
         memory=512,
         tmp=512,
@@ -99,7 +99,7 @@ def deploy(
     rows = [(str(number), json.dumps(event)) for number, event in enumerate(events)]
     scratch = desk.folder / f"scratch{len(list(desk.folder.iterdir()))}"
     scratch.mkdir()
-    return emulated_place.in_namespaces(place, rows, scratch)
+    return emulated_place.in_namespaces(place, rows, scratch, interpreter)
 
 
 def run_on(layer: Path, folder: Path, event: Any) -> subprocess.CompletedProcess[str]:

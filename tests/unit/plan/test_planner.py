@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 
 from layer_minimizer.core.errors import PlanError
 from layer_minimizer.model.installed import InstalledFile, Inventory, PthFile
-from layer_minimizer.model.plan import KeepPlan, Reason, Verdict
+from layer_minimizer.model.plan import FINAL_REASONS, KeepPlan, Reason, Verdict
 from layer_minimizer.model.trace import Trace, Use
-from layer_minimizer.plan.planner import PlanRequest, plan
+from layer_minimizer.plan.draft import Draft
+from layer_minimizer.plan.planner import Analyses, PlanRequest, plan
 from layer_minimizer.plan.rules import Rule, matching
 
 
@@ -586,3 +588,68 @@ def test_the_order_of_the_inputs_is_irrelevant(build: Any, data: st.DataObject, 
 def test_planning_again_gives_the_same_plan(build: Any, data: st.DataObject) -> None:
     case = data.draw(cases(build))
     assert solve(case) == solve(case)
+
+
+@given(data=st.data())
+def test_what_analyses_find_counts_as_if_it_had_been_known_from_the_start(build: Any, data: st.DataObject) -> None:
+    trace, inventory, wishes, pickled = data.draw(cases(build))
+    wishes = replace(wishes, static_modules=(), cold=True)
+    reachable = {name: f"{name}'s reason" for name in data.draw(st.sets(st.sampled_from(OWNERS)))}
+    loadable = tuple(sorted(data.draw(st.sets(st.sampled_from(PATHS), max_size=3))))
+    companions = tuple(sorted(data.draw(st.sets(st.sampled_from(["a.sub.n", "b.m", "c"])))))
+    static = tuple(sorted(data.draw(st.sets(st.sampled_from(["a.m", "b.sub.n", "gone"])))))
+    asked: list[str] = []
+
+    def answer(name: str, found: Any) -> Callable[[Any], Any]:
+        def look(_: Any) -> Any:
+            asked.append(name)
+            return found
+
+        return look
+
+    analyses = Analyses(
+        references=answer("references", reachable),
+        c_opened=answer("c_opened", loadable),
+        companions=answer("companions", companions),
+        static=answer("static", static),
+    )
+    known = replace(wishes, reachable=reachable, loadable=loadable, companions=companions, static_modules=static)
+    more: dict[str, Any] = {"pickled": pickled, "library_needs": needs}
+    try:
+        found = plan(trace, inventory, RULES, wishes, analyses=analyses, **more)
+    except PlanError:
+        with pytest.raises(PlanError):
+            plan(trace, inventory, RULES, wishes, **more)
+        assert asked == []
+        return
+    assert found == plan(trace, inventory, RULES, known, **more)
+    assert asked == ["references", "c_opened", "companions", "static"]
+
+
+@given(data=st.data())
+def test_each_analysis_sees_what_a_plan_without_it_decides(build: Any, data: st.DataObject) -> None:
+    trace, inventory, wishes, pickled = data.draw(cases(build))
+    wishes = replace(wishes, static_modules=(), cold=True)
+    more: dict[str, Any] = {"pickled": pickled, "library_needs": needs}
+    seen: list[Any] = []
+
+    def look(draft: Draft) -> tuple[str, ...]:
+        seen.append(({d.path: d for d in draft.decisions({})}, set(draft.available())))
+        return ()
+
+    def references(used: frozenset[str]) -> dict[str, str]:
+        seen.append(used)
+        return {}
+
+    try:
+        planned = plan(trace, inventory, RULES, wishes, analyses=Analyses(references, look, look, look), **more)
+    except PlanError:
+        return
+    used, *drafts = seen
+    idle = (Reason.METADATA, Reason.STARTUP)
+    assert used == {d.distribution for d in planned.kept if d.reason not in idle}
+    shadowed = {id(d) for d in planned.decisions if d.reason is Reason.SHADOWED}
+    expected = [d for d in planned.decisions if id(d) not in shadowed]
+    for decisions, available in drafts:
+        assert [replace(d, cause="") for d in decisions.values()] == [replace(d, cause="") for d in expected]
+        assert available == {d.path for d in expected if d.reason not in FINAL_REASONS}

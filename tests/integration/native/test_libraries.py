@@ -1,0 +1,166 @@
+"""Libraries as layers have them: compacted once for the same inputs, and with what earlier attempts have taught."""
+
+import random
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layer_minimizer.environment.site import Site
+from layer_minimizer.layer.layout import FOLDER
+from layer_minimizer.model.adjustments import Adjustments, OmittedChunk
+from layer_minimizer.model.plan import Cold
+from layer_minimizer.model.trace import LibraryPages
+from layer_minimizer.model.traced import Traced
+from layer_minimizer.native import coldstore, parts
+from layer_minimizer.pack.libraries import Compactor, PackedLibrary, hot_pages, refilled
+from layer_minimizer.settings import Settings
+from tests.conftest import write_files
+
+pytestmark = pytest.mark.skipif(bool(parts.missing()) or not shutil.which("gcc"), reason=parts.missing() or "no gcc")
+LIBRARY = "a/lib.so"
+NOTHING = Adjustments()
+
+
+FUNCTION = "long f{0}(long x) {{ volatile long y = x + {0};\n{1}return y; }}\n"
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A library with code for several chunks, each page of which compresses badly."""
+    folder = tmp_path_factory.mktemp("library")
+    chance = random.Random(7)
+    with (folder / "code.c").open("w") as code:
+        for number in range(120):
+            lines = (f"y = y * {chance.getrandbits(30)} + {chance.getrandbits(30)};\n" for _ in range(600))
+            code.write(FUNCTION.format(number, "".join(lines)))
+    subprocess.run(["gcc", "-O0", "-shared", "-fPIC", folder / "code.c", "-o", folder / "lib.so"], check=True)
+    return (folder / "lib.so").read_bytes()
+
+
+class Place:
+    """A site with a library, of which a run touched some pages."""
+
+    def __init__(self, build: Any, folder: Path, files: dict[str, bytes], hot: dict[str, set[int]]) -> None:
+        sources = write_files(folder / "site", files)
+        owners = {path: ("a", len(data)) for path, data in files.items()}
+        self.site = Site(build.interpreter(sources), build.inventory(owners, sources=sources))
+        watched = tuple(LibraryPages.of(path, len(files[path]), pages) for path, pages in hot.items())
+        self.traced = Traced(replace(build.trace(dict.fromkeys(hot, "map")), libraries=watched))
+        self.scratch = folder / "scratch"
+
+    def compactor(self, cold: Cold = Cold.KEEP) -> Compactor:
+        made = Compactor.of(self.traced, self.site, Settings(cold=cold), self.scratch)
+        assert made is not None
+        return made
+
+
+@pytest.fixture
+def place(build: Any, tmp_path: Path, content: bytes) -> Place:
+    return Place(build, tmp_path, {LIBRARY: content}, {LIBRARY: {0}})
+
+
+def made(compactor: Compactor, adjustments: Adjustments = NOTHING, **more: Any) -> PackedLibrary:
+    found = compactor.compacted(LIBRARY, adjustments, **more)
+    assert found is not None
+    return found
+
+
+def test_a_library_is_compacted_once_for_the_same_inputs(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed: list[str] = []
+    real = coldstore.pack_chunks
+
+    def pack_chunks(pages: Any, name: str) -> Any:
+        packed.append(name)
+        return real(pages, name)
+
+    monkeypatch.setattr(coldstore, "pack_chunks", pack_chunks)
+    compactor = place.compactor()
+    first = made(compactor)
+    assert made(compactor) is first
+    assert made(compactor, Adjustments(rounds=3, repaired=frozenset({"b.py"}))) is first
+    # To leave chunks out nothing is compressed, and to ship it whole neither.
+    omitted = Adjustments(omitted_chunks=frozenset({OmittedChunk(LIBRARY, 0, first.chunks[0].chunk)}))
+    assert made(compactor, omitted) is made(compactor, omitted)
+    assert made(compactor, Adjustments(whole_libraries=frozenset({LIBRARY}))).file is None
+    assert packed == [LIBRARY]
+    more = Adjustments(extra_pages={LIBRARY: frozenset({first.page_size})}, refills={LIBRARY: 1})
+    assert made(compactor, more) is not first
+    assert packed == [LIBRARY, LIBRARY]
+
+
+def test_its_files_are_placed_with_what_puts_pages_back(place: Place, tmp_path: Path, content: bytes) -> None:
+    compactor = place.compactor()
+    library = made(compactor)
+    top = tmp_path / "layer"
+    top.mkdir()
+    size = library.place(top)
+    compactor.place_runtime(top)
+    report = library.report
+    assert (report.path, report.file, report.problem) == (LIBRARY, len(content), "")
+    assert size == report.shipped + report.cold == (top / LIBRARY).stat().st_size + library.store.stat().st_size  # type: ignore[union-attr]
+    assert sorted(path.name for path in (top / FOLDER).iterdir()) == sorted(["a%2Flib.so.cold", compactor.runtime_name])
+    assert report.shipped < len(content)
+
+
+def test_without_chunks_the_rest_is_as_it_was(place: Place) -> None:
+    compactor = place.compactor(Cold.AUTO)
+    full = made(compactor)
+    gone = {chunk.chunk for chunk in full.chunks[1:]}
+    less = made(compactor, Adjustments(omitted_chunks=frozenset(OmittedChunk(LIBRARY, 0, each) for each in gone)))
+    assert less.chunks == full.chunks[:1]
+    assert less.report.cold == full.chunks[0].size
+    assert less.report.dropped > 0
+    assert full.report.dropped == 0
+    assert less.store.read_bytes() == full.store.read_bytes()[: full.chunks[0].size]  # type: ignore[union-attr]
+    nothing = made(
+        compactor, Adjustments(omitted_chunks=frozenset(OmittedChunk(LIBRARY, 0, n.chunk) for n in full.chunks))
+    )
+    assert (nothing.store, nothing.chunks, nothing.report.cold) == (None, (), 0)
+
+
+def test_chunks_that_were_left_out_before_it_got_more_pages_mean_nothing_any_more(place: Place) -> None:
+    compactor = place.compactor(Cold.AUTO)
+    full = made(compactor)
+    omitted = Adjustments(omitted_chunks=frozenset(OmittedChunk(LIBRARY, 0, each.chunk) for each in full.chunks))
+    grown, more = refilled(omitted, {LIBRARY: made(compactor, omitted)}, {LIBRARY: {200 * full.page_size}})
+    assert more == (LIBRARY,)
+    again = made(compactor, grown)
+    assert again.report.dropped == 0
+    assert again.report.hot > full.report.hot
+
+
+def test_what_is_dropped_has_no_store(place: Place) -> None:
+    library = made(place.compactor(Cold.DROP))
+    assert (library.store, library.chunks, library.report.cold) == (None, (), 0)
+    assert library.report.dropped > 0
+
+
+def test_a_library_that_is_shipped_whole_says_why(build: Any, tmp_path: Path, place: Place, content: bytes) -> None:
+    whole = made(place.compactor(), whole=True)
+    assert (whole.file, whole.report.shipped, whole.report.hot) == (None, len(content), whole.report.mapped)
+    assert "needed more of it" in whole.report.problem
+    assert whole.place(tmp_path) == 0
+    damaged = Place(build, tmp_path / "damaged", {LIBRARY: b"\x7fELF" + bytes(5000)}, {LIBRARY: {0}})
+    assert made(damaged.compactor()).report.problem.startswith("shipped whole: ")
+    assert made(damaged.compactor(), whole=True).report.problem == made(damaged.compactor()).report.problem
+
+
+def test_a_library_that_nobody_watched_is_nobodys(place: Place) -> None:
+    assert place.compactor().compacted("a/other.so", NOTHING) is None
+    assert Compactor.of(place.traced, place.site, Settings(native="off"), place.scratch) is None
+    nothing = Traced(replace(place.traced.trace, libraries=()))
+    assert Compactor.of(nothing, place.site, Settings(), place.scratch) is None
+
+
+def test_copies_have_the_pages_of_each_other_and_another_build_has_none(build: Any, tmp_path: Path) -> None:
+    files = {"a/x.so": b"same", "b/x.so": b"same", "c/x.so": b"else", "d/x.so": b"another build"}
+    place = Place(build, tmp_path, files, {"a/x.so": {1}, "b/x.so": {2}, "c/x.so": {3}, "d/x.so": {4}})
+    trace = place.traced.trace
+    other = tuple(replace(lib, size=1) if lib.path == "d/x.so" else lib for lib in trace.libraries)
+    hot, copies = hot_pages(Traced(replace(trace, libraries=other)), place.site, Cold.KEEP)
+    assert hot == {"a/x.so": {1, 2}, "b/x.so": {1, 2}, "c/x.so": {3}}
+    assert copies == {"a/x.so": {"a/x.so", "b/x.so"}, "b/x.so": {"a/x.so", "b/x.so"}, "c/x.so": {"c/x.so"}}

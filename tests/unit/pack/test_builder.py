@@ -1,0 +1,155 @@
+"""A plan becomes a layer: what is told of it, and that nothing of one layer is left for the next."""
+
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layer_minimizer.core.errors import PackError
+from layer_minimizer.environment.site import Site
+from layer_minimizer.layer import layout
+from layer_minimizer.layer.archive import entries
+from layer_minimizer.model.adjustments import Adjustments
+from layer_minimizer.model.outcome import Bundled, Requirements
+from layer_minimizer.model.plan import Cold, Decision, KeepPlan, Reason, Verdict
+from layer_minimizer.model.traced import Traced
+from layer_minimizer.pack.budget import NOTHING_RESERVED, EvictableFile, Oversized, ReservedBytes
+from layer_minimizer.pack.builder import Builder, Packed
+from layer_minimizer.settings import Settings, choose
+from tests.conftest import write_files
+
+KEPT, COLD, DROPPED = Verdict.KEPT, Verdict.COLD, Verdict.DROPPED
+FILES = {
+    "a/__init__.py": "A = 1\n",
+    "a/data.txt": "data",
+    "a/late.py": "".join(f"L{n} = {n**5}\n" for n in range(9999)),
+}
+VERDICTS = {
+    "a/__init__.py": (KEPT, Reason.TRACED),
+    "a/data.txt": (KEPT, Reason.TRACED),
+    "a/late.py": (COLD, Reason.UNTOUCHED),
+}
+PREFIX = "python/lib/python3.11/site-packages/"
+
+
+class Place:
+    """A site, a plan for it, and a builder. No bytecode is made: that takes another process."""
+
+    def __init__(self, build: Any, folder: Path) -> None:
+        sources = write_files(folder / "site", FILES)
+        owners = {path: ("a", len(text)) for path, text in FILES.items()}
+        self.site = Site(build.interpreter(sources), build.inventory(owners, sources=sources))
+        self.traced = Traced(build.trace(["a/__init__.py", "a/data.txt"]))
+        self.folder = folder
+        rows = [Decision(path, len(FILES[path]), "a", *verdict, "evidence") for path, verdict in VERDICTS.items()]
+        self.plan = KeepPlan("3.11.7", tuple(rows), (), ())
+        self.settings = Settings(bytecode="source", native="off")
+
+    def builder(self, **options: Any) -> Builder:
+        settings = choose(self.settings, options)
+        return Builder.of(self.traced, self.site, settings, self.folder / "layer.zip", self.folder / "build")
+
+    def pack(
+        self, adjustments: Adjustments | None = None, *, plan: KeepPlan | None = None, **options: Any
+    ) -> Packed | Oversized:
+        return self.builder(**options).pack(
+            plan or self.plan, adjustments or Adjustments(), Requirements(), NOTHING_RESERVED
+        )
+
+
+@pytest.fixture
+def place(build: Any, tmp_path: Path) -> Place:
+    return Place(build, tmp_path)
+
+
+def test_what_is_told_of_a_layer(place: Place) -> None:
+    packed = place.pack()
+    assert isinstance(packed, Packed)
+    with zipfile.ZipFile(packed.archive.path) as archive:
+        sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+    assert packed.shipped["a/__init__.py"] == sizes[f"{PREFIX}a/__init__.py"] == 6
+    assert packed.shipped["a/data.txt"] == 4
+    assert packed.archive.unzipped_bytes == sum(sizes.values())
+    assert f"{PREFIX}a/late.py" not in sizes
+    assert 0 < packed.shipped["a/late.py"] < len(FILES["a/late.py"])
+    assert (packed.bundled, packed.libraries, packed.reports, packed.warnings, packed.final) == ((), {}, (), (), False)
+    assert not (place.folder / "build/stage").exists()
+
+
+def test_without_a_way_back_it_is_final(place: Place) -> None:
+    packed = place.pack(cold=Cold.DROP)
+    assert isinstance(packed, Packed)
+    assert packed.final
+
+
+def test_a_builder_keeps_nothing_of_one_layer_for_the_next(place: Place) -> None:
+    builder, none = place.builder(), Adjustments()
+    less = Adjustments(omitted_cold=frozenset({"a/late.py"}))
+    first, second, third = (
+        builder.pack(place.plan, each, Requirements(), NOTHING_RESERVED) for each in (none, less, none)
+    )
+    assert first == third
+    assert isinstance(second, Packed)
+    assert "a/late.py" not in second.shipped
+
+
+def test_a_layer_that_is_too_large_tells_what_could_be_left_out(place: Place) -> None:
+    full = place.pack()
+    assert isinstance(full, Packed)
+    large = place.pack(max_size=full.archive.unzipped_bytes - 1)
+    assert isinstance(large, Oversized)
+    assert large.excess == 1
+    assert large.sizes.total() == full.archive.unzipped_bytes
+    assert large.sizes["a"] == sum(full.shipped.values())
+    assert large.shipped == full.shipped
+    assert large.evictable == (EvictableFile(0.5 * 2 / 3, full.shipped["a/late.py"], "a/late.py"),)
+    assert isinstance(place.pack(max_size=full.archive.unzipped_bytes), Packed)
+
+
+def test_what_shares_the_limit_counts(place: Place) -> None:
+    full = place.pack()
+    assert isinstance(full, Packed)
+    builder = place.builder(max_size=full.archive.unzipped_bytes + 99)
+    large = builder.pack(place.plan, Adjustments(), Requirements(), ReservedBytes(code=40, layers=60))
+    assert isinstance(large, Oversized)
+    assert large.excess == 1
+
+
+def test_files_that_are_too_large_as_they_are_are_refused_before_anything_is_copied(place: Place) -> None:
+    with pytest.raises(PackError, match="the layer would be 10 bytes"):
+        place.pack(max_size=9)
+    assert not (place.folder / "build").exists()
+
+
+def test_what_there_was_no_room_for_is_said(place: Place) -> None:
+    lessons = Adjustments(omitted_distributions=frozenset({"y", "x"}), keep_c_opened=False)
+    packed = place.pack(lessons)
+    assert isinstance(packed, Packed)
+    assert packed.warnings == (
+        "there is no room for what code in the layer names and no event needed: x, y",
+        "there is no room to lay out what no event used and code in C could open",
+    )
+
+
+def test_libraries_of_this_machine_are_brought(place: Place) -> None:
+    library = write_files(place.folder, {"libx.so.1": "library"}) / "libx.so.1"
+    required = Requirements((Bundled("libx.so.1", str(library), "a/x.so", 7),), ("it may fail",))
+    packed = place.builder().pack(place.plan, Adjustments(), required, NOTHING_RESERVED)
+    assert isinstance(packed, Packed)
+    assert (packed.bundled, packed.warnings) == (required.bundled, required.warnings)
+    assert "lib/libx.so.1" in {name for name, _ in entries(packed.archive.path)}
+    large = place.builder(max_size=100).pack(place.plan, Adjustments(), required, NOTHING_RESERVED)
+    assert isinstance(large, Oversized)
+    assert large.sizes[layout.SYSTEM_LIBRARIES] == 7
+
+
+def test_what_is_dropped_with_its_distribution_is_known_in_the_layer(place: Place) -> None:
+    gone = Decision("b/__init__.py", 1, "b", DROPPED, Reason.UNUSED, "evidence")
+    with_more, without = (
+        place.pack(plan=each) for each in (replace(place.plan, decisions=(*place.plan.decisions, gone)), place.plan)
+    )
+    assert isinstance(with_more, Packed)
+    assert isinstance(without, Packed)
+    assert with_more.archive.sha256 != without.archive.sha256
