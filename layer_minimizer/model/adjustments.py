@@ -14,6 +14,11 @@ class Coverage:
     names: frozenset[str] = frozenset()
     everything: bool = False
 
+    def __post_init__(self) -> None:
+        """Forget names that say nothing beside everything: values that cover the same are equal."""
+        if self.everything:
+            object.__setattr__(self, "names", frozenset())
+
     def __contains__(self, name: object) -> bool:
         """Return whether this one is covered."""
         return self.everything or name in self.names

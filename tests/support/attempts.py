@@ -156,7 +156,7 @@ def _repair(row: dict[str, Any]) -> Repair:
     imported = {tuple(paths): frozenset(files) for paths, files in row["imports"]}
     tried = Tried(
         plan=KeepPlan.from_json(row["plan"]),
-        trace=Trace.from_json(row["trace"], Path),
+        trace=Trace.from_json(row["trace"]),
         settings=settings(row["settings"]),
         provided=row["provided"],
         libraries={path: library(each) for path, each in row["libraries"].items()},

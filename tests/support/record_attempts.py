@@ -20,8 +20,8 @@ from layer_minimizer.pack import budget
 from layer_minimizer.pipeline import minimize
 from layer_minimizer.settings import Settings
 from layer_minimizer.verify import repair
-from tests.conftest import install, write_files
 from tests.support.attempts import RECORDED, plain
+from tests.support.sites import install, write_files
 
 # Says in a handler whether it runs on the layer alone.
 HERE = "\nimport base\nON_LAYER = not base.__file__.startswith({env!r})\n"

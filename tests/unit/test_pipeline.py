@@ -19,9 +19,9 @@ from layer_minimizer.pack.builder import Packed
 from layer_minimizer.settings import Settings, choose
 from layer_minimizer.verify import alone
 from layer_minimizer.verify.alone import Attempt
-from tests.conftest import write_files
+from tests.support.sites import write_files
 
-GOOD = Attempt(1, "", (), (), {}, (), isolated=True, cold_faults=2, seconds=0.5)
+GOOD = Attempt(1, "", (), (), {}, (), isolated=True, cold_faults=2)
 ARCHIVE = LayerArchive(Path("layer.zip"), "0" * 64, 1, 10, 5)
 PACKED = Packed(ARCHIVE, {"a.py": 10}, (), {}, ("a warning",), final=False)
 LARGE = Oversized(5, Counter(a=10**9), evictable=(EvictableFile(0.1, 5, "late.py"),))
@@ -59,7 +59,9 @@ class Stages:
 
     def prove(self, layers: list[Any], attempts: list[Attempt], **options: Any) -> pipeline.Proven:
         self.layers, self.attempts = layers, attempts
-        return pipeline.prove(self.traced, self.site, choose(Settings(native="off"), options), self.workspace)
+        return pipeline.prove(
+            self.traced, self.site, choose(Settings(native="off", observe="probe"), options), self.workspace
+        )
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import zipfile
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -193,7 +194,7 @@ def test_a_script_has_one_too_without_the_environment_beside_it(
     env.install("alpha", {"alpha.py": "VALUE = 3\n"})
     inside = desk.work / "venv"
     env.root.rename(inside)
-    env.root = inside
+    env = replace(env, root=inside)
     desk.write("script.py", "import alpha\nimport other\n\nprint(alpha.VALUE, other.X)\n")
     desk.write("other.py", "X = 4\n")
     report = minimize(desk, env, entry="script.py")

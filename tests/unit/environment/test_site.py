@@ -5,7 +5,7 @@ from typing import Any
 
 from layer_minimizer.analysis import elf
 from layer_minimizer.environment.site import Site
-from tests.conftest import write_files
+from tests.support.sites import write_files
 
 
 def place(build: Any, folder: Path) -> Site:

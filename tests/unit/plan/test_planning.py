@@ -15,7 +15,7 @@ from layer_minimizer.model.traced import Traced
 from layer_minimizer.model.workload import Workload
 from layer_minimizer.plan import planning
 from layer_minimizer.settings import Settings
-from tests.conftest import write_files
+from tests.support.sites import write_files
 
 if TYPE_CHECKING:
     from layer_minimizer.model.trace import Trace

@@ -175,7 +175,7 @@ def test_after_the_last_round_it_is_said_how_many_there_were() -> None:
 
 # ---- when it is done ----------------------------------------------------------------------------------------------
 
-GOOD = Attempt(1, "", (), (), {}, (), isolated=True, cold_faults=0, seconds=0.0)
+GOOD = Attempt(1, "", (), (), {}, (), isolated=True, cold_faults=0)
 
 
 def test_a_layer_that_works_is_done_once_nothing_is_missed_or_nothing_more_is_tried() -> None:

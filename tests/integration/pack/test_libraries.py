@@ -18,7 +18,7 @@ from layer_minimizer.model.traced import Traced
 from layer_minimizer.native import coldstore, parts
 from layer_minimizer.pack.libraries import Compactor, PackedLibrary, hot_pages, refilled
 from layer_minimizer.settings import Settings
-from tests.conftest import write_files
+from tests.support.sites import write_files
 
 pytestmark = pytest.mark.skipif(bool(parts.missing()) or not shutil.which("gcc"), reason=parts.missing() or "no gcc")
 LIBRARY = "a/lib.so"

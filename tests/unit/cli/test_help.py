@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
 
 from layer_minimizer import docs
-from layer_minimizer.cli import main
+from layer_minimizer.cli.commands.help import HelpOptions
 from layer_minimizer.cli.commands.help import answer as answer_of_help
 from layer_minimizer.core.errors import UsageError
+from tests.support import command
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TOPICS = [
     "architecture", "aws", "comparison", "contents", "layers", "options", "reports", "settings", "tracing",
@@ -20,7 +24,7 @@ TOPICS = [
 
 
 def answer(topic: str, console: Console | None = None) -> str:
-    return answer_of_help(argparse.Namespace(topic=topic), console or Console(file=io.StringIO()))
+    return answer_of_help(HelpOptions(topic), console or Console(file=io.StringIO()))
 
 
 def terminal(width: int = 80, color: str | None = "256") -> Console:
@@ -87,12 +91,11 @@ def test_an_unknown_topic_is_told_what_could_be_meant(topic: str, meant: str) ->
     assert str(caught.value) == f"unknown topic {topic!r}{meant}"
 
 
-def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["help"]) == 0
-    assert capsys.readouterr().out == answer("")
-    assert main.main(["help", "aws"]) == 0
-    assert capsys.readouterr().out == answer("aws")
-    assert main.main(["help", "awss"]) == UsageError.exit_code
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err == "minimize: unknown topic 'awss'; did you mean 'aws'?\n"
+def test_the_command(tmp_path: Path) -> None:
+    def shown(*arguments: str) -> command.Ended:
+        return command.run_here(["help", *arguments], {"COLUMNS": "100"}, tmp_path)
+
+    assert shown() == command.Ended(0, answer(""), "")
+    assert shown("aws") == command.Ended(0, answer("aws"), "")
+    meant = "minimize: unknown topic 'awss'; did you mean 'aws'?\n"
+    assert shown("awss") == command.Ended(UsageError.exit_code, "", meant)

@@ -18,7 +18,7 @@ from layer_minimizer.model.traced import Traced
 from layer_minimizer.pack.budget import NOTHING_RESERVED, EvictableFile, Oversized, ReservedBytes
 from layer_minimizer.pack.builder import Builder, Packed
 from layer_minimizer.settings import Settings, choose
-from tests.conftest import write_files
+from tests.support.sites import write_files
 
 KEPT, COLD, DROPPED = Verdict.KEPT, Verdict.COLD, Verdict.DROPPED
 FILES = {
