@@ -22,7 +22,7 @@ _LIKELY = re.compile(rb"\btype\(.{1,80}?,\s*\(", re.DOTALL)
 
 
 def derived_from(tables: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Give the modules of which a class is a base in a call of ``type``; ``tables`` are those of the loaded modules."""
+    """Return the modules of which a class is a base in a call of ``type``; ``tables`` are those of the loaded modules."""
     found: set[str] = set()
     for name, table in tables.items():
         for first, attribute in _bases(Path(table["file"])):
@@ -37,7 +37,7 @@ def derived_from(tables: Mapping[str, Mapping[str, Any]]) -> set[str]:
 
 
 def _bases(source: Path) -> Iterator[tuple[str, str]]:
-    """Give the bases in calls of ``type`` as (name, attribute) pairs; the attribute is empty for a plain name."""
+    """Yield the bases in calls of ``type`` as (name, attribute) pairs; the attribute is empty for a plain name."""
     if source.suffix != ".py":
         return
     with contextlib.suppress(OSError, SyntaxError, ValueError, RecursionError), warnings.catch_warnings():

@@ -71,7 +71,7 @@ def is_elf_name(path: str) -> bool:
 
 
 def is_module(source: Path) -> bool:
-    """Tell whether a library has the function by which Python initialises an extension module.
+    """Return whether a library has the function by which Python initialises an extension module.
 
     Raises:
         PlanError: The file cannot be read.
@@ -115,7 +115,7 @@ def required_version(version: str) -> tuple[str, Version] | None:
 
 
 def named_files(source: Path) -> frozenset[str]:
-    """Give the names with an extension that the texts of a library's code end in, as a name or a path of a file does.
+    """Return the names with an extension that the texts of a library's code end in, as a name or a path of a file does.
 
     Raises:
         PlanError: The file cannot be read, is cut short or is corrupt.
@@ -216,7 +216,7 @@ def _text(elf: Any, place: int) -> str:
 
 
 def _symbols_by_version(elf: Any) -> Callable[[int], str]:
-    """Give a function that names the first symbol with the version of an index; "" where section headers are gone."""
+    """Return a function that names the first symbol with the version of an index; "" where section headers are gone."""
     versions, symbols = (elf.get_section_by_name(name) for name in (".gnu.version", ".dynsym"))
     if versions is None or symbols is None:
         return lambda _: ""
@@ -310,7 +310,7 @@ def library_closure(
 def needed_elsewhere(
     roots: Iterable[str], read: Callable[[str], Dynamic | None], present: Callable[[str], bool]
 ) -> dict[str, tuple[str, ...]]:
-    """Give the names that libraries, and those that they load, need and that no way to them finds in the site.
+    """Return the names that libraries, and those that they load, need and that no way to them finds in the site.
 
     The arguments are those of `library_closure`.
     """
@@ -326,7 +326,7 @@ def needed_elsewhere(
 def _walk(
     roots: Iterable[str], read: Callable[[str], Dynamic | None], present: Callable[[str], bool]
 ) -> Iterator[tuple[str, Dynamic, tuple[str, ...]]]:
-    """Give the libraries that are loaded, what they say, and the files that they load, by every way to them."""
+    """Yield the libraries that are loaded, what they say, and the files that they load, by every way to them."""
     known: dict[str, Dynamic | None] = {}
     waiting: deque[tuple[str, tuple[str, ...]]] = deque((root, ()) for root in sorted(set(roots)))
     visited = set(waiting)

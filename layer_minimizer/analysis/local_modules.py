@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def local_modules(trace: Trace, beside: Mapping[str, Path]) -> set[str]:
-    """Give those of the files ``beside`` the traced entry that are modules which it imports, or could.
+    """Return those of the files ``beside`` the traced entry that are modules which it imports, or could.
 
     The names are relative to the entry's folder.
     """

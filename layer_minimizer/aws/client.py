@@ -42,7 +42,7 @@ _REMEDIES = {
 
 
 def client(service: str, region: str, profile: str = "") -> Any:
-    """Give boto3's client, which retries and looks for credentials by itself."""
+    """Return boto3's client, which retries and looks for credentials by itself."""
     import boto3  # noqa: PLC0415 - an extra that only this command needs
     from botocore.config import Config  # noqa: PLC0415
 
@@ -79,7 +79,7 @@ def _words(exc: Exception) -> str:
 
 
 def error_code(exc: Exception) -> str:
-    """Give AWS's code of an error, where it comes from AWS."""
+    """Return AWS's code of an error, where it comes from AWS."""
     response: dict[str, Any] = getattr(exc, "response", None) or {}
     return str(response.get("Error", {}).get("Code", ""))
 

@@ -24,12 +24,12 @@ _SECONDS = 60
 
 
 def is_arn(name: str) -> bool:
-    """Say whether this is the ARN of a version of a layer."""
+    """Return whether this is the ARN of a version of a layer."""
     return _ARN.fullmatch(name) is not None
 
 
 def fetch(arn: str) -> Path:
-    """Give the zip of a version of a layer, after comparing its hash with the one that Lambda tells.
+    """Return the zip of a version of a layer, after comparing its hash with the one that Lambda tells.
 
     Raises:
         PublishError: boto3 is not installed, AWS refuses or cannot be reached, or the zip is another.

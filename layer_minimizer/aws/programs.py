@@ -36,7 +36,7 @@ _CACHE = "emulator"
 
 
 def find_emulator(given: str, machine: str) -> Path:
-    """Give the Runtime Interface Emulator for a processor: the one given, one of this machine, or one from PyPI.
+    """Return the Runtime Interface Emulator for a processor: the one given, one of this machine, or one from PyPI.
 
     Raises:
         UsageError: there is no such program.
@@ -57,7 +57,7 @@ def find_emulator(given: str, machine: str) -> Path:
 
 
 def given_emulator(given: str) -> Path:
-    """Give the path of the program that the user has named.
+    """Return the path of the program that the user has named.
 
     Raises:
         UsageError: there is no such program.

@@ -63,7 +63,7 @@ class Published:
     unzipped_bytes: int
 
     def to_json(self) -> dict[str, object]:
-        """Give it for programs."""
+        """Return it for programs."""
         return {
             "arn": self.arn,
             "version": self.version,
@@ -223,7 +223,7 @@ def _require_same_bytes(layer: _Layer, answer: dict[str, Any]) -> None:
 def _fields(
     name: str, runtimes: Iterable[str], architectures: Iterable[str], description: str, license_info: str
 ) -> dict[str, Any]:
-    """Give what the request says beside the zip, as the API names it."""
+    """Return what the request says beside the zip, as the API names it."""
     runtimes, architectures = list(dict.fromkeys(runtimes)), list(dict.fromkeys(architectures))
     if not _NAME.fullmatch(name) or len(name) > _NAME_LENGTH:
         raise UsageError(
@@ -354,7 +354,7 @@ def _upload(s3: Any, source: BinaryIO, staging: _Staging, mark: str) -> str:
 
 
 def _marked(s3: Any, staging: _Staging, mark: str) -> dict[str, Any] | None:
-    """Give what S3 says of our object; None where there is none, or somebody else's."""
+    """Return what S3 says of our object; None where there is none, or somebody else's."""
     try:
         answer: dict[str, Any] = s3.head_object(Bucket=staging.bucket, Key=staging.key)
     except s3.exceptions.ClientError as exc:

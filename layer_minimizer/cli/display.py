@@ -39,7 +39,7 @@ _SHOW_CURSOR, _HIDE_CURSOR = b"\x1b[?25h", b"\x1b[?25l"
 
 
 def console(color: str, *, errors: bool = False) -> Console:
-    """Give the console of standard output, or of standard error, coloured as ``--color`` says.
+    """Return the console of standard output, or of standard error, coloured as ``--color`` says.
 
     "auto" is for terminals alone, and obeys NO_COLOR and FORCE_COLOR.
     """
@@ -77,7 +77,7 @@ def shown(*, level: int, color: str) -> Iterator[None]:
 
 
 def _is_watched(errors: Console) -> bool:
-    """Say whether standard error is a terminal that can show a display, with a person before it."""
+    """Return whether standard error is a terminal that can show a display, with a person before it."""
     able = errors.is_terminal and sys.stderr.isatty() and not errors.is_dumb_terminal
     return able and bool(os.environ.get("TERM")) and not os.environ.get("CI")
 
@@ -143,11 +143,11 @@ class _Left(ProgressColumn):
     """What is done of a step, and how much time is left or, where nobody knows, has passed."""
 
     def get_table_column(self) -> Column:
-        """Give a column that is as wide as its text."""
+        """Return a column that is as wide as its text."""
         return Column(no_wrap=True)
 
     def render(self, task: Task) -> Text:
-        """Give the text of one step."""
+        """Return the text of one step."""
         step: Step = task.fields["step"]
         told = step.left or f"{step.seconds:.0f} s"
         return Text("  ".join(filter(None, (step.progress, told))), "dim")
@@ -157,7 +157,7 @@ class _Bar(ProgressColumn):
     """A bar, for steps of which it is known how far they are."""
 
     def render(self, task: Task) -> ProgressBar | Text:
-        """Give the bar of one step."""
+        """Return the bar of one step."""
         step: Step = task.fields["step"]
         return ProgressBar(1.0, step.share, width=_BAR_WIDTH) if step.total or step.expected else Text("")
 
@@ -205,7 +205,7 @@ class _Live:
             self._progress.update(self._tasks[id(step)], description=self._described(step))
 
     def _described(self, step: Step) -> str:
-        """Give what fits into a line beside the bar and the times."""
+        """Return what fits into a line beside the bar and the times."""
         told = ("  " if step.inner else "") + (step.note or step.what)
         bar = _BAR_WIDTH if step.total or step.expected else 0
         room = max(self._console.width - _ROOM_FOR_TIMES - bar, _LEAST_WIDTH)

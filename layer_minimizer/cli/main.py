@@ -122,7 +122,7 @@ def _left(job: _Job) -> str:
 
 
 def _parse(given: list[str]) -> _Job:
-    """Give what is to be done.
+    """Return what is to be done.
 
     Raises:
         UsageError: the settings file is wrong.

@@ -84,7 +84,7 @@ def inspect_project(folder: Path, entry: str | None = None) -> Project:
 
 
 def handlers(folder: Path) -> list[Path]:
-    """Give the files below ``folder`` that have a handler, the likeliest first."""
+    """Return the files below ``folder`` that have a handler, the likeliest first."""
     found = [(rank, path) for path in _sources(folder) if (rank := _rank(path, folder)) is not None]
     return [path for _, path in sorted(found)]
 
@@ -123,7 +123,7 @@ def _rank(path: Path, folder: Path) -> tuple[int, int, int] | None:
 
 
 def _kind(node: ast.stmt) -> int | None:
-    """Give 0 for a handler function, 1 for a name that may be one (``handler = make(app)``), None for all else."""
+    """Return 0 for a handler function, 1 for a name that may be one (``handler = make(app)``), None for all else."""
     if isinstance(node, ast.FunctionDef) and node.name in _HANDLERS:
         least = len(node.args.posonlyargs) + len(node.args.args)
         needed = least - len(node.args.defaults)
@@ -140,7 +140,7 @@ def _models(folder: Path) -> tuple[Path, ...]:
 
 
 def _events(folders: list[Path]) -> tuple[tuple[Path, ...], tuple[tuple[Path, str], ...]]:
-    """Give the files with events, and those that should be, with the reason why they are none."""
+    """Return the files with events, and those that should be, with the reason why they are none."""
     good, bad = [], []
     listed = [
         path for folder in folders for pattern in ("event*.json", "events/*.json") for path in folder.glob(pattern)
@@ -163,7 +163,7 @@ def _interpreter(folders: list[Path]) -> Path | None:
 
 
 def _runtime(python: Path | None) -> tuple[str, str]:
-    """Give Lambda's runtime with an interpreter's Python, if AWS still takes care of it, and what is wrong."""
+    """Return Lambda's runtime with an interpreter's Python, if AWS still takes care of it, and what is wrong."""
     try:
         version = interpreter.describe_interpreter(str(python or sys.executable)).version
     except RunnerError as exc:

@@ -27,7 +27,7 @@ _KEEPER = Path(__file__).parents[1] / "payload" / "reaper.py"
 
 @contextmanager
 def watched(outputs: Iterable[Path]) -> Iterator[None]:
-    """Give the command a folder for all that it writes on the way, and a keeper that removes it when the command ends.
+    """Yield the command a folder for all that it writes on the way, and a keeper that removes it when the command ends.
 
     The folder stands in TMPDIR for as long. ``outputs`` are the files that the command is to write: of these, and of
     what it keeps in its caches, nothing unfinished stays.

@@ -46,7 +46,7 @@ class SettingsFile:
 
 
 def find(folder: Path) -> Path | None:
-    """Give the nearest settings file of ``folder`` and those above it.
+    """Return the nearest settings file of ``folder`` and those above it.
 
     Raises:
         UsageError: two files of one folder have settings, or one that may have some cannot be read.
@@ -64,7 +64,7 @@ def find(folder: Path) -> Path | None:
 
 
 def has_settings(file: Path) -> bool:
-    """Say whether a pyproject.toml has settings of this tool; others may be as wrong as they like.
+    """Return whether a pyproject.toml has settings of this tool; others may be as wrong as they like.
 
     Raises:
         UsageError: it cannot be read, or it speaks of this tool and is no TOML.

@@ -93,7 +93,7 @@ def _describe_tool(folder: Path) -> None:
 
 
 def _dependencies() -> Iterator[importlib.metadata.Distribution]:
-    """Give the distributions that this tool needs, and those that they need."""
+    """Yield the distributions that this tool needs, and those that they need."""
     left, seen = [_PACKAGE.name], {_PACKAGE.name}
     while left:
         for requirement in map(Requirement, importlib.metadata.requires(left.pop()) or ()):
@@ -125,7 +125,7 @@ def _copy_distribution(distribution: importlib.metadata.Distribution, folder: Pa
 
 
 def _compiled_here(architecture: str) -> tuple[Path, ...]:
-    """Give the compiled libraries of this installation if they work in images of this architecture."""
+    """Return the compiled libraries of this installation if they work in images of this architecture."""
     found = (parts.runtime_library(), parts.page_tracer())
     if sys.platform != "linux" or MACHINES.get(architecture, architecture) != platform.machine():
         return ()
@@ -136,7 +136,7 @@ def _compiled_here(architecture: str) -> tuple[Path, ...]:
 
 
 def _compilations() -> Iterator[str]:
-    """Give the compiler's command for each library, as ``pyproject.toml`` describes it."""
+    """Yield the compiler's command for each library, as ``pyproject.toml`` describes it."""
     described = tomllib.loads(_DESCRIBED.read_text("utf-8"))
     for module in described["tool"]["setuptools"]["ext-modules"]:
         output = module["name"].replace(".", "/") + ".so"
@@ -189,7 +189,7 @@ def _add_requirements(file: Path, folder: Path, names: dict[Path, str]) -> str:
 
 
 def add_pip_settings(folder: Path, variables: Mapping[str, str]) -> dict[str, str]:
-    """Give the variables with which pip finds packages in the image as it does here.
+    """Return the variables with which pip finds packages in the image as it does here.
 
     The files and folders that they name are copied into ``folder``.
 
@@ -206,7 +206,7 @@ def add_pip_settings(folder: Path, variables: Mapping[str, str]) -> dict[str, st
 
 
 def proxies(variables: Mapping[str, str]) -> dict[str, str]:
-    """Give the variables that name the way to the network; whatever is installed goes it."""
+    """Return the variables that name the way to the network; whatever is installed goes it."""
     return {name: value for name, value in variables.items() if name.lower() in _PROXIES}
 
 

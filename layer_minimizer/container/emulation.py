@@ -71,7 +71,7 @@ class ContainedEmulation:
 
 
 def choose(request: Request, engine: Engine, recipe: Recipe) -> ContainedEmulation | None:
-    """Give how the layer is to be proved in an emulated Lambda, or None if the user does not want that.
+    """Return how the layer is to be proved in an emulated Lambda, or None if the user does not want that.
 
     Raises:
         UsageError: it cannot be done as the options say.

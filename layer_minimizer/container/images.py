@@ -84,7 +84,7 @@ class _Python:
 
 
 def provide(engine: Engine, recipe: Recipe) -> str:
-    """Give the name of the image of a recipe, which is built if the engine does not have it.
+    """Return the name of the image of a recipe, which is built if the engine does not have it.
 
     Raises:
         UsageError: the requirements cannot be used.
@@ -116,7 +116,7 @@ def provide(engine: Engine, recipe: Recipe) -> str:
 
 
 def _base(engine: Engine, recipe: Recipe) -> tuple[str, str]:
-    """Give the identity and the architecture of the base, which is pulled if it is not there."""
+    """Return the identity and the architecture of the base, which is pulled if it is not there."""
     look = ("image", "inspect", "--format", "{{.Id}} {{.Os}}/{{.Architecture}}", recipe.base)
     found = engine.answer(*look).split() if engine.has_image(recipe.base) else []
     if not found or not f"{recipe.platform or found[1]}/".startswith(f"{found[1]}/"):
@@ -150,7 +150,7 @@ def _find_python(engine: Engine, recipe: Recipe) -> _Python:
 
 
 def _digest(folder: Path, more: Iterable[str]) -> str:
-    """Give a text that is another one for other files in ``folder``."""
+    """Return a text that is another one for other files in ``folder``."""
     digest = hashlib.sha256(json.dumps(list(more)).encode())
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(json.dumps([path.relative_to(folder).as_posix(), path.stat().st_size]).encode())
@@ -219,7 +219,7 @@ def _install_requirements(python: _Python, requirements: str, settings: Mapping[
 
 
 def _install(package: str, debian: str = "", others: str = "") -> str:
-    """Give a shell command that installs a package with whatever installs packages in the image."""
+    """Return a shell command that installs a package with whatever installs packages in the image."""
     ways = " ".join(
         f"elif command -v {program} >/dev/null; "
         f"then {install} {' '.join(filter(None, (package, debian if program == 'apt-get' else others)))} && {clean};"

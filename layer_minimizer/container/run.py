@@ -222,13 +222,13 @@ class _Names:
     names: Mapping[str, str]
 
     def in_text(self, text: str) -> str:
-        """Give what people read with the user's names; in a command line they may need quotes."""
+        """Return what people read with the user's names; in a command line they may need quotes."""
         for name, own in self.names.items():
             text = text.replace(f"publish {name}", f"publish {shlex.quote(own)}").replace(name, own)
         return text
 
     def in_json(self, text: str) -> str:
-        """Give a JSON text with the user's names."""
+        """Return a JSON text with the user's names."""
         for name, own in self.names.items():
             text = text.replace(name, json.dumps(own)[1:-1])
         return text
@@ -242,14 +242,14 @@ class _Report:
     emulated: Emulated | None
 
     def in_text(self, text: str) -> str:
-        """Give what people read."""
+        """Return what people read."""
         text = self.names.in_text(text)
         if self.emulated and text:
             return text + "\n".join([emulated_text(self.emulated), *self._warnings()]) + "\n"
         return text
 
     def in_json(self, text: str) -> str:
-        """Give the report's JSON."""
+        """Return the report's JSON."""
         text = self.names.in_json(text)
         if not self.emulated:
             return text
@@ -290,7 +290,7 @@ def _showing(errors: IO[bytes], said: _Names) -> Callable[[bytes], None]:
 
 
 def _exit_code(engine: Engine, name: str) -> int:
-    """Give the exit code of the command in the container.
+    """Return the exit code of the command in the container.
 
     Raises:
         RunnerError: it was not the command that ended by itself.

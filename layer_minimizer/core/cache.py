@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache_folder(name: str) -> Path:
-    """Give the folder for one kind of thing; it need not exist. LAYER_MINIMIZER_CACHE names another place for all."""
+    """Return the folder for one kind of thing; it need not exist. LAYER_MINIMIZER_CACHE names another place for all."""
     if own := os.environ.get("LAYER_MINIMIZER_CACHE"):
         return Path(own) / name
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

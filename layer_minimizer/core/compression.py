@@ -40,7 +40,7 @@ _DIGEST_BYTES = 32
 
 
 def pack(raw: bytes, filters: Iterable[Mapping[str, Any]]) -> bytes | None:
-    """Give the bytes in LZMA's raw form after these filters; None where they would not be fewer."""
+    """Return the bytes in LZMA's raw form after these filters; None where they would not be fewer."""
     chain = [dict(each) for each in filters]
     if len(raw) < _WORTH_BYTES:
         return _compress(raw, chain)
@@ -73,7 +73,7 @@ def _seal(key: bytes, packed: bytes) -> bytes:
 
 
 def _read(file: Path, key: bytes) -> bytes | None:
-    """Give what is kept, empty for what does not get smaller; None where nothing whole is."""
+    """Return what is kept, empty for what does not get smaller; None where nothing whole is."""
     try:
         kept = file.read_bytes()
         if kept[:_DIGEST_BYTES] != _seal(key, kept[_DIGEST_BYTES:]):

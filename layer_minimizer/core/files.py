@@ -39,7 +39,7 @@ def parts_in(folder: str) -> str:
 
 @contextmanager
 def unfinished(output: Path) -> Iterator[Path]:
-    """Give the name under which an output is written until it is proved; it never stays behind."""
+    """Yield the name under which an output is written until it is proved; it never stays behind."""
     part = part_of(output)
     try:
         yield part
@@ -49,7 +49,7 @@ def unfinished(output: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing(output: Path) -> Iterator[Path]:
-    """Give the name under which an output is written; when all has gone well it takes the output's place."""
+    """Yield the name under which an output is written; when all has gone well it takes the output's place."""
     with unfinished(output) as part:
         yield part
         part.replace(output)
@@ -57,7 +57,7 @@ def replacing(output: Path) -> Iterator[Path]:
 
 @contextmanager
 def unfinished_folder(output: Path) -> Iterator[Path]:
-    """Give a folder beside an output in which that is made; it never stays behind."""
+    """Yield a folder beside an output in which that is made; it never stays behind."""
     with tempfile.TemporaryDirectory(
         dir=output.parent, prefix=f".{output.name}.{os.getpid()}.", suffix=".part"
     ) as folder:
@@ -133,7 +133,7 @@ def check_folder(folder: Path, option: str, *, new_levels: int = 1) -> None:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Give a folder for everything that is written on the way; it is gone afterwards, whatever happens."""
+    """Yield a folder for everything that is written on the way; it is gone afterwards, whatever happens."""
     # No longer than it must be: sockets of the handler's may lie below it, whose names have at most 107 characters.
     prefix = "" if SESSION_VARIABLE in os.environ else "layer_minimizer-"
     with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:

@@ -180,7 +180,7 @@ def note(text: str) -> None:
 
 
 def output_listener(who: str) -> Callable[[str], None] | None:
-    """Give what takes the lines of ``who``, see `Listener.hear`; None where they go to standard error as they are."""
+    """Return what takes the lines of ``who``, see `Listener.hear`; None where they go to standard error as they are."""
     listener = _LISTENER.get()
     return None if listener is None else lambda lines: listener.hear(who, lines)
 

@@ -125,7 +125,7 @@ def read(names: Iterable[str], python: str, scratch: Path) -> BaseLayers:
 
 
 def matters(path: str) -> bool:
-    """Say whether it is worth a word that a path has two contents: not for bytecode and metadata."""
+    """Return whether it is worth a word that a path has two contents: not for bytecode and metadata."""
     path = path.rpartition("site-packages/")[2].removeprefix(_FLAT)
     top = path.partition("/")[0]
     return not (
@@ -134,7 +134,7 @@ def matters(path: str) -> bool:
 
 
 def is_compacted(library: Path) -> bool:
-    """Say whether this tool has shipped a library without the pages that were not in use."""
+    """Return whether this tool has shipped a library without the pages that were not in use."""
     dynamic = elf.read_dynamic(library)
     runtime = layout.RUNTIME.partition("{")[0]
     return dynamic is not None and any(runtime in needed for needed in dynamic.needed)
@@ -192,7 +192,7 @@ def _refuse_other_runtime(name: str, archive: zipfile.ZipFile, entries: Iterable
 
 
 def _held(entries: Mapping[str, tuple[str, zipfile.ZipInfo]], opt: Path, python: str) -> Iterator[tuple[str, Held]]:
-    """Give the files that lie in a site folder; what ``python/lib/…/site-packages`` has comes last, and so wins."""
+    """Yield the files that lie in a site folder; what ``python/lib/…/site-packages`` has comes last, and so wins."""
     site = f"{_FLAT}lib/{python}/site-packages/"
     for flat in (True, False):
         for path, (layer, entry) in entries.items():
@@ -217,7 +217,7 @@ def _is_stub(path: str, file: Held) -> bool:
 
 
 def _versions(held: Mapping[str, Held]) -> tuple[dict[str, tuple[str, str]], list[Conflict]]:
-    """Give the layers' distributions, by their metadata and by what this tool says of its own layers."""
+    """Return the layers' distributions, by their metadata and by what this tool says of its own layers."""
     found: dict[str, tuple[str, str]] = {}
     conflicts = []
     for path, file in sorted(held.items()):
@@ -237,7 +237,7 @@ def _versions(held: Mapping[str, Held]) -> tuple[dict[str, tuple[str, str]], lis
 
 
 def _provided(held: Mapping[str, Held], cold: Mapping[str, str], stubs: Iterable[str]) -> dict[str, str]:
-    """Give what need not be in a layer above; bytecode in the place of its source stands for that."""
+    """Return what need not be in a layer above; bytecode in the place of its source stands for that."""
     found = dict(cold)
     for path in held.keys() - set(stubs):
         found[path] = held[path].layer

@@ -49,7 +49,7 @@ def describe_interpreter(python: str) -> Interpreter:
 
 
 def site_of(interpreter: Interpreter, prefix: Path) -> Path:
-    """Give the site-packages of a virtual environment."""
+    """Return the site-packages of a virtual environment."""
     return prefix / "lib" / interpreter.folder / "site-packages"
 
 
@@ -91,7 +91,7 @@ def _ask(python: str) -> dict[str, Any]:
 
 
 def _real_folders(folders: list[str]) -> list[str]:
-    """Give the folders that exist, each once (a venv's lib64 is a link to its lib)."""
+    """Return the folders that exist, each once (a venv's lib64 is a link to its lib)."""
     real = (os.path.realpath(folder) for folder in folders)
     return [folder for folder in dict.fromkeys(real) if os.path.isdir(folder)]
 
@@ -115,7 +115,7 @@ def _site_folders(found: dict[str, Any]) -> list[str]:
 
 
 def _in_stdlib(path: str, stdlib: list[str]) -> bool:
-    """Say whether a sys.path entry is the standard library's: its folder, lib-dynload, or the zip beside it."""
+    """Return whether a sys.path entry is the standard library's: its folder, lib-dynload, or the zip beside it."""
     parents = {os.path.dirname(folder) for folder in stdlib}
     return (
         path in stdlib

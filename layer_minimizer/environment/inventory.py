@@ -58,7 +58,7 @@ def take_inventory(interpreter: Interpreter, foreign: Iterable[ForeignRoot] = ()
 
 
 def _first_of_each(distributions: Iterable[Distribution]) -> list[Distribution]:
-    """Give each distribution once, as the first folder on sys.path has it."""
+    """Return each distribution once, as the first folder on sys.path has it."""
     found: dict[str, Distribution] = {}
     for distribution in distributions:
         found.setdefault(distribution.name, distribution)
@@ -119,7 +119,7 @@ class _Site:
 
 
 def _walk(root: Path, prefix: str, folders: set[str]) -> Iterator[InstalledFile]:
-    """Give every file below ``root`` without Python's bytecode caches, depth first."""
+    """Yield every file below ``root`` without Python's bytecode caches, depth first."""
     todo = [prefix]
     while todo:
         folder = todo.pop()
@@ -151,7 +151,7 @@ def _installed(entry: os.DirEntry[str], path: str, link: str) -> InstalledFile:
 
 
 def _link_inside(root: Path, path: str) -> str:
-    """Give the target of a symbolic link that stays within the site; a link that leaves it is shipped as a copy."""
+    """Return the target of a symbolic link that stays within the site; a link that leaves it is shipped as a copy."""
     target = os.path.realpath(path)
     if not os.path.exists(target) or not target.startswith(f"{os.path.realpath(root)}/"):
         return ""
@@ -159,7 +159,7 @@ def _link_inside(root: Path, path: str) -> str:
 
 
 def _loops(root: Path, entry: os.DirEntry[str]) -> bool:
-    """Say whether a linked folder leads to one of its own parents."""
+    """Return whether a linked folder leads to one of its own parents."""
     if not entry.is_symlink():
         return False
     target = os.path.realpath(entry.path) + "/"

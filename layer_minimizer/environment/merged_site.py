@@ -86,7 +86,7 @@ def make(interpreter: Interpreter, below: BaseLayers, folder: Path) -> MergedSit
 
 
 def _from_layers(below: BaseLayers, own: dict[str, InstalledFile]) -> Iterator[tuple[str, Held]]:
-    """Give the layers' files that are laid out, by their paths."""
+    """Yield the layers' files that are laid out, by their paths."""
     names = modules.by_name(own)
     serving: list[tuple[str, Held]] = []
     served = bool(below.cold.keys() - own.keys())
@@ -112,7 +112,7 @@ def _from_layers(below: BaseLayers, own: dict[str, InstalledFile]) -> Iterator[t
 
 
 def _serves(path: str, held: Held) -> bool:
-    """Say whether a file belongs to what this tool puts into its layers to serve the others."""
+    """Return whether a file belongs to what this tool puts into its layers to serve the others."""
     if path == cold_store.CUSTOMIZE:
         return cold_store.PACKAGE.encode() in held.source.read_bytes()
     return path.partition("/")[0] in (cold_store.PACKAGE, FOLDER, cold_store.PTH)

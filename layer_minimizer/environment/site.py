@@ -100,7 +100,7 @@ class Site:
 
 
 def of_libraries(paths: Iterable[str], sources: Mapping[str, Path]) -> dict[str, str]:
-    """Give the libraries that are copies of another one in their folder, each with that other.
+    """Return the libraries that are copies of another one in their folder, each with that other.
 
     That is the one whose file has the name by which the loader knows all of them (DT_SONAME).
     """

@@ -22,7 +22,7 @@ _LISTED = re.compile(r"\s(?P<name>\S+) \([^)]*\) => (?P<path>/.*)")
 
 
 def candidates(name: str, folders: Iterable[str] = ()) -> Iterator[Path]:
-    """Give the files that the loader could take for the library ``name``, the first choice first.
+    """Yield the files that the loader could take for the library ``name``, the first choice first.
 
     They may be for another processor. ``folders`` are those that the library which needs it names itself.
     """

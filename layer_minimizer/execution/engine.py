@@ -33,7 +33,7 @@ class Engine:
 
     @classmethod
     def find(cls, name: str) -> Engine:
-        """Give the engine ``docker`` or ``podman`` of this machine.
+        """Return the engine ``docker`` or ``podman`` of this machine.
 
         Raises:
             RunnerError: it is not installed, or it does not answer.
@@ -62,7 +62,7 @@ class Engine:
         return said.decode(errors="replace").strip()
 
     def has_image(self, name: str) -> bool:
-        """Say whether the engine has this image already."""
+        """Return whether the engine has this image already."""
         with self._client(("image", "inspect", name), subprocess.DEVNULL, subprocess.DEVNULL) as client:
             return client.wait() == 0
 
@@ -109,7 +109,7 @@ class Engine:
 
     @contextmanager
     def container(self) -> Iterator[str]:
-        """Give a name for a container; whatever happens, it is gone afterwards."""
+        """Yield a name for a container; whatever happens, it is gone afterwards."""
         name = f"layer_minimizer-{uuid.uuid4().hex[:16]}"
         try:
             yield name
@@ -158,5 +158,5 @@ class Engine:
 
 
 def tail(words: str) -> str:
-    """Give the end of what a program said, where the reason stands."""
+    """Return the end of what a program said, where the reason stands."""
     return "\n".join(words.splitlines()[-SHOWN_LINES:])

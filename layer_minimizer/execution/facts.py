@@ -23,7 +23,7 @@ _PROBE_USES = {"open": Use.OPEN, "list": Use.LIST, "stat": Use.STAT, "library": 
 
 
 def traced_files(uses: Mapping[str, set[Use]]) -> tuple[TracedFile, ...]:
-    """Give what was done with each file, in the order of their names."""
+    """Return what was done with each file, in the order of their names."""
     return tuple(TracedFile(path, frozenset(used)) for path, used in sorted(uses.items()))
 
 
@@ -55,7 +55,7 @@ class Facts:
         self.uses.setdefault(path, set()).add(use)
 
     def modules(self) -> tuple[TracedModule, ...]:
-        """Give the modules in the order in which they were found."""
+        """Return the modules in the order in which they were found."""
         return tuple(self.found.values())
 
 
@@ -143,13 +143,13 @@ def _take_use(facts: Facts, path: str, use: Use, places: _PathMapper) -> None:
 
 
 def source_of(path: str) -> str:
-    """Give the source of a file of bytecode, else the path itself."""
+    """Return the source of a file of bytecode, else the path itself."""
     cached = _BYTECODE.match(path)
     return f"{cached['folder']}{cached['name']}.py" if cached else path
 
 
 def _in_foreign(facts: Facts, path: str) -> Iterator[str]:
-    """Give the layer's name of a file below a package that lies outside of the site."""
+    """Yield the layer's name of a file below a package that lies outside of the site."""
     for name, source in facts.foreign.items():
         if path == source or path.startswith(f"{source}/"):
             yield f"{name}{source_of(path).removeprefix(source)}"
@@ -204,7 +204,7 @@ class _PathMapper:
         self._real = cache(os.path.realpath)
 
     def _names(self, path: str) -> Iterator[str]:
-        """Give the path as it was used, and with its folder's links resolved."""
+        """Yield the path as it was used, and with its folder's links resolved."""
         yield path
         folder, _, name = path.rpartition("/")
         real = self._real(folder)
@@ -212,7 +212,7 @@ class _PathMapper:
             yield f"{real}/{name}"
 
     def in_site(self, path: str) -> list[str]:
-        """Give the site-relative names of ``path``, none when it lies elsewhere. Bytecode counts as its source."""
+        """Return the site-relative names of ``path``, none when it lies elsewhere. Bytecode counts as its source."""
         found = []
         for name in self._names(path):
             for site in self._sites:
@@ -224,9 +224,9 @@ class _PathMapper:
         return found
 
     def in_task(self, path: str) -> str:
-        """Give the name of ``path`` in the workload's own folder, empty when it lies elsewhere."""
+        """Return the name of ``path`` in the workload's own folder, empty when it lies elsewhere."""
         return source_of(path[len(self._task) :]) if path.startswith(self._task) else ""
 
     def is_known(self, path: str) -> bool:
-        """Say whether ``path`` is part of the standard library or of the run's own scratch folder."""
+        """Return whether ``path`` is part of the standard library or of the run's own scratch folder."""
         return any(name.startswith(self._known) for name in self._names(path))

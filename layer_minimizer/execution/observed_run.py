@@ -37,7 +37,7 @@ class Observer(StrEnum):
 
 
 def choose_observers(wanted: str) -> tuple[Observer, ...]:
-    """Give the observers for ``auto``, ``probe`` or ``strace``. The probe always runs: it alone knows of modules.
+    """Return the observers for ``auto``, ``probe`` or ``strace``. The probe always runs: it alone knows of modules.
 
     Raises:
         RunnerError: strace is asked for and is missing, or may not trace here.
@@ -86,7 +86,7 @@ class RunRecord:
                     yield from parse_fact(line)
 
     def system_calls(self) -> Iterator[tuple[str, Use, bool]]:
-        """Give (absolute path, use, success) for every file system call, nothing without that observer."""
+        """Yield (absolute path, use, success) for every file system call, nothing without that observer."""
         if self.calls is not None:
             yield from strace.read(self.calls, str(self.root))
 
@@ -207,7 +207,7 @@ def run_observed(workload: Workload, settings: RunOptions, scratch: Path) -> Run
 
 
 def _environment(workload: Workload, settings: RunOptions, scratch: Path, facts: Path) -> dict[str, str]:
-    """Give the process' environment: the user's, with Lambda's variables, and without this machine's caches.
+    """Return the process' environment: the user's, with Lambda's variables, and without this machine's caches.
 
     A cache in the home folder (matplotlib's list of fonts, downloaded weights) would let the run pass here with files
     that no Lambda function has, and would hide from the trace what a cold start reads.
@@ -243,7 +243,7 @@ def _environment(workload: Workload, settings: RunOptions, scratch: Path, facts:
 
 
 def _watching(settings: RunOptions) -> dict[str, str]:
-    """Give the variables that tell the process' observers, and its loader, what to do."""
+    """Return the variables that tell the process' observers, and its loader, what to do."""
     environment: dict[str, str] = {}
     if settings.page_tracer:
         environment |= {
@@ -275,7 +275,7 @@ def _read_outcome(result: Path, stdout: Path) -> Outcome | None:
 
 
 def free_space_hint(folder: Path) -> str:
-    """Give a sentence about the disk when it is nearly full, since that explains most of what cannot be explained."""
+    """Return a sentence about the disk when it is nearly full, since that explains most of what cannot be explained."""
     free = shutil.disk_usage(folder).free
     if free > 1 << 20:
         return ""

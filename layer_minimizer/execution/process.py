@@ -75,7 +75,7 @@ class Isolation:
 
 
 def clean_environment() -> dict[str, str]:
-    """Give this process' environment without what would leak this tool's own Python into another interpreter."""
+    """Return this process' environment without what would leak this tool's own Python into another interpreter."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -109,7 +109,7 @@ def run(  # noqa: PLR0913 - what a process is started with
 
 @contextmanager
 def _target(output: Path | None, heard: Callable[[str], None] | None) -> Iterator[int]:
-    """Give the descriptor that a process writes to."""
+    """Yield the descriptor that a process writes to."""
     if output is not None:
         with output.open("wb") as file:
             yield file.fileno()
@@ -193,7 +193,7 @@ def _end_session(process: subprocess.Popen[bytes], mark: str) -> None:
 
 
 def _marked(variable: bytes) -> list[int]:
-    """Give the living processes that have ``variable`` in their environment; a zombie's cannot be read any more."""
+    """Return the living processes that have ``variable`` in their environment; a zombie's cannot be read any more."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdecimal():
@@ -205,7 +205,7 @@ def _marked(variable: bytes) -> list[int]:
 
 @functools.cache
 def can_isolate() -> bool:
-    """Say whether mount namespaces can be made here: as root, or where user namespaces are allowed."""
+    """Return whether mount namespaces can be made here: as root, or where user namespaces are allowed."""
     with tempfile.TemporaryDirectory(prefix="layer_minimizer-") as folder:
         inside = Path(folder) / "inside"
         inside.mkdir()

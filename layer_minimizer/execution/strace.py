@@ -34,12 +34,12 @@ _WRITING = (b"O_WRONLY", b"O_CREAT")
 
 
 def options(log: Path) -> tuple[str, ...]:
-    """Give the options that make strace write the log that `read` understands."""
+    """Return the options that make strace write the log that `read` understands."""
     return ("-qq", "-y", "-s", "0", "-e", "trace=%file", "-e", "signal=none", "-o", str(log), "--")
 
 
 def read(log: Path, folder: str) -> Iterator[tuple[str, Use, bool]]:
-    """Give (absolute path, use, whether the call succeeded) for every call in ``log`` that names a file.
+    """Yield (absolute path, use, whether the call succeeded) for every call in ``log`` that names a file.
 
     ``folder`` is what relative paths refer to where a call does not say it.
     """
@@ -96,7 +96,7 @@ def _unescape(text: bytes) -> bytes:
 
 @functools.cache
 def strace_command() -> tuple[str, ...] | None:
-    """Give the start of a command line that observes system calls with strace, or None where strace cannot work."""
+    """Return the start of a command line that observes system calls with strace, or None where strace cannot work."""
     program = shutil.which("strace")
     if program is None:
         return None

@@ -41,7 +41,7 @@ def make_task_root(workload: Workload, root: Path, avoid: Iterable[str]) -> None
 
 
 def files_beside(entry: Path, avoid: Iterable[str]) -> Iterator[tuple[str, Path]]:
-    """Give what `make_task_root` lays out of the entry's folder: names below the task root, and where the files lie."""
+    """Yield what `make_task_root` lays out of the entry's folder: names below the task root, and where the files lie."""
     left_out = {os.path.realpath(folder) for folder in avoid}
     waiting, seen = [("", entry.parent)], set[str]()
     while waiting:
@@ -59,7 +59,7 @@ def files_beside(entry: Path, avoid: Iterable[str]) -> Iterator[tuple[str, Path]
 
 
 def moved(workload: Workload, folder: Path) -> Workload:
-    """Give the workload as it is once its entry and models have been copied into ``folder``."""
+    """Return the workload as it is once its entry and models have been copied into ``folder``."""
     models = tuple(folder / model.name for model in workload.models)
     return replace(workload, entry=folder / workload.entry.name, models=models)
 

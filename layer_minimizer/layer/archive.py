@@ -52,7 +52,7 @@ _UNIX = 3
 
 
 def entries(archive: Path) -> tuple[tuple[str, int], ...]:
-    """Give the names in a layer, and their permission bits."""
+    """Return the names in a layer, and their permission bits."""
     with zipfile.ZipFile(archive) as source:
         return tuple((entry.filename, entry.external_attr >> 16) for entry in source.infolist())
 

@@ -79,7 +79,7 @@ class _Chunk:
 
 
 def digest(content: bytes) -> str:
-    """Give the name of what differs between layers: Lambda unpacks all layers of a function into one folder."""
+    """Return the name of what differs between layers: Lambda unpacks all layers of a function into one folder."""
     return hashlib.sha256(content).hexdigest()[:_DIGITS]
 
 
@@ -130,7 +130,7 @@ def _look_at(file: ColdFile) -> _Member:
 
 
 def _arrange(members: Iterable[_Member]) -> tuple[dict[str, tuple[int, int]], list[_Chunk]]:
-    """Give each file's first chunk and its place there, and the chunks."""
+    """Return each file's first chunk and its place there, and the chunks."""
     starts: dict[str, tuple[int, int]] = {}
     chunks: list[_Chunk] = []
     shared: _Chunk | None = None
@@ -252,7 +252,7 @@ def _segment(held: list[_Member], starts: Mapping[str, tuple[int, int]], chunks:
 
 
 def paths_in(index: Path) -> tuple[str, ...]:
-    """Give the cold files that an index names.
+    """Return the cold files that an index names.
 
     Raises:
         ValueError: it is damaged.
@@ -283,17 +283,17 @@ def _shares(members: list[_Member], chunks: list[_Chunk]) -> dict[str, int]:
 
 
 def runtime_digest() -> str:
-    """Give what tells this tool's runtime from that of another version: one of them serves all layers in a function."""
+    """Return what tells this tool's runtime from that of another version: one of them serves all layers in a function."""
     return digest(b"".join(b"%s\0%s\0" % (name.encode(), content) for name, content in _runtime()))
 
 
 def runtime_bytes() -> int:
-    """Give about what the runtime takes in a layer: its bytecode, of which half is compressed."""
+    """Return about what the runtime takes in a layer: its bytecode, of which half is compressed."""
     return sum(len(content) for _name, content in _runtime()) // 2
 
 
 def _runtime() -> Iterator[tuple[str, bytes]]:
-    """Give the runtime's files as they are installed."""
+    """Yield the runtime's files as they are installed."""
     for part in sorted(
         resources.files("layer_minimizer").joinpath("payload", "runtime").iterdir(), key=lambda each: each.name
     ):

@@ -22,7 +22,7 @@ class Layout(StrEnum):
     FLAT = "flat"  # python/
 
     def prefix(self, python: str) -> str:
-        """Give the folder of the packages within the layer for the version ``python`` (``3.11.7``)."""
+        """Return the folder of the packages within the layer for the version ``python`` (``3.11.7``)."""
         if self is Layout.FLAT:
             return "python"
         return f"python/lib/python{'.'.join(python.split('.')[:2])}/site-packages"

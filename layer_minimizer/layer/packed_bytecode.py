@@ -43,7 +43,7 @@ def pack_runtime(top: Path) -> None:
 
 
 def compress(stems: Iterable[str], top: Path) -> dict[str, bytes]:
-    """Give the compressed bytecode of the modules ``stems`` (site-relative paths without a suffix) below ``top``.
+    """Return the compressed bytecode of the modules ``stems`` (site-relative paths without a suffix) below ``top``.
 
     Raises:
         PackError: one cannot be read.
@@ -55,7 +55,7 @@ def compress(stems: Iterable[str], top: Path) -> dict[str, bytes]:
 
 
 def is_worth_it(packed: Mapping[str, bytes], top: Path, extra: int) -> bool:
-    """Say whether compressing these modules makes the layer smaller, where ``extra`` bytes have to come with them."""
+    """Return whether compressing these modules makes the layer smaller, where ``extra`` bytes have to come with them."""
     raw = sum((top / f"{stem}.pyc").stat().st_size for stem in packed)
     return raw - sum(map(len, packed.values())) > _WORTH_BYTES + extra
 
@@ -70,7 +70,7 @@ def pack(packed: Mapping[str, bytes], top: Path) -> None:
 
 
 def anchors(stems: Collection[str]) -> list[str]:
-    """Give the modules that no packed package leads to: something has to stand in their places."""
+    """Return the modules that no packed package leads to: something has to stand in their places."""
     packages = {stem.removesuffix("/__init__") for stem in stems if stem.endswith("/__init__")}
     found = []
     for stem in sorted(stems):
@@ -81,7 +81,7 @@ def anchors(stems: Collection[str]) -> list[str]:
 
 
 def stems_in(file: Path) -> tuple[str, ...]:
-    """Give the modules in a file of compressed bytecode.
+    """Return the modules in a file of compressed bytecode.
 
     Raises:
         ValueError: it is damaged.

@@ -33,7 +33,7 @@ class Difference:
         return f"only in {' and '.join(self.names)}: {self.distribution or '(no distribution)'}: {shown}{more}"
 
     def to_json(self) -> dict[str, Any]:
-        """Give the form in which programs read it."""
+        """Return the form in which programs read it."""
         return {
             "only_in": list(self.names),
             "distribution": self.distribution,

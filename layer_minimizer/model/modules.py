@@ -9,7 +9,7 @@ _MODULE_FILE = re.compile(r"^(?P<stem>.+?)(?:\.py|\.pyc|(?:\.cpython-[^./]+|\.ab
 
 
 def module_name(path: str) -> str:
-    """Give the dotted name under which a site-relative file can be imported, empty when it is no module."""
+    """Return the dotted name under which a site-relative file can be imported, empty when it is no module."""
     found = _MODULE_FILE.match(path)
     if not found:
         return ""
@@ -19,19 +19,19 @@ def module_name(path: str) -> str:
 
 
 def stem(path: str) -> str:
-    """Give a module's file without what its name ends in."""
+    """Return a module's file without what its name ends in."""
     found = _MODULE_FILE.match(path)
     return found["stem"] if found else path
 
 
 def top_level(path: str) -> str:
-    """Give the top-level package or module that a site-relative path lies in."""
+    """Return the top-level package or module that a site-relative path lies in."""
     first, below = path.partition("/")[::2]
     return first if below else first.partition(".")[0]
 
 
 def is_package(path: str) -> bool:
-    """Say whether a module's file is the ``__init__`` of a package."""
+    """Return whether a module's file is the ``__init__`` of a package."""
     return path.rpartition("/")[2].split(".", 1)[0] == "__init__"
 
 
@@ -45,7 +45,7 @@ def by_name(paths: Iterable[str]) -> dict[str, str]:
 
 
 def with_packages(names: Iterable[str]) -> set[str]:
-    """Give the modules with the packages that they lie in: those are loaded before them."""
+    """Return the modules with the packages that they lie in: those are loaded before them."""
     return {package for name in names for package in with_parents(name)}
 
 

@@ -98,7 +98,7 @@ class ImportTimes:
     after: Mapping[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        """Give the report's form of it."""
+        """Return the report's form of it."""
         return {
             name: {"seconds": round(sum(seconds.values()), 4), "distributions": dict(seconds)}
             for name, seconds in (("before", self.before), ("after", self.after))

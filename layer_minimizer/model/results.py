@@ -29,7 +29,7 @@ class Mismatch:
 
 
 def compare_results(expected: Iterable[Result], actual: dict[str, str], tolerance: float) -> tuple[Mismatch, ...]:
-    """Give the events whose results differ by more than ``tolerance`` (relative and absolute, for numbers)."""
+    """Return the events whose results differ by more than ``tolerance`` (relative and absolute, for numbers)."""
     return tuple(
         Mismatch(result.event, result.value, actual.get(result.event, "(nothing)"))
         for result in expected

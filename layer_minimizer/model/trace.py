@@ -93,7 +93,7 @@ class LibraryPages:
         return LibraryPages(path, size, tuple(runs))
 
     def pages(self) -> frozenset[int]:
-        """Give the numbers of the pages."""
+        """Return the numbers of the pages."""
         return frozenset(page for first, count in self.runs for page in range(first, first + count))
 
 
@@ -167,5 +167,5 @@ class Trace:
 
 
 def unwatched(trace: Trace) -> set[str]:
-    """Give the libraries that a run has loaded without anybody watching which of their pages it needs."""
+    """Return the libraries that a run has loaded without anybody watching which of their pages it needs."""
     return set() if trace.libraries else {file.path for file in trace.files if Use.MAP in file.uses}

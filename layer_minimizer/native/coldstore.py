@@ -34,10 +34,10 @@ def pack_chunks(parts: Split, name: str) -> list[PackedChunk]:
 
 
 def is_code(parts: Split, chunk: Chunk) -> bool:
-    """Say whether a chunk has x86 machine code, which is compressed in another form."""
+    """Return whether a chunk has x86 machine code, which is compressed in another form."""
     return parts.image.machine == "x86_64" and any(run.executable for run in chunk.runs)
 
 
 def without_data(parts: Split) -> list[PackedChunk]:
-    """Give empty chunks, for libraries whose cold pages are dropped."""
+    """Return empty chunks, for libraries whose cold pages are dropped."""
     return [PackedChunk(b"", 0) for _ in parts.chunks]

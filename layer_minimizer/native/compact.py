@@ -96,7 +96,7 @@ class Split:
         return sum(run.pages for run in self.cold) * self.image.page_size
 
     def raw(self, chunk: Chunk) -> bytes:
-        """Give the bytes of a chunk's pages as the loader would map them; behind a segment's end stand zeros."""
+        """Return the bytes of a chunk's pages as the loader would map them; behind a segment's end stand zeros."""
         return b"".join(_page_bytes(self.image, run.page, run.pages) for run in chunk.runs)
 
 
@@ -145,7 +145,7 @@ def _chunks(runs: Iterable[PageRun], most: int, area: int) -> Iterator[Chunk]:
 
 
 def _cut(runs: Iterable[PageRun], area: int) -> Iterator[PageRun]:
-    """Give the runs in parts, none of which goes beyond a multiple of ``area`` pages."""
+    """Yield the runs in parts, none of which goes beyond a multiple of ``area`` pages."""
     for run in runs:
         page = run.page
         while page < run.stop:
@@ -163,7 +163,7 @@ def _page_bytes(image: ElfImage, page: int, pages: int) -> bytes:
 
 
 def rewrite(parts: Split, *, name: str, runtime: str, store: str, packed: Sequence[PackedChunk]) -> bytes:
-    """Give the compacted library.
+    """Return the compacted library.
 
     Args:
         parts: the library's pages, split.
@@ -233,14 +233,14 @@ class _Closed:
         self.data += bytes(-len(self.data) % image.page_size)
 
     def dynamic(self) -> bytes:
-        """Give the dynamic section that names the runtime first, and points to what has moved."""
+        """Return the dynamic section that names the runtime first, and points to what has moved."""
         moved = {int(Tag.STRTAB): self._strings[0], int(Tag.STRSZ): self._strings[1]}
         entries = [(tag, moved.get(tag, value)) for tag, value in self._image.dynamic]
         return pack_dynamic([(Tag.NEEDED, self._needed), *entries, (Tag.COLD_INDEX, self._index_at)])
 
 
 def _free_address(image: ElfImage, offset: int) -> int:
-    """Give an address above all segments for what is appended at ``offset`` of the new file.
+    """Return an address above all segments for what is appended at ``offset`` of the new file.
 
     The loader takes the library's alignment from its segments. The pieces that those are cut into lie anywhere in the
     file, so that the new segment must be the one to say it: its address and offset agree that far.
@@ -251,7 +251,7 @@ def _free_address(image: ElfImage, offset: int) -> int:
 
 
 def _moved_strings(image: ElfImage) -> PageRun:
-    """Give the whole pages of the dynamic strings: they are moved, so that nothing points to the old place."""
+    """Return the whole pages of the dynamic strings: they are moved, so that nothing points to the old place."""
     start, size = image.value(Tag.STRTAB) or 0, image.value(Tag.STRSZ) or 0
     first, stop = -(-start // image.page_size), (start + size) // image.page_size
     return PageRun(first, max(0, stop - first), executable=False)

@@ -78,7 +78,7 @@ class Segment:
         return self.address + self.memory_size
 
     def pack(self) -> bytes:
-        """Give the header's bytes."""
+        """Return the header's bytes."""
         return _SEGMENT.pack(
             self.type, self.flags, self.offset, self.address, self.address, self.file_size, self.memory_size, self.align
         )
@@ -96,12 +96,12 @@ class Section:
 
     @property
     def executable(self) -> bool:
-        """Say whether it holds instructions (SHF_EXECINSTR)."""
+        """Return whether it holds instructions (SHF_EXECINSTR)."""
         return bool(self.flags & 4)
 
     @property
     def writable(self) -> bool:
-        """Say whether it is written to (SHF_WRITE)."""
+        """Return whether it is written to (SHF_WRITE)."""
         return bool(self.flags & 1)
 
 
@@ -127,11 +127,11 @@ class ElfImage:
         return tuple(s for s in self.segments if s.type == SegmentType.LOAD)
 
     def value(self, tag: Tag) -> int | None:
-        """Give the value of the first dynamic entry with this tag."""
+        """Return the value of the first dynamic entry with this tag."""
         return next((value for found, value in self.dynamic if found == tag), None)
 
     def read(self, address: int, size: int) -> memoryview:
-        """Give the bytes that the file holds for an address.
+        """Return the bytes that the file holds for an address.
 
         Raises:
             NotUnderstoodError: they are in no segment's file part.
@@ -206,7 +206,7 @@ def _sections(
 
 
 def _page_size(header: tuple[int | bytes, ...], segments: tuple[Segment, ...]) -> int:
-    """Give the unit in which rights can change: x86_64 has one page size; elsewhere the linker's largest is safe."""
+    """Return the unit in which rights can change: x86_64 has one page size; elsewhere the linker's largest is safe."""
     if MACHINES[int(header[2])] == "x86_64":
         return 4096
     return max(4096, *(s.align for s in segments if s.type == SegmentType.LOAD))
@@ -244,7 +244,7 @@ def _refuse_segments(image: ElfImage) -> None:
 
 
 def pack_header(image: ElfImage, table_offset: int, table_entries: int) -> bytes:
-    """Give the ELF header of a rewritten file: another table of program headers, no sections."""
+    """Return the ELF header of a rewritten file: another table of program headers, no sections."""
     fields = list(image.header)
     fields[5], fields[10] = table_offset, table_entries
     fields[6] = fields[12] = fields[13] = 0
@@ -252,5 +252,5 @@ def pack_header(image: ElfImage, table_offset: int, table_entries: int) -> bytes
 
 
 def pack_dynamic(entries: list[tuple[int, int]]) -> bytes:
-    """Give the bytes of a dynamic section, with its end."""
+    """Return the bytes of a dynamic section, with its end."""
     return b"".join(_DYNAMIC.pack(tag, value) for tag, value in [*entries, (Tag.NULL, 0)])

@@ -35,12 +35,12 @@ _RESOLVER_BYTES = 4096
 
 
 def may_go_cold(section: Section) -> bool:
-    """Say whether a section's pages may be left out of the file."""
+    """Return whether a section's pages may be left out of the file."""
     return not section.writable and section.size > 0 and (section.executable or section.name in _COLD_DATA)
 
 
 def coldable_ranges(image: ElfImage) -> tuple[tuple[int, int, bool], ...]:
-    """Give (first page, page behind the last, executable) of whole pages that hold only what may go cold.
+    """Return (first page, page behind the last, executable) of whole pages that hold only what may go cold.
 
     Adjacent sections count as one, so that a page which two of them share may go, too.
     """
@@ -72,7 +72,7 @@ def coldable_ranges(image: ElfImage) -> tuple[tuple[int, int, bool], ...]:
 
 
 def always_hot(image: ElfImage) -> frozenset[int]:
-    """Give the pages within coldable ranges that must stay: those of IFUNC resolvers."""
+    """Return the pages within coldable ranges that must stay: those of IFUNC resolvers."""
     pages: set[int] = set()
     for address in _resolvers(image):
         pages.update(range(address // image.page_size, (address + _RESOLVER_BYTES) // image.page_size + 1))

@@ -71,7 +71,7 @@ def _write(watched: Mapping[tuple[int, int], _Watched], table: Path) -> None:
 
 
 def read_table(table: Path, libraries: Iterable[tuple[str, Path]]) -> dict[str, frozenset[int]]:
-    """Give the pages that were touched, by library; one whose pages were all left alone has an empty set."""
+    """Return the pages that were touched, by library; one whose pages were all left alone has an empty set."""
     data = table.read_bytes()
     _, count, _ = _HEADER.unpack_from(data, 0)
     names = {(status.st_dev, status.st_ino): path for path, file in libraries if (status := file.stat())}

@@ -13,12 +13,12 @@ _HERE = Path(__file__).parent
 
 
 def runtime_library() -> Path | None:
-    """Give the library that puts cold pages back, built for this machine."""
+    """Return the library that puts cold pages back, built for this machine."""
     return next(iter(sorted(_HERE.glob("_coldpages*.so"))), None)
 
 
 def page_tracer() -> Path | None:
-    """Give the library that records touched pages (LD_AUDIT)."""
+    """Return the library that records touched pages (LD_AUDIT)."""
     return next(iter(sorted(_HERE.glob("_pagetrace*.so"))), None)
 
 

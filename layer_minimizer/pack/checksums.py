@@ -98,7 +98,7 @@ def _is_packed(path: str) -> bool:
 
 
 def _start(files: Mapping[str, tuple[tuple[int, int, int]]]) -> list[str]:
-    """Give what is compared at the start: what is in use before anything can be watched, and the sizes of data."""
+    """Return what is compared at the start: what is in use before anything can be watched, and the sizes of data."""
     first = [path for path in sorted(files) if path in _FIRST_READ or _is_packed(path)]
     data = [p for p in files if not p.endswith((".py", ".pyc")) and not elf.is_elf_name(p) and not p.startswith(_OWN)]
     return first + sorted(data, key=lambda path: (-files[path][0][0], path))[:_AT_START]

@@ -22,7 +22,7 @@ _ANCHOR = "from _layer_minimizer.stubs import unpack\n\nunpack(__name__, {last!r
 
 
 def place_of(path: str) -> str:
-    """Give the path of the stub for a module's file: bytecode in its place, whatever the module was."""
+    """Return the path of the stub for a module's file: bytecode in its place, whatever the module was."""
     return f"{modules.stem(path)}.pyc"
 
 

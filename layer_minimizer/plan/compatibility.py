@@ -141,7 +141,7 @@ class Findings:
 
 
 def choose_target(runtime: str, architecture: str, interpreter: Interpreter) -> Target | None:
-    """Give where the layer is to work, or None if the user does not say; it must be what ``interpreter`` is.
+    """Return where the layer is to work, or None if the user does not say; it must be what ``interpreter`` is.
 
     Raises:
         UsageError: there is no such runtime.
@@ -174,7 +174,7 @@ def choose_target(runtime: str, architecture: str, interpreter: Interpreter) -> 
 
 
 def with_libraries(target: Target, names: frozenset[str]) -> Target:
-    """Give a target whose loader finds these libraries, too: a layer beside ours has them in its ``lib`` folder."""
+    """Return a target whose loader finds these libraries, too: a layer beside ours has them in its ``lib`` folder."""
     return replace(target, runtime=replace(target.runtime, provides=target.runtime.provides | names))
 
 

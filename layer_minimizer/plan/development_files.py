@@ -29,18 +29,18 @@ _TOPICS_OF_TOOLS = (
 
 
 def is_tool(classifiers: Iterable[str]) -> bool:
-    """Say whether a distribution with these classifiers builds, installs or tests programs, and is part of none."""
+    """Return whether a distribution with these classifiers builds, installs or tests programs, and is part of none."""
     return any(classifier.startswith(_TOPICS_OF_TOOLS) for classifier in classifiers)
 
 
 def is_test(path: str) -> bool:
-    """Say whether a module is for those who test a program: what it imports, the program need not have."""
+    """Return whether a module is for those who test a program: what it imports, the program need not have."""
     *folders, name = path.split("/")
     return bool(_TEST_PACKAGES & {*folders, name.partition(".")[0]}) or _is_test_module(name)
 
 
 def is_for_development(file: InstalledFile, used_tests: Collection[str] = ()) -> bool:
-    """Say whether a file that nothing has touched can be left away for good: no program in a layer would read it.
+    """Return whether a file that nothing has touched can be left away for good: no program in a layer would read it.
 
     ``used_tests`` are the folders of tests that are not: see `used_test_folders`.
     """
@@ -51,18 +51,18 @@ def is_for_development(file: InstalledFile, used_tests: Collection[str] = ()) ->
 
 
 def used_test_folders(kept: Iterable[str]) -> frozenset[str]:
-    """Give the folders of tests of which the package itself uses more than that they are a package."""
+    """Return the folders of tests of which the package itself uses more than that they are a package."""
     return frozenset(_test_folder(path) for path in kept if path.rpartition("/")[2] != "__init__.py") - {""}
 
 
 def _test_folder(path: str) -> str:
-    """Give the highest folder of tests that a file lies in, or an empty text."""
+    """Return the highest folder of tests that a file lies in, or an empty text."""
     *folders, _ = path.split("/")
     return next(("/".join(folders[: n + 1]) for n, name in enumerate(folders) if name in _TEST_FOLDERS), "")
 
 
 def _is_test(name: str) -> bool:
-    """Say whether a file in a folder of tests is for their runner: a module of tests, or data that only those read."""
+    """Return whether a file in a folder of tests is for their runner: a module of tests, or data that only those read."""
     return not name.endswith((".py", ".pyc", ".so")) or _is_test_module(name)
 
 

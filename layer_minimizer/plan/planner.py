@@ -236,7 +236,7 @@ def _keep_traced(draft: Draft, trace: Trace, inventory: Inventory, resolve: Call
 
 
 def _link_resolver(inventory: Inventory) -> Callable[[str], Iterable[str]]:
-    """Give a function that names a path, every link on the way to it, and what it leads to."""
+    """Return a function that names a path, every link on the way to it, and what it leads to."""
     links = {file.path: file.link for file in inventory.files if file.link}
 
     def resolve(path: str) -> Iterable[str]:
@@ -350,7 +350,7 @@ def _take_out(draft: Draft, wishes: PlanRequest) -> None:
 
 
 def _empty_folders(draft: Draft, trace: Trace, inventory: Inventory) -> tuple[str, ...]:
-    """Give the folders that the run looked into or asked for and that no kept file makes.
+    """Return the folders that the run looked into or asked for and that no kept file makes.
 
     Without them a program that lists a folder of data would fail, though it uses none of the data.
     """
@@ -369,7 +369,7 @@ def _empty_folders(draft: Draft, trace: Trace, inventory: Inventory) -> tuple[st
 
 
 def _chains(draft: Draft, trace: Trace) -> tuple[TracedModule, ...]:
-    """Give the modules of kept files and those that others stand in for, and all on the way from them to the entry."""
+    """Return the modules of kept files and those that others stand in for, and all on the way from them to the entry."""
     by_name = {m.name: m for m in (*trace.asleep, *trace.modules)}
     wanted: dict[str, TracedModule] = {}
     todo = [m for m in by_name.values() if m.path in {*draft.kept, *draft.stood_in, *draft.asleep}]

@@ -54,7 +54,7 @@ class DistributionReferences:
         return cls(dict(code), packages, _owners(inventory), groups)
 
     def beyond(self, used: Collection[str], own: _Code) -> dict[str, str]:
-        """Give the distributions that are not ``used``, but named by their code, by ``own`` code, or by each other.
+        """Return the distributions that are not ``used``, but named by their code, by ``own`` code, or by each other.
 
         Each comes with the reason.
         """
@@ -81,7 +81,7 @@ class DistributionReferences:
 
 
 def own_code(trace: Trace, avoid: Iterable[str]) -> _Code:
-    """Give the traced entry and the modules beside it that it could import."""
+    """Return the traced entry and the modules beside it that it could import."""
     entry = trace.workload.entry
     if not entry.is_file():
         return []
@@ -90,7 +90,7 @@ def own_code(trace: Trace, avoid: Iterable[str]) -> _Code:
 
 
 def _owners(inventory: Inventory) -> dict[str, frozenset[str]]:
-    """Give the distributions by the names under which code may ask for them: of modules, and of entry point groups."""
+    """Return the distributions by the names under which code may ask for them: of modules, and of entry point groups."""
     metadata: dict[str, dict[str, Path]] = defaultdict(dict)
     named: dict[str, set[str]] = defaultdict(set)
     for file in inventory.files:
@@ -122,12 +122,12 @@ def _is_tool(distribution: Distribution, metadata: Mapping[str, Mapping[str, Pat
 
 
 def _starts(name: str) -> set[str]:
-    """Give what a group of entry points may be named after: "xarray" for "xarray.backends" or "xarray_backends"."""
+    """Return what a group of entry points may be named after: "xarray" for "xarray.backends" or "xarray_backends"."""
     return {name[: found.start()] for found in re.finditer(r"[._-]", name)}
 
 
 def _asked_for(source: Path, names: set[str]) -> set[str]:
-    """Give those of ``names`` that a source imports, or has at the beginning of a text."""
+    """Return those of ``names`` that a source imports, or has at the beginning of a text."""
     content = source.read_bytes()
     # Most sources name none of them, and need not be looked at closely.
     if not any(name.rpartition(".")[2].encode() in content for name in names):

@@ -129,7 +129,7 @@ class ReportDiff:
         return (self.new.unzipped - self.old.unzipped) / max(self.old.unzipped, 1)
 
     def to_json(self) -> dict[str, Any]:
-        """Give the form in which programs read it."""
+        """Return the form in which programs read it."""
         layers = {
             name: {"report": report.name, "unzipped_bytes": report.unzipped, "zipped_bytes": report.zipped}
             for name, report in (("old", self.old), ("new", self.new))

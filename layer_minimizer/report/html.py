@@ -29,7 +29,7 @@ _LONG = ("files", "imports", "not_exercised")
 
 
 def render(report: Mapping[str, Any]) -> str:
-    """Give the page for a report's JSON (format 1) as HTML text, to be written as UTF-8."""
+    """Return the page for a report's JSON (format 1) as HTML text, to be written as UTF-8."""
     style, library = _part("page.css"), _part(_LIBRARY)
     script = "\n".join(map(_part, _SCRIPTS))
     parts = {
@@ -44,13 +44,13 @@ def render(report: Mapping[str, Any]) -> str:
 
 
 def pack(report: Mapping[str, Any]) -> bytes:
-    """Give the report's JSON as zlib's stream, with its long tables as columns: 26,000 files take some 400 kB."""
+    """Return the report's JSON as zlib's stream, with its long tables as columns: 26,000 files take some 400 kB."""
     packed = {key: _columns(value) if key in _LONG else value for key, value in report.items()}
     return zlib.compress(json.dumps(packed, separators=(",", ":")).encode(), 9)
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Give a table by columns; text as places among different strings, without what each begins with as the last."""
+    """Return a table by columns; text as places among different strings, without what each begins with as the last."""
     columns: dict[str, Any] = {}
     for key in rows[0] if rows else ():
         values = [row[key] for row in rows]
@@ -77,7 +77,7 @@ def _common(one: str, two: str) -> int:
 
 
 def _allowed(text: str) -> str:
-    """Give the source expression by which a content security policy lets this very text run, and no other."""
+    """Return the source expression by which a content security policy lets this very text run, and no other."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 

@@ -61,7 +61,7 @@ class Report:
         return (*self.plan.kept, *self.plan.cold)
 
     def _shipped(self) -> dict[str, int]:
-        """Give the files' bytes in the layer: compacted, compiled or compressed they are not what is installed."""
+        """Return the files' bytes in the layer: compacted, compiled or compressed they are not what is installed."""
         sizes = {decision.path: decision.size for decision in self.plan.kept}
         sizes |= {library.path: library.shipped + library.cold for library in self.proof.libraries}
         return dict.fromkeys((d.path for d in self.plan.cold), 0) | sizes | dict(self.proof.shipped)
@@ -89,7 +89,7 @@ class Report:
         return tuple((name, size, reasons[name].most_common(1)[0][0]) for name, size in sizes.most_common())
 
     def stand_ins(self) -> Iterator[dict[str, Any]]:
-        """Give for each module that another stands in for who imports it, what is taken from it, and what it saves."""
+        """Yield for each module that another stands in for who imports it, what is taken from it, and what it saves."""
         sizes = {decision.path: decision.size for decision in self.plan.decisions}
         found = {module.name: module for module in self.plan.chains}
         for module in self.plan.stand_ins:
@@ -103,7 +103,7 @@ class Report:
             }
 
     def cold(self) -> dict[str, int]:
-        """Give how many files are cold, and their bytes as they are installed and in the layer."""
+        """Return how many files are cold, and their bytes as they are installed and in the layer."""
         shipped = self._shipped()
         return {
             "files": len(self.plan.cold),
@@ -112,7 +112,7 @@ class Report:
         }
 
     def _files(self) -> Iterator[dict[str, Any]]:
-        """Give what became of every file that counts as installed: its verdict in one word, and why."""
+        """Yield what became of every file that counts as installed: its verdict in one word, and why."""
         shipped = self._shipped()
         compacted = {library.path for library in self.proof.libraries if not library.problem}
         for decision in self.plan.decisions:
@@ -136,7 +136,7 @@ class Report:
             }
 
     def to_json(self) -> dict[str, Any]:
-        """Give the report as JSON; ``report.schema.json`` says what is in it.
+        """Return the report as JSON; ``report.schema.json`` says what is in it.
 
         The names of format 1 stay for good; new ones may join them.
         """
@@ -217,7 +217,7 @@ def megabytes(size: int) -> str:
 
 
 def json_text(data: dict[str, Any]) -> str:
-    """Give the text of a report's JSON: a row for each file, import or library, so that it can be read and compared."""
+    """Return the text of a report's JSON: a row for each file, import or library, so that it can be read and compared."""
     parts = []
     for name, value in data.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -229,7 +229,7 @@ def json_text(data: dict[str, Any]) -> str:
 
 
 def emulated_json(emulated: Emulated) -> dict[str, Any]:
-    """Give the part of the report's JSON about an emulated Lambda; its warnings stand among all others."""
+    """Return the part of the report's JSON about an emulated Lambda; its warnings stand among all others."""
     found = dataclasses.asdict(emulated)
     del found["warnings"]
     return found

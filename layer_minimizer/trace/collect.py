@@ -146,7 +146,7 @@ def _searched(trials: stand_in_search.Search, full: tracer.Tracer) -> Trace | No
 def _identity(
     first: Trace, groups: Mapping[str, frozenset[str]], study: tracer.Study, *, restores: bool
 ) -> Iterator[object]:
-    """Give what a search depends on: the workload, the interpreter, what was loaded, and what can be later."""
+    """Yield what a search depends on: the workload, the interpreter, what was loaded, and what can be later."""
     for part in _SEARCHERS:
         yield sha256((Path(__file__).parents[1] / part).read_bytes()).hexdigest()
     workload = first.workload
@@ -160,7 +160,7 @@ def _identity(
 
 
 def _brought_along(installed: Iterable[InstalledFile], settings: Settings, below: Collection[str]) -> set[str]:
-    """Give the top-level modules that another layer brings."""
+    """Return the top-level modules that another layer brings."""
     provided = {canonicalize_name(name) for name in settings.provided}
     brought = [file.path for file in installed if file.distribution in provided or file.path in below]
     names = {modules.module_name(path).split(".")[0] for path in brought}

@@ -22,7 +22,7 @@ _CODE = (".py", ".pyc", ".pth")
 def compare_traces(
     traces: Sequence[tuple[str, Trace]], owners: Mapping[str, str] | None = None
 ) -> tuple[Difference, ...]:
-    """Give what some of the named traces have and others lack, the most first.
+    """Return what some of the named traces have and others lack, the most first.
 
     ``owners`` are the distributions of installed files; without it the traces themselves say whose they are.
     A module that is stood in for counts as seen: it was imported.
@@ -44,7 +44,7 @@ def compare_traces(
 
 
 def _items(trace: Trace) -> Iterator[tuple[str, str, str]]:
-    """Give (kind, path, name) of what a trace used that lies in the site."""
+    """Yield (kind, path, name) of what a trace used that lies in the site."""
     imported = {module.name: module.path for module in trace.stand_ins}
     imported |= {module.name: module.path for module in (*trace.asleep, *trace.modules) if not module.startup}
     paths = {path for path in imported.values() if path}

@@ -78,7 +78,7 @@ def _merge_files(files: Iterable[TracedFile]) -> tuple[TracedFile, ...]:
 
 
 def _merge_stand_ins(one: Trace, two: Trace) -> tuple[TracedStandIn, ...]:
-    """Give the modules that no run has needed: what one run has stood in for, another may have imported for real."""
+    """Return the modules that no run has needed: what one run has stood in for, another may have imported for real."""
     found = {module.name: module for module in (*two.stand_ins, *one.stand_ins)}
     for trace in (one, two):
         own = {module.name for module in trace.stand_ins}

@@ -51,7 +51,7 @@ class ProductionTrace:
     facts: tuple[str, ...]
 
     def trace(self, interpreter: Interpreter, scratch: Path) -> Trace:
-        """Give what this says as a trace of the environment of ``interpreter``; ``scratch`` must not exist."""
+        """Return what this says as a trace of the environment of ``interpreter``; ``scratch`` must not exist."""
         module, _, function = self.handler.rpartition(".")
         root = scratch / "task"
         root.mkdir(parents=True)
@@ -100,7 +100,7 @@ class _PathMapper:
         )
 
     def moved(self, facts: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
-        """Give the facts as this machine's probe would have told them; files of neither place are left out."""
+        """Yield the facts as this machine's probe would have told them; files of neither place are left out."""
         for text in facts:
             for fact in parse_fact(text):
                 at = 1 if fact[0] in _PATHS else 2
@@ -182,5 +182,5 @@ def _placed(trace: Trace, names: set[str]) -> Iterator[TracedModule]:
 
 
 def _top(path: str) -> str:
-    """Give the package that a file belongs to; wheels put its libraries into a folder of their own beside it."""
+    """Return the package that a file belongs to; wheels put its libraries into a folder of their own beside it."""
     return path.split("/", 1)[0].removesuffix(".libs")

@@ -39,11 +39,11 @@ class RestoreLog:
         return cls(frozenset(names), frozenset(files), {path: frozenset(numbers) for path, numbers in pages.items()})
 
     def __bool__(self) -> bool:
-        """Say whether the logs have told anything."""
+        """Return whether the logs have told anything."""
         return bool(self.modules or self.files or self.pages)
 
     def added_to(self, trace: Trace, inventory: Inventory) -> Trace:
-        """Give the trace as if its run had touched all of this, too."""
+        """Return the trace as if its run had touched all of this, too."""
         installed = {file.path: file for file in inventory.files}
         names = modules.by_name(installed)
         uses = {file.path: file.uses for file in trace.files}

@@ -119,7 +119,7 @@ class Search:
         return good
 
     def _with_most_of(self, names: list[str], good: frozenset[str], share: float) -> frozenset[str]:
-        """Give ``good`` with as many of the groups ``names`` as can be found in the time: all of them, or by halves."""
+        """Return ``good`` with as many of the groups ``names`` as can be found in the time: all of them, or by halves."""
         waiting = [[name for name in names if name not in good]]
         first = True
         while waiting and (first or self._left(share)):
@@ -222,7 +222,7 @@ class Search:
         return brought
 
     def _importer(self, name: str, stood_in: Collection[str]) -> str:
-        """Give the stand-in through which ``name`` was imported in the run without any; empty when there is none."""
+        """Return the stand-in through which ``name`` was imported in the run without any; empty when there is none."""
         importers = {module.name: module.importer for module in self.first.modules}
         seen = set()
         while name and name not in seen:
@@ -285,7 +285,7 @@ class Search:
         return trace, study
 
     def _expected(self) -> dict[str, list[str]]:
-        """Give the submodules of each package as they were bound in the run without stand-ins."""
+        """Return the submodules of each package as they were bound in the run without stand-ins."""
         expected: dict[str, list[str]] = {}
         for name in self.study.tables:
             package, _, last = name.rpartition(".")
@@ -295,7 +295,7 @@ class Search:
 
 
 def candidates(study: Study, first: Trace, kept: Collection[str]) -> dict[str, frozenset[str]]:
-    """Give groups of modules that may do nothing for the result, by the highest package or module of each.
+    """Return groups of modules that may do nothing for the result, by the highest package or module of each.
 
     ``kept`` are modules that are not to be stood in for, with all that lies below them.
     """
@@ -311,7 +311,7 @@ def candidates(study: Study, first: Trace, kept: Collection[str]) -> dict[str, f
 
 
 def _top(name: str, real: Collection[str]) -> str:
-    """Give the highest package above ``name`` that is not used, or itself."""
+    """Return the highest package above ``name`` that is not used, or itself."""
     parts = name.split(".")
     for depth in range(1, len(parts)):
         if ".".join(parts[:depth]) not in real:
@@ -326,7 +326,7 @@ _FOUND = ("also", "bound", "fills")
 
 
 def cache_file(*parts: object) -> Path:
-    """Give the file that remembers what a search with these inputs has found."""
+    """Return the file that remembers what a search with these inputs has found."""
     digest = hashlib.sha256(json.dumps([str(part) for part in parts]).encode("utf-8", "surrogateescape")).hexdigest()
     return cache.cache_folder("stand-ins") / f"{digest[:24]}.json"
 

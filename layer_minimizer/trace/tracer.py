@@ -243,7 +243,7 @@ def _touched(libraries: Iterable[tuple[str, Path]], tracer: PageTracer | None) -
 
 
 def require_success(observation: RunRecord, workload: Workload) -> Outcome:
-    """Give the outcome of a run that went well.
+    """Return the outcome of a run that went well.
 
     Raises:
         TraceError: it did not; the text is the user's own traceback where there is one.

@@ -49,7 +49,7 @@ class Attempt:
 
     @property
     def succeeded(self) -> bool:
-        """Say whether the layer gave the expected results, by itself."""
+        """Return whether the layer gave the expected results, by itself."""
         return not (self.error or self.mismatches or self.leaked or self.lacking)
 
     def explain(self) -> str:
@@ -135,7 +135,7 @@ def _cold_faults(log: Path | None) -> int:
 
 
 def in_full_environment(trial: RunContext) -> RunOptions:
-    """Give how a run is made where everything is installed."""
+    """Return how a run is made where everything is installed."""
     return RunOptions(
         python=trial.interpreter.executable,
         observers=(Observer.PROBE,),
@@ -177,7 +177,7 @@ def _results(observation: RunRecord) -> dict[str, str]:
 
 
 def _missed(facts: Facts, plan: KeepPlan, said: str) -> tuple[str, ...]:
-    """Give the dropped files that the run asked for: opened, imported, linked against, or by their metadata."""
+    """Return the dropped files that the run asked for: opened, imported, linked against, or by their metadata."""
     dropped = {d.path: d for d in plan.decisions if d.verdict is Verdict.DROPPED and d.reason not in FINAL_REASONS}
     # Whoever looks for the source of a module that is stood in for finds none, as with all that is bytecode alone.
     looked = {path for path, uses in facts.uses.items() if uses == {Use.STAT} and path in dropped}
@@ -195,7 +195,7 @@ def _missed(facts: Facts, plan: KeepPlan, said: str) -> tuple[str, ...]:
 
 
 def lacking_pages(said: str) -> dict[str, frozenset[int]]:
-    """Give where in which libraries pages were touched that had been dropped, by what the processes of a run said."""
+    """Return where in which libraries pages were touched that had been dropped, by what the processes of a run said."""
     lacking: dict[str, frozenset[int]] = {}
     for match in log_messages.PAGE_DROPPED.finditer(said):
         lacking[match["path"]] = lacking.get(match["path"], frozenset()) | {int(match["address"], 16)}
@@ -203,7 +203,7 @@ def lacking_pages(said: str) -> dict[str, frozenset[int]]:
 
 
 def _missed_metadata(facts: Facts, dropped: Iterable[Decision]) -> Iterator[str]:
-    """Give the METADATA of dropped distributions that the run asked for by name: it could not even try to open it."""
+    """Yield the METADATA of dropped distributions that the run asked for by name: it could not even try to open it."""
     for decision in dropped:
         folder, _, name = decision.path.partition("/")
         if not folder.endswith(METADATA_FOLDERS) or name not in ("", *ALWAYS_METADATA):
@@ -213,7 +213,7 @@ def _missed_metadata(facts: Facts, dropped: Iterable[Decision]) -> Iterator[str]
 
 
 def _leaked(facts: Facts, trial: RunContext, plan: KeepPlan, hidden: Iterable[str]) -> tuple[str, ...]:
-    """Give the files of the original environment that were opened although another layer does not bring them.
+    """Return the files of the original environment that were opened although another layer does not bring them.
 
     Of what lay in a ``hidden`` folder the run has seen nothing: there an open is an attempt that failed.
     """

@@ -194,7 +194,7 @@ def _place(subject: Subject, how: Emulation, scratch: Path) -> emulated_place.Fu
 
 
 def _environment(subject: Subject, how: Emulation, timeout: int) -> dict[str, str]:
-    """Give the variables that Lambda sets: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html."""
+    """Return the variables that Lambda sets: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html."""
     workload = subject.trace.workload
     function = workload.entry.parent.name or "function"
     environment = function_variables(function, how.memory) | {
@@ -214,7 +214,7 @@ def _environment(subject: Subject, how: Emulation, timeout: int) -> dict[str, st
 
 
 def handler_name(entry: Path) -> str:
-    """Give the handler that an entry defines under one of the usual names, or an empty text."""
+    """Return the handler that an entry defines under one of the usual names, or an empty text."""
     try:
         table = symtable.symtable(entry.read_text("utf-8"), str(entry), "exec")
     except (OSError, SyntaxError, ValueError):
@@ -224,7 +224,7 @@ def handler_name(entry: Path) -> str:
 
 
 def _provided(subject: Subject, layer: Path) -> Iterator[tuple[str, str]]:
-    """Give what another layer brings, and where; Lambda merges all layers in /opt."""
+    """Yield what another layer brings, and where; Lambda merges all layers in /opt."""
     prefix = subject.layout.prefix(subject.trace.python)
     for path, source in subject.provided.items():
         real = os.path.realpath(source)

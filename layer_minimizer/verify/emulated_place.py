@@ -151,7 +151,7 @@ def _name(engine: Engine) -> str:
 
 
 def _container(place: FunctionMounts, beside: Path, image: str) -> Iterator[str]:
-    """Give the arguments for a container in which the driver runs."""
+    """Yield the arguments for a container in which the driver runs."""
     # The driver watches the function's memory; this is for what would be too fast for it.
     memory = f"{place.memory + place.tmp + _BESIDE_MIB}m"
     yield from ("--network", "none", "--read-only", "--ipc", "none", "--user", _USER, "--workdir", TASK)
@@ -168,7 +168,7 @@ def _container(place: FunctionMounts, beside: Path, image: str) -> Iterator[str]
 
 
 def handler_of(module: str, function: str) -> dict[str, str]:
-    """Give the variables that name the handler; a program without one is run by a handler of this tool's."""
+    """Return the variables that name the handler; a program without one is run by a handler of this tool's."""
     if function:
         return {"_HANDLER": f"{module}.{function}"}
     return {"_HANDLER": f"{_SCRIPT}.handler", "LAYER_MINIMIZER_SCRIPT": f"{TASK}/{module}.py"}
@@ -223,7 +223,7 @@ def _binds(place: FunctionMounts, beside: Path) -> Iterator[tuple[str, str]]:
 
 
 def _moved(interpreter: Interpreter) -> tuple[tuple[str, str], ...]:
-    """Give the folders of an interpreter that is no part of the system, and where they appear.
+    """Return the folders of an interpreter that is no part of the system, and where they appear.
 
     They keep their paths, except those that Lambda itself has a use for.
     """

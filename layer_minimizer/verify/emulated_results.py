@@ -113,7 +113,7 @@ def _failure(status: int, body: str, value: Any, ran: EmulatorRun) -> str:
 
 
 def _end_of(log: Sequence[str]) -> str:
-    """Give what the function itself said last."""
+    """Return what the function itself said last."""
     own = (_EMULATORS_OWN.sub("", line) for line in log)
     return "\n".join([line for line in own if line.strip()][-_LOG_LINES:])
 

@@ -62,7 +62,7 @@ def _measured(
 
 
 def _fastest(settings: RunOptions, workload: Workload, names: dict[str, str], scratch: Path) -> dict[str, float]:
-    """Give the seconds of each distribution in the fastest of some runs."""
+    """Return the seconds of each distribution in the fastest of some runs."""
     runs: list[dict[str, float]] = []
     for number in range(_RUNS):
         folder = scratch.with_name(f"{scratch.name}-{number}")

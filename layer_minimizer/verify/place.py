@@ -109,17 +109,17 @@ def _make_place(trial: RunContext, prefix: Path, opt: Path) -> Place:
 
 
 def provided_paths(trial: RunContext, plan: KeepPlan) -> set[str]:
-    """Give what another layer brings that is not here: the environment's own files stand for it."""
+    """Return what another layer brings that is not here: the environment's own files stand for it."""
     return {d.path for d in plan.decisions if d.reason is Reason.PROVIDED and d.path not in trial.below.provided}
 
 
 def provided_sources(trial: RunContext, plan: KeepPlan) -> dict[str, str]:
-    """Give what another layer will bring, by site-relative path, and where it is installed here."""
+    """Return what another layer will bring, by site-relative path, and where it is installed here."""
     return _sources(_provided_roots(plan, provided_paths(trial, plan)), trial.inventory)
 
 
 def _provided_roots(plan: KeepPlan, provided: set[str]) -> tuple[str, ...]:
-    """Give the highest folders and files that hold provided distributions and nothing else."""
+    """Return the highest folders and files that hold provided distributions and nothing else."""
     other = {d.path for d in plan.decisions if d.path not in provided and d.reason is not Reason.SHADOWED}
     shared = {folder for path in other for folder in _parents(path)}
     roots = set()
@@ -130,7 +130,7 @@ def _provided_roots(plan: KeepPlan, provided: set[str]) -> tuple[str, ...]:
 
 
 def _parents(path: str) -> Iterator[str]:
-    """Give the folders that ``path`` lies in, from the top."""
+    """Yield the folders that ``path`` lies in, from the top."""
     at = path.find("/")
     while at >= 0:
         yield path[:at]

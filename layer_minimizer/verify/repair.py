@@ -76,7 +76,7 @@ def learned(adjustments: Adjustments, attempt: Attempt, tried: Tried) -> Adjustm
 
 
 def _given_back(adjustments: Adjustments, attempt: Attempt, tried: Tried) -> Adjustments | None:
-    """Give back what was left out of modules that are there, where that may be why the run failed."""
+    """Return back what was left out of modules that are there, where that may be why the run failed."""
     settings = tried.settings
     if attempt.error and settings.strip_docstrings and not adjustments.with_docstrings.everything:
         return _with_docstrings(adjustments, _named_in(attempt.error, tried))

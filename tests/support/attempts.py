@@ -128,7 +128,7 @@ def read(name: str) -> list[Repair | Reduction]:
 
 
 def names() -> list[str]:
-    """Give the names of all recorded runs."""
+    """Return the names of all recorded runs."""
     return sorted(file.stem for file in RECORDED.glob("*.json"))
 
 

@@ -135,14 +135,14 @@ class Engine:
         return name
 
     def containers(self, words: str) -> list[str]:
-        """Give the containers, running or not, whose name, image or command has these words."""
+        """Return the containers, running or not, whose name, image or command has these words."""
         shown = self.tell("ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Image}} {{.Command}}")
         return [line.split()[0] for line in shown.splitlines() if words in line]
 
 
 @pytest.fixture(scope="session")
 def engine(docker: dict[str, str]) -> Iterator[Engine]:
-    """Give the engine; the images that the tests have made are removed from it."""
+    """Yield the engine; the images that the tests have made are removed from it."""
     found = Engine(shutil.which("docker") or "docker", docker)
     yield found
     if found.images:

@@ -98,7 +98,7 @@ def _others(config: pytest.Config, items: list[pytest.Item]) -> dict[str, str]:
 
 
 def _proved(config: pytest.Config, items: list[pytest.Item]) -> dict[str, str]:
-    """Give tests the names of their proofs, and return those that have passed before this run began."""
+    """Return tests the names of their proofs, and return those that have passed before this run began."""
     folder = config.getoption("--proofs")
     if not folder:
         return {}

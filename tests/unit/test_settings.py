@@ -65,7 +65,7 @@ OPTIONS = {option.key: option for option in declared(Settings)}
 
 
 def texts(option: Option, value: Any) -> list[str]:
-    """Give the words of a command line for a value as Python has it."""
+    """Return the words of a command line for a value as Python has it."""
     if option.kind is FLAG:
         return [f"--{option.name}"]
     return [f"--{option.name}={each}" for each in (value if isinstance(value, list) else [value])]

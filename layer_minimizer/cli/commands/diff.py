@@ -76,5 +76,5 @@ def answer(options: DiffOptions, messages: Messages) -> Iterator[str]:
 
 
 def _file(name: str) -> str:
-    """Give the report that is meant: a folder stands for the one that ``--report`` has written into it."""
+    """Return the report that is meant: a folder stands for the one that ``--report`` has written into it."""
     return os.path.join(name, _REPORT_IN_FOLDER) if os.path.isdir(name) else name

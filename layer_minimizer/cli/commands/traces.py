@@ -111,7 +111,7 @@ def save_stages(
 
 
 def compare_saved_traces(files: Iterable[StrPath], settings: Settings) -> tuple[Difference, ...]:
-    """Give what some of the saved traces have and others lack; see `comparison.compare`.
+    """Return what some of the saved traces have and others lack; see `comparison.compare`.
 
     Logs of traced functions are read with the eyes of the environment of ``settings.python``.
 

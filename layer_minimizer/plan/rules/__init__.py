@@ -72,7 +72,7 @@ def _set(listed: str) -> str:
 
 
 def matching(pattern: str, paths: Iterable[str]) -> list[str]:
-    """Give the paths that a glob names: the files themselves, or all files below a folder that it names."""
+    """Return the paths that a glob names: the files themselves, or all files below a folder that it names."""
     whole = _compiled(pattern.rstrip("/"))
     below = _compiled(pattern.rstrip("/") + "/**")
     return [path for path in paths if whole.fullmatch(path) or below.fullmatch(path)]

@@ -44,7 +44,7 @@ def site(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def build(site: Path, tmp_path: Path) -> Build:
-    """Give a compiler of libraries whose DT_NEEDED names are those of the libraries they are linked with."""
+    """Return a compiler of libraries whose DT_NEEDED names are those of the libraries they are linked with."""
     source = tmp_path / "empty.c"
     source.write_text("")
 

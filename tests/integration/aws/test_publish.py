@@ -103,7 +103,7 @@ class PublishDesk:
 
 @pytest.fixture
 def desk(tmp_path: Path, cloud: Cloud, request: pytest.FixtureRequest) -> PublishDesk:
-    """Give a desk whose layer has a name of its own, so that all tests can share one server."""
+    """Return a desk whose layer has a name of its own, so that all tests can share one server."""
     name = hashlib.sha256(request.node.name.encode()).hexdigest()[:20]
     return PublishDesk(tmp_path, cloud, f"layer-{name}")
 
@@ -115,7 +115,7 @@ def bucket(desk: PublishDesk) -> str:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a layer that is too large for a request."""
+    """Return a layer that is too large for a request."""
     path = tmp_path_factory.mktemp("large") / "layer.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(next(iter(FILES)), random.Random(0).randbytes(53_000_000))

@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def complete(folder: Path, *words: str) -> set[str]:
-    """Give what bash would offer for the last word."""
+    """Return what bash would offer for the last word."""
     script = ASK.format(tool=shlex.join([sys.executable, "-m", "layer_minimizer"]), words=shlex.join(words))
     command = [need("bash"), "--norc", "-c", script]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=60)

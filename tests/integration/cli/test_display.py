@@ -84,7 +84,7 @@ class Terminal:
             time.sleep(0.02)
 
     def end(self) -> tuple[int, str, str]:
-        """Give the exit code, standard output, and what the terminal was sent."""
+        """Return the exit code, standard output, and what the terminal was sent."""
         out, _ = self.process.communicate(timeout=120)
         self._reader.join()
         return self.process.returncode, out, self.shown.decode(errors="replace")

@@ -419,7 +419,7 @@ def test_other_output_that_cannot_be_written(desk: Desk, env: Environment, optio
 
 @pytest.fixture
 def large(desk: Desk, make_env: Callable[..., Environment]) -> Environment:
-    """Give an environment whose layer needs about 6 MB, and a handler that uses all of it."""
+    """Return an environment whose layer needs about 6 MB, and a handler that uses all of it."""
     desk.write(
         "handler.py",
         "import os, large\n\n\ndef handler(event, context):\n"
@@ -530,7 +530,7 @@ def test_damaged_file(desk: Desk, env: Environment, option: str, content: str | 
 
 @pytest.fixture
 def saved(desk: Desk, env: Environment, handler: Path) -> Path:
-    """Give the saved trace of the handler that uses alpha."""
+    """Return the saved trace of the handler that uses alpha."""
     trace = desk.folder / "trace.json"
     desk.minimize(env, "--save-trace", trace, entry=handler)
     return trace

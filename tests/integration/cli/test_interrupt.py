@@ -56,7 +56,7 @@ STAGES = (
 
 @pytest.fixture(scope="module")
 def slow(make_lasting_env: Callable[[], Environment]) -> Environment:
-    """Give an environment that makes each stage long enough to be interrupted in it."""
+    """Return an environment that makes each stage long enough to be interrupted in it."""
     made = make_lasting_env()
     noise = random.Random(0).randbytes(12_000_000)
     long = "".join(f"import module{number}\n" for number in range(20_000))
@@ -140,7 +140,7 @@ def test_interrupted(
 
 
 def processes_below(folder: Path) -> list[str]:
-    """Give the processes that name a scratch folder below ``folder`` in their command line."""
+    """Return the processes that name a scratch folder below ``folder`` in their command line."""
     found = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:

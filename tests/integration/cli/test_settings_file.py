@@ -58,7 +58,7 @@ def run(desk: Desk, tool: tuple[str, ...]) -> Run:
 
 @pytest.fixture
 def unprivileged() -> tuple[str, ...]:
-    """Give the start of a command line for which permissions count, even if root runs it."""
+    """Return the start of a command line for which permissions count, even if root runs it."""
     if os.geteuid() != 0:
         return ()
     program = shutil.which("setpriv")

@@ -86,14 +86,14 @@ class EngineDesk:
 
 @pytest.fixture
 def desk(engine: Engine) -> Iterator[EngineDesk]:
-    """Give an empty folder."""
+    """Yield an empty folder."""
     with tempfile.TemporaryDirectory(prefix="minimize-tests-") as folder:
         yield EngineDesk(engine, Path(folder).resolve())
 
 
 @pytest.fixture
 def pillow(desk: EngineDesk, requirements_env: Callable[[str, Path], Path]) -> EngineDesk:
-    """Give the quickstart's handler, events and requirements."""
+    """Return the quickstart's handler, events and requirements."""
     example = EXAMPLES / "quickstart"
     for name in ("handler.py", "requirements.txt"):
         shutil.copy(example / name, desk.folder)

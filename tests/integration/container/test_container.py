@@ -454,7 +454,7 @@ def test_killed_by_somebody_else(sleeper: EngineDesk, with_alpha: str) -> None:
 
 
 def running_in(engine: Engine, desk: EngineDesk) -> list[str]:
-    """Give the containers that have the desk's folder mounted."""
+    """Return the containers that have the desk's folder mounted."""
     shown = engine.tell("ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Mounts}}")
     return [line.split()[0] for line in shown.splitlines() if str(desk.folder) in line]
 

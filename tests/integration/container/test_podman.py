@@ -24,7 +24,7 @@ BASE = "localhost/layer_minimizer_test/debian:bookworm"
 
 @pytest.fixture
 def podman(tmp_path: Path) -> dict[str, str]:
-    """Give the variables under which podman works here."""
+    """Return the variables under which podman works here."""
     program = shutil.which("podman")
     if program is None:
         pytest.skip("podman is not installed")

@@ -58,7 +58,7 @@ def layer(desk: Desk, main_version: str) -> Callable[..., Path]:
 
 
 def together(desk: Desk, env: Environment, what: str, *layers: Path) -> Any:
-    """Give what the handler says with these layers alone, merged in order as Lambda does."""
+    """Return what the handler says with these layers alone, merged in order as Lambda does."""
     opt = desk.folder / f"opt{len(list(desk.folder.iterdir()))}"
     for archive in layers:
         unzip(archive, opt)

@@ -31,7 +31,7 @@ def shell(script: str, folder: Path, isolation: Isolation | None = None) -> tupl
 
 
 def gone(pid: int) -> bool:
-    """Say whether a process has ended; the one who inherits it may not have collected it yet."""
+    """Return whether a process has ended; the one who inherits it may not have collected it yet."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except FileNotFoundError:

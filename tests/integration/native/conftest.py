@@ -27,7 +27,7 @@ RUNTIME = layout.RUNTIME.format(digest="0" * 16)
 
 @pytest.fixture(scope="session")
 def kit() -> ModuleType:
-    """Give this module: what follows, for tests that cannot import it."""
+    """Return this module: what follows, for tests that cannot import it."""
     return sys.modules[__name__]
 
 
@@ -49,7 +49,7 @@ def good() -> Callable[[subprocess.CompletedProcess[str]], None]:
     ]
 )  # fmt: skip
 def scenario(request: pytest.FixtureRequest) -> str:
-    """Give the scenarios of the driver that need nothing but a library, one after the other."""
+    """Return the scenarios of the driver that need nothing but a library, one after the other."""
     return str(request.param)
 
 
@@ -159,7 +159,7 @@ VERSIONS = "V1 { global: *; };\nV2 { } V1;\n"
 
 
 def cpp_source() -> str:
-    """Give a chain of functions, each on a page of its own, that throws at its end or counts its frames."""
+    """Return a chain of functions, each on a page of its own, that throws at its end or counts its frames."""
     lines = [_CPP_HEAD, *(f"int t{i}(int);" for i in range(LINKS + 1))]
     lines += [
         f"PLACED int t{i}(int n) {{ Counted c; if (n == {i}) throw Trouble{{{i}}}; return t{i + 1}(n) + 1; }}"
@@ -198,7 +198,7 @@ class Objects:
 
 @pytest.fixture(scope="session")
 def objects_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Objects]:
-    """Give the objects by a compiler, ``gcc`` or ``clang``."""
+    """Return the objects by a compiler, ``gcc`` or ``clang``."""
     made: dict[str, Objects] = {}
 
     def compile_all(compiler: str) -> Objects:
@@ -264,7 +264,7 @@ def compacted(original: Path, top: Path, runtime: Path, hot: Collection[int] = (
 
 
 def expected(n: int, x: int) -> int:
-    """Give what function ``n`` of the library answers."""
+    """Return what function ``n`` of the library answers."""
     return x * (n + 3) + n % 7
 
 

@@ -126,7 +126,7 @@ def driver(kit: ModuleType, emulator: str, tmp_path_factory: pytest.TempPathFact
 def linked(
     kit: ModuleType, emulator: str, objects_of: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """Give the library by the name of its layout, or of linker flags."""
+    """Return the library by the name of its layout, or of linker flags."""
     assert emulator
     made: dict[tuple[str, ...], Path] = {}
 
@@ -176,7 +176,7 @@ def test_the_linker_makes_pages_of_64_kib_unasked(linked: Callable[..., Path]) -
 
 
 def readable(image: ElfImage) -> Iterator[tuple[int, int]]:
-    """Give (address, size) of what the file holds, but for what the rewriting changes or what is written to."""
+    """Yield (address, size) of what the file holds, but for what the rewriting changes or what is written to."""
     strings, page = image.value(Tag.STRTAB) or 0, image.page_size
     moved = -(-strings // page) * page, (strings + (image.value(Tag.STRSZ) or 0)) // page * page
     for segment in image.loads:
@@ -421,7 +421,7 @@ def test_pages_of_64_kib_refuse_what_is_made_for_smaller_ones(
 
 
 def function_pages(kit: ModuleType, library: Path, names: Iterable[str]) -> set[int]:
-    """Give the pages of functions that fit into one, by the symbol table."""
+    """Return the pages of functions that fit into one, by the symbol table."""
     wanted = set(names)
     pages = set()
     size = image_of(library).page_size
@@ -437,7 +437,7 @@ def function_pages(kit: ModuleType, library: Path, names: Iterable[str]) -> set[
 
 
 def unasked_pages(kit: ModuleType, library: Path) -> set[int]:
-    """Give the pages of code that loading and unloading touch."""
+    """Return the pages of code that loading and unloading touch."""
     names = ("construct", "choose", "_init", "_fini", "frame_dummy", "register_tm_clones", "call_weak_fn")
     pages = function_pages(kit, library, (*names, "deregister_tm_clones", "__do_global_dtors_aux"))
     image = image_of(library)

@@ -274,7 +274,7 @@ def spotless(done: Any) -> str:
 
 
 def dynamic_symbols(readelf: Callable[..., Any], library: Path) -> list[str]:
-    """Give the dynamic symbols as they are found without a section table; addresses stay as they were."""
+    """Return the dynamic symbols as they are found without a section table; addresses stay as they were."""
     shown = spotless(readelf("-W", "-D", "-s", library)).splitlines()
     lines = [line.split() for line in shown if line.split()[:1] and line.split()[0].rstrip(":").isdigit()]
     return sorted(" ".join([*words[1:6], *words[-1:]]) for words in lines)
@@ -302,7 +302,7 @@ def test_the_readers_at_hand_have_no_objection(layout: str, kit: ModuleType, mad
 
 
 def listed(done: Any) -> list[str]:
-    """Give the names that ldd found files for."""
+    """Return the names that ldd found files for."""
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert done.stderr == ""
     assert "not found" not in done.stdout
@@ -313,7 +313,7 @@ def listed(done: Any) -> list[str]:
 
 
 def refuses(debian: Debian, library: Path) -> bool:
-    """Say whether this release's C library is right to refuse a library."""
+    """Return whether this release's C library is right to refuse a library."""
     return PACKED in versions_needed(debian.kit, library) and debian.version < (2, 36)
 
 

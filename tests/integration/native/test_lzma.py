@@ -81,7 +81,7 @@ def relative(decoders: ctypes.CDLL) -> Callable[[bytes], bytes]:
 
 @pytest.fixture(scope="module")
 def checked(kit: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the decoder as a program that ends at the first access beyond its buffers."""
+    """Return the decoder as a program that ends at the first access beyond its buffers."""
     folder = tmp_path_factory.mktemp("checked")
     (folder / "decode.c").write_text(PROGRAM)
     program = folder / "decode"
@@ -96,7 +96,7 @@ def encode(data: bytes) -> bytes:
 
 
 def structured(seed: int, size: int) -> bytes:
-    """Give data with literals, near and far repeats, and runs, as code has them."""
+    """Return data with literals, near and far repeats, and runs, as code has them."""
     dice = random.Random(seed)
     data = bytearray()
     while len(data) < size:
@@ -134,7 +134,7 @@ def test_what_python_encodes_is_decoded(data: bytes, decode: Decode) -> None:
 
 
 def filtered(code: bytes) -> bytes:
-    """Give what the encoder's filter for x86 machine code makes of bytes."""
+    """Return what the encoder's filter for x86 machine code makes of bytes."""
     packed = lzma.compress(code, format=lzma.FORMAT_RAW, filters=coldstore._CODE_FILTERS)
     return lzma.decompress(packed, format=lzma.FORMAT_RAW, filters=coldstore._FILTERS)
 

@@ -27,7 +27,7 @@ SOME = [3, 50, 51, 120, 200, 290]
 
 
 def function_pages(kit: ModuleType, library: Path, names: Iterable[str]) -> set[int]:
-    """Give the pages of functions that fit into one, by the symbol table."""
+    """Return the pages of functions that fit into one, by the symbol table."""
     wanted = set(names)
     pages = set()
     for line in kit.execute(kit.need("readelf"), "-sW", library).stdout.splitlines():

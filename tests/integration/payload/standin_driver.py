@@ -13,7 +13,7 @@ import sys
 
 
 def loading_of(folder):
-    """Give what loads the probe's files, as a traced program does."""
+    """Return what loads the probe's files, as a traced program does."""
     sys.path.insert(0, folder)
     try:
         return importlib.import_module("layer_minimizer_loading")

@@ -92,7 +92,7 @@ def stand(
 
 
 def has_classes(modules: Modules) -> bool:
-    """Say whether a stand-in has placeholders for classes: a class statement of 3.6 does not ask its bases."""
+    """Return whether a stand-in has placeholders for classes: a class statement of 3.6 does not ask its bases."""
     return not os.path.basename(modules.python).startswith("python3.6")
 
 

@@ -127,7 +127,7 @@ def test_handler_that_deletes_its_own_folder(desk: Desk, env: Environment) -> No
 
 @pytest.fixture(scope="module")
 def rich_env(make_lasting_env: Callable[[], Environment]) -> Environment:
-    """Give an environment with all kinds of entries that a zip can hold."""
+    """Return an environment with all kinds of entries that a zip can hold."""
     made = make_lasting_env()
     files: dict[str, str | bytes] = {f"many/part{number}.py": f"X = {number}\n" for number in range(40)}
     files |= {"many/__init__.py": "", "many/run.sh": "#!/bin/sh\n", "many/empty/unused.txt": "", "many/ünï.txt": "ü"}
@@ -756,7 +756,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 @pytest.fixture
 def as_nobody(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    """Give the start of a command line that runs it without privileges, where the interpreters can be reached."""
+    """Return the start of a command line that runs it without privileges, where the interpreters can be reached."""
     setpriv = shutil.which("setpriv")
     if os.geteuid() != 0:
         return ()
@@ -797,7 +797,7 @@ def test_unprivileged(desk: Desk, env: Environment, as_nobody: tuple[str, ...], 
 
 @pytest.fixture
 def without_namespaces(as_nobody: tuple[str, ...]) -> tuple[str, ...]:
-    """Give the same where no namespace can be made, as in most containers."""
+    """Return the same where no namespace can be made, as in most containers."""
     if os.geteuid() != 0:
         pytest.skip("only root can forbid namespaces to a process")
     prefix = [*as_nobody]

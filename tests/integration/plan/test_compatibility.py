@@ -57,7 +57,7 @@ def gcc(*arguments: str | Path) -> None:
 
 @pytest.fixture
 def system(tmp_path: Path) -> Path:
-    """Give a folder of this machine with a library that no distribution owns."""
+    """Return a folder of this machine with a library that no distribution owns."""
     if shutil.which("gcc") is None:
         pytest.skip("there is no gcc here")
     (tmp_path / "odd.c").write_text("int odd(void) { return 41; }\n")
@@ -69,7 +69,7 @@ def system(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shop(desk: Desk, make_env: Callable[..., Environment], system: Path, tmp_path: Path) -> Environment:
-    """Give an environment with a package whose library is linked against the system's."""
+    """Return an environment with a package whose library is linked against the system's."""
     desk.write("handler.py", HANDLER)
     (tmp_path / "thing.c").write_text("int odd(void);\nint answer(void) { return odd() + 1; }\n")
     gcc("-shared", "-fPIC", tmp_path / "thing.c", system / "libodd.so.1", "-o", tmp_path / "libthing.so")

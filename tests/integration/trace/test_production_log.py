@@ -48,7 +48,7 @@ os.kill(os.getpid(), 9)
 
 @pytest.fixture
 def probe(tmp_path: Path) -> Path:
-    """Give the folder that the layer with the probe becomes."""
+    """Return the folder that the layer with the probe becomes."""
     layer = probe_layer.write_probe(tmp_path / "probe.zip", tmp_path / "scratch").path
     with zipfile.ZipFile(layer) as archive:
         archive.extractall(tmp_path / "probe")

@@ -21,7 +21,7 @@ def code(text: str) -> str:
 
 
 def handler(body: str) -> dict[str, str]:
-    """Give a function whose handler runs ``body``."""
+    """Return a function whose handler runs ``body``."""
     indented = textwrap.indent(code(body), "    ")
     return {"handler.py": f"def handler(event, context):\n{indented}"}
 

@@ -25,7 +25,7 @@ ALPHA = {"alpha/__init__.py": "from alpha.core import VALUE\n", "alpha/core.py":
 
 
 def left_processes(mark: str) -> list[str]:
-    """Give the command lines of living processes that have ``mark`` in their environment or arguments."""
+    """Return the command lines of living processes that have ``mark`` in their environment or arguments."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -127,7 +127,7 @@ def alpha(env: Environment) -> Environment:
 
 
 def containers(docker: Mapping[str, str], folder: Path) -> list[str]:
-    """Give the containers that see something of ``folder``; others may run beside the tests."""
+    """Return the containers that see something of ``folder``; others may run beside the tests."""
     environment = {**os.environ, **docker}
     listed = subprocess.run(["docker", "ps", "--all", "--quiet"], env=environment, capture_output=True, check=True)
     show = "{{.Name}} {{range .Mounts}}{{.Source}} {{end}}"

@@ -184,7 +184,7 @@ def test_packages_of_the_base_interpreter_are_out_of_sight(desk: LambdaDesk, alp
 
 @pytest.fixture
 def ordinary(tmp_path: Path) -> tuple[str, ...]:
-    """Give the start of a command that runs the tool, and a Python, as a user without any right."""
+    """Return the start of a command that runs the tool, and a Python, as a user without any right."""
     if os.geteuid() != 0:
         pytest.skip("this is an ordinary user already: all tests say what this one would")
     drop = ("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups")

@@ -22,7 +22,7 @@ COLUMNS = ("MB", "layer", "ratio", "zipped", "import s", "on layer", "faster", "
 
 
 def measure(name: str, cold: Iterable[str], runs: int) -> Iterator[tuple[str, list[float]]]:
-    """Give a row for each kind of layer."""
+    """Yield a row for each kind of layer."""
     case = running.Case.read(name)
     environment = case.environment()
     with tempfile.TemporaryDirectory(prefix="case-") as scratch:

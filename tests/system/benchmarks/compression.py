@@ -79,7 +79,7 @@ def keep_freed_memory() -> None:
 
 
 def optional(name: str) -> ModuleType | None:
-    """Give a module, or say that its rows are left out."""
+    """Return a module, or say that its rows are left out."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -110,12 +110,12 @@ def own_decoder(folder: str, room: Room) -> Unpacker | None:
 
 
 def zlib_method() -> Method:
-    """Give what is in every Python."""
+    """Return what is in every Python."""
     return Method(lambda raw: zlib.compress(raw, 9), {"zlib 9": lambda packed, size: zlib.decompress(packed, 15, size)})
 
 
 def zstd_method(zstandard: ModuleType, level: int) -> Method:
-    """Give a frame a chunk. A compressor belongs to one thread, so that each chunk gets its own."""
+    """Return a frame a chunk. A compressor belongs to one thread, so that each chunk gets its own."""
     decode = zstandard.ZstdDecompressor().decompress
 
     def pack(raw: bytes) -> bytes:
@@ -130,7 +130,7 @@ def zstd_method(zstandard: ModuleType, level: int) -> Method:
 
 
 def lz4_method(block: ModuleType, room: Room) -> Method:
-    """Give the bare block format. The module copies what it has decoded, which takes as long: its C function is called.
+    """Return the bare block format. The module copies what it has decoded, which takes as long: its C function is called.
 
     The level is the highest that LZ4 HC knows.
     """
@@ -150,7 +150,7 @@ def lz4_method(block: ModuleType, room: Room) -> Method:
 
 
 def brotli_method(brotli: ModuleType) -> Method:
-    """Give the highest quality, with a window that holds the largest chunk."""
+    """Return the highest quality, with a window that holds the largest chunk."""
 
     def pack(raw: bytes) -> bytes:
         packed: bytes = brotli.compress(raw, quality=11, lgwin=18)
@@ -164,7 +164,7 @@ def brotli_method(brotli: ModuleType) -> Method:
 
 
 def lzma_method(name: str, preset: int, own: Unpacker | None) -> Method:
-    """Give raw LZMA as cold stores hold it, but for the preset."""
+    """Return raw LZMA as cold stores hold it, but for the preset."""
     filters = [{**coldstore._FILTERS[0], "preset": preset}]
 
     def pack(raw: bytes) -> bytes:
@@ -180,7 +180,7 @@ def lzma_method(name: str, preset: int, own: Unpacker | None) -> Method:
 
 
 def methods(folder: str) -> Iterator[Method]:
-    """Give what can be measured; ``folder`` is for what is compiled."""
+    """Yield what can be measured; ``folder`` is for what is compiled."""
     room = Room(max(CHUNK_KIB) << 10)
     yield zlib_method()
     if zstandard := optional("zstandard"):
@@ -196,7 +196,7 @@ def methods(folder: str) -> Iterator[Method]:
 
 
 def sample_chunks(parts: compact.Split) -> dict[int, list[bytes]]:
-    """Give the bytes of the chunks to measure, by the chunk's size in KiB.
+    """Return the bytes of the chunks to measure, by the chunk's size in KiB.
 
     Chunks of the largest size are taken at even steps, and cut: every size has the same bytes, and its chunks are those
     that the whole library would have at that size.
@@ -212,7 +212,7 @@ def sample_chunks(parts: compact.Split) -> dict[int, list[bytes]]:
 
 
 def decode_times(unpack: Unpacker, raws: Sequence[bytes], packs: Sequence[bytes]) -> tuple[float, float]:
-    """Give the medians of microseconds a chunk and of bytes a microsecond; every chunk is compared first.
+    """Return the medians of microseconds a chunk and of bytes a microsecond; every chunk is compared first.
 
     A chunk's time is the best of some passes over all of them, in processor time: other processes do not count.
     """

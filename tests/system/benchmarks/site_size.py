@@ -59,7 +59,7 @@ def make_trace(stock: Inventory) -> Trace:
 
 
 def measure(files: int) -> tuple[float, float, float]:
-    """Give seconds for taking the inventory, planning and packing."""
+    """Return seconds for taking the inventory, planning and packing."""
     with tempfile.TemporaryDirectory() as folder:
         site = Path(folder) / "site-packages"
         make_site(site, files)

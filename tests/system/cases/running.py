@@ -158,7 +158,7 @@ class Case:
         return self.folder / "events.json"
 
     def environment(self) -> Path:
-        """Give the case's environment, which is made once and cached.
+        """Return the case's environment, which is made once and cached.
 
         Raises:
             LookupError: there is no such CPython here.
@@ -176,7 +176,7 @@ class Case:
         return Path(done.stdout.strip()).parent.parent
 
     def make_task(self, environment: Path, folder: Path) -> Path:
-        """Give a folder with what belongs to the function."""
+        """Return a folder with what belongs to the function."""
         ignored = shutil.ignore_patterns(*_NOT_OF_THE_FUNCTION, "make_*")
         shutil.copytree(self.folder, folder, ignore=ignored)
         if self.expected.prepare:
@@ -186,7 +186,7 @@ class Case:
         return folder
 
     def workload(self, task: Path) -> tuple[object, ...]:
-        """Give the options that say what the tool is to run."""
+        """Return the options that say what the tool is to run."""
         return ("--entry", task / "handler.py", "--event", self.events_file)
 
     def minimize(self, environment: Path, folder: Path, *options: object) -> Layer:
@@ -252,7 +252,7 @@ class Case:
 
 
 def row(case: Case, layer: Layer, original: Played, alone: Played) -> dict[str, Any]:
-    """Give what the table of cases tells of one; a single run's seconds are an impression, see the benchmark."""
+    """Return what the table of cases tells of one; a single run's seconds are an impression, see the benchmark."""
     return {
         "case": case.name,
         "before": layer.report["before"]["bytes"] / 1e6,
@@ -266,39 +266,39 @@ def row(case: Case, layer: Layer, original: Played, alone: Played) -> dict[str, 
 
 
 def names() -> list[str]:
-    """Give the names of all cases."""
+    """Return the names of all cases."""
     return sorted(file.parent.name for file in CASES.glob("*/expected.toml"))
 
 
 def parameters() -> list[Any]:
-    """Give the names of all cases for tests, the heavy ones with a mark."""
+    """Return the names of all cases for tests, the heavy ones with a mark."""
     heavy = pytest.mark.heavy
     return [pytest.param(name, marks=[heavy] if Case.read(name).expected.heavy else []) for name in names()]
 
 
 def namespace() -> Sequence[str]:
-    """Give the start of a command line that runs with mounts of its own."""
+    """Return the start of a command line that runs with mounts of its own."""
     return ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-r", "-m")
 
 
 def _packed(file: Path) -> list[str]:
-    """Give the modules in a file of compressed bytecode; its first line says how long its table is."""
+    """Return the modules in a file of compressed bytecode; its first line says how long its table is."""
     line, _, rest = file.read_bytes().partition(b"\n")
     return [f"{stem}.py" for stem in marshal.loads(zlib.decompress(rest[: int(line.split()[1])]))]
 
 
 def missing(patterns: Iterable[str], files: set[str]) -> list[str]:
-    """Give the patterns that no file fits."""
+    """Return the patterns that no file fits."""
     return [pattern for pattern in patterns if not fnmatch.filter(files, pattern)]
 
 
 def present(patterns: Iterable[str], files: set[str]) -> list[str]:
-    """Give the files that fit a pattern."""
+    """Return the files that fit a pattern."""
     return sorted({name for pattern in patterns for name in fnmatch.filter(files, pattern)})
 
 
 def _site_folders(python: Path) -> list[Path]:
-    """Give the folders in which the interpreter itself would find packages."""
+    """Return the folders in which the interpreter itself would find packages."""
     ask = "import site; print(*site.getsitepackages(), site.getusersitepackages(), sep='\\n')"
     done = subprocess.run([python, "-c", ask], check=True, capture_output=True, text=True)
     return [folder for folder in map(Path, done.stdout.splitlines()) if folder.is_dir()]

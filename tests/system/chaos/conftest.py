@@ -52,7 +52,7 @@ class Bench:
         return path
 
     def variables(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Give the command's environment."""
+        """Return the command's environment."""
         dropped = ("PYTHON", "XDG_", "COV", "LAYER_MINIMIZER")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
         return {**kept, "TMPDIR": str(self.folder / "tmp"), "HOME": str(self.folder / "home"), **(more or {})}
@@ -60,7 +60,7 @@ class Bench:
     def command(
         self, *options: object, entry: object = None, output: object = None, program: Sequence[str] = TOOL
     ) -> list[str]:
-        """Give the command line."""
+        """Return the command line."""
         given = ["--entry", entry or self.folder / "task" / "handler.py", "--output", output or self.output]
         given += [] if "--python" in options else ["--python", self.python]
         return [*program, *[os.fspath(part) if isinstance(part, Path) else str(part) for part in (*given, *options)]]
@@ -99,14 +99,14 @@ class Bench:
         return ended
 
     def kept(self, output: Path | None = None) -> set[str]:
-        """Give the site-relative names of the layer's files."""
+        """Return the site-relative names of the layer's files."""
         with zipfile.ZipFile(output or self.output) as archive:
             assert archive.testzip() is None
             return {name.partition("site-packages/")[2] for name in archive.namelist()}
 
 
 def snapshot(*roots: Path) -> dict[bytes, tuple[object, ...]]:
-    """Give what can be told of every file below the roots; contents of small ones alone, since sites may be large."""
+    """Return what can be told of every file below the roots; contents of small ones alone, since sites may be large."""
     found: dict[bytes, tuple[object, ...]] = {}
     for root in roots:
         for folder, folders, names in os.walk(os.fsencode(root)):

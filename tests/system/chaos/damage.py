@@ -229,7 +229,7 @@ def judge(damage: Damage, ran: Ran, sound: Ran) -> tuple[End, str]:
 
 
 def names(text: str, path: str) -> bool:
-    """Say whether a text names a file of a layer, its module, or the library or store that it is a part of."""
+    """Return whether a text names a file of a layer, its module, or the library or store that it is a part of."""
     inner = re.sub(r"^.*site-packages/", "", path)
     stem = re.sub(r"\.cold$", "", inner) if inner.endswith(".cold") else re.sub(_SUFFIX, "", inner)
     stem = stem.replace("/__pycache__/", "/")

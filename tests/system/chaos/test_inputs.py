@@ -208,7 +208,7 @@ def test_a_full_disk(echo: Bench, in_mounts: Callable[..., tuple[str, ...]], wha
 
 
 def without(bench: Bench, *programs: str) -> dict[str, str]:
-    """Give variables with a PATH on which all programs are but these."""
+    """Return variables with a PATH on which all programs are but these."""
     folder = bench.folder / "bin"
     folder.mkdir()
     for place in reversed(os.environ["PATH"].split(os.pathsep)):
@@ -257,7 +257,7 @@ def test_where_no_namespace_can_be_made(echo: Bench) -> None:
 
 
 def program_for(user: list[str]) -> str:
-    """Give a Python that another user can run, and that has what the tool needs, or skip."""
+    """Return a Python that another user can run, and that has what the tool needs, or skip."""
     tool = Path(layer_minimizer.__file__).parent.parent
     test = "import subprocess, sys, layer_minimizer.cli.main; subprocess.run([sys.executable, '-c', ''], check=True)"
     for python in (sys.executable, "/usr/bin/python3"):

@@ -84,7 +84,7 @@ class Place:
             )
 
     def left(self) -> list[str]:
-        """Give what is left of a run: processes, and files that are neither whole outputs nor whole memories."""
+        """Return what is left of a run: processes, and files that are neither whole outputs nor whole memories."""
         mark = f"CHAOS={self.folder}".encode()
         found = [
             f"process {pid} {_read(pid, 'cmdline')!r}" for pid in _pids() if mark in _read(pid, "environ").split(b"\0")
@@ -124,7 +124,7 @@ def _read(pid: int, name: str) -> bytes:
 
 
 def snapshot(*roots: Path) -> dict[str, tuple[object, ...]]:
-    """Give what can be told of every file below the roots."""
+    """Return what can be told of every file below the roots."""
     found: dict[str, tuple[object, ...]] = {}
     for root in roots:
         for path in (root, *root.rglob("*")):

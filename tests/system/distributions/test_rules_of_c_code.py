@@ -122,7 +122,7 @@ print(json.dumps(handler.handler(json.loads(sys.argv[3]), None)))
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Give a folder with the handler and an environment that has one distribution."""
+    """Return a folder with the handler and an environment that has one distribution."""
 
     def make(name: str) -> Path:
         folder = tmp_path_factory.mktemp(name)

@@ -26,11 +26,11 @@ class Claim:
     beginning: str
 
     def fits(self, shown: Shown) -> bool:
-        """Tell whether it is this one."""
+        """Return whether it is this one."""
         return shown.file == self.file and shown.text.startswith(self.beginning)
 
     def find(self) -> Shown:
-        """Give what is claimed: one block, else code in a line, which may be repeated."""
+        """Return what is claimed: one block, else code in a line, which may be repeated."""
         for found in (documents.blocks(), documents.spans()):
             fitting = [shown for shown in found if self.fits(shown)]
             # All of a text counts more than its beginning: --help is another option than --help-all.

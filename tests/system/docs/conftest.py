@@ -103,7 +103,7 @@ class Desk:
         return self.shell(f"{text}\n{after}")
 
     def names(self, layer: str = "layer.zip") -> set[str]:
-        """Give the site-relative names of the files in a layer."""
+        """Return the site-relative names of the files in a layer."""
         with zipfile.ZipFile(self.folder / layer) as archive:
             return {name.partition("/site-packages/")[2] for name in archive.namelist()}
 
@@ -113,7 +113,7 @@ class Desk:
 
 @pytest.fixture
 def shown(request: pytest.FixtureRequest) -> list[Shown]:
-    """Give what the walk has claimed, as it stands in the documentation now."""
+    """Return what the walk has claimed, as it stands in the documentation now."""
     return [claim.find() for claim in request.function.claims]
 
 
@@ -127,7 +127,7 @@ def copy_of_checkout(folder: Path) -> Path:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Give a checkout of this project, to be changed at will."""
+    """Return a checkout of this project, to be changed at will."""
     return copy_of_checkout(tmp_path / "checkout")
 
 
@@ -140,7 +140,7 @@ def add_alpha(python: Path) -> None:
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a home with the tool where the first block of the documentation installs it."""
+    """Return a home with the tool where the first block of the documentation installs it."""
     from .claims import Claim  # noqa: PLC0415 - claims read the documents, which conftest must survive
 
     made = tmp_path_factory.mktemp("home")
@@ -153,7 +153,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def desk(tmp_path: Path, home: Path) -> Desk:
-    """Give a desk with the files that the documentation names."""
+    """Return a desk with the files that the documentation names."""
     made = Desk(tmp_path / "desk", home)
     made.write(FILES)
     made.shell("python3 -m venv --without-pip .venv")
@@ -164,7 +164,7 @@ def desk(tmp_path: Path, home: Path) -> Desk:
 
 @pytest.fixture(scope="session")
 def home_for_aws(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the home, where the tool has what publishing takes, as the documentation installs it."""
+    """Return the home, where the tool has what publishing takes, as the documentation installs it."""
     from .claims import Claim  # noqa: PLC0415
     from .documents import MANUAL  # noqa: PLC0415
 
@@ -181,7 +181,7 @@ def aws(desk: Desk, home_for_aws: Path, cloud: Cloud) -> Cloud:  # noqa: ARG001 
 
 
 def cloud_variables(cloud: Cloud) -> dict[str, str]:
-    """Give the variables with which commands talk to a server of AWS's API."""
+    """Return the variables with which commands talk to a server of AWS's API."""
     key, secret = cloud.keys
     return {
         "AWS_ENDPOINT_URL": cloud.endpoint,

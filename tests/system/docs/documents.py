@@ -105,28 +105,28 @@ def _tables(tokens: list[Token]) -> list[tuple[tuple[str, ...], ...]]:
 
 
 def blocks() -> tuple[Shown, ...]:
-    """Give all code blocks of the documentation."""
+    """Return all code blocks of the documentation."""
     return tuple(block for file in DOCUMENTS for block in read(file).blocks)
 
 
 def spans() -> tuple[Shown, ...]:
-    """Give all code in lines."""
+    """Return all code in lines."""
     return tuple(span for file in DOCUMENTS for span in read(file).spans)
 
 
 def is_command(text: str) -> bool:
-    """Tell whether code in a line is a command with arguments, and no mere name."""
+    """Return whether code in a line is a command with arguments, and no mere name."""
     first, _, rest = text.partition(" ")
     return bool(rest) and (first in PROGRAMS or first.startswith(("./", "~/")))
 
 
 def anchor(heading: str) -> str:
-    """Give the name under which a heading can be linked to."""
+    """Return the name under which a heading can be linked to."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def names_in(sample: str) -> dict[str, list[str]]:
-    """Give the names in a sample of JSON, whose values may be left out or described, and the names in their values.
+    """Return the names in a sample of JSON, whose values may be left out or described, and the names in their values.
 
     Where those are data (``{name: bytes}``, ``{"TRACED": bytes, …}``) none are given.
     """

@@ -68,7 +68,7 @@ ROWS = (
 
 
 def block(name: str, text: str) -> str:
-    """Give what README.md has of this name in the middle of ``text``."""
+    """Return what README.md has of this name in the middle of ``text``."""
     found = re.search(rf"<!-- recorded: {name} -->\n(.*?)<!-- end of {name} -->\n", text, re.DOTALL)
     if not found:
         raise SystemExit(f"README.md has no place for {name!r}")
@@ -89,7 +89,7 @@ def megabytes(size: int) -> str:
 
 
 def line(row: Row, report: dict[str, object]) -> str:
-    """Give a row of the table from the report of its run."""
+    """Return a row of the table from the report of its run."""
     before, layer = report["before"], report["layer"]
     sizes = (before["bytes"], layer["unzipped_bytes"], layer["zipped_bytes"])  # type: ignore[index]
     text = row.text.format(base=megabytes(report["base_bytes"]))  # type: ignore[arg-type]
@@ -143,7 +143,7 @@ def on_terminal(command: str, folder: Path, environment: dict[str, str]) -> str:
 
 
 def first_run(home: Path, python: Path) -> str:
-    """Give the text of a first run with the files of the quickstart, in a folder of ``home``.
+    """Return the text of a first run with the files of the quickstart, in a folder of ``home``.
 
     ``python`` is that of the environment with the packages.
     """

@@ -43,13 +43,13 @@ PLACEHOLDERS = re.compile(r"…|(?<!\w)[A-Z]{2,}(?!\w)")
 
 
 def lines_of(text: str) -> list[str]:
-    """Give the commands of a text, each as one line without its comment."""
+    """Return the commands of a text, each as one line without its comment."""
     joined = re.sub(r"\\\n\s*", "", text)
     return [line for line in (re.sub(r"\s+#.*", "", line).strip() for line in joined.splitlines()) if line]
 
 
 def is_walked(shown: Shown, claim: Claim) -> bool:
-    """Tell whether it is what a walk runs, or one command of it."""
+    """Return whether it is what a walk runs, or one command of it."""
     if not claim.fits(shown):
         return False
     try:
@@ -147,7 +147,7 @@ def actions() -> dict[str, list[argparse.Action]]:
 
 
 def pairs(text: str) -> Iterator[tuple[str, str]]:
-    """Give the options of a command line, each with the word after it."""
+    """Yield the options of a command line, each with the word after it."""
     words = shlex.split(re.sub(r"\\\n", " ", text), comments=True)
     for word, after in zip(words, [*words[1:], ""], strict=True):
         if word.startswith("--") and len(word) > len("--"):

@@ -35,7 +35,7 @@ LAMBDA = "public.ecr.aws/lambda/python:3.12"
 def lambda_image(
     engine: Engine, trusting: str, python_of: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """Give Lambda's image for Python 3.12 if the engine has it, else one that has that Python under this name."""
+    """Yield Lambda's image for Python 3.12 if the engine has it, else one that has that Python under this name."""
     if engine.ask("image", "inspect", LAMBDA).returncode == 0:
         yield LAMBDA
         return
@@ -49,7 +49,7 @@ def lambda_image(
 
 @pytest.fixture
 def thumbnails(home: Path, engine: Engine, requirements_env: Callable[[str, Path], Path]) -> Iterator[Desk]:
-    """Give a desk with the function of the quickstart and what it requires."""
+    """Yield a desk with the function of the quickstart and what it requires."""
     with tempfile.TemporaryDirectory(prefix="minimize-tests-") as name:
         made = Desk(Path(name).resolve(), home, {**engine.variables, "DOCKER_BUILDKIT": "0"})
         example = EXAMPLES / "quickstart"

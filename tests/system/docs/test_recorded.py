@@ -17,7 +17,7 @@ NUMBER = re.compile(r"\d[\d,.]*")
 
 
 def shape(text: str) -> list[str]:
-    """Give the words of each line; numbers, times and how a terminal breaks lines are another machine's business."""
+    """Return the words of each line; numbers, times and how a terminal breaks lines are another machine's business."""
     text = re.sub(r"  \d+\.\d s\n", "  0.0 s\n", text)
     return NUMBER.sub("0", text).split()
 

@@ -159,5 +159,5 @@ def test_comparing_builds(
 
 
 def shape(text: str) -> list[str]:
-    """Give the lines without their figures, which another processor or system makes others."""
+    """Return the lines without their figures, which another processor or system makes others."""
     return [re.sub(r"[-+]?[\d.,]+ ?(?:%|MB|kB)|\b\d+ more", "N", line.strip()) for line in text.strip().splitlines()]

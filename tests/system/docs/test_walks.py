@@ -161,7 +161,7 @@ def test_quickstart_of_the_examples(checkout: Path, home: Path, desk: Desk, show
 
 
 def line_of(heading: str) -> int:
-    """Give the line in examples/README.md that begins so."""
+    """Return the line in examples/README.md that begins so."""
     text = (documents.CHECKOUT / "examples/README.md").read_text().splitlines()
     return next(number for number, line in enumerate(text, 1) if line.startswith(heading))
 

@@ -104,7 +104,7 @@ def test_a_wrong_form_is_found(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with the project's wheel, for pip, which finds no release of it elsewhere yet."""
+    """Return a folder with the project's wheel, for pip, which finds no release of it elsewhere yet."""
     folder = tmp_path_factory.mktemp("wheel")
     source = copy_of_checkout(tmp_path_factory.mktemp("source") / "checkout")
     command = [
@@ -177,13 +177,13 @@ def test_what_runs_workflows(tmp_path: Path) -> None:
 
 
 def set_up_python(folder: Path) -> Path:
-    """Give the programs of a Python of the workflow's own, in which only it installs something."""
+    """Return the programs of a Python of the workflow's own, in which only it installs something."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     return folder / "bin"
 
 
 def path_without_this_environment(folder: Path) -> str:
-    """Give PATH as the workflow's machine has it: with AWS's command, and without the tool."""
+    """Return PATH as the workflow's machine has it: with AWS's command, and without the tool."""
     (folder / "programs").mkdir(exist_ok=True)
     aws = folder / "programs/aws"
     if not aws.exists():

@@ -135,7 +135,7 @@ class Runner:
         return _EXPRESSION.sub(lambda found: self._value(found[1]), str(text))
 
     def _holds(self, condition: str) -> bool:
-        """Tell whether a step runs; a condition may stand in ${{ }} or not."""
+        """Return whether a step runs; a condition may stand in ${{ }} or not."""
         text = _EXPRESSION.sub(r"\1", condition)
         for state, value in _STATES.items():
             text = text.replace(state, value)

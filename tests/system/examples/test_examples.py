@@ -52,7 +52,7 @@ def tree_hash(folder: Path) -> str:
 
 
 def in_lambda(request: pytest.FixtureRequest, name: str, where: str) -> tuple[str, ...]:
-    """Give the options that prove a layer in an emulated Lambda, none where that cannot be had here."""
+    """Return the options that prove a layer in an emulated Lambda, none where that cannot be had here."""
     try:
         if where == "namespaces":
             request.getfixturevalue("namespaces")

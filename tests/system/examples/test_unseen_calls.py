@@ -79,7 +79,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def alone(full: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Give a virtual environment whose site-packages is the layer, and that cannot see the example's own."""
+    """Return a virtual environment whose site-packages is the layer, and that cannot see the example's own."""
     python, layer = full
     described = interpreter.describe_interpreter(str(python))
     top = tmp_path_factory.mktemp("alone")

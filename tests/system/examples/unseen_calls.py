@@ -40,7 +40,7 @@ def call(function):
 
 
 def plain(value):
-    """Give a text that tells equal results from others, in any process."""
+    """Return a text that tells equal results from others, in any process."""
     import numpy as np
     import torch
 
@@ -59,7 +59,7 @@ def plain(value):
 
 
 def line(name):
-    """Give the line of one call."""
+    """Return the line of one call."""
     import numpy as np
     import torch
 
@@ -82,7 +82,7 @@ def line(name):
 
 
 def image(side=64):
-    """Give an image that has some of everything."""
+    """Return an image that has some of everything."""
     from PIL import Image
 
     found = Image.new("RGB", (side, side))
@@ -121,7 +121,7 @@ def loaders(**more):
 
 
 def trained_learner(**more):
-    """Give the example's learner with data to work on, without the bars that nobody sees."""
+    """Return the example's learner with data to work on, without the bars that nobody sees."""
     from fastai.callback.progress import ProgressCallback
     from fastai.learner import load_learner
 
@@ -141,7 +141,7 @@ def new_learner(arch, metrics=()):
 
 
 def filled(module):
-    """Give a module parameters that do not depend on what was drawn before."""
+    """Return a module parameters that do not depend on what was drawn before."""
     import torch
 
     for at, parameter in enumerate(module.parameters()):
@@ -154,7 +154,7 @@ def axes_of(figure):
 
 
 def drawn():
-    """Give the pixels and the titles of the figure that was drawn last, and close it."""
+    """Return the pixels and the titles of the figure that was drawn last, and close it."""
     import matplotlib.pyplot as plt
     import numpy as np
 

@@ -59,7 +59,7 @@ def saved(kind):
 
 
 def filled(module):
-    """Give a module parameters that do not depend on how many were made before."""
+    """Return a module parameters that do not depend on how many were made before."""
     for at, parameter in enumerate(module.parameters()):
         parameter.data = torch.linspace(-0.5, 0.3 + at / 9, parameter.numel()).sin().view_as(parameter)
     return module

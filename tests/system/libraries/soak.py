@@ -26,7 +26,7 @@ LOG = os.environ.get("LAYER_MINIMIZER_LOG", "")
 
 
 def memory() -> dict[str, int]:
-    """Give bytes in memory: all, and those that belong to this process alone and to no file; and chunks put back."""
+    """Return bytes in memory: all, and those that belong to this process alone and to no file; and chunks put back."""
     with open("/proc/self/smaps_rollup", encoding="utf-8") as rollup:
         kilobytes = {row[0]: int(row[1]) for line in rollup if (row := line.split())[0] in ("Rss:", "Anonymous:")}
     chunks = 0

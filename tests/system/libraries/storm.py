@@ -30,7 +30,7 @@ Page = tuple[str, int, bytes]
 
 
 def placed(packages: Path, originals: Path, rows: list[tuple[str, int, int, int]]) -> list[Page]:
-    """Give each page with its address in this process and the bytes that belong there."""
+    """Return each page with its address in this process and the bytes that belong there."""
     pages = []
     loaded: dict[str, ctypes.CDLL] = {}
     for library, address, offset, size in rows:

@@ -27,7 +27,7 @@ ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def restored(log: Path) -> list[str]:
-    """Give the library of each chunk that was put back."""
+    """Return the library of each chunk that was put back."""
     return re.findall(r"^restored pages \S+ of (.+)", log.read_text(), re.MULTILINE)
 
 
@@ -79,7 +79,7 @@ def test_children_and_their_parent_do_something_new_at_once(
 
 
 def cold_pages(original: Path, compacted: Path) -> Iterator[tuple[int, int, int]]:
-    """Give (address, offset in the original, bytes) of each page that the compacted file lacks."""
+    """Yield (address, offset in the original, bytes) of each page that the compacted file lacks."""
     with original.open("rb") as whole, compacted.open("rb") as small:
         image = ELFFile(whole)
         dynamic = next(segment for segment in image.iter_segments() if isinstance(segment, DynamicSegment))

@@ -100,7 +100,7 @@ def stack(requirements_env: Callable[[str, Path], Path], tmp_path_factory: pytes
 
 
 def originally(stack: Any, **variables: str) -> list[str]:
-    """Give what the operations print on the original packages, one after the other."""
+    """Return what the operations print on the original packages, one after the other."""
     lines = str(stack.run("vision_operations.py", stack.original, "alone", **ALONE, **variables)).splitlines()
     assert len(lines) > 100
     return lines

@@ -21,7 +21,7 @@ _DISTRIBUTIONS = (
 
 
 def realistic(files: int = 26_000, seed: int = 7) -> dict[str, Any]:
-    """Give a report of an invented environment with so many files, of which a run used a tenth."""
+    """Return a report of an invented environment with so many files, of which a run used a tenth."""
     chance = random.Random(seed)
     rows: list[dict[str, Any]] = []
     for name, folder, parts in _DISTRIBUTIONS:
@@ -193,7 +193,7 @@ def _imports(chance: random.Random, rows: list[dict[str, Any]]) -> list[dict[str
 
 
 def bare() -> dict[str, Any]:
-    """Give a report of a script with one installed file, where everything that may be missing is."""
+    """Return a report of a script with one installed file, where everything that may be missing is."""
     row = {
         "path": "answer.py", "distribution": "", "bytes": 12, "shipped": 12, "verdict": "kept", "reason": "TRACED",
         "evidence": "opened by the run", "cause": "",
@@ -230,7 +230,7 @@ HOSTILE = (
 
 
 def hostile() -> dict[str, Any]:
-    """Give a report in which whatever a file or a module may be called is an attempt to run something."""
+    """Return a report in which whatever a file or a module may be called is an attempt to run something."""
     rows = [
         {
             "path": path, "distribution": HOSTILE[1] if number % 2 else "__proto__", "bytes": 5000, "shipped": 4000,

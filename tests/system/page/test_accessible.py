@@ -51,7 +51,7 @@ def focused(page: Page) -> str:
 
 
 def item(page: Page) -> dict[str, Any]:
-    """Give the attributes of the tree's item that has the focus, as screen readers are told them."""
+    """Return the attributes of the tree's item that has the focus, as screen readers are told them."""
     return dict(
         page.evaluate(
             """() => Object.fromEntries([...document.activeElement.attributes].map(({name, value}) => [name, value]))"""

@@ -43,7 +43,7 @@ def subject(page: Page) -> str:
 
 
 def chain(report: dict[str, Any], row: dict[str, Any]) -> list[str]:
-    """Give the way from a file to the entry as the contract of the report's JSON has it."""
+    """Return the way from a file to the entry as the contract of the report's JSON has it."""
     files = {each["path"]: each for each in reversed(report["files"])}
     imports = {each["module"]: each for each in report["imports"]}
     steps, seen, cause = [], {row["path"]}, row["cause"]
@@ -72,7 +72,7 @@ def middle(page: Page, path: str) -> tuple[float, float]:
 
 
 def bytes_in(text: str) -> int:
-    """Give the exact number of "153.8 kB (153,846 bytes)"."""
+    """Return the exact number of "153.8 kB (153,846 bytes)"."""
     found = re.search(r"([\d,]+) bytes?\)?$", text)
     assert found, text
     return int(found[1].replace(",", ""))

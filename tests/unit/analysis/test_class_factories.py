@@ -13,7 +13,7 @@ BASE = ["class", "base", "Base", []]
 
 @pytest.fixture
 def table(tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Give the table of a loaded module with this source and these names."""
+    """Return the table of a loaded module with this source and these names."""
 
     def make(source: str, names: Mapping[str, Any], file: str = "user.py") -> dict[str, Any]:
         path = tmp_path / file

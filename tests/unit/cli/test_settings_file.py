@@ -33,7 +33,7 @@ def keys(command: str) -> list[str]:
 
 
 def example(option: Option) -> Any:
-    """Give a value for a key, as TOML has it."""
+    """Return a value for a key, as TOML has it."""
     if option.kind is FLAG:
         return True
     one: Any = option.kind.choices[-1] if option.kind.choices else None

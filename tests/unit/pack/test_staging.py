@@ -39,7 +39,7 @@ def keep(inventory: Inventory, *paths: str, folders: Iterable[str] = ()) -> Keep
 
 
 def tree(folder: Path) -> dict[str, tuple[str, int | None, bytes]]:
-    """Give kind, permission bits and content of everything below a folder."""
+    """Return kind, permission bits and content of everything below a folder."""
     found: dict[str, tuple[str, int | None, bytes]] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

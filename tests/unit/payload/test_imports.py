@@ -23,7 +23,7 @@ RENAMED = ("_layer_minimizer_trial.", "_layer_minimizer_", "_layer_minimizer.")
 
 
 def imports(path: Path, known: set[str]) -> set[str]:
-    """Give the files of the same folder that one imports, at its top level or in a function."""
+    """Return the files of the same folder that one imports, at its top level or in a function."""
     return {name for name in names(ast.parse(path.read_bytes()), known) if name in known}
 
 
