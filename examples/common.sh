@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# What the examples' run.sh share: finding a Python, environments in a cache, the tool itself, its run. To be sourced.
+# Functions shared by the examples' run.sh: find a Python, cache environments, install and run the tool. To be sourced.
 #
-# Read from the environment:
-#   MINIMIZE               the tool's command, if it is not to be installed from this checkout
-#   LAYER_MINIMIZER_CACHE  the folder that the environments are made in
+# Environment variables:
+#   MINIMIZE               the tool's command; default: the tool is installed from this checkout
+#   LAYER_MINIMIZER_CACHE  the folder for cached environments
 #
-# A run's standard output is the tool's and nothing else; everything said here goes to standard error.
+# Standard output is only that of the tool; messages of these functions go to standard error.
 
-shopt -s inherit_errexit nullglob # a failure inside $(...) counts; a pattern without a match is nothing
+shopt -s inherit_errexit nullglob # a failure inside $(...) ends the run; a pattern without a match is empty
 
 EXAMPLES=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 CHECKOUT=$(dirname "$EXAMPLES")
@@ -15,24 +15,24 @@ CACHE=${LAYER_MINIMIZER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/layer_minimizer}
 mkdir -p "$CACHE"
 CACHE=$(cd "$CACHE" && pwd -P)
 
-# say TEXT: tell the user what happens.
+# say TEXT: print a message.
 say() {
     printf '==> %s\n' "$1" >&2
 }
 
-# die CODE TEXT: end the run with this exit code and the reason.
+# die CODE TEXT: print an error message, and end the run with this exit code.
 die() {
     printf 'error: %s\n' "$2" >&2
     exit "$1"
 }
 
-# apt_install PACKAGE...: install Debian packages where that is possible (as root), or return 1.
+# apt_install PACKAGE...: install Debian packages as root, or return 1 if that is not possible.
 apt_install() {
     if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
         return 1
     fi
     say "installing the system packages $*"
-    apt-get update >&2 || true # what is known already may do
+    apt-get update >&2 || true # the existing index may be sufficient
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2
 }
 
@@ -49,7 +49,7 @@ find_python() {
             mapfile -t -O 2 candidates < <(printf '%s\n' "$pyenv_versions/$version".*/bin/python"$version" | sort -rV)
         fi
         for candidate in "${candidates[@]}"; do
-            # A pyenv shim lies on PATH for versions that are not chosen, too: only one that runs counts.
+            # pyenv has shims on PATH for versions that are not selected, too; these fail.
             found=$("$candidate" -I -c 'import sys; print("%d.%d" % sys.version_info[:2], sys.executable)' 2>/dev/null) ||
                 continue
             if [[ $found == "$version "* ]]; then
@@ -61,26 +61,26 @@ find_python() {
     return 1
 }
 
-# require_python: print the path of a Python that the tool and today's examples run on.
+# require_python: print the path of a Python for the tool and the examples, or end the run.
 require_python() {
     find_python 3.11 3.12 3.13 || die 3 "no Python 3.11 or newer found, neither on PATH nor under pyenv"
 }
 
-# make_venv PYTHON FOLDER: make a virtual environment; Debian keeps what that takes in a package of its own.
+# make_venv PYTHON FOLDER: create a virtual environment; on Debian, install the package that this needs.
 make_venv() {
     local version
     if ! "$1" -I -c 'import ensurepip, venv' 2>/dev/null; then
         version=$("$1" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])')
         apt_install "python$version-venv" || apt_install python3-venv ||
-            die 3 "$1 cannot make virtual environments; install the package python$version-venv (or python3-venv)"
+            die 3 "$1 cannot create virtual environments; install the package python$version-venv (or python3-venv)"
     fi
     "$1" -I -m venv "$2"
 }
 
-# ensure_env NAME PYTHON CONTENT FILL...: print the path of the Python of a cached environment. It is made if it is not
-# there: a virtual environment of PYTHON, then the command FILL... with the path of the environment's Python added.
-# CONTENT is text that stands for what gets installed; another text or another PYTHON is another environment. One that
-# was not finished lacks its marker and is made anew. To be called in $(...), which also ends the lock.
+# ensure_env NAME PYTHON CONTENT FILL...: print the path of the Python of a cached environment. If it does not exist, it
+# is created: a virtual environment of PYTHON, filled by the command FILL... with the path of its Python as last argument.
+# CONTENT is a text that identifies what is installed; another text or another PYTHON gives another environment. An
+# unfinished environment has no marker file and is created again. Call it in $(...), which also releases the lock.
 ensure_env() {
     local name=$1 python=$2 content=$3 identity digest env lock
     shift 3
@@ -101,14 +101,14 @@ ensure_env() {
     printf '%s\n' "$env/bin/python"
 }
 
-# quiet_pip PYTHON ARGUMENT...: run an environment's pip, shielded from the caller's Python settings.
+# quiet_pip PYTHON ARGUMENT...: run the pip of an environment, isolated from the caller's Python settings.
 quiet_pip() {
     local python=$1
     shift
     "$python" -I -m pip --quiet --disable-pip-version-check "$@" >&2
 }
 
-# fill_from_requirements FILE PIP_VERSION PYTHON: install the requirements; an empty PIP_VERSION keeps pip as it is.
+# fill_from_requirements FILE PIP_VERSION PYTHON: install the requirements; an empty PIP_VERSION keeps the existing pip.
 fill_from_requirements() {
     if [[ -n $2 ]]; then
         quiet_pip "$3" install "pip==$2"
@@ -122,14 +122,14 @@ requirements_env() {
     ensure_env "$1" "$2" "pip ${4:-} $(<"$3")" fill_from_requirements "$3" "${4:-}"
 }
 
-# pack_tool: write a tar of the files of this checkout that make the tool, the same bytes for the same files.
+# pack_tool: write a reproducible tar of the tool's files in this checkout to standard output.
 pack_tool() (
     cd "$CHECKOUT" || exit
     tar --create --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=go-w --exclude=__pycache__ \
         pyproject.toml README* LICENSE* MANIFEST.in* layer_minimizer
 )
 
-# fill_with_tool PYTHON: install the tool from a copy of the checkout; pip would leave its litter in the original.
+# fill_with_tool PYTHON: install the tool from a copy of the checkout, in which pip leaves its build files.
 fill_with_tool() (
     copy=$(mktemp -d)
     trap 'rm -rf "$copy"' EXIT
@@ -137,7 +137,7 @@ fill_with_tool() (
     quiet_pip "$1" install "$copy"
 )
 
-# find_tool: set the array TOOL to the tool's command, after installing it from this checkout unless MINIMIZE is set.
+# find_tool: set the array TOOL to the tool's command; install it from this checkout unless MINIMIZE is set.
 find_tool() {
     local python sources
     if [[ -n ${MINIMIZE:-} ]]; then
@@ -152,14 +152,14 @@ find_tool() {
         python=$(ensure_env tool "$python" "$sources" fill_with_tool)
         TOOL=("$(dirname "$python")/minimize")
     fi
-    # strace lets the tool see files that are opened behind Python's back.
+    # With strace the tool also records files that C code opens.
     if ! command -v strace >/dev/null && ! apt_install strace; then
-        say "no strace here and no right to install it: going on without"
+        say "strace is not installed and cannot be installed: continuing without it"
     fi
 }
 
-# train_once WORK PYTHON TRAIN_FILE [FILE...]: run TRAIN_FILE on the work folder unless the model in it was made by the
-# same environment and the same files.
+# train_once WORK PYTHON TRAIN_FILE [FILE...]: run TRAIN_FILE with the work folder, unless the model in it was trained
+# with the same environment and the same files.
 train_once() {
     local work=$1 python=$2 stamp
     shift 2
@@ -174,8 +174,8 @@ train_once() {
     printf '%s\n' "$stamp" >"$work/trained"
 }
 
-# stage FOLDER FILE...: make the folder anew with copies of these files. The tool runs the entry in a copy of the
-# entry's folder, so that folder should hold what belongs to the task and nothing else.
+# stage FOLDER FILE...: replace the folder by one with copies of these files. The tool runs the entry in a copy of the
+# entry's folder, so the folder should contain only files of the task.
 stage() {
     local folder=$1
     shift
@@ -184,7 +184,7 @@ stage() {
     cp "$@" "$folder/"
 }
 
-# has_option OPTION ARGUMENT...: tell whether the option is among the arguments, as "--a b" or "--a=b".
+# has_option OPTION ARGUMENT...: return whether the option is among the arguments, as "--a b" or "--a=b".
 has_option() {
     local option=$1 argument
     shift
@@ -196,7 +196,7 @@ has_option() {
     return 1
 }
 
-# last_value OPTION ARGUMENT...: print the value that the option has in the end: the last one given.
+# last_value OPTION ARGUMENT...: print the effective value of the option: the last one.
 last_value() {
     local option=$1 value=
     shift
@@ -210,8 +210,8 @@ last_value() {
     printf '%s\n' "$value"
 }
 
-# run_tool WORK ARGUMENT...: run the tool for a layer and a JSON report in the work folder (later arguments may name
-# others), say what it wrote and return its exit code.
+# run_tool WORK ARGUMENT...: run the tool for a layer and a JSON report in the work folder (arguments can name other
+# files), print which files it has written, and return its exit code.
 run_tool() {
     local work=$1 status=0 file written
     shift
@@ -219,7 +219,7 @@ run_tool() {
     written=("$(last_value --output "$@")" "$(last_value --report-json "$@")")
     for file in "${written[@]}"; do
         if [[ $file == "$work/"* ]]; then
-            rm -f "$file" # what is there afterwards is from this run
+            rm -f "$file" # so that existing files are from this run
         fi
     done
     "${TOOL[@]}" "$@" || status=$?

@@ -21,7 +21,7 @@ from layer_minimizer.core.option_kinds import (
     SIZE,
     TEXT,
     TOLERANCE,
-    nearest,
+    did_you_mean,
     one_of,
     whole_in,
 )
@@ -34,17 +34,17 @@ from layer_minimizer.pack.budget import Budget
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# With so much memory a function has one whole processor: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
+# With this memory a function has one full vCPU: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 DEFAULT_MEMORY = 1769
 DEFAULT_TMP_SIZE = 512
 DEFAULT_TOOL_IMAGE = "quay.io/pypa/manylinux2014_x86_64"
 LOCAL = "local"
 _RUNTIMES = list(load_runtimes())
 _RUNTIME, _ARCHITECTURE, _ENGINE = one_of(_RUNTIMES), one_of(ARCHITECTURES), one_of(ENGINES)
-_MEMORY, _TMP_SIZE = whole_in(128, 10240, "MB", "as Lambda gives"), whole_in(512, 10240, "MB", "as Lambda gives")
-# The groups of the help, in their order.
+_MEMORY, _TMP_SIZE = whole_in(128, 10240, "MB", "Lambda's limits"), whole_in(512, 10240, "MB", "Lambda's limits")
+# The groups of options in the help, in order.
 WORKLOAD, CONTAINER, CONTENTS = "what must keep working", "in a container", "what goes into the layer"
-FORMS, TARGET, RESULT = "Python code and shared libraries", "where the layer is to work", "what comes out"
+FORMS, TARGET, RESULT = "Python code and shared libraries", "target runtime and verification", "results"
 STAGES, SETTINGS_FILE, MESSAGES = "single stages", "settings file", "messages"
 PUBLISHED, UPLOAD = "the layer version", "the upload"
 GROUPS = (WORKLOAD, CONTAINER, CONTENTS, FORMS, TARGET, RESULT, STAGES, PUBLISHED, UPLOAD, SETTINGS_FILE, MESSAGES)
@@ -52,13 +52,13 @@ GROUPS = (WORKLOAD, CONTAINER, CONTENTS, FORMS, TARGET, RESULT, STAGES, PUBLISHE
 
 @dataclass(frozen=True, slots=True)
 class Inputs(Options):
-    """What must keep working: the user's code, and what it is run with."""
+    """The workload: the user's code, and its events and models."""
 
     # fmt: off
     entry: str = option("", INPUT_FILE, "a Lambda handler, or a script", WORKLOAD, common=True, trace=True)
     handler: str = option("", TEXT, "the function to call; default: handler, else lambda_handler", WORKLOAD, metavar="NAME", trace=True, example='"predict"')
     events: tuple[str, ...] = option((), INPUT_FILE, "JSON, an event or a list; default: {}", WORKLOAD, name="event", repeat=True, common=True, trace=True, example='["event.json"]')
-    models: tuple[str, ...] = option((), INPUT_FILE, "a file beside the entry while it runs", WORKLOAD, name="model", repeat=True, common=True, trace=True, example='["model.pkl"]', details="the path of the first is in MODEL_PATH")
+    models: tuple[str, ...] = option((), INPUT_FILE, "a file placed next to the entry", WORKLOAD, name="model", repeat=True, common=True, trace=True, example='["model.pkl"]', details="MODEL_PATH has the path of the first")
     traces: tuple[str, ...] = option((), INPUT_FILE, "saved traces, and logs of traced functions", STAGES, name="trace", repeat=True, several=True, trace=True, example='["production.log"]')
 
 
@@ -67,70 +67,70 @@ class Inputs(Options):
 
 @dataclass(frozen=True, slots=True)
 class Settings(Options):
-    """How a layer is made. It has many fields because each of them is an option of the user's.
+    """How a layer is made. It has many fields because each of them is an option of the user.
 
-    Whatever a value comes from (Python, a settings file, the command line) it is converted or refused alike.
+    A value from Python, a settings file or the command line is converted and checked in the same way.
     """
 
     # fmt: off
-    python: str = option("", PROGRAM, "whose packages are minimized; default: this one", WORKLOAD, common=True, trace=True, example='".venv/bin/python"', outside=True)
-    observe: str = option("auto", one_of(("auto", "probe", "strace")), "how the files that the entry uses are observed", WORKLOAD, trace=True)
-    timeout: float = option(DEFAULT_TIMEOUT, SECONDS, "seconds for each run", WORKLOAD, trace=True, example="600")
+    python: str = option("", PROGRAM, "whose packages are used; default: this one", WORKLOAD, common=True, trace=True, example='".venv/bin/python"', host_only=True)
+    observe: str = option("auto", one_of(("auto", "probe", "strace")), "how the used files are observed", WORKLOAD, trace=True)
+    timeout: float = option(DEFAULT_TIMEOUT, SECONDS, "limit of each run", WORKLOAD, trace=True, example="600")
     include: tuple[str, ...] = option((), TEXT, "keep these files too", CONTENTS, metavar="GLOB", repeat=True, common=True, example='["scipy/signal/**"]', details="below site-packages; * stays in a folder, ** does not")
     exclude: tuple[str, ...] = option((), TEXT, "never keep these files", CONTENTS, metavar="GLOB", repeat=True, common=True, example='["**/*.pyi"]')
-    provided: tuple[str, ...] = option((), NAMES, "distributions that another layer has", CONTENTS, metavar="DIST", repeat=True, several=True, trace=True, example='["torch"]')
-    base_layers: tuple[str, ...] = option((), INPUT_FILE, "a layer below this one", CONTENTS, name="base-layer", metavar="ZIP|ARN", repeat=True, common=True, trace=True, example='["torch.zip"]', details="in the function's order; an ARN with a version")
+    provided: tuple[str, ...] = option((), NAMES, "distributions that another layer contains", CONTENTS, metavar="DIST", repeat=True, several=True, trace=True, example='["torch"]')
+    base_layers: tuple[str, ...] = option((), INPUT_FILE, "a layer that the function already has", CONTENTS, name="base-layer", metavar="ZIP|ARN", repeat=True, common=True, trace=True, example='["torch.zip"]', details="in the function's order; an ARN needs a version")
     closure: str = option("trace", one_of(("trace", "static")), "static: also what kept code could import", CONTENTS)
-    keep: tuple[str, ...] = option((), TEXT, "modules to keep as they are, without stand-ins", FORMS, metavar="MODULE", repeat=True, trace=True, example='["scipy.stats"]')
+    keep: tuple[str, ...] = option((), TEXT, "modules never to replace by stand-ins", FORMS, metavar="MODULE", repeat=True, trace=True, example='["scipy.stats"]')
     effort: float = option(5.0, MINUTES, "minutes to search for unused imports", FORMS, trace=True, example="5", details="0: keep all of them")
-    bytecode: str = option("auto", one_of(("auto", "only", "both", "source")), "what modules are shipped as", FORMS, details="auto: compressed bytecode, and sources whose text was read")
-    strip_docstrings: bool = option(False, FLAG, "leave docstrings out of the bytecode", FORMS, common=True, example="true")
-    native: str = option("on", one_of(("on", "off")), "on: ship the pages of shared libraries that are in use", FORMS, trace=True, details="off: ship them whole")
-    cold: Cold = option(Cold.KEEP, one_of(Cold), "files and pages that no event used", FORMS, common=True, example='"keep"', details="keep: compressed; drop: leave out; auto: keep what --max-size allows")
-    runtime_library: str = option("", INPUT_FILE, "the runtime for another architecture", FORMS)
+    bytecode: str = option("auto", one_of(("auto", "only", "both", "source")), "the form of Python modules in the layer", FORMS, details="auto: compressed bytecode, and sources that were read as text")
+    strip_docstrings: bool = option(False, FLAG, "omit docstrings from the bytecode", FORMS, common=True, example="true")
+    native: str = option("on", one_of(("on", "off")), "on: ship only the used pages of shared libraries", FORMS, trace=True, details="off: ship them whole")
+    cold: Cold = option(Cold.KEEP, one_of(Cold), "files and pages that no event used", FORMS, common=True, example='"keep"', details="keep: compressed; drop: omitted; auto: keep what --max-size allows")
+    runtime_library: str = option("", INPUT_FILE, "this tool's runtime library for another architecture", FORMS)
     runtime: str = option("", _RUNTIME, "check the layer against this runtime of Lambda", TARGET, metavar="PYTHON", common=True, trace=True, example='"python3.12"', details=f"{_RUNTIMES[-1]} to {_RUNTIMES[0]}")
-    architecture: str = option("", _ARCHITECTURE, "of the function; default: this machine's", TARGET, common=True, example='"arm64"')
-    verify: str = option("local", one_of(("local", "lambda")), "lambda: emulate Lambda, too", TARGET, common=True, example='"lambda"', outside=True)
-    memory: int = option(DEFAULT_MEMORY, _MEMORY, "of the function in an emulated Lambda", TARGET, outside=True)
-    tmp_size: int = option(DEFAULT_TMP_SIZE, _TMP_SIZE, "of /tmp in an emulated Lambda", TARGET, outside=True)
-    engine: str = option("", _ENGINE, "emulate Lambda in a container; default: namespaces", TARGET, outside=True)
-    verify_image: str = option("", TEXT, "of that container; default: Lambda's own", TARGET, metavar="NAME", outside=True)
-    emulator: str = option("", INPUT_FILE, "aws-lambda-rie; default: found, or fetched", TARGET, outside=True)
+    architecture: str = option("", _ARCHITECTURE, "the function's; default: this machine's", TARGET, common=True, example='"arm64"')
+    verify: str = option("local", one_of(("local", "lambda")), "lambda: also in an emulated Lambda", TARGET, common=True, example='"lambda"', host_only=True)
+    memory: int = option(DEFAULT_MEMORY, _MEMORY, "memory of the function in the emulated Lambda", TARGET, host_only=True)
+    tmp_size: int = option(DEFAULT_TMP_SIZE, _TMP_SIZE, "size of /tmp in the emulated Lambda", TARGET, host_only=True)
+    engine: str = option("", _ENGINE, "emulate Lambda in a container; default: namespaces", TARGET, host_only=True)
+    verify_image: str = option("", TEXT, "image of that container; default: Lambda's own", TARGET, metavar="NAME", host_only=True)
+    emulator: str = option("", INPUT_FILE, "aws-lambda-rie; default: found or downloaded", TARGET, host_only=True)
     layout: Layout = option(Layout.SITE, one_of(Layout), "site: python/lib/…/site-packages, flat: python/", RESULT, example='"site"')
-    max_size: int | None = option(None, SIZE, "limit of the unzipped size; default: Lambda's", RESULT, common=True, example='"250MB"', details="which is 262,144,000 bytes, for all layers and the function")
-    tolerance: float = option(0.0, TOLERANCE, "for numbers in results; default: exact", RESULT, example="1e-6")
-    runs: int | None = option(None, RUNS, "runs that verify the layer; default: 1, or 10 without a way back", RESULT, example="10")
-    time_imports: bool = option(False, FLAG, "time imports before and after; --report does so, too", RESULT)
+    max_size: int | None = option(None, SIZE, "limit of the unzipped size; default: Lambda's", RESULT, common=True, example='"250MB"', details="262,144,000 bytes for all layers and the function")
+    tolerance: float = option(0.0, TOLERANCE, "tolerance for numbers in results; default: exact", RESULT, example="1e-6")
+    runs: int | None = option(None, RUNS, "runs that verify the layer; default: 1, or 10 if files or pages are dropped", RESULT, example="10")
+    time_imports: bool = option(False, FLAG, "time imports before and after; implied by --report", RESULT)
     # fmt: on
 
     @property
     def budget(self) -> Budget:
-        """How large the layer may be."""
-        return Budget() if self.max_size is None else Budget(self.max_size, chosen=True)
+        """The limit of the layer's size."""
+        return Budget() if self.max_size is None else Budget(self.max_size, user_set=True)
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerOptions(Options):
-    """Where the tool itself runs."""
+    """Whether the tool runs in a container, and in which."""
 
     # fmt: off
-    runner: str = option(LOCAL, one_of((LOCAL, *ENGINES)), "where to do all this", CONTAINER, common=True, trace=True, example='"docker"', outside=True)
-    requirements: str = option("", INPUT_FILE, "what pip installs in the container", CONTAINER, common=True, trace=True, instead_of=("image",), example='"requirements.txt"', outside=True)
-    image: str = option("", TEXT, "an image that has your packages", CONTAINER, metavar="NAME", trace=True, instead_of=("requirements", "base_image"), outside=True)
-    base_image: str = option("", TEXT, "to install them on; default: Lambda's of --runtime", CONTAINER, metavar="NAME", trace=True, instead_of=("image",), outside=True)
-    platform: str = option("", TEXT, "of the container, for instance linux/arm64", CONTAINER, metavar="NAME", trace=True, outside=True)
-    tool_image: str = option(DEFAULT_TOOL_IMAGE, TEXT, "whose /opt/python this tool runs on where the image's Python is older than 3.11", CONTAINER, metavar="NAME", trace=True, outside=True)
+    runner: str = option(LOCAL, one_of((LOCAL, *ENGINES)), "where this tool runs", CONTAINER, common=True, trace=True, example='"docker"', host_only=True)
+    requirements: str = option("", INPUT_FILE, "what pip installs in the container", CONTAINER, common=True, trace=True, instead_of=("image",), example='"requirements.txt"', host_only=True)
+    image: str = option("", TEXT, "an image with your packages", CONTAINER, metavar="NAME", trace=True, instead_of=("requirements", "base_image"), host_only=True)
+    base_image: str = option("", TEXT, "the image to install them in; default: Lambda's for --runtime", CONTAINER, metavar="NAME", trace=True, instead_of=("image",), host_only=True)
+    platform: str = option("", TEXT, "platform of the container, e.g. linux/arm64", CONTAINER, metavar="NAME", trace=True, host_only=True)
+    tool_image: str = option(DEFAULT_TOOL_IMAGE, TEXT, "image with a Python for this tool in /opt/python, used if the other image has none from 3.11 on", CONTAINER, metavar="NAME", trace=True, host_only=True)
     # fmt: on
 
     @property
     def local(self) -> bool:
-        """Whether there is no container."""
+        """Whether the tool runs on this machine, without a container."""
         return self.runner == LOCAL
 
 
 @dataclass(frozen=True, slots=True)
 class Outputs(Options):
-    """What is written and answered."""
+    """The files that are written, and what is printed."""
 
     # fmt: off
     output: str = option("", OUTPUT_FILE, "the layer; default: layer.zip", RESULT, common=True, example='"layer.zip"')
@@ -138,35 +138,35 @@ class Outputs(Options):
     report: str = option("", OUTPUT_FOLDER, "write report.json and report.html there", RESULT, common=True, example='"report"')
     report_json: str = option("", OUTPUT_FILE, "also write the report's JSON there", RESULT)
     json: bool = option(False, FLAG, "print the report as JSON, and nothing else", RESULT, common=True)
-    explain: str = option("", TEXT, "why a path, module or distribution is there", RESULT, metavar="NAME", common=True, in_file=False)
+    explain: str = option("", TEXT, "why a path, module or distribution is kept", RESULT, metavar="NAME", common=True, in_file=False)
     save_trace: str = option("", OUTPUT_FILE, "write the trace; without --output no layer is made", STAGES, trace=True)
-    save_plan: str = option("", OUTPUT_FILE, "write what becomes of each file, and why; without --output no layer is made", STAGES)
-    plan: str = option("", INPUT_FILE, "with --explain: ask a saved plan", STAGES, in_file=False)
+    save_plan: str = option("", OUTPUT_FILE, "write the decision about each file, with its reason; without --output no layer is made", STAGES)
+    plan: str = option("", INPUT_FILE, "with --explain: use a saved plan", STAGES, in_file=False)
     # fmt: on
 
     @property
     def makes_layer(self) -> bool:
-        """Whether a layer is wanted, and not an answer or single stages."""
+        """Whether a layer is made, rather than an explanation or single stages."""
         return not (self.explain or self.plan or ((self.save_trace or self.save_plan) and not self.output))
 
 
 @dataclass(frozen=True, slots=True)
 class PublishOptions(Options):
-    """What ``minimize publish`` does, by the names that `publish.publish` has for it."""
+    """The options of ``minimize publish``; the fields are the parameters of `publish.publish`."""
 
     # fmt: off
     archive: str = option("", INPUT_FILE, "the layer's zip", PUBLISHED, positional=True, required=True)
-    name: str = option("", TEXT, "of the layer, or its ARN without a version", PUBLISHED, metavar="NAME", required=True, example='"my-packages"')
-    runtimes: tuple[str, ...] = option((), TEXT, "that the layer is for: python3.12", PUBLISHED, name="runtime", metavar="PYTHON", repeat=True, required=True, example='["python3.12"]')
-    architectures: tuple[str, ...] = option((), _ARCHITECTURE, "that the layer is for", PUBLISHED, name="architecture", repeat=True)
-    description: str = option("", TEXT, "of the version", PUBLISHED, example='"..."')
-    license_info: str = option("", TEXT, "for instance MIT", PUBLISHED, name="license", example='"MIT"')
-    bucket: str = option("", TEXT, "in S3, through which a zip over 50 MB is sent", UPLOAD, metavar="NAME", example='"my-bucket"')
-    key: str = option("", TEXT, "of the object in it; default: a name of its own", UPLOAD, metavar="KEY")
+    name: str = option("", TEXT, "the layer's name, or its ARN without a version", PUBLISHED, metavar="NAME", required=True, example='"my-packages"')
+    runtimes: tuple[str, ...] = option((), TEXT, "compatible runtime, e.g. python3.12", PUBLISHED, name="runtime", metavar="PYTHON", repeat=True, required=True, example='["python3.12"]')
+    architectures: tuple[str, ...] = option((), _ARCHITECTURE, "compatible architecture", PUBLISHED, name="architecture", repeat=True)
+    description: str = option("", TEXT, "description of the version", PUBLISHED, example='"..."')
+    license_info: str = option("", TEXT, "license of the version, e.g. MIT", PUBLISHED, name="license", example='"MIT"')
+    bucket: str = option("", TEXT, "S3 bucket for the upload of a zip over 50 MB", UPLOAD, metavar="NAME", example='"my-bucket"')
+    key: str = option("", TEXT, "key of the object in the bucket; default: a unique one", UPLOAD, metavar="KEY")
     keep_object: bool = option(False, FLAG, "do not delete the object afterwards", UPLOAD)
-    region: str = option("", TEXT, "default: boto3's", UPLOAD, metavar="REGION", example='"eu-central-1"')
-    profile: str = option("", TEXT, "of ~/.aws/config; default: boto3's", UPLOAD, metavar="NAME")
-    dry_run: bool = option(False, FLAG, "only say what would be done", UPLOAD)
+    region: str = option("", TEXT, "AWS region; default: boto3's", UPLOAD, metavar="REGION", example='"eu-central-1"')
+    profile: str = option("", TEXT, "profile in ~/.aws/config; default: boto3's", UPLOAD, metavar="NAME")
+    dry_run: bool = option(False, FLAG, "only show what would be done", UPLOAD)
     json: bool = option(False, FLAG, "print the result as JSON, and nothing else", UPLOAD)
 
 
@@ -175,12 +175,12 @@ class PublishOptions(Options):
 
 @dataclass(frozen=True, slots=True)
 class FileOptions(Options):
-    """Which settings count; only the command line can say so."""
+    """Which settings file is read, and for which layers; only on the command line."""
 
     # fmt: off
-    config: str | None = option(None, INPUT_FILE, "this one; default: the nearest, here or above", SETTINGS_FILE, common=True, trace=True, in_file=False, details="a layer_minimizer.toml, or a pyproject.toml with [tool.layer_minimizer]")
+    config: str | None = option(None, INPUT_FILE, "default: the nearest, in this or a parent folder", SETTINGS_FILE, common=True, trace=True, in_file=False, details="a layer_minimizer.toml, or a pyproject.toml with [tool.layer_minimizer]")
     no_config: bool = option(False, FLAG, "read no settings file", SETTINGS_FILE, trace=True, in_file=False, instead_of=("config",))
-    layers: tuple[str, ...] = option((), TEXT, "one of its layers; default: all", SETTINGS_FILE, name="layer", metavar="NAME", repeat=True, common=True, trace=True, in_file=False)
+    layers: tuple[str, ...] = option((), TEXT, "a layer of the settings file; default: all", SETTINGS_FILE, name="layer", metavar="NAME", repeat=True, common=True, trace=True, in_file=False)
 
 
     # fmt: on
@@ -188,12 +188,12 @@ class FileOptions(Options):
 
 @dataclass(frozen=True, slots=True)
 class Messages(Options):
-    """What the command says on standard error, and how."""
+    """The messages on standard error."""
 
     # fmt: off
     quiet: bool = option(False, FLAG, "only errors on standard error", MESSAGES, short="-q", trace=True, instead_of=("verbose",))
-    verbose: bool = option(False, FLAG, "more on standard error", MESSAGES, short="-v", trace=True, instead_of=("quiet",))
-    color: str = option("auto", one_of(("auto", "always", "never")), "on a terminal, and as NO_COLOR and FORCE_COLOR say", MESSAGES, trace=True)
+    verbose: bool = option(False, FLAG, "more messages on standard error", MESSAGES, short="-v", trace=True, instead_of=("quiet",))
+    color: str = option("auto", one_of(("auto", "always", "never")), "auto: on a terminal; NO_COLOR and FORCE_COLOR are respected", MESSAGES, trace=True)
 
 
     # fmt: on
@@ -201,7 +201,7 @@ class Messages(Options):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """All that one run of ``minimize`` is to do."""
+    """Everything that one run of ``minimize`` needs."""
 
     inputs: Inputs = field(default_factory=Inputs)
     settings: Settings = field(default_factory=Settings)
@@ -222,7 +222,7 @@ class Request:
 
     @property
     def parts(self) -> tuple[Options, ...]:
-        """The options, in the order of `MAIN`."""
+        """The options, in the order of `MAIN_PARTS`."""
         return (self.inputs, self.settings, self.container, self.outputs, self.messages)
 
     def items(self) -> Iterator[tuple[Option, Any]]:
@@ -231,7 +231,7 @@ class Request:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The values that are not the defaults, by the options' keys; JSON can have them, and `of` takes them again."""
+        """The values other than the defaults, by the options' keys; they can be stored as JSON and passed to `of`."""
         return {key: value for part in self.parts for key, value in part.values.items()}
 
 
@@ -243,10 +243,10 @@ def choose(settings: Settings | None, options: Mapping[str, Any]) -> Settings:
     """Return ``settings`` with single fields replaced.
 
     Raises:
-        UsageError: a field has a value that it cannot have, or there is no such field.
+        UsageError: a value is not allowed, or a field does not exist.
     """
     known = {each.field for each in declared(Settings)}
     for name in options:
         if name not in known:
-            raise UsageError(f"{name}: there is no such option{nearest(name, known)}")
+            raise UsageError(f"unknown option {name!r}{did_you_mean(name, known)}")
     return replace(settings or Settings(), **options)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs the checks from nothing: style, types, import contracts, tests with coverage, the built wheel, the examples.
-# What takes long is dealt out to three commits, and what has passed here with the same inputs is left out; the end of a
-# run tells what it left out, and why. With --all nothing is left out.
-# Arguments go to pytest, for instance: ./tests/run.sh -k planner -m "not example"
+# Long tests are distributed over three commits, and tests that have passed here with the same inputs are skipped; the
+# end of a run prints which tests were skipped, and why. With --all nothing is skipped.
+# Arguments are passed on to pytest, for example: ./tests/run.sh -k planner -m "not example"
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -10,13 +10,12 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 source "$here/../examples/common.sh"
 cd "$CHECKOUT"
 
-# An observer, compilers, linkers, shells and a browser make more of the tests possible; without them those are skipped
-# and say so.
+# strace, compilers, linkers, container engines, shells and a browser. Tests that need a missing one are skipped.
 packages=(strace openssl gcc libc6-dev g++ clang binutils llvm lld patchelf mmdebstrap
     g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user docker.io iptables podman
     containernetworking-plugins catatonit chromium zsh tcsh)
 
-# missing PACKAGE...: print those that are not installed.
+# missing PACKAGE...: print the packages that are not installed.
 missing() {
     local package
     for package in "$@"; do
@@ -27,7 +26,7 @@ missing() {
 
 mapfile -t wanted < <(missing "${packages[@]}")
 if ((${#wanted[@]})) && ! apt_install "${wanted[@]}"; then
-    # One that cannot be had must not keep the others away.
+    # One by one: a package that cannot be installed must not prevent the others.
     for package in "${wanted[@]}"; do
         apt_install "$package" || say "no $package: some tests will be skipped"
     done
@@ -36,7 +35,7 @@ fi
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# development_requirements: print what this project and its tests depend on, from pyproject.toml.
+# development_requirements PYTHON: print the requirements of this project and its tests, from pyproject.toml.
 development_requirements() {
     "$1" -I - <<'PYTHON'
 import tomllib
@@ -58,7 +57,7 @@ style() {
     "$bin/ruff" check . && "$bin/ruff" format --check . && "$bin/mypy" && "$bin/lint-imports"
 }
 
-# show_and_end FILE: print what a program said that failed, and end the run.
+# show_and_end FILE: print the output of a program that failed, and end the run.
 show_and_end() {
     cat "$1" >&2
     exit 1
@@ -74,13 +73,14 @@ pack_tool | tar --extract --directory "$scratch/source"
 wait "$checks" || show_and_end "$scratch/style.log"
 cat "$scratch/style.log"
 wheel=$(echo "$scratch"/dist/*.whl)
-# The tests run what users install, in the environment that the tests live in.
+# The tests use the installed wheel, in the environment of the tests.
 quiet_pip "$python" install --no-deps --force-reinstall "$wheel"
 
 commits=$(git rev-list --count HEAD 2>/dev/null || echo 0)
 turn="$((commits % 3 + 1))/3"
 
-say "tests; of what takes long the part $turn (--all: everything)"
-# Not "python -m pytest", which would put the checkout before the installed package.
+say "tests; of the long ones turn $turn (--all: all of them)"
+# Not "python -m pytest", which would put the checkout before the installed package. Values of options are joined by "=":
+# pytest would take others for paths until it has read the conftest.py that declares the options.
 LAYER_MINIMIZER_WHEEL=$wheel "$bin/pytest" --numprocesses 2 --dist loadscope --no-loadscope-reorder --durations 40 --cov \
-    --cov-report=term-missing:skip-covered --turn "$turn" --proofs "$CACHE/proofs" "$@"
+    --cov-report=term-missing:skip-covered "--turn=$turn" "--proofs=$CACHE/proofs" "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything from nothing: environment, trained model, minimized layer. Arguments are passed on to the tool.
+# Creates environment, trained model and layer. Arguments are passed on to the tool.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -17,7 +17,7 @@ find_tool
 train_once "$work" "$python" "$here/train.py"
 stage "$work/task" "$here/predict.py" "$work/shape.png"
 
-# torch alone does not fit beside the rest: by default it comes from another layer.
+# torch does not fit into the same layer: by default another layer provides it.
 provided=(--provided torch)
 if has_option --provided "$@" || has_option --max-size "$@"; then
     provided=()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything from nothing: environment, trained model, minimized layer. Arguments are passed on to the tool.
+# Creates environment, trained model and layer. Arguments are passed on to the tool.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -16,7 +16,7 @@ find_tool
 train_once "$work" "$python" "$here/train.py" "$here/torchvision_shim.py"
 stage "$work/task" "$here/handler.py" "$here/torchvision_shim.py" "$work/square.png"
 
-# torch alone does not fit beside the rest: by default a torch layer is below this one, with what torch itself needs.
+# torch does not fit into the same layer: by default another layer provides torch and its dependencies.
 provided=(--provided torch,torchvision,filelock,fsspec,jinja2,markupsafe,mpmath,networkx,sympy,typing-extensions)
 if has_option --provided "$@" || has_option --max-size "$@"; then
     provided=()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything from nothing: environment, events, minimized layer. Arguments are passed on to the tool.
+# Creates environment, events and layer. Arguments are passed on to the tool.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)

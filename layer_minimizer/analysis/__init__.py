@@ -1,1 +1,1 @@
-"""Read files without running them: ELF headers, imports, pickles."""
+"""Read files without executing them: ELF headers, import statements, pickles."""

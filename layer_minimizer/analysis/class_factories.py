@@ -1,8 +1,8 @@
-"""Finds the modules whose classes others derive from by calling ``type()``: nothing can stand in for these.
+"""Find modules whose classes are bases in calls of ``type()``: stand-ins cannot replace these modules.
 
-A class statement asks a stand-in for the class that it stands for (``__mro_entries__``). ``type(name, bases, content)``
-does not: it refuses whatever is no class, and what the call of an unseen event would run is in no trace. So the sources
-of the loaded modules are read for such calls.
+A class statement gets the real class from a stand-in with ``__mro_entries__``. ``type(name, bases, namespace)`` does
+not call it, and raises TypeError for a base that is not a class. A trace does not show such calls in code that only
+other events run, so the sources of the loaded modules are searched for them.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# Few modules have such a call, and to parse all of a large environment takes long.
+# Few modules have such a call, and parsing all modules of a large environment is slow.
 _LIKELY = re.compile(rb"\btype\(.{1,80}?,\s*\(", re.DOTALL)
 
 
-def derived_from(tables: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Return the modules of which a class is a base in a call of ``type``; ``tables`` are those of the loaded modules."""
+def base_class_modules(tables: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the modules with a class that is a base in a call of ``type``; ``tables`` describe the loaded modules."""
     found: set[str] = set()
     for name, table in tables.items():
         for first, attribute in _bases(Path(table["file"])):
             kind = table["names"].get(first, ("other",))
             if attribute and kind[0] == "module":
-                # Where the class is defined, that module's own table tells.
-                there = tables.get(kind[1], {"names": {}})["names"].get(attribute, ())
-                kind = there if there[:1] == ["class"] else ("class", kind[1])
+                # The module may import the class: its own table names the defining module.
+                entry = tables.get(kind[1], {"names": {}})["names"].get(attribute, ())
+                kind = entry if entry[:1] == ["class"] else ("class", kind[1])
             if kind[0] == "class" and kind[1] != name:
                 found.add(kind[1])
     return found

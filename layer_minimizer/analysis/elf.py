@@ -1,9 +1,9 @@
-"""What a shared library asks of the system, read from its ELF headers without executing it.
+"""Read the dependencies of a shared library from its ELF headers, without executing it.
 
-That is which libraries it loads, from where, and which versions of their symbols they must have.
+These are the libraries that it loads, the folders where they are searched, and the symbol versions that it requires.
 
-The rules are those of the dynamic loader of glibc (ld.so(8)): DT_RPATH counts only without DT_RUNPATH and holds for the
-libraries that are loaded in turn, DT_RUNPATH holds for the library alone, `$ORIGIN` is the library's own folder.
+The rules are those of glibc's dynamic loader (ld.so(8)): DT_RPATH is used only without DT_RUNPATH and also applies to
+the dependencies of the library, DT_RUNPATH applies to the library alone, `$ORIGIN` is the library's own folder.
 """
 
 from __future__ import annotations
@@ -32,22 +32,26 @@ if TYPE_CHECKING:
 _MAGIC = b"\x7fELF"
 _NAME = re.compile(r"\.so(\.[0-9][0-9A-Za-z_]*)*$")
 _ORIGIN = re.compile(r"\$(?:\{ORIGIN\}|ORIGIN(?![0-9A-Za-z_]))")
-# Elf64_Verneed and Elf64_Vernaux, of the same form for 32 bits: the needed file, and one version of it.
+# Elf64_Verneed and Elf64_Vernaux, which have the same layout for 32 bits: a needed file, and one version of it.
 _VERNEED, _VERNAUX = "HHIII", "IHHII"
-_WEAK = 2
+_FLAG_WEAK = 2
 _VERSION = re.compile(r"(?P<family>GLIBC|GLIBCXX|CXXABI|GCC)_(?P<number>\d+(?:\.\d+)*)")
-# Such a name stands for an ability of the loader. The first came with glibc 2.36, which no runtime has:
+# Such a name stands for a feature of the loader. The first came with glibc 2.36, which no Lambda runtime has:
 # https://sourceware.org/glibc/wiki/Release/2.36
-_ABILITY = "GLIBC_ABI_"
-_ABILITIES_SINCE = Version("2.36")
-_LONGEST_NAME = 255
+_ABI_PREFIX = "GLIBC_ABI_"
+_ABI_NAMES_SINCE = Version("2.36")
+_MAX_NAME_LENGTH = 255
 _MODULE_INIT = b"\0PyInit_"
 _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
 class Dynamic:
-    """What a library tells the dynamic loader, to find the files that it needs."""
+    """The entries of a library's dynamic section that determine which files the loader loads.
+
+    ``needed``: DT_NEEDED names; ``rpath``, ``runpath``: folders of DT_RPATH and DT_RUNPATH; ``soname``: DT_SONAME;
+    ``machine``: the processor architecture in lower case, without ``EM_``.
+    """
 
     needed: tuple[str, ...]
     rpath: tuple[str, ...]
@@ -57,8 +61,8 @@ class Dynamic:
 
 
 @dataclass(frozen=True, slots=True)
-class VersionNeed:
-    """A version of ``library`` without which a library is not loaded, and a symbol of that version, if one is known."""
+class VersionRequirement:
+    """A symbol version that a library requires of ``library``, and one symbol of that version, "" if unknown."""
 
     library: str
     version: str
@@ -66,12 +70,12 @@ class VersionNeed:
 
 
 def is_elf_name(path: str) -> bool:
-    """Tell from its name whether a file is a shared library: `.so`, or `.so` and a version."""
+    """Return whether a file name is that of a shared library: it ends with `.so`, or `.so` and a version."""
     return _NAME.search(posixpath.basename(path)) is not None
 
 
-def is_module(source: Path) -> bool:
-    """Return whether a library has the function by which Python initialises an extension module.
+def is_extension_module(source: Path) -> bool:
+    """Return whether a library contains the name of the function that initializes a Python extension module.
 
     Raises:
         PlanError: The file cannot be read.
@@ -81,15 +85,15 @@ def is_module(source: Path) -> bool:
             return content.find(_MODULE_INIT) >= 0
     except OSError as error:
         raise PlanError(f"The library {source} cannot be read ({error.strerror}): make it readable.") from error
-    except ValueError:  # an empty file has nothing to map
+    except ValueError:  # an empty file cannot be mapped
         return False
 
 
 def read_dynamic(source: Path) -> Dynamic | None:
-    """Read what a library needs from its dynamic segment, however large the library is.
+    """Read the dynamic segment of a library; its size does not matter.
 
     Returns:
-        None for a file that the loader does not load: a linker script, an object file, a static program.
+        None for a file that the loader cannot load: a linker script, an object file, a static program.
 
     Raises:
         PlanError: The file cannot be read, is cut short or is corrupt.
@@ -97,8 +101,8 @@ def read_dynamic(source: Path) -> Dynamic | None:
     return _read(source, _dynamic)
 
 
-def read_versions(source: Path) -> tuple[VersionNeed, ...]:
-    """Read which versions of other libraries a library insists on, in the order of its table.
+def read_versions(source: Path) -> tuple[VersionRequirement, ...]:
+    """Read which symbol versions of other libraries a library requires, in the order of its table.
 
     Raises:
         PlanError: The file cannot be read, is cut short or is corrupt.
@@ -107,15 +111,15 @@ def read_versions(source: Path) -> tuple[VersionNeed, ...]:
 
 
 def required_version(version: str) -> tuple[str, Version] | None:
-    """Return family and number of a version that a library insists on (``GLIBC_2.17``), None if it has no number."""
-    if version.startswith(_ABILITY):
-        return "GLIBC", _ABILITIES_SINCE
+    """Return the family and number of a required version (``GLIBC_2.17``), or None if it has no number."""
+    if version.startswith(_ABI_PREFIX):
+        return "GLIBC", _ABI_NAMES_SINCE
     match = _VERSION.fullmatch(version)
     return (match["family"], Version(match["number"])) if match else None
 
 
-def named_files(source: Path) -> frozenset[str]:
-    """Return the names with an extension that the texts of a library's code end in, as a name or a path of a file does.
+def read_file_names(source: Path) -> frozenset[str]:
+    """Return the file names with an extension among the strings of a library, without the folders of their paths.
 
     Raises:
         PlanError: The file cannot be read, is cut short or is corrupt.
@@ -130,10 +134,10 @@ def _read(source: Path, parse: Callable[[Any, int], _Value]) -> _Value | None:
                 return None
             try:
                 return parse(ELFFile(stream), source.stat().st_size)
-            except Exception as error:  # on corrupt headers pyelftools raises whatever its reading runs into
+            except Exception as error:  # pyelftools raises many kinds of errors on corrupt headers
                 raise PlanError(
                     f"The library {source} is cut short or corrupt ({str(error) or type(error).__name__}): "
-                    "reinstall the distribution that brought it."
+                    "reinstall the distribution that contains it."
                 ) from error
     except OSError as error:
         raise PlanError(f"The library {source} cannot be read ({error.strerror}): make it readable.") from error
@@ -143,12 +147,12 @@ def _dynamic(elf: Any, size: int) -> Dynamic | None:
     size_of_table = elf["e_shnum"] * elf["e_shentsize"]
     section = elf.get_section_by_name(".dynamic") if elf["e_shoff"] + size_of_table <= size else None
     if section is not None and section["sh_type"] == "SHT_NOBITS":
-        return None  # debug information that was split off keeps the headers, without their content
+        return None  # a file with separate debug information has the headers without the content
     segments = list(elf.iter_segments())
     ends = [segment.header["p_offset"] + segment.header["p_filesz"] for segment in segments]
     ends.append(elf["e_shoff"] + size_of_table)
     if max(ends) > size:
-        raise ValueError(f"it has {size} bytes, its headers tell of {max(ends)}")
+        raise ValueError(f"it has {size} bytes, but its headers require {max(ends)}")
     found: dict[str, list[str]] = {"DT_NEEDED": [], "DT_RPATH": [], "DT_RUNPATH": [], "DT_SONAME": []}
     dynamic = [segment for segment in segments if isinstance(segment, DynamicSegment)]
     for segment in dynamic:
@@ -171,52 +175,52 @@ def _named_files(elf: Any, _size: int) -> frozenset[str]:
     section = elf.get_section_by_name(".rodata")
     if section is None or section["sh_type"] == "SHT_NOBITS":
         return frozenset()
-    texts = section.data().split(b"\0")
-    names = {text.rpartition(b"/")[2] for text in texts if b"." in text}
-    return frozenset(name.decode("ascii", "replace") for name in names if len(name) <= _LONGEST_NAME)
+    strings = section.data().split(b"\0")
+    names = {text.rpartition(b"/")[2] for text in strings if b"." in text}
+    return frozenset(name.decode("ascii", "replace") for name in names if len(name) <= _MAX_NAME_LENGTH)
 
 
-def _versions(elf: Any, size: int) -> tuple[VersionNeed, ...]:
+def _versions(elf: Any, size: int) -> tuple[VersionRequirement, ...]:
     if _dynamic(elf, size) is None:
         return ()
     segment = next(segment for segment in elf.iter_segments() if isinstance(segment, DynamicSegment))
-    place, names = (segment.get_table_offset(tag)[1] for tag in ("DT_VERNEED", "DT_STRTAB"))
-    if place is None or names is None:
+    offset, names = (segment.get_table_offset(tag)[1] for tag in ("DT_VERNEED", "DT_STRTAB"))
+    if offset is None or names is None:
         return ()
     symbols = _symbols_by_version(elf)
     found = []
     for _ in range(sum(tag.entry.d_val for tag in segment.iter_tags("DT_VERNEEDNUM"))):
-        _, number, library, first, following = _unpack(elf, _VERNEED, place)
-        at = place + first
+        _, number, library, first, following = _unpack(elf, _VERNEED, offset)
+        at = offset + first
         for _ in range(number):
             _, flags, index, version, onward = _unpack(elf, _VERNAUX, at)
-            if not flags & _WEAK:  # the loader does without a weak one
+            if not flags & _FLAG_WEAK:  # the loader ignores weak requirements
                 library_name, version_name = (_text(elf, names + name) for name in (library, version))
-                found.append(VersionNeed(library_name, version_name, symbols(index)))
+                found.append(VersionRequirement(library_name, version_name, symbols(index)))
             at += onward
             if not onward:
                 break
-        place += following
+        offset += following
         if not following:
             break
     return tuple(found)
 
 
-def _unpack(elf: Any, form: str, place: int) -> tuple[int, ...]:
+def _unpack(elf: Any, form: str, offset: int) -> tuple[int, ...]:
     form = ("<" if elf.little_endian else ">") + form
-    elf.stream.seek(place)
+    elf.stream.seek(offset)
     return struct.unpack(form, elf.stream.read(struct.calcsize(form)))
 
 
-def _text(elf: Any, place: int) -> str:
-    text = parse_cstring_from_stream(elf.stream, place)
+def _text(elf: Any, offset: int) -> str:
+    text = parse_cstring_from_stream(elf.stream, offset)
     if text is None:
-        raise ValueError("a name in it has no end")
+        raise ValueError("a name in it is not terminated")
     return str(text.decode("utf-8", "surrogateescape"))
 
 
 def _symbols_by_version(elf: Any) -> Callable[[int], str]:
-    """Return a function that names the first symbol with the version of an index; "" where section headers are gone."""
+    """Return a function from a version index to its first symbol; "" if the library has no section headers."""
     versions, symbols = (elf.get_section_by_name(name) for name in (".gnu.version", ".dynsym"))
     if versions is None or symbols is None:
         return lambda _: ""
@@ -231,47 +235,47 @@ def _symbols_by_version(elf: Any) -> Callable[[int], str]:
 
 
 def _folders(values: Iterable[str]) -> tuple[str, ...]:
-    # Empty ones stay: an empty DT_RUNPATH names no folder, but it takes the effect from DT_RPATH.
+    # Empty values are kept: an empty DT_RUNPATH has no folder, but it disables DT_RPATH.
     return tuple(folder for value in values for folder in value.split(":"))
 
 
 def _expanded(owner: str, folders: Iterable[str]) -> Iterator[str]:
-    """Make folders relative to the site, leaving out those that are elsewhere or only known when the library runs."""
+    """Yield folders relative to the site; skip those outside it and those that are known only at run time."""
     origin = posixpath.dirname(owner)
     for folder in folders:
         relative, origins = _ORIGIN.subn(lambda _: f"./{origin}", folder, count=1)
-        # Without the origin a folder is absolute or belongs to the working directory; `$LIB` is the machine's choice.
+        # Without $ORIGIN a folder is absolute or relative to the working directory; `$LIB` depends on the machine.
         if origins and folder.startswith("$") and "$" not in relative:
             normal = posixpath.normpath(relative)
             if normal != ".." and not normal.startswith("../"):
                 yield "" if normal == "." else normal
 
 
-def own_folders(source: Path, dynamic: Dynamic) -> tuple[str, ...]:
-    """Tell in which folders of this machine a file looks for libraries by its own DT_RPATH or DT_RUNPATH."""
+def search_folders(source: Path, dynamic: Dynamic) -> tuple[str, ...]:
+    """Return the absolute folders that the library's own DT_RPATH or DT_RUNPATH adds to the search."""
     folders = dynamic.runpath or dynamic.rpath
     expanded = [_ORIGIN.sub(lambda _: str(source.parent), folder) for folder in folders]
     return tuple(posixpath.normpath(folder) for folder in expanded if folder.startswith("/"))
 
 
 def rpath_folders(owner: str, dynamic: Dynamic) -> tuple[str, ...]:
-    """Tell in which folders of the site the libraries that `owner` loads are looked for as well, by its DT_RPATH."""
+    """Return the folders of the site that the DT_RPATH of `owner` adds to the search of its dependencies."""
     return () if dynamic.runpath else tuple(_expanded(owner, dynamic.rpath))
 
 
 def needed_files(
     owner: str, dynamic: Dynamic, present: Callable[[str], bool], inherited: tuple[str, ...] = ()
 ) -> tuple[str, ...]:
-    """Find the installed files that a library loads, in the order in which it names them.
+    """Return the installed files that a library loads, in the order of its DT_NEEDED entries.
 
     Args:
         owner: Path of the library in the site.
-        dynamic: What `read_dynamic` says of it.
-        present: Says whether a path in the site is an installed file.
-        inherited: Folders by the DT_RPATH of the libraries that led to this one, the nearest first.
+        dynamic: Its dynamic section, from `read_dynamic`.
+        present: Returns whether a path in the site is an installed file.
+        inherited: DT_RPATH folders of the libraries that load this one, the nearest first.
 
     Returns:
-        Paths in the site. A name that is found nowhere in it belongs to the system and is left out.
+        Paths in the site. Names that are not found there are system libraries and are omitted.
     """
     if dynamic.runpath:
         folders = tuple(_expanded(owner, dynamic.runpath))
@@ -279,7 +283,7 @@ def needed_files(
         folders = (*rpath_folders(owner, dynamic), *inherited)
     found = []
     for name in dynamic.needed:
-        if "/" not in name:  # with a slash it is a path from the working directory, and no folder is looked into
+        if "/" not in name:  # a name with a slash is a path from the working directory, and is not searched
             paths = (posixpath.join(folder, name) for folder in folders)
             found += [path for path in paths if present(path)][:1]
     return tuple(dict.fromkeys(found))
@@ -288,16 +292,16 @@ def needed_files(
 def library_closure(
     roots: Iterable[str], read: Callable[[str], Dynamic | None], present: Callable[[str], bool]
 ) -> tuple[tuple[str, str], ...]:
-    """Follow what libraries load to all installed files that they need, each with one library that needs it.
+    """Return all installed files that libraries load, directly or not, each with one library that needs it.
 
     Args:
         roots: Paths in the site of the libraries to start from.
-        read: Gives what `read_dynamic` says of a path in the site.
-        present: Says whether a path in the site is an installed file.
+        read: Returns the dynamic section of a path in the site, like `read_dynamic`.
+        present: Returns whether a path in the site is an installed file.
 
     Returns:
-        Pairs of a needed path and the path of a library that needs it, nearest to the roots first. A root is among
-        the needed ones only if another library needs it.
+        Pairs of a needed path and the path of a library that needs it, nearest to the roots first. A root is included
+        only if another library needs it.
     """
     needed_by: dict[str, str] = {}
     for owner, _, found in _walk(roots, read, present):
@@ -307,10 +311,10 @@ def library_closure(
     return tuple(needed_by.items())
 
 
-def needed_elsewhere(
+def unresolved_names(
     roots: Iterable[str], read: Callable[[str], Dynamic | None], present: Callable[[str], bool]
 ) -> dict[str, tuple[str, ...]]:
-    """Return the names that libraries, and those that they load, need and that no way to them finds in the site.
+    """Return the DT_NEEDED names that are not found in the site, for the roots and all libraries that they load.
 
     The arguments are those of `library_closure`.
     """
@@ -326,7 +330,7 @@ def needed_elsewhere(
 def _walk(
     roots: Iterable[str], read: Callable[[str], Dynamic | None], present: Callable[[str], bool]
 ) -> Iterator[tuple[str, Dynamic, tuple[str, ...]]]:
-    """Yield the libraries that are loaded, what they say, and the files that they load, by every way to them."""
+    """Yield each library, its dynamic section and the files that it loads, once for each set of inherited folders."""
     known: dict[str, Dynamic | None] = {}
     waiting: deque[tuple[str, tuple[str, ...]]] = deque((root, ()) for root in sorted(set(roots)))
     visited = set(waiting)
@@ -338,9 +342,9 @@ def _walk(
             continue
         found = needed_files(owner, dynamic, present, inherited)
         yield owner, dynamic, found
-        # Who loads a library first depends on the program: with other inherited folders it may find other files.
-        handed_on = tuple(dict.fromkeys((*rpath_folders(owner, dynamic), *inherited)))
+        # Which library loads another first depends on the program, and other inherited folders may find other files.
+        passed_on = tuple(dict.fromkeys((*rpath_folders(owner, dynamic), *inherited)))
         for path in found:
-            if (path, handed_on) not in visited:
-                visited.add((path, handed_on))
-                waiting.append((path, handed_on))
+            if (path, passed_on) not in visited:
+                visited.add((path, passed_on))
+                waiting.append((path, passed_on))

@@ -1,8 +1,8 @@
-"""The second opinion beside the trace: which modules the kept files could import, read without running them.
+"""Read import statements without running them: which modules the kept files could import, in addition to the trace.
 
-Only modulegraph's reader of import statements is used. Its full closure descends into every file of a site, which takes
-minutes for a large one and answers a question that nobody asked: the trace already says what runs. Here the statements
-of the kept files are read and their names are looked up in an inventory of the modules that are there.
+Only modulegraph's reader of import statements is used. Its full closure reads every file of a site, which takes minutes
+for a large one and is not needed: the trace already shows what runs. Here only the statements of the kept files are
+read, and their names are looked up among the installed modules.
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
 with warnings.catch_warnings():
-    # On Python 3.11 modulegraph imports `imp`, which is deprecated; on later ones it brings its own copy.
+    # On Python 3.11 modulegraph imports `imp`, which is deprecated; on later versions it has its own copy.
     warnings.simplefilter("ignore")
     from modulegraph.modulegraph import _Visitor
-_IN_PROCESS_BELOW = 200  # starting interpreters costs more than it saves
-_NOT_SOURCE = frozenset({".so", ".pyd", ".pyc"})  # modules without text, some of them hundreds of megabytes
+_MIN_MODULES_FOR_PROCESSES = 200  # for fewer, starting interpreters takes longer than it saves
+_NOT_SOURCE = frozenset({".so", ".pyd", ".pyc"})  # modules without source, some of them hundreds of megabytes
 _STATEMENT_LISTS = ("body", "handlers", "orelse", "finalbody", "cases")
 _OLD_SYNTAX = (3, 6)  # the last version in which `async` and `await` are ordinary names
 _WORKER = """\
 import json, sys
 job = json.load(sys.stdin.buffer)
 sys.path[:] = job["path"]
-from layer_minimizer.analysis.imports import work
-work(job["modules"], sys.stdout)
+from layer_minimizer.analysis.imports import read_share
+read_share(job["modules"], sys.stdout)
 """
-# Filters of warnings belong to the whole process: two readers that set and restore them must not overlap.
+# Warning filters are global: two threads that set and restore them must not overlap.
 _WARNINGS = threading.Lock()
-_Entry = tuple[str, str, bool]  # module, path, is it a package
+_Entry = tuple[str, str, bool]  # module, path, whether it is a package
 
 
 @dataclass(frozen=True, slots=True)
 class ImportStatement:
-    """What one import statement of a module asks for, with the place and the circumstances to show a user.
+    """One import statement of a module, with its position and context for messages to the user.
 
     Attributes:
-        importer: Name of the module that holds the statement.
-        name: Absolute name of the module that it names; relative ones are already resolved.
-        names: What stands behind `from name import`, sorted, without the star.
+        importer: Name of the module that contains the statement.
+        name: Absolute name of the imported module; relative names are resolved.
+        names: The names after `from name import`, sorted, without the star.
         line: Line of the statement.
-        conditional: It stands below an `if` or a `match`.
-        function: It stands in a function, so that importing the module does not run it.
-        tryexcept: It stands in a `try`, so that its failure may be expected.
+        conditional: It is inside an `if` or a `match`.
+        function: It is inside a function, so importing the module does not run it.
+        tryexcept: It is inside a `try`, so its failure may be expected.
     """
 
     importer: str
@@ -73,14 +73,14 @@ class ImportStatement:
 
 
 class _Reader(_Visitor):  # type: ignore[misc]  # modulegraph has no types
-    """Modulegraph's visitor with lines, newer statements, and without a descent into expressions."""
+    """Modulegraph's visitor with line numbers and newer statements, which does not visit expressions."""
 
     def __init__(self) -> None:
         super().__init__(None)
         self.lines: list[int] = []
 
     def generic_visit(self, node: ast.AST) -> None:
-        # No expression can hold an import, and most nodes of a tree are expressions.
+        # Expressions cannot contain imports, and most nodes of a tree are expressions.
         for field in _STATEMENT_LISTS:
             for child in getattr(node, field, ()):
                 self.visit(child)
@@ -97,7 +97,7 @@ class _Reader(_Visitor):  # type: ignore[misc]  # modulegraph has no types
         self._in_if.append(True)
         rest: list[ast.stmt] = [node]
         while len(rest) == 1 and isinstance(rest[0], ast.If):
-            # In a loop, because a chain of `elif` nests as deep as it is long.
+            # A loop instead of recursion, because each `elif` is one nested level.
             for child in rest[0].body:
                 self.visit(child)
             rest = rest[0].orelse
@@ -124,15 +124,15 @@ def _absolute(importer: str, name: str, level: int, *, is_package: bool) -> str:
     package = importer if is_package else importer.rpartition(".")[0]
     try:
         return importlib.util.resolve_name("." * level + name, package)
-    except ImportError:  # it points above the top package: it fails when it is run as well
+    except ImportError:  # it points above the top-level package: it would fail at run time, too
         return ""
 
 
 def read_imports(name: str, source: Path, *, is_package: bool) -> tuple[ImportStatement, ...]:
-    """Tell what a module's source asks to import, in the order of its lines.
+    """Return the import statements of a module's source, in the order of its lines.
 
-    A file that is unreadable, is no source, or has the syntax of another Python has nothing to say. Relative imports
-    depend on `is_package`: whether the file is a package's `__init__`.
+    The result is empty for a file that is unreadable, is not Python source, or has the syntax of another Python.
+    Relative imports depend on `is_package`: whether the file is a package's `__init__`.
     """
     reader = _Reader()
     try:
@@ -151,9 +151,9 @@ def read_imports(name: str, source: Path, *, is_package: bool) -> tuple[ImportSt
     return tuple(found)
 
 
-def work(modules: Iterable[_Entry], output: IO[str]) -> None:
-    """Read a share of the modules inside a process of its own, which `scan` starts and whose JSON it reads."""
-    # Syntax trees have no cycles to collect, and looking for some costs a third of the time.
+def read_share(modules: Iterable[_Entry], output: IO[str]) -> None:
+    """Read one share of the modules and write the statements as JSON; `scan` runs this in separate processes."""
+    # Syntax trees have no reference cycles, and garbage collection would take a third of the time.
     gc.disable()
     found = [astuple(entry) for name, path, package in modules for entry in _read(name, path, package)]
     json.dump(found, output)
@@ -164,7 +164,7 @@ def _read(name: str, path: str, is_package: bool) -> tuple[ImportStatement, ...]
 
 
 def _shares(entries: Iterable[_Entry], jobs: int) -> list[list[_Entry]]:
-    """Deal the modules out by size, so that every process gets about as many bytes as the others."""
+    """Distribute the modules by size, so that every process reads about the same number of bytes."""
     sized = sorted(entries, key=lambda entry: (_size(entry[1]), entry), reverse=True)
     return [sized[number::jobs] for number in range(min(jobs, len(sized)))]
 
@@ -178,17 +178,17 @@ def _size(path: str) -> int:
 
 @contextlib.contextmanager
 def _processes(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Start readers that end with the block, however it is left.
+    """Start worker processes, and kill them when the block is left.
 
-    Plain interpreters instead of multiprocessing: a fork of a program with threads can hang, and a spawn imports the
-    caller's main module again, which is a console script that may have no guard.
+    Plain interpreters instead of multiprocessing: forking a program with threads can hang, and spawning imports the
+    caller's main module again, which may be a script without an ``if __name__ == "__main__"`` guard.
     """
     pipe = subprocess.PIPE
     command = [sys.executable, "-I", "-B", "-c", _WORKER]
     started = []
     with contextlib.ExitStack() as stack:
         for _ in range(count):
-            # A group of its own: Ctrl-C reaches this process alone, and the readers end without a traceback each.
+            # A separate process group: Ctrl-C is sent to this process alone, and workers print no tracebacks.
             process = subprocess.Popen(command, stdin=pipe, stdout=pipe, process_group=0)  # noqa: S603 - no input
             stack.callback(_end, process)
             started.append(process)
@@ -196,7 +196,7 @@ def _processes(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    # Closing its pipes flushes what a reader that has already ended did not take.
+    # Closing the pipes flushes data that a worker that has already ended did not read.
     with contextlib.suppress(BrokenPipeError), process:
         process.kill()
 
@@ -206,7 +206,7 @@ def _scan_in_processes(shares: Sequence[list[_Entry]]) -> list[ImportStatement]:
     found: list[ImportStatement] = []
     with _processes(len(shares)) as processes:
         for process, share in zip(processes, shares, strict=True):
-            # One that has already ended says so with its exit status below.
+            # If a worker has already ended, its exit status is checked below.
             with contextlib.suppress(BrokenPipeError), process.stdin or io.BytesIO() as requests:
                 requests.write(json.dumps({"path": path, "modules": share}).encode())
         for process in processes:
@@ -214,7 +214,7 @@ def _scan_in_processes(shares: Sequence[list[_Entry]]) -> list[ImportStatement]:
             if process.wait():
                 raise PlanError(
                     f"A process that reads import statements ended with status {process.returncode}: "
-                    "free some memory, or let fewer of them run at once, and try again."
+                    "free some memory and try again."
                 )
             for importer, name, names, *rest in json.loads(answer):
                 found.append(ImportStatement(importer, name, tuple(names), *rest))
@@ -226,16 +226,16 @@ def scan(modules: Mapping[str, tuple[Path, bool]], jobs: int | None = None) -> t
 
     Args:
         modules: File of each module, and whether it is a package's `__init__`.
-        jobs: How many processes; as many as there are processors if None.
+        jobs: Number of processes; the number of processors if None.
 
     Returns:
-        The statements by module and then by line, whatever `jobs` is.
+        The statements by module and line; `jobs` does not change the order.
 
     Raises:
-        PlanError: A process was ended from outside.
+        PlanError: A process was killed.
     """
     entries = [(name, os.fspath(path), is_package) for name, (path, is_package) in sorted(modules.items())]
-    if len(entries) < _IN_PROCESS_BELOW or not sys.executable:
+    if len(entries) < _MIN_MODULES_FOR_PROCESSES or not sys.executable:
         return tuple(statement for entry in entries for statement in _read(*entry))
     # The sort is stable, and a module's statements come from one process in the order of its source.
     shares = _shares(entries, max(1, jobs or os.cpu_count() or 1))
@@ -243,7 +243,7 @@ def scan(modules: Mapping[str, tuple[Path, bool]], jobs: int | None = None) -> t
 
 
 def targets(statement: ImportStatement, available: Container[str]) -> tuple[str, ...]:
-    """Tell which of the available modules a statement would import, parent packages first."""
+    """Return which of the available modules a statement would import, parent packages first."""
     named = [*with_parents(statement.name), *(f"{statement.name}.{name}" for name in statement.names)]
     return tuple(module for module in named if module in available)
 
@@ -251,9 +251,9 @@ def targets(statement: ImportStatement, available: Container[str]) -> tuple[str,
 def not_exercised(
     statements: Iterable[ImportStatement], available: Container[str], traced: Container[str]
 ) -> tuple[NotExercised, ...]:
-    """Tell which installed modules kept code could import although no trace saw them, to warn about each once.
+    """Return the installed modules that kept code could import but that are not in the trace.
 
-    The entries are sorted; the importer of each is the first in sorted order, other than the module itself.
+    Each module occurs once, with its first importer in sorted order other than itself; the entries are sorted.
     """
     first: dict[str, tuple[str, int]] = {}
     for statement in statements:
@@ -269,10 +269,10 @@ def closure(
     available: Mapping[str, tuple[Path, bool]],
     follow: Callable[[ImportStatement], bool] = lambda _: True,
 ) -> tuple[str, ...]:
-    """Follow import statements from the roots to all available modules that they can reach, as a trace might.
+    """Return all available modules that the roots can reach by import statements.
 
-    The answer is sorted and holds the roots themselves, their packages, and whatever these import by statements that
-    ``follow`` accepts.
+    The result is sorted and contains the roots, their packages, and everything that these import, directly or not, by
+    statements for which ``follow`` returns true.
     """
     reached: set[str] = set()
     waiting = [module for root in roots for module in with_parents(root) if module in available]

@@ -1,4 +1,4 @@
-"""Find the modules beside an entry that it could import: those that belong to the function, not to a distribution."""
+"""Find the modules next to an entry that it could import: those of the function, not of a distribution."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from layer_minimizer.model.trace import Trace
 
 
-def local_modules(trace: Trace, beside: Mapping[str, Path]) -> set[str]:
-    """Return those of the files ``beside`` the traced entry that are modules which it imports, or could.
+def local_modules(trace: Trace, files: Mapping[str, Path]) -> set[str]:
+    """Return the modules among ``files`` that the traced entry imports or could import.
 
-    The names are relative to the entry's folder.
+    ``files`` maps paths relative to the entry's folder to files; the result contains such paths.
     """
     used = {file.path for file in trace.task}
-    local = modules.by_name(path for path in beside if path.endswith(".py"))
-    available = {name: (beside[path], modules.is_package(path)) for name, path in local.items()}
+    local = modules.by_name(path for path in files if path.endswith(".py"))
+    available = {name: (files[path], modules.is_package(path)) for name, path in local.items()}
     roots = [trace.workload.entry.stem, *(name for name, path in local.items() if path in used)]
     return {local[name] for name in imports.closure(roots, available)}

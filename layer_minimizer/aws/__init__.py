@@ -1,1 +1,1 @@
-"""AWS: limits and runtimes of Lambda, its API, the programs that emulate it."""
+"""AWS: limits and runtimes of Lambda, publishing and downloading layers, the programs of the Lambda emulator."""

@@ -1,4 +1,4 @@
-"""Asks AWS through boto3, an extra, and says what goes wrong in the words of AWS, with what to do."""
+"""Creates boto3 clients, and translates the errors of boto3 into errors of this tool that say what to do."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from layer_minimizer.core.errors import PublishError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Lambda answers once it has unpacked the layer. Giving up before and asking again would publish it twice.
+# Lambda responds after it has unpacked the layer. A retry after an earlier timeout would publish the layer twice.
 _ANSWER_SECONDS = 300
 _CONNECT_SECONDS = 10
-_CREDENTIALS = "give some: aws configure, --profile, AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-_LOGIN = "log in again (aws sso login, aws configure), choose another AWS_PROFILE, or set the clock right"
-_REGION = "name a region with --region or AWS_DEFAULT_REGION, for instance eu-central-1"
+_CREDENTIALS = "set credentials: aws configure, --profile, AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+_LOGIN = "log in again (aws sso login, aws configure), choose another AWS_PROFILE, or correct the system clock"
+_REGION = "set a region with --region or AWS_DEFAULT_REGION, for example eu-central-1"
 _ALLOW = (
-    "your identity must be allowed lambda:ListLayerVersions, lambda:GetLayerVersion and lambda:PublishLayerVersion, "
-    "and with --bucket s3:PutObject, s3:GetObject and s3:DeleteObject (with versions: s3:DeleteObjectVersion)"
+    "your identity needs the permissions lambda:ListLayerVersions, lambda:GetLayerVersion and "
+    "lambda:PublishLayerVersion, and with --bucket s3:PutObject, s3:GetObject and s3:DeleteObject "
+    "(for a versioned bucket: s3:DeleteObjectVersion)"
 )
-_LATER = "AWS is too busy: try again later, or let more attempts be made with AWS_MAX_ATTEMPTS=10"
-_NETWORK = "see whether the network, a proxy, the region's name or AWS_ENDPOINT_URL is the cause, and try again"
-_BUCKET = "--bucket takes the name of a bucket that exists, in the region where the layer is published"
-_READ = "see what it says; credentials, the region and other settings come from AWS_* variables and ~/.aws/config"
-# By AWS's error codes, and by the names of botocore's exceptions.
+_LATER = "AWS limits the request rate: try again later, or allow more attempts with AWS_MAX_ATTEMPTS=10"
+_NETWORK = "check the network connection, the proxy, the name of the region and AWS_ENDPOINT_URL, and try again"
+_BUCKET = "--bucket must be an existing bucket in the region in which the layer is published"
+_SETTINGS = "check the credentials, the region and the other settings in the AWS_* variables and in ~/.aws/config"
+# What to do, by error code of AWS or class name of botocore's exception.
 _REMEDIES = {
     **dict.fromkeys(("NoCredentialsError", "PartialCredentialsError"), _CREDENTIALS),
     **dict.fromkeys(("NoRegionError", "InvalidRegionError", "EndpointProviderError"), _REGION),
@@ -33,17 +34,17 @@ _REMEDIES = {
     **dict.fromkeys(("InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId"), _LOGIN),
     **dict.fromkeys(("SignatureDoesNotMatch", "InvalidSignatureException", "SSOError", "LoginError"), _LOGIN),
     **dict.fromkeys(("AccessDenied", "AccessDeniedException"), _ALLOW),
-    "403": f"{_ALLOW}; or {_LOGIN}",  # without a code it may be the one or the other
+    "403": f"{_ALLOW}; or {_LOGIN}",  # an HTTP status without an error code can mean either
     **dict.fromkeys(("TooManyRequestsException", "ThrottlingException", "SlowDown", "ServiceUnavailable"), _LATER),
     **dict.fromkeys(("NoSuchBucket", "PermanentRedirect", "AuthorizationHeaderMalformed"), _BUCKET),
-    "CodeStorageExceededException": "delete versions that no function uses: aws lambda delete-layer-version",
-    "PreconditionFailed": "there is an object of this name, and it is left as it is: choose another --key",
+    "CodeStorageExceededException": "delete unused layer versions: aws lambda delete-layer-version",
+    "PreconditionFailed": "an object with this name exists and was not overwritten: choose another --key",
 }
 
 
 def client(service: str, region: str, profile: str = "") -> Any:
-    """Return boto3's client, which retries and looks for credentials by itself."""
-    import boto3  # noqa: PLC0415 - an extra that only this command needs
+    """Return a boto3 client for a service. boto3 finds the credentials and retries failed requests."""
+    import boto3  # noqa: PLC0415 - an optional dependency
     from botocore.config import Config  # noqa: PLC0415
 
     config = Config(
@@ -54,36 +55,36 @@ def client(service: str, region: str, profile: str = "") -> Any:
     )
     try:
         return boto3.Session(region_name=region or None, profile_name=profile or None).client(service, config=config)
-    except ValueError as exc:  # what botocore raises of an AWS_ENDPOINT_URL or AWS_MAX_ATTEMPTS without sense
-        raise PublishError(f"boto3 cannot use these settings: {_words(exc)}; {_remedy(exc)}") from exc
+    except ValueError as exc:  # botocore raises it for an invalid AWS_ENDPOINT_URL or AWS_MAX_ATTEMPTS
+        raise PublishError(f"boto3 cannot use these settings: {_message(exc)}; {_remedy(exc)}") from exc
 
 
 @contextmanager
-def translate_boto_errors(doing: str) -> Iterator[None]:
-    """Raise what goes wrong with AWS as our own errors, in boto3's words and with what to do."""
+def translate_boto_errors(action: str) -> Iterator[None]:
+    """Raise errors of boto3 as `PublishError` or `UsageError`, with the failed action and what to do."""
     try:
-        from boto3.exceptions import Boto3Error  # noqa: PLC0415 - an extra that only this command needs
+        from boto3.exceptions import Boto3Error  # noqa: PLC0415 - an optional dependency
         from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError  # noqa: PLC0415
     except ImportError as exc:
-        raise PublishError(f"{doing} needs boto3 ({exc}): pip install 'layer_minimizer[aws]'") from exc
+        raise PublishError(f"{action} needs boto3 ({exc}): pip install 'layer_minimizer[aws]'") from exc
     try:
         yield
     except ParamValidationError as exc:
-        raise UsageError(f"{doing}: {_words(exc)}") from exc
+        raise UsageError(f"{action}: {_message(exc)}") from exc
     except (Boto3Error, BotoCoreError, ClientError) as exc:
-        raise PublishError(f"{doing}: {_words(exc)}; {_remedy(exc)}") from exc
+        raise PublishError(f"{action}: {_message(exc)}; {_remedy(exc)}") from exc
 
 
-def _words(exc: Exception) -> str:
+def _message(exc: Exception) -> str:
     return str(exc).rstrip(".")
 
 
 def error_code(exc: Exception) -> str:
-    """Return AWS's code of an error, where it comes from AWS."""
+    """Return the error code in a response of AWS, or an empty string for other errors."""
     response: dict[str, Any] = getattr(exc, "response", None) or {}
     return str(response.get("Error", {}).get("Code", ""))
 
 
 def _remedy(exc: Exception) -> str:
     names = [error_code(exc), *(kind.__name__ for kind in type(exc).__mro__)]
-    return next((_REMEDIES[name] for name in names if name in _REMEDIES), _READ)
+    return next((_REMEDIES[name] for name in names if name in _REMEDIES), _SETTINGS)

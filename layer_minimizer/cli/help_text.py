@@ -1,4 +1,4 @@
-"""What ``minimize --help`` says: the common options, by task, on two screens; and the examples."""
+"""The text of ``minimize --help``: the common options by task, on two screens, and examples."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ COMMANDS = {
     "completion": "print a shell's completion of this command",
     "help": "list the topics of the manual, or show one",
 }
-# What the text of an option may take of a line, and how far it stands from the left.
+# The first column of an option's text, and the width of a line.
 _COLUMN, _WIDTH = 31, 80
-_BEGINNING = f"""\
+_SHORT_HEAD = f"""\
 usage: {USAGE}
 
 {DESCRIPTION}
@@ -38,7 +38,7 @@ examples:
   minimize publish layer.zip --name fastai --runtime python3.12
 
 """
-_END = f"""\
+_SHORT_TAIL = f"""\
 commands:
   {", ".join(COMMANDS)}
 
@@ -63,10 +63,10 @@ examples:
 
 def short() -> str:
     """Return the short help."""
-    return _BEGINNING + "".join(f"{line}\n" for line in _common()) + _END
+    return _SHORT_HEAD + "".join(f"{line}\n" for line in _common_options()) + _SHORT_TAIL
 
 
-def _common() -> Iterator[str]:
+def _common_options() -> Iterator[str]:
     common = [each for part in (*MAIN_PARTS, FileOptions) for each in declared(part) if each.common]
     for title in GROUPS:
         if options := [each for each in common if each.group == title]:

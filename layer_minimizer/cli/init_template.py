@@ -1,4 +1,4 @@
-"""The text of the settings file to begin with: what was found, and the keys that are often used, as comments."""
+"""The text of the settings file that ``minimize init`` writes: the values found, and other common keys as comments."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
     from layer_minimizer.cli.project import Project
 
 _HEAD = (
-    "Settings of minimize; names of files are relative to this one. Every option of the command is a key here",
-    "(minimize --help-all), and what stands on the command line wins.",
+    "Settings of minimize; file names are relative to this file. Every option of the command is a key here",
+    "(minimize --help-all); options on the command line take precedence.",
 )
 _LAYER = (
-    "Several layers: each has a table of its own, whose keys win over those above, which all of them share. minimize",
-    "makes all of them, minimize --layer api one; api.zip is written.",
+    "Several layers: each has its own table, whose keys override the shared ones above. minimize makes all layers,",
+    "minimize --layer api makes one, and writes api.zip.",
 )
 
 
-def own_file(project: Project, folder: Path) -> str:
-    """Return the text of a settings file in ``folder``.
+def new_file(project: Project, folder: Path) -> str:
+    """Return the text of a new settings file in ``folder``.
 
     Raises:
-        UsageError: a file's name cannot be written in TOML, whose text is Unicode.
+        UsageError: a file's name is not valid Unicode, which TOML requires.
     """
     document = tomlkit.document()
     _fill(document, project, folder)
     return tomlkit.dumps(document)
 
 
-def added(text: str, project: Project, folder: Path) -> str:
-    """Return the text of a pyproject.toml in ``folder`` with the settings in it; all else stays as it is.
+def add_to_pyproject(text: str, project: Project, folder: Path) -> str:
+    """Return the text of a pyproject.toml in ``folder`` with the settings added; the rest is unchanged.
 
     Raises:
-        UsageError: as `own_file`.
-        ValueError: there is no place for a table of this tool's.
+        UsageError: as `new_file`.
+        ValueError: the file cannot have a table of this tool.
     """
     table = tomlkit.table()
     _fill(table, project, folder)
@@ -57,7 +57,7 @@ def added(text: str, project: Project, folder: Path) -> str:
         document = tomlkit.parse(text)
         tools = document.setdefault("tool", tomlkit.table(is_super_table=True))
         if not isinstance(tools, Table | OutOfOrderTableProxy):
-            raise ValueError("its 'tool' is written in one line")  # noqa: TRY004 - that is a text's fault
+            raise ValueError("its 'tool' is an inline table or a value")  # noqa: TRY004 - an error of the text
         table.add(tomlkit.nl())
         tools[TOOL] = table
         after = tomlkit.dumps(document)
@@ -68,38 +68,38 @@ def added(text: str, project: Project, folder: Path) -> str:
     after = re.sub(rf"(?<![\r\n])(\r?\n)(?=\[tool\.{TOOL}\]\n)", r"\1\n", after)
     if "\r\n" in text:
         after = re.sub(r"(?<!\r)\n", "\r\n", after)
-    _require_rest(tomllib.loads(text), tomllib.loads(after))
+    _require_unchanged(tomllib.loads(text), tomllib.loads(after))
     return after
 
 
-def _require_rest(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Fail unless all that was there is there, and nothing else but this tool's table."""
+def _require_unchanged(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Raise an error unless the only change is this tool's table."""
     tools = {name: table for name, table in after["tool"].items() if name != TOOL}
     rest = {name: table for name, table in after.items() if name != "tool"}
     if {**rest, "tool": tools} != {"tool": {}, **before}:
-        raise ValueError("what is there would not stay as it is")
+        raise ValueError("its other content would change")
 
 
 def _fill(container: Container | Table, project: Project, folder: Path) -> None:
-    """Add what was found, and what may be added as comments; ``container`` is this tool's table."""
-    below = f"tool.{TOOL}." if isinstance(container, Table) else ""
+    """Add the values found, and other keys as comments, to ``container``: this tool's table or a whole document."""
+    prefix = f"tool.{TOOL}." if isinstance(container, Table) else ""
     for line in _HEAD:
         container.add(tomlkit.comment(line))
     if project.other_entries:
         others = ", ".join(_path(path, folder).as_string() for path in project.other_entries)
-        container.add(tomlkit.comment(f"Not taken as the entry, although there is a handler, too: {others}"))
-    found = dict(_found(project, folder))
+        container.add(tomlkit.comment(f"Other files with a handler, not used as the entry: {others}"))
+    found = dict(_found_values(project, folder))
     for group in GROUPS:
         options = [each for part in MAIN_PARTS for each in declared(part) if each.group == group]
         _fill_group(container, [each for each in options if each.example or each.name in found], found)
     container.add(tomlkit.nl())
-    container.add(tomlkit.comment("What minimize publish takes:"))
-    container.add(tomlkit.comment(f"[{below}{PUBLISH}]"))
+    container.add(tomlkit.comment("Options of minimize publish:"))
+    container.add(tomlkit.comment(f"[{prefix}{PUBLISH}]"))
     for each in declared(PublishOptions):
         if each.example:
-            container.add(tomlkit.comment(_proposed(each)))
+            container.add(tomlkit.comment(_example_line(each)))
     container.add(tomlkit.nl())
-    for line in (*_LAYER, f"[{below}{LAYERS}.api]", 'entry = "api.py"'):
+    for line in (*_LAYER, f"[{prefix}{LAYERS}.api]", 'entry = "api.py"'):
         container.add(tomlkit.comment(line))
 
 
@@ -111,15 +111,15 @@ def _fill_group(container: Container | Table, options: Iterable[Option], found: 
             container.add(tomlkit.comment(each.text))
             container.add(each.name, found[each.name])
         else:
-            container.add(tomlkit.comment(_proposed(each)))
+            container.add(tomlkit.comment(_example_line(each)))
 
 
-def _proposed(option: Option) -> str:
+def _example_line(option: Option) -> str:
     return f"{option.name} = {option.example}  # {option.text.removesuffix('; repeatable')}"
 
 
-def _found(project: Project, folder: Path) -> Iterator[tuple[str, Item]]:
-    """Return the values of the options that something was found for."""
+def _found_values(project: Project, folder: Path) -> Iterator[tuple[str, Item]]:
+    """Yield the names and values of the options for which the project has a value."""
     yield "entry", _path(project.entry, folder)
     for name, paths in (("event", project.events), ("model", project.models)):
         if paths:
@@ -147,5 +147,7 @@ def _text(text: str) -> Item:
     try:
         text.encode()
     except UnicodeEncodeError as exc:
-        raise UsageError(f"{text!a}: a name that is no UTF-8 cannot be written in TOML; rename the file") from exc
+        raise UsageError(
+            f"{text!a}: the file name is not valid UTF-8 and cannot be written in TOML; rename the file"
+        ) from exc
     return tomlkit.string(text)

@@ -1,9 +1,6 @@
 """The command ``minimize``: arguments in, one result out. The only place that prints and that ends the process.
 
-Exit codes: 0 a verified layer (or the answer that was asked for), 2 a wrong argument or input file, 3 the workload
-does not run, 4 no plan, 5 no layer or one over the limit, 6 not verified, 7 the interpreter or observer cannot run,
-8 AWS refuses or cannot be reached, 9 a layer that grew by more than ``diff --fail-above`` allows, 130 interrupted. 1 is
-Python's own: it means a bug of this tool.
+The exit codes are listed in `core.errors`.
 """
 
 from __future__ import annotations
@@ -20,12 +17,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rich.text import Text
 
 from layer_minimizer.cli import display, help_text, jobs, parser, streams
-from layer_minimizer.cli.commands import completion, diff, init, minimize, publish, traces
+from layer_minimizer.cli.commands import compare, completion, diff, init, minimize, probe, publish, trace
 from layer_minimizer.cli.commands import help as help_command
 from layer_minimizer.cli.jobs import Job, Publication
 from layer_minimizer.container import images
 from layer_minimizer.core.errors import INTERRUPTED, MinimizeError, UsageError
-from layer_minimizer.core.option_kinds import nearest
+from layer_minimizer.core.option_kinds import did_you_mean
 from layer_minimizer.report.report import Report, json_text
 from layer_minimizer.report.text import show
 from layer_minimizer.settings import Messages
@@ -37,13 +34,13 @@ if TYPE_CHECKING:
     from layer_minimizer.core.option_declarations import Options
 
 log = logging.getLogger(__name__)
-# Windows, from where a container can be asked, has no SIGHUP.
-_ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+# Windows, which can start containers, has no SIGHUP.
+_END_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """One run of a command that needs no settings file: what it was given."""
+class _TextJob:
+    """One run of a command that reads no settings file and prints text."""
 
     options: Options
     messages: Messages
@@ -51,125 +48,127 @@ class _Answer:
 
 
 @dataclass(slots=True)
-class _Job:
-    """What the command is to do, run by run, and how far it is."""
+class _Invocation:
+    """One invocation of the command: its jobs, the current one, and the results so far.
+
+    ``state_before`` identifies the current job's output file as it was before the job, ``written`` are the layers made
+    or published so far, and ``reports`` the JSON results by layer, which are printed together at the end.
+    """
 
     command: str
-    runs: list[Job] | list[Publication] | list[_Answer]
-    current: Job | Publication | _Answer
-    before: str = ""
+    jobs: list[Job] | list[Publication] | list[_TextJob]
+    current: Job | Publication | _TextJob
+    state_before: str = ""
     written: list[str] = field(default_factory=list)
     reports: dict[str, Any] = field(default_factory=dict)
 
-    def begin(self, run: Job | Publication) -> None:
-        """Go on to a run."""
-        self.current, self.before = run, _state(self.output)
+    def begin(self, job: Job | Publication) -> None:
+        """Make a job the current one."""
+        self.current, self.state_before = job, _file_state(self.output)
 
     @property
     def output(self) -> str:
-        """The layer's file of the current run; the empty text where it makes none."""
-        return minimize.output_of(self.current.request.outputs) if isinstance(self.current, Job) else ""
+        """The layer file of the current job; empty if the job makes none."""
+        return minimize.output_file(self.current.request.outputs) if isinstance(self.current, Job) else ""
 
     @property
-    def several(self) -> bool:
-        """Whether layers are to be told from each other."""
-        return len(self.runs) > 1
+    def has_several(self) -> bool:
+        """Whether there are several layers, whose names messages must contain."""
+        return len(self.jobs) > 1
 
-    def failed(self) -> str:
-        """Say which of several layers failed."""
-        return f"layer {self.current.name}: " if self.several else ""
+    def failure_prefix(self) -> str:
+        """Return the prefix of an error message: the layer's name if there are several."""
+        return f"layer {self.current.name}: " if self.has_several else ""
 
-    def done(self) -> str:
-        """Say which layers had been written when something went wrong with another one."""
+    def written_before(self) -> str:
+        """Return a sentence about the layers that were written before a failure, or an empty text."""
         return f"written before that: {', '.join(self.written)}" if self.written else ""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     try:
-        job = _parse(sys.argv[1:] if arguments is None else arguments)
+        invocation = _parse(sys.argv[1:] if arguments is None else arguments)
     except MinimizeError as exc:
-        _complain(str(exc))
+        _print_error(str(exc))
         return exc.exit_code
-    messages = job.current.messages
+    messages = invocation.current.messages
     level = logging.ERROR if messages.quiet else logging.DEBUG if messages.verbose else logging.INFO
-    for name in _ENDING:
+    for name in _END_SIGNALS:
         if signal.getsignal(name) is not signal.SIG_IGN:  # nohup, and a shell's background jobs
             signal.signal(name, _interrupt)
     try:
         with display.shown(level=level, color=messages.color):
-            return _do(job)
+            return _run(invocation)
     except MinimizeError as exc:
-        _complain(f"{job.failed()}{exc}", job.done(), color=messages.color)
+        _print_error(f"{invocation.failure_prefix()}{exc}", invocation.written_before(), color=messages.color)
         return exc.exit_code
     except KeyboardInterrupt:
-        _complain(f"{job.failed()}interrupted; {_left(job)}", color=messages.color)
+        _print_error(
+            f"{invocation.failure_prefix()}interrupted; {_state_after_interrupt(invocation)}", color=messages.color
+        )
         return INTERRUPTED
 
 
-def _complain(*lines: str, color: str = "auto") -> None:
-    """Print what went wrong."""
+def _print_error(*lines: str, color: str = "auto") -> None:
     text = "\n".join(filter(None, lines))
     display.console(color, errors=True).print(Text.assemble(("minimize: ", "bold red"), text))
 
 
-def _left(job: _Job) -> str:
-    """Say what an interrupted command has left."""
-    if job.command == "publish":
-        return "aws lambda list-layer-versions tells what was published"
-    own = f"{job.output} had been written and is whole" if _state(job.output) != job.before else ""
-    return "; ".join(filter(None, [own, job.done()])) or "nothing was written"
+def _state_after_interrupt(invocation: _Invocation) -> str:
+    """Return a sentence about what an interrupted command has written."""
+    if invocation.command == "publish":
+        return "aws lambda list-layer-versions shows what was published"
+    output = invocation.output
+    current = f"{output} had been written and is whole" if _file_state(output) != invocation.state_before else ""
+    return "; ".join(filter(None, [current, invocation.written_before()])) or "nothing was written"
 
 
-def _parse(given: list[str]) -> _Job:
-    """Return what is to be done.
+def _parse(arguments: list[str]) -> _Invocation:
+    """Return the jobs that the arguments and the settings file ask for.
 
     Raises:
-        UsageError: the settings file is wrong.
+        UsageError: the command is unknown, or the settings file is wrong.
     """
-    command, rest = "", given
-    if given[:1] == [images.INSIDE]:
-        _, file, python = given
-        run = jobs.requested(file, python)
-        return _Job("", [run], run)
-    if given and not given[0].startswith("-"):
-        command, rest = given[0], given[1:]
+    command, rest = "", arguments
+    if arguments[:1] == [images.INSIDE]:
+        _, file, python = arguments
+        job = jobs.load_request(file, python)
+        return _Invocation("", [job], job)
+    if arguments and not arguments[0].startswith("-"):
+        command, rest = arguments[0], arguments[1:]
         if command not in help_text.COMMANDS:
-            meant = f"; --entry {command}?" if command.endswith(".py") else nearest(command, help_text.COMMANDS)
-            raise UsageError(f"there is no command {command!r}{meant} See minimize --help")
-    runs: list[Job] | list[Publication] | list[_Answer]
-    if command in ("", "trace"):
-        runs = jobs.runs(command, rest)
+            meant = f"; --entry {command}?" if command.endswith(".py") else did_you_mean(command, help_text.COMMANDS)
+            raise UsageError(f"unknown command {command!r}{meant or '.'} See minimize --help")
+    found: list[Job] | list[Publication] | list[_TextJob]
+    if command in _LAYER_COMMANDS:
+        found = jobs.load_jobs(command, rest)
     elif command == "publish":
-        runs = jobs.publications(rest)
+        found = jobs.load_publications(rest)
     else:
         values = parser.command_parser(command).read(rest)
-        runs = [_Answer(parser.COMMANDS[command].parts[0].of(values), Messages.of(values))]
-    return _Job(command, runs, runs[0])
+        found = [_TextJob(parser.COMMANDS[command].parts[0].of(values), Messages.of(values))]
+    return _Invocation(command, found, found[0])
 
 
-def _complete(options: completion.CompletionOptions, _messages: Messages) -> str:
-    return completion.script(options.shell, parser.parser_tree())
-
-
-# What commands say that need no settings file, in one piece or in several.
-_ANSWERS: dict[str, Callable[..., str | Iterator[str]]] = {
-    "compare": traces.compare,
-    "completion": _complete,
-    "diff": diff.answer,
-    "help": lambda options, messages: help_command.answer(options, display.console(messages.color)),
-    "init": init.answer,
-    "probe": traces.probe,
+# The commands that make layers or single stages, and those that only print text.
+_LAYER_COMMANDS: dict[str, Callable[..., minimize.Result]] = {"": minimize.run, "trace": trace.run}
+_TEXT_COMMANDS: dict[str, Callable[..., Iterator[str]]] = {
+    "compare": compare.run,
+    "completion": completion.run,
+    "diff": diff.run,
+    "help": help_command.run,
+    "init": init.run,
+    "probe": probe.run,
 }
 
 
-def _do(job: _Job) -> int:
-    if isinstance(job.current, Job):
-        return _make_all(job, [run for run in job.runs if isinstance(run, Job)])
-    if isinstance(job.current, Publication):
-        return _publish_all(job, [run for run in job.runs if isinstance(run, Publication)])
-    said = _ANSWERS[job.command](job.current.options, job.current.messages)
-    for text in [said] if isinstance(said, str) else said:
+def _run(invocation: _Invocation) -> int:
+    if isinstance(invocation.current, Job):
+        return _make_layers(invocation, [job for job in invocation.jobs if isinstance(job, Job)])
+    if isinstance(invocation.current, Publication):
+        return _publish_layers(invocation, [job for job in invocation.jobs if isinstance(job, Publication)])
+    for text in _TEXT_COMMANDS[invocation.command](invocation.current.options, invocation.current.messages):
         streams.put(text)
     return 0
 
@@ -177,86 +176,84 @@ def _do(job: _Job) -> int:
 # ---- layers -------------------------------------------------------------------------------------------------------
 
 
-def _make_all(job: _Job, runs: list[Job]) -> int:
-    """Do all runs, one after the other; the first that fails is the last."""
-    for run in runs:
-        job.begin(run)
-        if job.several:
-            log.info("layer %s", run.name)
-        shown = display.console(run.messages.color)
-        colored = shown.color_system is not None and not shown.no_color
-        code, said = minimize.make(job.command, run, colored=colored)
-        _show(job, run, code, said)
-        if code:
-            if job.several:
-                _complain(f"layer {run.name} failed", job.done(), color=run.messages.color)
-            return code
-        if _state(job.output) != job.before:
-            job.written.append(job.output)
-    _show_all(job)
+def _make_layers(invocation: _Invocation, layers: list[Job]) -> int:
+    """Do the jobs one after the other, up to the first that fails; return the exit code."""
+    for job in layers:
+        invocation.begin(job)
+        if invocation.has_several:
+            log.info("layer %s", job.name)
+        result = _LAYER_COMMANDS[invocation.command](job.request, job.messages, job.name)
+        _show(invocation, job, result)
+        if result.exit_code:
+            if invocation.has_several:
+                _print_error(f"layer {job.name} failed", invocation.written_before(), color=job.messages.color)
+            return result.exit_code
+        if _file_state(invocation.output) != invocation.state_before:
+            invocation.written.append(invocation.output)
+    _show_reports(invocation)
     return 0
 
 
-def _show(job: _Job, run: Job, code: int, said: Report | str) -> None:
-    """Print what a run gives; of several in JSON, keep it until all are done."""
-    outputs, data = run.request.outputs, None
-    if outputs.json and outputs.makes_layer and not code:
-        data = said.to_json() if isinstance(said, Report) else json.loads(said)
-    if data is not None and job.several:
-        job.reports[run.name] = data
+def _show(invocation: _Invocation, job: Job, result: minimize.Result) -> None:
+    """Print a job's result; of several layers in JSON, keep it for `_show_reports`."""
+    outputs, output, data = job.request.outputs, result.output, None
+    if outputs.json and outputs.makes_layer and not result.exit_code:
+        data = output.to_json() if isinstance(output, Report) else json.loads(output)
+    if data is not None and invocation.has_several:
+        invocation.reports[job.name] = data
         return
-    if job.several and said:
-        streams.put(f"{'' if run is job.runs[0] else chr(10)}Layer {run.name}\n\n")
+    if invocation.has_several and output:
+        streams.put(f"{'' if job is invocation.jobs[0] else chr(10)}Layer {job.name}\n\n")
     if data is not None:
         streams.put(json_text(data))
-    elif isinstance(said, Report):
-        console = display.console(run.messages.color)
+    elif isinstance(output, Report):
+        console = display.console(job.messages.color)
         console.file = text = io.StringIO()
-        show(said, console)
+        show(output, console)
         streams.put(text.getvalue())
     else:
-        streams.put(said)
+        streams.put(output)
 
 
-def _publish_all(job: _Job, runs: list[Publication]) -> int:
+def _publish_layers(invocation: _Invocation, layers: list[Publication]) -> int:
     """Publish all layers, and print their ARNs."""
-    for run in runs:
-        job.begin(run)
-        published = publish.publish_layer(run.options)
-        if run.options.json and job.several:
-            job.reports[run.name] = published.to_json()
-        elif run.options.json:
+    for job in layers:
+        invocation.begin(job)
+        published = publish.run(job.options, job.messages)
+        if job.options.json and invocation.has_several:
+            invocation.reports[job.name] = published.to_json()
+        elif job.options.json:
             streams.put(json.dumps(published.to_json(), indent=2) + "\n")
         elif published.arn:
-            streams.put(f"{f'{run.name} ' if job.several else ''}{published.arn}\n")
-        job.written.append(published.arn or run.options.archive)
-    _show_all(job)
+            streams.put(f"{f'{job.name} ' if invocation.has_several else ''}{published.arn}\n")
+        invocation.written.append(published.arn or job.options.archive)
+    _show_reports(invocation)
     return 0
 
 
-def _show_all(job: _Job) -> None:
-    """Print what was kept of several runs."""
-    if job.reports:
-        streams.put(json.dumps({"layers": job.reports}, indent=2) + "\n")
+def _show_reports(invocation: _Invocation) -> None:
+    """Print the JSON results of several layers as one document."""
+    if invocation.reports:
+        streams.put(json.dumps({"layers": invocation.reports}, indent=2) + "\n")
 
 
-def _state(output: str) -> str:
-    """Tell one state of the output from another."""
+def _file_state(path: str) -> str:
+    """Return a text that differs once the file was written again; empty if there is no file."""
     try:
-        found = os.stat(output)
+        found = os.stat(path)
     except (OSError, ValueError):
         return ""
     return f"{found.st_ino} {found.st_mtime_ns}"
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    """End on SIGTERM and SIGHUP as on Ctrl-C, so that nothing is left behind, not even by an impatient user."""
-    for name in _ENDING:
+    """Handle SIGTERM and SIGHUP like Ctrl-C, and ignore further signals, so that the cleanup is not interrupted."""
+    for name in _END_SIGNALS:
         signal.signal(name, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def run() -> NoReturn:
-    """Be the command: run it and end the process with its exit code."""
+    """Run the command and end the process with its exit code."""
     streams.prepare()
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The tables of the documentation that are made from the code: all options, and all exit codes."""
+"""Generate the tables of the documentation: all options, and all exit codes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from layer_minimizer.settings import GROUPS, MAIN_PARTS, FileOptions, PublishOpt
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-# The page that has the tables, each between two lines that only a reader of its source sees.
+# The page with the tables; each stands between two Markdown comments.
 PAGE = Path(__file__).parents[1] / "docs" / "options.md"
 
 
 def updated(text: str) -> str:
-    """Return the text of the page with the tables as they are made now."""
-    for name, made in (("options", options_table()), ("exit codes", exit_codes_table())):
+    """Return the text of the page with its tables regenerated."""
+    for name, table in (("options", options_table()), ("exit codes", exit_codes_table())):
         beginning, end = f"<!-- {name}: generated -->", "<!-- end -->"
         between = re.compile(rf"(?<={beginning}\n).*?(?={end})", re.DOTALL)
-        text = between.sub(lambda _, table=made: f"\n{table}\n", text, count=1)  # type: ignore[misc]
+        text = between.sub(lambda _, table=table: f"\n{table}\n", text, count=1)  # type: ignore[misc]
     return text
 
 

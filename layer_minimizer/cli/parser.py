@@ -1,4 +1,4 @@
-"""The command line's parsers, made from the declarations of the options."""
+"""The parsers of the command line, built from the declared options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import shtab
 
 from layer_minimizer.cli import help_text
-from layer_minimizer.cli.commands import completion, diff, init, traces
+from layer_minimizer.cli.commands import compare, completion, diff, init, probe
 from layer_minimizer.cli.commands import help as help_command
 from layer_minimizer.core.option_declarations import Option, Options, Values, declared
 from layer_minimizer.core.option_kinds import FLAG, File, WrongValueError
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What a command takes, and what its help says around that.
+    """One command: its options and the texts of its help.
 
-    Settings files are for ``configured`` commands only, which therefore need nothing on the command line. Of the
-    options of its parts a ``tracing`` command takes those that a trace depends on.
+    ``parts`` are the classes that declare its options, ``usage``, ``description`` and ``epilog`` the texts of
+    `argparse`. A ``configured`` command reads settings files, so that no option is required on the command line. A
+    ``tracing`` command has only those options of its parts that affect the trace.
     """
 
     parts: tuple[type[Options], ...]
@@ -37,7 +38,7 @@ class Command:
 
     @property
     def options(self) -> Iterator[Option]:
-        """What it takes."""
+        """The command's options."""
         parts = (*self.parts, FileOptions) if self.configured else self.parts
         return (each for part in parts for each in declared(part) if each.trace or not self.tracing)
 
@@ -58,22 +59,22 @@ COMMANDS = {
         tracing=True,
     ),
     "compare": Command(
-        (traces.CompareOptions, Messages), "Show what some traces have and others lack, by distribution."
+        (compare.CompareOptions, Messages), "Show what some traces have and others lack, by distribution."
     ),
     "diff": Command((diff.DiffOptions, Messages), "Show what has changed between two reports."),
     "probe": Command(
-        (traces.ProbeOptions, Messages),
+        (probe.ProbeOptions, Messages),
         "Write a layer that traces a deployed function, into the function's log.",
-        epilog=traces.PROBE,
+        epilog=probe.INSTRUCTIONS,
     ),
     "init": Command(
         (init.InitOptions, Messages),
-        "Find the handler of this folder, and what belongs to it, and write a settings\nfile for it.",
+        "Find the handler of this folder and its files, and write a settings file for it.",
     ),
     "completion": Command(
         (completion.CompletionOptions, Messages),
         "Print a script that lets a shell complete this command.",
-        epilog=completion.USE,
+        epilog=completion.INSTRUCTIONS,
     ),
     "help": Command(
         (help_command.HelpOptions, Messages),
@@ -83,52 +84,52 @@ COMMANDS = {
 
 
 def command_parser(command: str) -> Parser:
-    """Return the parser of one command; the empty text is ``minimize`` alone."""
+    """Return the parser of one command; an empty name means ``minimize`` without a command."""
     if not command:
         return main_parser()
-    made = Parser(prog=f"minimize {command}", **_texts(COMMANDS[command]))
-    made.declare(COMMANDS[command].options, complete=not COMMANDS[command].configured)
-    return made
+    parser = Parser(prog=f"minimize {command}", **_texts(COMMANDS[command]))
+    parser.declare(COMMANDS[command].options, complete=not COMMANDS[command].configured)
+    return parser
 
 
 def parser_tree() -> Parser:
-    """Return the parser of ``minimize`` with those of its commands in it."""
-    made = main_parser()
-    commands = made.add_subparsers(dest="command", title="commands", metavar="COMMAND")
+    """Return the parser of ``minimize`` with the commands as subparsers."""
+    parser = main_parser()
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
     for name, text in help_text.COMMANDS.items():
         commands.add_parser(name, help=text, **_texts(COMMANDS[name])).declare(COMMANDS[name].options)
-    return made
+    return parser
 
 
 def _texts(command: Command) -> dict[str, Any]:
     return {"usage": command.usage, "description": command.description, "epilog": command.epilog}
 
 
-_COMPLETED = {File.FOLDER: shtab.DIRECTORY}
+_COMPLETIONS = {File.FOLDER: shtab.DIRECTORY}
 
 
 class _Choices(tuple[str, ...]):
-    """What shells complete; `argparse` need not refuse other values, since the option's kind does or takes them."""
+    """Values for shells to complete. `argparse` accepts any other value as well; the option's kind checks it."""
 
     __slots__ = ()
 
     def __contains__(self, _value: object) -> bool:
-        """Return True."""
+        """Return True: the option's kind checks the value."""
         return True
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of declared options. What was not given is absent from what it reads, so that settings can say it."""
+    """A parser of declared options. Options absent from the command line are absent from the result of `read`."""
 
     def __init__(self, **more: Any) -> None:
-        """Make a parser without options."""
+        """Create a parser without options."""
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **more})
         self.options: dict[str, Option] = {}
 
     def declare(self, options: Iterable[Option], *, complete: bool = False) -> None:
-        """Add options, group by group; ``complete`` if those that are required cannot come from elsewhere."""
+        """Add options, group by group; ``complete`` if required ones must be on the command line."""
         found = list(options)
-        for title in sorted(dict.fromkeys(each.group for each in found), key=_order):
+        for title in sorted(dict.fromkeys(each.group for each in found), key=_group_rank):
             group = self.add_argument_group(title)
             alternatives: dict[frozenset[str], argparse._MutuallyExclusiveGroup] = {}
             for each in found:
@@ -158,22 +159,22 @@ class Parser(argparse.ArgumentParser):
             more["metavar"] = option.value
         action = group.add_argument(*names, type=_reader(option), **more)
         if option.kind.file:
-            action.complete = _COMPLETED.get(option.kind.file, shtab.FILE)  # type: ignore[attr-defined]
+            action.complete = _COMPLETIONS.get(option.kind.file, shtab.FILE)  # type: ignore[attr-defined]
 
     def read(self, arguments: Sequence[str]) -> Values:
-        """Return the values that were given, by the options' keys."""
+        """Return the values on the command line, by the options' keys."""
         return {
             key: self.options[key].collected(value) if self.options[key].repeat else value
             for key, value in vars(self.parse_args(arguments)).items()
         }
 
 
-def _order(title: str) -> int:
+def _group_rank(title: str) -> int:
     return GROUPS.index(title) if title in GROUPS else -1
 
 
 def _alternatives(option: Option, others: Iterable[Option]) -> frozenset[str]:
-    """Return the keys of the pair of options of which only one can be given, or nothing."""
+    """Return the keys of an option and the one it excludes, or an empty set."""
     for each in others:
         for one, two in ((option, each), (each, option)):
             if one.instead_of == (two.key,) and FLAG in (one.kind, two.kind):
@@ -182,7 +183,7 @@ def _alternatives(option: Option, others: Iterable[Option]) -> frozenset[str]:
 
 
 def _reader(option: Option) -> Callable[[str], Any]:
-    """Return the function that reads a value's text for `argparse`."""
+    """Return the function that parses a value's text for `argparse`."""
 
     def read(text: str) -> Any:
         try:
@@ -204,11 +205,11 @@ def main_parser() -> Parser:
     )
     parser.declare(each for part in (*MAIN_PARTS, FileOptions) for each in declared(part))
     shown = parser.add_argument_group("help")
-    # A text to be shown is what argparse calls a version.
+    # argparse prints a given text only by its action "version".
     shown.add_argument(
-        "-h", "--help", action="version", version=help_text.short(), help="show the common options, and end"
+        "-h", "--help", action="version", version=help_text.short(), help="show the common options and exit"
     )
-    shown.add_argument("--help-all", action="help", help="show every option, and end")
+    shown.add_argument("--help-all", action="help", help="show every option and exit")
     version = importlib.metadata.version("layer_minimizer")
-    shown.add_argument("--version", action="version", version=version, help="show the version, and end")
+    shown.add_argument("--version", action="version", version=version, help="show the version and exit")
     return parser

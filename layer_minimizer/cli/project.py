@@ -1,4 +1,4 @@
-"""Finds a Lambda handler in a folder, and what lies around it: models, events, an interpreter, requirements."""
+"""Find a Lambda handler in a folder, and its models, events, interpreter and requirements."""
 
 from __future__ import annotations
 
@@ -20,28 +20,34 @@ from layer_minimizer.environment import interpreter
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_HANDLERS = ("handler", "lambda_handler")
-# What handlers' files are usually called, the most usual first.
-_USUAL = ("handler.py", "lambda_function.py", "app.py", "main.py")
-_MODELS = {
+_HANDLER_NAMES = ("handler", "lambda_handler")
+# Common names of files with a handler, the most common first.
+_COMMON_FILE_NAMES = ("handler.py", "lambda_function.py", "app.py", "main.py")
+_MODEL_SUFFIXES = {
     ".bin", ".cbm", ".ckpt", ".gguf", ".h5", ".hdf5", ".joblib", ".keras", ".lgb", ".mlmodel", ".model", ".npz",
     ".onnx", ".pickle", ".pkl", ".pt", ".pth", ".safetensors", ".tflite", ".ubj",
 }  # fmt: skip
-_MENTIONED = re.compile(rb"\b(lambda_)?handler\b")
+_HANDLER_WORD = re.compile(rb"\b(lambda_)?handler\b")
 _ENVIRONMENTS = (".venv", "venv", "env")
 _REQUIREMENTS = "requirements.txt"
-_NO_SOURCES = re.compile(r"tests?|testing|node_modules|site-packages|__pycache__|build|dist|\..*")
-_NO_HANDLER = re.compile(r"test_.*|.*_test|conftest|setup")
-# Handlers lie near the top; below that it is somebody else's code.
-_DEPTH = 4
+_SKIPPED_FOLDERS = re.compile(r"tests?|testing|node_modules|site-packages|__pycache__|build|dist|\..*")
+_SKIPPED_MODULES = re.compile(r"test_.*|.*_test|conftest|setup")
+# Handlers are near the top of a project; deeper folders usually hold third-party code.
+_MAX_DEPTH = 4
 # A handler is called with the event and the context.
-_ARGUMENTS = 2
-_LARGEST = 1 << 20
+_ARGUMENT_COUNT = 2
+_MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """What was found. All files are absolute; ``python`` is empty where there is no environment of the project's."""
+    """The files of a project; all paths are absolute. It has many fields because ``init`` writes each of them.
+
+    ``entry`` is the handler, ``other_entries`` are further files with a handler. ``bad_events`` are event files that
+    cannot be read, each with the reason. ``python`` is the interpreter of the project's virtual environment, or None.
+    ``runtime`` is Lambda's runtime for that Python, empty if there is none. ``problem`` says why the interpreter cannot
+    be used.
+    """
 
     entry: Path
     other_entries: tuple[Path, ...]
@@ -55,7 +61,7 @@ class Project:
 
 
 def inspect_project(folder: Path, entry: str | None = None) -> Project:
-    """Find the handler in ``folder`` and what belongs to it; ``entry`` names it.
+    """Return the handler in ``folder`` and its files; ``entry`` names the handler's file.
 
     Raises:
         UsageError: there is no handler.
@@ -63,18 +69,18 @@ def inspect_project(folder: Path, entry: str | None = None) -> Project:
     if entry:
         chosen, *others = [Path(entry).absolute()]
         if not os.path.isfile(chosen) or chosen.suffix != ".py":
-            raise UsageError(f"--entry {entry}: there is no such .py file")
+            raise UsageError(f"--entry {entry}: not an existing .py file")
     else:
         found = handlers(folder)
         if not found:
             raise UsageError(
-                f"{folder}: no .py file here has a function {' or '.join(_HANDLERS)} with two arguments; name a "
+                f"{folder}: no .py file here has a function {' or '.join(_HANDLER_NAMES)} with two arguments; name a "
                 "handler or a script with --entry"
             )
         chosen, *others = found
     folders = list(dict.fromkeys([folder, chosen.parent]))
-    # What has no handler is a script, which takes no events.
-    events, bad = _events(folders) if _MENTIONED.search(chosen.read_bytes()) else ((), ())
+    # A file without a handler is a script, which takes no events.
+    events, bad = _events(folders) if _HANDLER_WORD.search(chosen.read_bytes()) else ((), ())
     python = _interpreter(folders)
     runtime, problem = _runtime(python)
     if python and problem:
@@ -89,7 +95,7 @@ def handlers(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def _sources(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
+def _sources(folder: Path, depth: int = _MAX_DEPTH) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
@@ -98,49 +104,51 @@ def _sources(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
     for entry in listed:
         path = Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
-            if depth > 1 and not _NO_SOURCES.fullmatch(entry.name) and not (path / "pyvenv.cfg").exists():
+            if depth > 1 and not _SKIPPED_FOLDERS.fullmatch(entry.name) and not (path / "pyvenv.cfg").exists():
                 yield from _sources(path, depth - 1)
-        elif path.suffix == ".py" and not _NO_HANDLER.fullmatch(path.stem) and entry.is_file():
+        elif path.suffix == ".py" and not _SKIPPED_MODULES.fullmatch(path.stem) and entry.is_file():
             yield path
 
 
 def _rank(path: Path, folder: Path) -> tuple[int, int, int] | None:
-    """Say how likely a file is the one, the smaller the likelier; None if it has no handler."""
+    """Return how likely a file is the handler, smaller is likelier; None if it has none."""
     try:
         content = path.read_bytes()
-        if len(content) > _LARGEST:
+        if len(content) > _MAX_BYTES:
             return None
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what a compiler says about somebody's code
+            warnings.simplefilter("ignore")  # the compiler's warnings about the user's code
             tree = ast.parse(content)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     kinds = [kind for node in tree.body if (kind := _kind(node)) is not None]
     if not kinds:
         return None
-    usual = _USUAL.index(path.name) if path.name in _USUAL else len(_USUAL)
-    return min(kinds), usual, len(path.relative_to(folder).parts)
+    common = _COMMON_FILE_NAMES.index(path.name) if path.name in _COMMON_FILE_NAMES else len(_COMMON_FILE_NAMES)
+    return min(kinds), common, len(path.relative_to(folder).parts)
 
 
 def _kind(node: ast.stmt) -> int | None:
-    """Return 0 for a handler function, 1 for a name that may be one (``handler = make(app)``), None for all else."""
-    if isinstance(node, ast.FunctionDef) and node.name in _HANDLERS:
-        least = len(node.args.posonlyargs) + len(node.args.args)
-        needed = least - len(node.args.defaults)
-        many = node.args.vararg is not None
-        return 0 if needed <= _ARGUMENTS and (least >= _ARGUMENTS or many) else None
+    """Return 0 for a handler function, 1 for a name that may be one (``handler = make(app)``), None otherwise."""
+    if isinstance(node, ast.FunctionDef) and node.name in _HANDLER_NAMES:
+        accepted = len(node.args.posonlyargs) + len(node.args.args)
+        required = accepted - len(node.args.defaults)
+        is_variadic = node.args.vararg is not None
+        return 0 if required <= _ARGUMENT_COUNT and (accepted >= _ARGUMENT_COUNT or is_variadic) else None
     if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
         named = [target.id for target in node.targets if isinstance(target, ast.Name)]
-        return 1 if set(named) & set(_HANDLERS) else None
+        return 1 if set(named) & set(_HANDLER_NAMES) else None
     return None
 
 
 def _models(folder: Path) -> tuple[Path, ...]:
-    return tuple(sorted(path for path in folder.glob("*") if path.suffix.lower() in _MODELS and os.path.isfile(path)))
+    return tuple(
+        sorted(path for path in folder.glob("*") if path.suffix.lower() in _MODEL_SUFFIXES and os.path.isfile(path))
+    )
 
 
 def _events(folders: list[Path]) -> tuple[tuple[Path, ...], tuple[tuple[Path, str], ...]]:
-    """Return the files with events, and those that should be, with the reason why they are none."""
+    """Return the event files, and those that are not valid, with the reason."""
     good, bad = [], []
     listed = [
         path for folder in folders for pattern in ("event*.json", "events/*.json") for path in folder.glob(pattern)
@@ -151,7 +159,7 @@ def _events(folders: list[Path]) -> tuple[tuple[Path, ...], tuple[tuple[Path, st
         except OSError as exc:
             bad.append((path, exc.strerror or str(exc)))
         except (ValueError, RecursionError) as exc:
-            bad.append((path, f"no JSON: {exc}"))
+            bad.append((path, f"not valid JSON: {exc}"))
         else:
             good.append(path)
     return tuple(good), tuple(bad)
@@ -163,7 +171,7 @@ def _interpreter(folders: list[Path]) -> Path | None:
 
 
 def _runtime(python: Path | None) -> tuple[str, str]:
-    """Return Lambda's runtime with an interpreter's Python, if AWS still takes care of it, and what is wrong."""
+    """Return Lambda's runtime for an interpreter, empty if AWS no longer supports it, and the interpreter's problem."""
     try:
         version = interpreter.describe_interpreter(str(python or sys.executable)).version
     except RunnerError as exc:

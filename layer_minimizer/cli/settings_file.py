@@ -1,7 +1,7 @@
-"""Reads settings files: ``[tool.layer_minimizer]`` in a pyproject.toml, or a layer_minimizer.toml.
+"""Read settings files: ``[tool.layer_minimizer]`` in a pyproject.toml, or a layer_minimizer.toml.
 
-Keys and values are checked by the declarations in `settings`. Nothing here knows which options were given on the
-command line; see ``layers`` for that.
+Keys and values are checked by the option declarations in `settings`. The command line is combined with a file in
+`jobs`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from layer_minimizer.core.errors import UsageError
 from layer_minimizer.core.option_declarations import Option, Options, Values, declared
-from layer_minimizer.core.option_kinds import File, WrongValueError, nearest
+from layer_minimizer.core.option_kinds import File, WrongValueError, did_you_mean
 from layer_minimizer.settings import MAIN_PARTS, PUBLISH_PARTS, FileOptions
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _SHOWN = 60
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What a table says: the options of the main command, and those of ``publish``."""
+    """The values of one table: the options of the main command, and those of ``publish``."""
 
     values: Values = field(default_factory=dict)
     publish: Values = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class SettingsFile:
-    """A settings file; ``layers`` are the named ones, in the file's order. Names of files in it are absolute."""
+    """A settings file; ``layers`` are the named layers in the file's order. All file names are absolute."""
 
     path: Path
     common: Section = field(default_factory=Section)
@@ -46,10 +46,10 @@ class SettingsFile:
 
 
 def find(folder: Path) -> Path | None:
-    """Return the nearest settings file of ``folder`` and those above it.
+    """Return the nearest settings file in ``folder`` or its parent folders, or None.
 
     Raises:
-        UsageError: two files of one folder have settings, or one that may have some cannot be read.
+        UsageError: two files of one folder have settings, or a file that may have settings cannot be read.
     """
     for each in (folder, *folder.parents):
         own, shared = each / OWN_FILE, each / SHARED_FILE
@@ -64,10 +64,10 @@ def find(folder: Path) -> Path | None:
 
 
 def has_settings(file: Path) -> bool:
-    """Return whether a pyproject.toml has settings of this tool; others may be as wrong as they like.
+    """Return whether a pyproject.toml has settings of this tool; errors in other files are ignored.
 
     Raises:
-        UsageError: it cannot be read, or it speaks of this tool and is no TOML.
+        UsageError: it cannot be read, or it mentions this tool and is not valid TOML.
     """
     content = _content(file)
     if not re.search(rb"layer[_-]minimizer", content):
@@ -82,7 +82,7 @@ def read(file: Path) -> SettingsFile:
     """Read a settings file.
 
     Raises:
-        UsageError: it cannot be read, is no TOML, or has a key or value that does not exist.
+        UsageError: it cannot be read, is not valid TOML, or has an unknown key or a wrong value.
     """
     data = _parsed(file, _content(file))
     table = ""
@@ -90,7 +90,7 @@ def read(file: Path) -> SettingsFile:
     if file.name == SHARED_FILE or (file.name != OWN_FILE and isinstance(tool, dict) and TOOL in tool):
         table = f"tool.{TOOL}"
         if not isinstance(tool, dict) or TOOL not in tool:
-            raise UsageError(f"{file}: there is no table [{table}]")
+            raise UsageError(f"{file} has no table [{table}]")
         data = tool[TOOL]
     reader = _Reader(file, _keys(MAIN_PARTS), _keys(PUBLISH_PARTS))
     common = reader.section(table, data, more=(LAYERS,))
@@ -106,7 +106,9 @@ def _content(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as exc:
-        raise UsageError(f"{file}: cannot read the settings: {exc.strerror}; --no-config does without") from exc
+        raise UsageError(
+            f"{file}: cannot read the settings: {exc.strerror}; --no-config ignores settings files"
+        ) from exc
 
 
 def _parsed(file: Path, content: bytes) -> dict[str, Any]:
@@ -114,12 +116,12 @@ def _parsed(file: Path, content: bytes) -> dict[str, Any]:
         return tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as exc:
         line = content[: exc.start].count(b"\n") + 1
-        raise UsageError(f"{file}, line {line}: it is no UTF-8 text, which TOML has to be") from exc
+        raise UsageError(f"{file}, line {line}: not valid UTF-8, which TOML requires") from exc
     except RecursionError as exc:
-        raise UsageError(f"{file} is nested too deeply to be read") from exc
+        raise UsageError(f"{file} is nested too deeply") from exc
     except ValueError as exc:
         end = f"at line {content.count(10) + 1}, the end of the file"
-        raise UsageError(f"{file} is no TOML: {str(exc).replace('at end of document', end)}") from exc
+        raise UsageError(f"{file} is not valid TOML: {str(exc).replace('at end of document', end)}") from exc
 
 
 def _keys(parts: Iterable[type[Options]]) -> dict[str, Option]:
@@ -132,7 +134,7 @@ def _only_on_command_line() -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Checks one file's tables; ``main`` and ``publish`` are the keys that there are."""
+    """Checks one file's tables; ``main`` and ``publish`` are the known keys."""
 
     file: Path
     main: Mapping[str, Option]
@@ -141,11 +143,11 @@ class _Reader:
     def layer(self, under: str, name: str, data: Any) -> Section:
         """Read the table of a named layer."""
         if not re.fullmatch(r"[^/\\\x00-\x1f\x7f.-][^/\\\x00-\x1f\x7f]*", name):
-            raise UsageError(f"{self._in(under)} {name!r}: a layer's name must do as the name of a file")
+            raise UsageError(f"{self._in(under)} {name!r}: a layer's name must be valid as a file name")
         return self.section(f"{under}.{_key(name)}", data)
 
     def section(self, table: str, data: Any, more: tuple[str, ...] = ()) -> Section:
-        """Read a table with options, and the one for ``publish`` in it."""
+        """Read a table of options, and its subtable ``publish``."""
         self.require_table(table, data)
         own = {key: value for key, value in data.items() if key not in (PUBLISH, *more)}
         values = self._values(table, own, self.main, (PUBLISH, *more))
@@ -155,7 +157,7 @@ class _Reader:
         return Section(values, self._values(under, publish, self.publish))
 
     def require_table(self, table: str, data: Any) -> None:
-        """Fail unless it is one."""
+        """Raise an error if ``data`` is not a table."""
         if not isinstance(data, dict):
             raise UsageError(f"{self.file}: {table} = {_shown(data)}: it must be a table, [{table}]")
 
@@ -170,7 +172,7 @@ class _Reader:
             if option.key in found:
                 raise UsageError(f"{self._in(table)} has {option.name!r} twice, with - and with _")
             try:
-                found[option.key] = self._located(option, option.convert(value))
+                found[option.key] = self._absolute(option, option.convert(value))
             except WrongValueError as exc:
                 raise UsageError(f"{self._in(table)} {key} = {_shown(value)}: it must be {exc}") from exc
         if found.get("quiet") and found.get("verbose"):
@@ -181,14 +183,14 @@ class _Reader:
         if key.replace("-", "_") in _only_on_command_line():
             return f"has the key {key!r}, which is an option of the command line only"
         if key == "tool":
-            return f"has the key 'tool'; in a file of its own the keys stand at the top, without [tool.{TOOL}]"
-        return f"has no key {key!r}{nearest(key.replace('_', '-'), [*keys, *more])}"
+            return f"has the key 'tool'; in a {OWN_FILE} the keys are at the top level, without [tool.{TOOL}]"
+        return f"has no key {key!r}{did_you_mean(key.replace('_', '-'), [*keys, *more])}"
 
     def _in(self, table: str) -> str:
         return f"{self.file}: [{table}]" if table else f"{self.file}:"
 
-    def _located(self, option: Option, value: Any) -> Any:
-        """Return a value with names of files as they are seen from the settings file's folder."""
+    def _absolute(self, option: Option, value: Any) -> Any:
+        """Return a value with its file names made absolute; they are relative to the settings file."""
         if not option.kind.file:
             return value
         if isinstance(value, tuple):
@@ -196,8 +198,8 @@ class _Reader:
         return self._path(option, value)
 
     def _path(self, option: Option, value: str) -> str:
-        name_of_program = option.kind.file is File.PROGRAM and os.sep not in value
-        if not value or value.startswith("arn:") or name_of_program:
+        is_on_path = option.kind.file is File.PROGRAM and os.sep not in value
+        if not value or value.startswith("arn:") or is_on_path:
             return value
         return os.path.join(self.file.absolute().parent, os.path.expanduser(value))
 

@@ -1,4 +1,4 @@
-"""The command's standard streams, in whatever state they are: closed, full, or with nobody at the other end."""
+"""The command's standard streams, also if they are closed, full, or connected to a program that has ended."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from layer_minimizer.core.errors import PackError
 _OUT, _ERRORS = 1, 2
 
 
-class _Lenient(io.FileIO):
-    """A stream whose words are worth having, but not worth failing for."""
+class _IgnoringErrors(io.FileIO):
+    """A stream that ignores write errors."""
 
     def write(self, data: Any, /) -> int:
-        """Write, or lose it."""
+        """Write the data; on an error, discard it."""
         try:
             return super().write(data)
         except OSError:
@@ -24,38 +24,38 @@ class _Lenient(io.FileIO):
 
 
 def prepare() -> None:
-    """Make all three streams usable; what cannot be said on standard error is lost, and nothing else is."""
+    """Make all three streams usable. Errors on standard error are ignored, those on standard output are not."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: else the next file would get it
+            os.open(os.devnull, os.O_RDWR)  # takes the free number, which the next opened file would get otherwise
     sys.stdout = sys.stdout or open(_OUT, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as we live
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be valid Unicode
     encoding = sys.stderr.encoding if sys.stderr else "utf-8"
-    raw = io.BufferedWriter(_Lenient(_ERRORS, "w", closefd=False))
+    raw = io.BufferedWriter(_IgnoringErrors(_ERRORS, "w", closefd=False))
     sys.stderr = io.TextIOWrapper(raw, encoding, "backslashreplace", line_buffering=True)
 
 
 def put(text: str) -> None:
-    """Print a part of the result. Where nobody reads on, as behind ``| head``, it is no error.
+    """Print a part of the result. A reader that has closed the pipe, such as ``| head``, is not an error.
 
     Raises:
-        PackError: it cannot be written.
+        PackError: standard output cannot be written.
     """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        _give_up()
+        _discard_rest()
     except OSError as exc:
-        _give_up()
-        raise PackError(f"the result cannot be printed: {exc.strerror}; what goes into files has been written") from exc
+        _discard_rest()
+        raise PackError(f"the result cannot be printed: {exc.strerror}; all files have been written") from exc
 
 
-def _give_up() -> None:
-    """Let what is still to be printed vanish."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+def _discard_rest() -> None:
+    """Redirect standard output to the null device."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

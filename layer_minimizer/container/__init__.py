@@ -1,1 +1,1 @@
-"""Run the whole tool inside a container of docker or podman."""
+"""Run the whole tool in a container of docker or podman."""

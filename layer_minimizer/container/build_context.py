@@ -1,4 +1,4 @@
-"""What an engine needs to build an image: this tool as it is installed here, requirements files, pip's settings."""
+"""Write the build context of an image: this tool as it is installed here, requirements files, pip's settings."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 TOOL, REQUIREMENTS, PIP = "tool", "requirements", "pip"
-# Where the folder ``pip`` lies while an image is built.
+# The path of the folder ``pip`` while an image is built.
 PIP_INSIDE = "/layer_minimizer_build/pip"
 _PACKAGE = Path(__file__).parents[1]
-# The project's pyproject.toml, which says how the C parts are compiled; a link in a checkout, a copy in a wheel.
-_DESCRIBED = _PACKAGE / "native" / "src" / "project.toml"
-_NO_PART_OF_IT = shutil.ignore_patterns("__pycache__", "*.so")
-# A C library as old as this one has all that the compiled parts ask for.
+# The project's pyproject.toml, with the compiler flags of the C parts; a link in a checkout, a copy in a wheel.
+_PYPROJECT = _PACKAGE / "native" / "src" / "project.toml"
+_IGNORED = shutil.ignore_patterns("__pycache__", "*.so")
+# The oldest C library that the compiled parts may require.
 _OLDEST_GLIBC = Version("2.17")
-# What container engines and what ELF headers and the kernel call the processors.
+# The engines' names of processors, and those of the kernel.
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
-# These say where pip installs to and writes to, on this machine.
-_OWN_AFFAIRS = {
+# Variables about pip's paths on this machine, of no use in the image.
+_HOST_ONLY_PIP_VARIABLES = {
     "PIP_BREAK_SYSTEM_PACKAGES",
     "PIP_CACHE_DIR",
     "PIP_LOG",
@@ -52,7 +52,7 @@ _OWN_AFFAIRS = {
 _PROXIES = {"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"}
 _NESTED = re.compile(r"(?P<option>-r|-c|--requirement|--constraint)(?:\s*=\s*|\s+|(?<=-[rc]))(?P<file>[^\s#]+)")
 _LOCAL = re.compile(
-    r"""(?:(?:-e|--editable|-f|--find-links)[\s=]+)?   # what these name may lie on the network
+    r"""(?:(?:-e|--editable|-f|--find-links)[\s=]+)?   # options whose value may be a URL
         (?:[\w.\[\],-]+\s*@\s*)?                       # name @ URL
         (?:file:|\.{0,2}/|\.\.?(?:\s|$|\[)|(?![a-z+]+://)[^\s;]+\.(?:whl|zip|tar\.gz|tar\.bz2)(?:\s|$))""",
     re.VERBOSE,
@@ -63,18 +63,18 @@ _LOCAL = re.compile(
 
 
 def add_tool(folder: Path, architecture: str) -> tuple[str, ...]:
-    """Copy this tool and what it imports into ``folder``; it is pure Python but for two small libraries.
+    """Copy this tool and its dependencies into ``folder``. They are pure Python except for two small libraries.
 
     Returns:
-        The commands that compile these libraries, to be run where ``folder`` is in the image; none where those that
-        are installed here do for an image of this architecture.
+        The commands that compile these libraries, to be run in the copy of ``folder`` in the image; none if the
+        libraries installed here work in an image of this architecture.
 
     Raises:
         RunnerError: this tool's own installation is incomplete, or the disk is full.
     """
     with scratch_errors(RunnerError, f"cannot copy the tool into {folder}"):
-        shutil.copytree(_PACKAGE, folder / _PACKAGE.name, ignore=_NO_PART_OF_IT)
-        _describe_tool(folder)
+        shutil.copytree(_PACKAGE, folder / _PACKAGE.name, ignore=_IGNORED)
+        _write_metadata(folder)
         for distribution in _dependencies():
             _copy_distribution(distribution, folder)
         compiled = _compiled_here(architecture)
@@ -83,7 +83,7 @@ def add_tool(folder: Path, architecture: str) -> tuple[str, ...]:
     return () if compiled else tuple(_compilations())
 
 
-def _describe_tool(folder: Path) -> None:
+def _write_metadata(folder: Path) -> None:
     version = importlib.metadata.version(_PACKAGE.name)
     information = folder / f"{_PACKAGE.name}-{version}.dist-info"
     information.mkdir()
@@ -93,10 +93,10 @@ def _describe_tool(folder: Path) -> None:
 
 
 def _dependencies() -> Iterator[importlib.metadata.Distribution]:
-    """Yield the distributions that this tool needs, and those that they need."""
-    left, seen = [_PACKAGE.name], {_PACKAGE.name}
-    while left:
-        for requirement in map(Requirement, importlib.metadata.requires(left.pop()) or ()):
+    """Yield the distributions that this tool requires, directly or indirectly."""
+    pending, seen = [_PACKAGE.name], {_PACKAGE.name}
+    while pending:
+        for requirement in map(Requirement, importlib.metadata.requires(pending.pop()) or ()):
             if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
                 continue  # of an extra, or for another Python or another system
             name = canonicalize_name(requirement.name)
@@ -106,15 +106,17 @@ def _dependencies() -> Iterator[importlib.metadata.Distribution]:
             try:
                 yield importlib.metadata.distribution(name)
             except importlib.metadata.PackageNotFoundError as exc:
-                raise RunnerError(f"{name}, which this tool needs, is not installed: install the tool again") from exc
-            left.append(name)
+                raise RunnerError(
+                    f"{name}, a dependency of this tool, is not installed: install the tool again"
+                ) from exc
+            pending.append(name)
 
 
 def _copy_distribution(distribution: importlib.metadata.Distribution, folder: Path) -> None:
     if distribution.files is None:
         raise RunnerError(
-            f"it is not known which files {distribution.name} consists of: install this tool with pip, in an "
-            "environment of its own"
+            f"{distribution.name} has no list of its files: install this tool with pip, in a virtual environment of "
+            "its own"
         )
     for file in distribution.files:
         if ".." in file.parts or "__pycache__" in file.parts or file.suffix == ".so":
@@ -131,14 +133,14 @@ def _compiled_here(architecture: str) -> tuple[Path, ...]:
         return ()
     libraries = tuple(filter(None, found))
     needs = [elf.required_version(need.version) for library in libraries for need in elf.read_versions(library)]
-    fits = all(need[1] <= _OLDEST_GLIBC for need in needs if need and need[0] == "GLIBC")
-    return libraries if fits and len(libraries) == len(found) else ()
+    is_old_enough = all(need[1] <= _OLDEST_GLIBC for need in needs if need and need[0] == "GLIBC")
+    return libraries if is_old_enough and len(libraries) == len(found) else ()
 
 
 def _compilations() -> Iterator[str]:
-    """Yield the compiler's command for each library, as ``pyproject.toml`` describes it."""
-    described = tomllib.loads(_DESCRIBED.read_text("utf-8"))
-    for module in described["tool"]["setuptools"]["ext-modules"]:
+    """Yield the compiler command of each library, with the flags of ``pyproject.toml``."""
+    pyproject = tomllib.loads(_PYPROJECT.read_text("utf-8"))
+    for module in pyproject["tool"]["setuptools"]["ext-modules"]:
         output = module["name"].replace(".", "/") + ".so"
         flags = [*module["extra-compile-args"], "-fPIC", "-shared", "-o", output]
         yield " ".join(["cc", *flags, *module["sources"], *module["extra-link-args"]])
@@ -148,10 +150,10 @@ def _compilations() -> Iterator[str]:
 
 
 def add_requirements(file: Path, folder: Path) -> str:
-    """Copy a requirements file, and those that it names, into ``folder``; give the name that the first one has there.
+    """Copy a requirements file and those it includes into ``folder``; return the first one's name there.
 
     Raises:
-        UsageError: one cannot be read, or asks for a file of this machine.
+        UsageError: a file cannot be read, or requires a file of this machine.
     """
     return _add_requirements(file.absolute(), folder, {})
 
@@ -166,7 +168,7 @@ def _add_requirements(file: Path, folder: Path, names: dict[Path, str]) -> str:
     except OSError as exc:
         raise UsageError(f"--requirements {file}: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
-        raise UsageError(f"--requirements {file}: it is no UTF-8 text") from exc
+        raise UsageError(f"--requirements {file}: not valid UTF-8") from exc
     lines = []
     for number, line in enumerate(text.splitlines(), 1):
         nested = _NESTED.match(line.strip())
@@ -175,8 +177,8 @@ def _add_requirements(file: Path, folder: Path, names: dict[Path, str]) -> str:
             lines.append(f"{nested['option']} {named}")
         elif _LOCAL.match(line.strip()):
             raise UsageError(
-                f"{file}, line {number}: {line.strip()} is a file or folder of this machine, which is not there in the "
-                "container; make a wheel of it (pip wheel), and name the wheel's folder in PIP_FIND_LINKS"
+                f"{file}, line {number}: {line.strip()} is a file or folder of this machine, which the container "
+                "does not have; build a wheel of it (pip wheel), and set PIP_FIND_LINKS to the wheel's folder"
             )
         else:
             lines.append(line)
@@ -189,32 +191,32 @@ def _add_requirements(file: Path, folder: Path, names: dict[Path, str]) -> str:
 
 
 def add_pip_settings(folder: Path, variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables with which pip finds packages in the image as it does here.
+    """Return the variables with which pip in the image uses the same package sources as here.
 
     The files and folders that they name are copied into ``folder``.
 
     Raises:
-        RunnerError: there is no room for them.
+        RunnerError: they cannot be copied.
     """
     settings = proxies(variables)
     folder.mkdir()
     for name, value in variables.items():
-        if re.fullmatch(r"PIP_[A-Z0-9_]+", name) and name not in _OWN_AFFAIRS:
-            words = [_copied(word, folder / name, f"{PIP_INSIDE}/{name}") for word in value.split()]
-            settings[name] = " ".join(words)
+        if re.fullmatch(r"PIP_[A-Z0-9_]+", name) and name not in _HOST_ONLY_PIP_VARIABLES:
+            values = [_copied(each, folder / name, f"{PIP_INSIDE}/{name}") for each in value.split()]
+            settings[name] = " ".join(values)
     return settings
 
 
 def proxies(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that name the way to the network; whatever is installed goes it."""
+    """Return the variables that set network proxies; every download in the build uses them."""
     return {name: value for name, value in variables.items() if name.lower() in _PROXIES}
 
 
-def _copied(word: str, folder: Path, inside: str) -> str:
-    """Copy what ``word`` names, if that is a path, and give its name in the image."""
-    path = Path(url2pathname(urlsplit(word).path)) if word.startswith("file:") else Path(word).expanduser()
-    if not (path.is_absolute() or os.sep in word) or not path.exists():
-        return word
+def _copied(value: str, folder: Path, inside: str) -> str:
+    """Copy the file or folder that ``value`` names, and return its path in the image; return other values unchanged."""
+    path = Path(url2pathname(urlsplit(value).path)) if value.startswith("file:") else Path(value).expanduser()
+    if not (path.is_absolute() or os.sep in value) or not path.exists():
+        return value
     target = folder / str(len(list(folder.iterdir())) if folder.is_dir() else 0) / path.name
     try:
         target.parent.mkdir(parents=True)
@@ -223,12 +225,12 @@ def _copied(word: str, folder: Path, inside: str) -> str:
         else:
             _link(str(path), str(target))
     except (OSError, shutil.Error) as exc:
-        raise RunnerError(f"cannot copy {path}, which {folder.name} names, for the build of an image: {exc}") from exc
+        raise RunnerError(f"cannot copy {path}, named by {folder.name}, for the build of an image: {exc}") from exc
     return f"{inside}/{target.relative_to(folder).as_posix()}"
 
 
 def _link(source: str, target: str) -> None:
-    """Copy a file; folders of wheels are large, so without a second copy of the bytes where that is possible."""
+    """Link a file, or copy it if that fails; folders of wheels can be large."""
     try:
         os.link(os.path.realpath(source), target)
     except OSError:

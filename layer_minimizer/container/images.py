@@ -1,4 +1,4 @@
-"""Which image a container is made of: described by what is in it, built once, found again by its tag."""
+"""The image of a container: its tag is a digest of its contents, so that it is built only once."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 log = logging.getLogger(__name__)
-# All that is added to a base image.
+# The folder with everything that is added to a base image.
 HOME = "/layer_minimizer"
 OUT = f"{HOME}/out"
-# What the command in a container is to do, as JSON, and the command that does that: its arguments are this file and the
-# interpreter whose packages are minimized.
+# The request of the command in a container, as JSON, and the internal command that executes it: its arguments are
+# this file and the interpreter whose packages are minimized.
 REQUEST = f"{HOME}/request.json"
 INSIDE = "inside-container"
 _REPOSITORY = "layer_minimizer/image"
-# What this tool itself runs on.
+# The oldest Python that this tool supports.
 _OLDEST_TOOL_PYTHON = (3, 11)
-# The pip that these bring along knows no wheels but the oldest kinds.
+# Up to this Python, the included pip supports only the oldest kinds of wheels.
 _LAST_WITH_OLD_PIP = (3, 7)
 _COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
-_ASK = "import json, sys; print(json.dumps([sys.executable, list(sys.version_info[:2])]))"
-_FIND = 'for each in "$@"; do command -v "$each" >/dev/null && exec "$each" -c "$ASK"; done; exit 127'
+_DESCRIBE_PYTHON = "import json, sys; print(json.dumps([sys.executable, list(sys.version_info[:2])]))"
+_FIND_PYTHON = 'for each in "$@"; do command -v "$each" >/dev/null && exec "$each" -c "$ASK"; done; exit 127'
 _FIND_FOR_TOOL = (
     "for each in /opt/python/cp314-cp314 /opt/python/cp313-cp313 /opt/python/cp312-cp312 /opt/python/cp311-cp311; do "
     'if test -x "$each/bin/python"; then '
@@ -56,11 +56,11 @@ _INSTALLERS = (
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What an image is made of.
+    """The inputs of an image.
 
-    ``requirements`` are installed beside the packages that ``base`` has; without them those are minimized.
-    ``python`` is the interpreter in the image, by default ``python3`` or ``python``; ``tool_image`` has the one for
-    this tool where the image's is too old for it.
+    ``requirements`` are installed in addition to the packages of ``base``; without requirements, the packages of
+    ``base`` are minimized. ``python`` is the interpreter in the image, by default ``python3`` or ``python``.
+    ``platform`` is the engine's option. ``tool_image`` has a Python for this tool, used if the image's is too old.
     """
 
     base: str
@@ -71,24 +71,24 @@ class Recipe:
 
     @property
     def platform_option(self) -> tuple[str, ...]:
-        """What pulls, builds and runs need to be for the platform."""
+        """The engine's option for the platform, empty without one."""
         return ("--platform", self.platform) if self.platform else ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Python:
-    """An interpreter that an image has."""
+    """An interpreter in an image."""
 
     path: str
     version: tuple[int, int]
 
 
 def provide(engine: Engine, recipe: Recipe) -> str:
-    """Return the name of the image of a recipe, which is built if the engine does not have it.
+    """Return the tag of a recipe's image; build the image if the engine does not have it.
 
     Raises:
         UsageError: the requirements cannot be used.
-        RunnerError: the base cannot be had or has no Python, or the build fails.
+        RunnerError: the base image is not available or has no Python, or the build fails.
     """
     identity, architecture = _base(engine, recipe)
     with tempfile.TemporaryDirectory(prefix="layer_minimizer-", ignore_cleanup_errors=True) as name:
@@ -97,9 +97,9 @@ def provide(engine: Engine, recipe: Recipe) -> str:
         requirements = ""
         if recipe.requirements:
             requirements = build_context.add_requirements(recipe.requirements, context / REQUIREMENTS)
-        # Where packages are found is not what they are: the same requirements from elsewhere are the same image.
-        known = (identity, recipe.python, recipe.platform, recipe.tool_image, requirements, *compilations)
-        tag = f"{_REPOSITORY}:{_digest(context, known)}"
+        # Package sources are not part of the digest: the same requirements from another index give the same image.
+        inputs = (identity, recipe.python, recipe.platform, recipe.tool_image, requirements, *compilations)
+        tag = f"{_REPOSITORY}:{_digest(context, inputs)}"
         if engine.has_image(tag):
             log.info("using the image %s", tag)
             return tag
@@ -108,7 +108,7 @@ def provide(engine: Engine, recipe: Recipe) -> str:
         if requirements:
             settings = build_context.add_pip_settings(context / PIP, os.environ)
         dockerfile = context / "Dockerfile"
-        dockerfile.write_text("\n".join(_describe(recipe, python, requirements, compilations, settings)) + "\n")
+        dockerfile.write_text("\n".join(_dockerfile(recipe, python, requirements, compilations, settings)) + "\n")
         version = ".".join(map(str, python.version))
         with progress.step(f"building the image {tag} on {recipe.base}, with Python {version}"):
             _build(engine, recipe, tag, context, settings)
@@ -116,42 +116,53 @@ def provide(engine: Engine, recipe: Recipe) -> str:
 
 
 def _base(engine: Engine, recipe: Recipe) -> tuple[str, str]:
-    """Return the identity and the architecture of the base, which is pulled if it is not there."""
-    look = ("image", "inspect", "--format", "{{.Id}} {{.Os}}/{{.Architecture}}", recipe.base)
-    found = engine.answer(*look).split() if engine.has_image(recipe.base) else []
+    """Return the ID and the architecture of the base image; pull it if needed."""
+    inspect = ("image", "inspect", "--format", "{{.Id}} {{.Os}}/{{.Architecture}}", recipe.base)
+    found = engine.read_output(*inspect).split() if engine.has_image(recipe.base) else []
     if not found or not f"{recipe.platform or found[1]}/".startswith(f"{found[1]}/"):
-        words: deque[bytes] = deque(maxlen=SHOWN_LINES)
+        lines: deque[bytes] = deque(maxlen=SHOWN_LINES)
         with progress.step(f"pulling {recipe.base}"):
-            code = engine.listen(("pull", *recipe.platform_option, recipe.base), _telling(words))
+            code = engine.run_with_output(("pull", *recipe.platform_option, recipe.base), _log_lines(lines))
         if code != 0:
             raise RunnerError(
-                f"there is no image {recipe.base} here, and it cannot be pulled; --base-image or --image names another "
-                f"one:\n{_said(words)}"
+                f"the image {recipe.base} does not exist here and cannot be pulled; name another one with --base-image "
+                f"or --image:\n{_joined(lines)}"
             )
-        found = engine.answer(*look).split()
+        found = engine.read_output(*inspect).split()
     return found[0], found[1].partition("/")[2]
 
 
 def _find_python(engine: Engine, recipe: Recipe) -> _Python:
-    """Ask an interpreter of the base for its path and version."""
-    wanted = (recipe.python,) if recipe.python else ("python3", "python")
-    with engine.container() as name:
-        said = engine.answer(
-            *("run", "--name", name, *recipe.platform_option, "--entrypoint", "/bin/sh", "--env", f"ASK={_ASK}"),
-            *(recipe.base, "-c", _FIND, "sh", *wanted),
-            why=f"{recipe.base} has no Python that runs ({', '.join(wanted)}); --python names one in it:",
-            patience=30,
+    """Return the interpreter of the base image."""
+    names = (recipe.python,) if recipe.python else ("python3", "python")
+    with engine.container_name() as name:
+        output = engine.read_output(
+            *(
+                "run",
+                "--name",
+                name,
+                *recipe.platform_option,
+                "--entrypoint",
+                "/bin/sh",
+                "--env",
+                f"ASK={_DESCRIBE_PYTHON}",
+            ),
+            *(recipe.base, "-c", _FIND_PYTHON, "sh", *names),
+            why=f"{recipe.base} has no working Python ({', '.join(names)}); name one in it with --python:",
+            grace_seconds=30,
         )
     try:
-        path, (major, minor) = json.loads(said.splitlines()[-1])
+        path, (major, minor) = json.loads(output.splitlines()[-1])
     except (ValueError, IndexError, TypeError) as exc:
-        raise RunnerError(f"{wanted[0]} of {recipe.base} is no Python; it said:\n{tail(said)}") from exc
+        raise RunnerError(
+            f"{names[0]} of {recipe.base} is not a Python interpreter; its output:\n{tail(output)}"
+        ) from exc
     return _Python(path, (major, minor))
 
 
-def _digest(folder: Path, more: Iterable[str]) -> str:
-    """Return a text that is another one for other files in ``folder``."""
-    digest = hashlib.sha256(json.dumps(list(more)).encode())
+def _digest(folder: Path, texts: Iterable[str]) -> str:
+    """Return a digest of the files in ``folder`` and of further texts."""
+    digest = hashlib.sha256(json.dumps(list(texts)).encode())
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(json.dumps([path.relative_to(folder).as_posix(), path.stat().st_size]).encode())
         digest.update(path.read_bytes())
@@ -161,10 +172,10 @@ def _digest(folder: Path, more: Iterable[str]) -> str:
 # ---- the Dockerfile -----------------------------------------------------------------------------------------------
 
 
-def _describe(
+def _dockerfile(
     recipe: Recipe, python: _Python, requirements: str, compilations: tuple[str, ...], settings: Mapping[str, str]
 ) -> Iterator[str]:
-    """Write the Dockerfile, in words that docker's old and new builder and podman know alike."""
+    """Yield the lines of the Dockerfile, with instructions that docker's old and new builder and podman support."""
     tool, runs_tool, packages = f"{HOME}/{TOOL}", python.path, python.path
     if python.version < _OLDEST_TOOL_PYTHON:
         runs_tool = f"{HOME}/python/bin/python3"
@@ -179,24 +190,24 @@ def _describe(
     if requirements:
         packages = f"{HOME}/env/bin/python"
         yield from _install_requirements(python, requirements, settings)
-    # Last: another version of the tool is no reason to install the packages again.
+    # Last, so that another version of the tool does not invalidate the cached packages.
     yield f"COPY {TOOL} {tool}"
     if compilations:
-        # Without a compiler the tool ships libraries whole, and says so.
+        # Without a compiler the tool ships whole libraries, and warns.
         yield f"RUN cd {tool} && if command -v cc; then {' && '.join(compilations)}; fi"
     yield f"FROM {recipe.base}"
     yield "USER root"
     yield f"RUN command -v strace >/dev/null || {_install('strace')} || echo 'going on without strace'"
     if python.version < _OLDEST_TOOL_PYTHON:
         yield f"COPY --from=interpreter {HOME} {HOME}"
-        # Some find their own library under the name that they were built with.
+        # Some interpreters find their shared library by the path that they were built with.
         yield f"RUN read -r prefix <{HOME}/prefix; {_LINK_PREFIX}"
     if requirements:
         yield f"COPY --from=build {HOME}/env {HOME}/env"
     yield f"COPY --from=build {tool} {tool}"
     start = [runs_tool, "-I", "-S", tool]
     yield f"RUN mkdir -p {OUT} {HOME}/home {HOME}/scratch && {shlex.join(start)} --version"
-    # What is mounted from the user's machine may cover the ordinary folders.
+    # Mounts of the user's files may hide the usual folders.
     yield f"ENV HOME={HOME}/home TMPDIR={HOME}/scratch"
     yield f"ENTRYPOINT {json.dumps([*start, INSIDE, REQUEST, packages])}"
     yield "CMD []"
@@ -205,11 +216,11 @@ def _describe(
 def _install_requirements(python: _Python, requirements: str, settings: Mapping[str, str]) -> Iterator[str]:
     environment = f"{HOME}/env"
     make = f"{shlex.quote(python.path)} -m venv --system-site-packages"
-    # An environment sees the image's own pip, where there is none to be put into it.
+    # Without pip for a new environment, it uses the image's own pip.
     yield f"RUN {make} {environment} || {make} --clear --without-pip {environment}"
     yield f"COPY {PIP} {PIP_INSIDE}"
     for name in sorted(settings):
-        if name.startswith("PIP_"):  # an engine knows the others by itself
+        if name.startswith("PIP_"):  # engines predefine the others
             yield f"ARG {name}"
     pip = f"{environment}/bin/python -m pip install --no-cache-dir"
     if python.version <= _LAST_WITH_OLD_PIP:
@@ -219,37 +230,37 @@ def _install_requirements(python: _Python, requirements: str, settings: Mapping[
 
 
 def _install(package: str, debian: str = "", others: str = "") -> str:
-    """Return a shell command that installs a package with whatever installs packages in the image."""
-    ways = " ".join(
+    """Return a shell command that installs a package with the package manager of the image."""
+    commands = " ".join(
         f"elif command -v {program} >/dev/null; "
         f"then {install} {' '.join(filter(None, (package, debian if program == 'apt-get' else others)))} && {clean};"
         for program, install, clean in _INSTALLERS
     )
-    return f"{{ {ways.removeprefix('el')} else false; fi; }}"
+    return f"{{ {commands.removeprefix('el')} else false; fi; }}"
 
 
 # ---- the build ----------------------------------------------------------------------------------------------------
 
 
 def _build(engine: Engine, recipe: Recipe, tag: str, context: Path, settings: Mapping[str, str]) -> None:
-    # A value stays in the client's environment: other users of this machine see a command's arguments.
+    # Values are passed by the environment: other users of this machine can see a command's arguments.
     arguments = [argument for name in sorted(settings) for argument in ("--build-arg", name)]
     command = ("build", "--force-rm", *recipe.platform_option, *arguments, "--tag", tag, str(context))
-    words: deque[bytes] = deque(maxlen=SHOWN_LINES)
-    if engine.listen(command, _telling(words), environment=settings) != 0:
-        raise RunnerError(f"the image with {recipe.requirements or 'the tool'} cannot be built:\n{_said(words)}")
+    lines: deque[bytes] = deque(maxlen=SHOWN_LINES)
+    if engine.run_with_output(command, _log_lines(lines), environment=settings) != 0:
+        raise RunnerError(f"the image with {recipe.requirements or 'the tool'} cannot be built:\n{_joined(lines)}")
 
 
-def _telling(words: deque[bytes]) -> Callable[[bytes], None]:
-    """Tell the user what the engine says, and note it in ``words``, in case that it was the last."""
+def _log_lines(lines: deque[bytes]) -> Callable[[bytes], None]:
+    """Return a listener that logs the engine's output and appends it to ``lines`` for an error message."""
 
-    def hear(line: bytes) -> None:
-        # Engines colour what goes wrong, wherever it goes to.
-        words.append(_COLOUR.sub(b"", line))
-        log.info("%s", words[-1].decode(errors="replace").rstrip())
+    def log_line(line: bytes) -> None:
+        # Engines colour error messages even if the output is not a terminal.
+        lines.append(_COLOUR.sub(b"", line))
+        log.info("%s", lines[-1].decode(errors="replace").rstrip())
 
-    return hear
+    return log_line
 
 
-def _said(words: Iterable[bytes]) -> str:
-    return b"".join(words).decode(errors="replace").strip()
+def _joined(lines: Iterable[bytes]) -> str:
+    return b"".join(lines).decode(errors="replace").strip()

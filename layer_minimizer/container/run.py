@@ -1,4 +1,4 @@
-"""Runs the whole tool in a container, with the user's files under their own names, and brings out what it writes."""
+"""Run the tool in a container, with the user's files mounted at their own paths, and copy its outputs back."""
 
 from __future__ import annotations
 
@@ -37,47 +37,47 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _LAMBDA_IMAGE = "public.ecr.aws/lambda/python:"
-# What a container lives from: a mount there would take it away.
-_OF_THE_IMAGE = {"/", "/bin", "/dev", "/etc", "/lib", "/lib64", "/opt", "/proc", "/sbin", "/sys", "/usr", "/var"}
-# Of a program that was killed: 128 and the number of SIGKILL.
+# System folders: mounting over them would break the container.
+_SYSTEM_FOLDERS = {"/", "/bin", "/dev", "/etc", "/lib", "/lib64", "/opt", "/proc", "/sbin", "/sys", "/usr", "/var"}
+# The exit code of a killed program: 128 plus the number of SIGKILL.
 _KILLED = 137
 
 
 def check_local(options: ContainerOptions) -> None:
-    """Make sure that nothing was asked of a container where there is none.
+    """Check that there are no container options without a container.
 
     Raises:
-        UsageError: there was.
+        UsageError: there is one.
     """
     for name in ("requirements", "image", "base_image", "platform"):
         if getattr(options, name):
-            raise UsageError(f"--{name.replace('_', '-')} goes with --runner {' or --runner '.join(ENGINES)}")
+            raise UsageError(f"--{name.replace('_', '-')} requires --runner {' or --runner '.join(ENGINES)}")
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerResult:
-    """How the command in the container ended, and its standard output."""
+    """The exit code and the standard output of the command in the container."""
 
     code: int
     output: str
 
 
 def minimize_in_container(request: Request) -> ContainerResult:
-    """Do what is requested in a container.
+    """Execute the request in a container.
 
-    What the command in it says on standard error appears on this process' while it runs. The files that it writes are
-    this process' own; they appear when it has ended.
+    The standard error of the command in the container is shown while it runs. Its output files belong to this user;
+    they are written when it has ended.
 
     Raises:
         UsageError: an input file cannot be used.
         PackError: an output cannot be written.
-        RunnerError: the engine does not answer, there is no image, or the container was stopped.
+        RunnerError: the engine does not respond, the image is not available, or the container was stopped.
     """
     inputs = request.inputs
     if inputs.entry:
         workload.load_workload(
             inputs.entry, handler=inputs.handler, models=inputs.models, events=inputs.events
-        )  # the same words as without a container, and at once
+        )  # the same errors as without a container, before it is started
     outputs = _outputs(request)
     for name, path in outputs.items():
         check_output(path, f"--{name}")
@@ -86,49 +86,47 @@ def minimize_in_container(request: Request) -> ContainerResult:
     engine = Engine.find(request.container.runner)
     emulation = choose(request, engine, recipe) if "output" in outputs else None
     image = images.provide(engine, recipe)
-    said = _Names({f"{images.OUT}/{option}": str(path) for option, path in outputs.items()})
+    names = _Names({f"{images.OUT}/{option}": str(path) for option, path in outputs.items()})
     report_folder = request.outputs.report
     folder = Path(report_folder).absolute() if report_folder and "output" in outputs else None
     wanted = outputs.keys() | ({"save-trace"} if emulation else set()) | ({"report-json"} if folder else set())
     with tempfile.TemporaryDirectory(prefix="layer_minimizer-", ignore_cleanup_errors=True) as scratch:
-        brought = Path(scratch, "out")
-        brought.mkdir()
-        with engine.container() as name:
+        copied = Path(scratch, "out")
+        copied.mkdir()
+        with engine.container_name() as name:
             create = ("create", "--name", name, "--init", "--security-opt", "label=disable", *recipe.platform_option)
             where = ("--workdir", inside(os.getcwd()), *mounts, image)
-            engine.answer(*create, *where, why="the container cannot be made:", patience=30)
-            _hand_over(engine, name, inner_request(request, wanted), Path(scratch, "request.json"))
-            printed = _attend(engine, name, said)
+            engine.read_output(*create, *where, why="the container cannot be created:", grace_seconds=30)
+            _send_request(engine, name, inner_request(request, wanted), Path(scratch, "request.json"))
+            printed = _run_container(engine, name, names)
             code = _exit_code(engine, name)
-            _bring_out(engine, name, brought)
-        written = {path.name for path in brought.iterdir()}
+            _copy_outputs(engine, name, copied)
+        written = {path.name for path in copied.iterdir()}
         if code == 0 and (missing := wanted - written):
-            raise RunnerError(f"the container ended without an error, and without the file of --{min(missing)}")
-        emulated = emulation.prove(brought, Path(scratch, "lambda")) if emulation and code == 0 else None
-        report = _Report(said, emulated)
+            raise RunnerError(f"the container ended without an error, but did not write the file of --{min(missing)}")
+        emulated = emulation.verify(copied, Path(scratch, "lambda")) if emulation and code == 0 else None
+        report = _Report(names, emulated)
         for option in sorted(written & outputs.keys()):
-            _write(outputs[option], brought / option, report if option == "report-json" else None)
+            _write(outputs[option], copied / option, report if option == "report-json" else None)
         if folder and code == 0:
-            files.write_report_folder(json.loads(report.in_json((brought / "report-json").read_text("utf-8"))), folder)
+            files.write_report_folder(json.loads(report.in_json((copied / "report-json").read_text("utf-8"))), folder)
     return ContainerResult(
         code, report.in_json(printed) if request.outputs.json and printed else report.in_text(printed)
     )
 
 
-# ---- what goes in -------------------------------------------------------------------------------------------------
+# ---- inputs -------------------------------------------------------------------------------------------------------
 
 
 def _recipe(request: Request) -> Recipe:
     options = request.container
     if options.image and (options.requirements or options.base_image):
-        raise UsageError("--image has its packages already; --requirements are installed on a --base-image")
+        raise UsageError("--image already has packages; --requirements are installed in a --base-image")
     if options.requirements and not Path(options.requirements).is_file():
-        raise UsageError(f"--requirements {options.requirements}: there is no such file")
+        raise UsageError(f"--requirements {options.requirements}: no such file")
     base = options.image or options.base_image
     if not base and not request.settings.runtime:
-        raise UsageError(
-            f"--runner {options.runner} needs a --runtime, whose image of Lambda's is taken, or an --image"
-        )
+        raise UsageError(f"--runner {options.runner} needs --runtime, to use Lambda's image of it, or --image")
     return Recipe(
         base=base or _LAMBDA_IMAGE + request.settings.runtime.removeprefix("python"),
         requirements=Path(options.requirements) if options.requirements else None,
@@ -139,21 +137,21 @@ def _recipe(request: Request) -> Recipe:
 
 
 def inside(path: str | Path) -> str:
-    """Return the name that a path of this machine has in the container: the same, but for a drive of Windows'."""
+    """Return the path in the container for a path of this machine: the same, except for drives of Windows."""
     absolute = Path(path).absolute()
     drive = absolute.drive.rstrip(":").lower()
     return absolute.as_posix() if not drive else f"/{drive}/{absolute.relative_to(absolute.anchor).as_posix()}"
 
 
 def _input_files(request: Request) -> Iterator[Path]:
-    """Return the input files that the command in the container reads."""
+    """Yield the input files that the command in the container reads."""
     for option, value in request.items():
-        if option.kind.file is File.INPUT and not option.outside:
+        if option.kind.file is File.INPUT and not option.host_only:
             yield from (Path(each).absolute() for each in (value if option.repeat else (value,)) if each)
 
 
 def _mounts(request: Request) -> Iterator[str]:
-    """Return the options that mount the entry's folder and the other input files, read-only."""
+    """Yield the engine's options that mount the entry's folder and the other input files, read-only."""
     paths = list(_input_files(request))
     if request.inputs.entry:
         paths.append(Path(request.inputs.entry).absolute().parent)
@@ -162,8 +160,8 @@ def _mounts(request: Request) -> Iterator[str]:
         if any(path.is_relative_to(other) for other in mounted):
             continue
         mounted.append(path)
-        if inside(path) in _OF_THE_IMAGE:
-            raise UsageError(f"{path} cannot be there in a container; put the entry into a folder of its own")
+        if inside(path) in _SYSTEM_FOLDERS:
+            raise UsageError(f"{path} cannot be mounted in a container; move the entry into a folder of its own")
         line = io.StringIO()
         csv.writer(line, lineterminator="").writerow(
             ["type=bind", f"source={path}", f"target={inside(path)}", "readonly"]
@@ -172,7 +170,7 @@ def _mounts(request: Request) -> Iterator[str]:
 
 
 def _outputs(request: Request) -> dict[str, Path]:
-    """Return the files that the run writes, by the option that names them."""
+    """Return the files that the command writes, by their options."""
     named = {option.name: value for option, value in request.items() if option.kind.file is File.OUTPUT}
     outputs = {name: Path(value).absolute() for name, value in named.items() if value}
     if request.outputs.explain or request.outputs.plan:
@@ -183,106 +181,108 @@ def _outputs(request: Request) -> dict[str, Path]:
 
 
 def inner_request(request: Request, wanted: Iterable[str]) -> Request:
-    """Return what the command in the container does: the same, but for what this side sees to.
+    """Return the request for the command in the container, without what is done on this side.
 
-    ``wanted`` are the files that it writes, by the option that names them.
+    ``wanted`` are the options of the files that it writes.
     """
     values: Values = {}
     for option, value in request.items():
         if option.name in wanted:
             values[option.key] = f"{images.OUT}/{option.name}"
-        elif not option.outside and option.kind.file not in (File.OUTPUT, File.FOLDER):
+        elif not option.host_only and option.kind.file not in (File.OUTPUT, File.FOLDER):
             values[option.key] = _named_inside(value) if option.kind.file and os.name == "nt" else value
     return Request.of(values)
 
 
 def _named_inside(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    """Return the name that an input file has in the container, where that is another one; ARNs name no file."""
+    """Return the paths of input files in the container; ARNs stay as they are."""
     if isinstance(value, tuple):
         return tuple(inside(each) if os.path.exists(each) else each for each in value)
     return inside(value) if value else value
 
 
-def _hand_over(engine: Engine, name: str, request: Request, file: Path) -> None:
-    """Put what is to be done into the container, as one JSON document."""
+def _send_request(engine: Engine, name: str, request: Request, file: Path) -> None:
+    """Copy the request into the container, as JSON."""
     try:
         file.write_text(json.dumps(request.values))
     except OSError as exc:
-        raise PackError(f"cannot write {file}: {exc.strerror}; TMPDIR sets another place") from exc
-    engine.answer("cp", str(file), f"{name}:{images.REQUEST}", why="the container cannot be told what to do:")
+        raise PackError(f"cannot write {file}: {exc.strerror}; set TMPDIR to another place") from exc
+    engine.read_output(
+        "cp", str(file), f"{name}:{images.REQUEST}", why="the request cannot be copied into the container:"
+    )
 
 
-# ---- the run, and what comes out ----------------------------------------------------------------------------------
+# ---- the run, and its outputs -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """The names that the outputs have inside, and the user's for them."""
+    """The outputs' paths in the container, and the user's paths for them."""
 
     names: Mapping[str, str]
 
     def in_text(self, text: str) -> str:
-        """Return what people read with the user's names; in a command line they may need quotes."""
-        for name, own in self.names.items():
-            text = text.replace(f"publish {name}", f"publish {shlex.quote(own)}").replace(name, own)
+        """Return a text with the user's paths; in a command line they are quoted if needed."""
+        for name, path in self.names.items():
+            text = text.replace(f"publish {name}", f"publish {shlex.quote(path)}").replace(name, path)
         return text
 
     def in_json(self, text: str) -> str:
-        """Return a JSON text with the user's names."""
-        for name, own in self.names.items():
-            text = text.replace(name, json.dumps(own)[1:-1])
+        """Return a JSON text with the user's paths."""
+        for name, path in self.names.items():
+            text = text.replace(name, json.dumps(path)[1:-1])
         return text
 
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """What the command said in the end, with the user's names and with what its emulation in Lambda has shown."""
+    """Adds the user's paths and the results of the emulated Lambda to the command's report."""
 
     names: _Names
     emulated: Emulated | None
 
     def in_text(self, text: str) -> str:
-        """Return what people read."""
+        """Return the report as text."""
         text = self.names.in_text(text)
         if self.emulated and text:
             return text + "\n".join([emulated_text(self.emulated), *self._warnings()]) + "\n"
         return text
 
     def in_json(self, text: str) -> str:
-        """Return the report's JSON."""
+        """Return the report as JSON."""
         text = self.names.in_json(text)
         if not self.emulated:
             return text
-        said = json.loads(text)
-        said["lambda"] = emulated_json(self.emulated)
-        said["warnings"] += self.emulated.warnings
-        return json_text(said)
+        report = json.loads(text)
+        report["lambda"] = emulated_json(self.emulated)
+        report["warnings"] += self.emulated.warnings
+        return json_text(report)
 
     def _warnings(self) -> Iterator[str]:
         for warning in self.emulated.warnings if self.emulated else ():
             yield f"Warning: {warning}"
 
 
-def _attend(engine: Engine, name: str, said: _Names) -> str:
-    """Run the container to its end, show what it says, and give its standard output."""
+def _run_container(engine: Engine, name: str, names: _Names) -> str:
+    """Run the container to its end, show its standard error, and return its standard output."""
     # sys.stderr may be replaced by something without a file descriptor, as in a notebook.
     with (
         tempfile.TemporaryFile() as printed,
         open(2, "wb", buffering=0, closefd=False) as errors,
         progress.step("working in a container"),
     ):
-        engine.listen(("start", "--attach", name), _showing(errors, said), stdout=printed)
+        engine.run_with_output(("start", "--attach", name), _show_line(errors, names), stdout=printed)
         printed.seek(0)
         return printed.read().decode(errors="replace")
 
 
-def _showing(errors: IO[bytes], said: _Names) -> Callable[[bytes], None]:
-    hear = progress.output_listener("")
+def _show_line(errors: IO[bytes], names: _Names) -> Callable[[bytes], None]:
+    on_output = progress.output_callback("")
 
     def show(line: bytes) -> None:
-        text = said.in_text(line.decode(errors="surrogateescape"))
-        if hear:
-            hear(text.rstrip("\r\n"))
+        text = names.in_text(line.decode(errors="surrogateescape"))
+        if on_output:
+            on_output(text.rstrip("\r\n"))
         else:
             errors.write(text.encode(errors="surrogateescape"))
 
@@ -293,30 +293,30 @@ def _exit_code(engine: Engine, name: str) -> int:
     """Return the exit code of the command in the container.
 
     Raises:
-        RunnerError: it was not the command that ended by itself.
+        RunnerError: the container could not be started or was killed.
     """
-    state = json.loads(engine.answer("container", "inspect", "--format", "{{json .State}}", name))
+    state = json.loads(engine.read_output("container", "inspect", "--format", "{{json .State}}", name))
     code, error = int(state["ExitCode"]), str(state.get("Error") or "")
     if error:
         raise RunnerError(f"the container cannot be started (exit code {code}):\n{tail(error)}")
     if state.get("OOMKilled"):
-        why = "the container got more memory than it may have; give the engine or the machine more of it"
+        why = "the container exceeded its memory limit; give the engine or the machine more memory"
         if code == _KILLED:
             raise RunnerError(f"killed (exit code {code}): {why}")
         log.warning("a process was killed: %s", why)
     if code == _KILLED:
-        raise RunnerError(f"the container was killed (exit code {code}), by somebody else or for lack of memory")
+        raise RunnerError(f"the container was killed (exit code {code}), by another program or for lack of memory")
     if code not in exit_codes():
-        raise RunnerError(f"the container ended with exit code {code}, which is none of this tool's")
+        raise RunnerError(f"the container ended with exit code {code}, which this tool does not use")
     return code
 
 
-def _bring_out(engine: Engine, name: str, folder: Path) -> None:
-    """Copy the files that the command has written in the container into ``folder``, as this user's own."""
+def _copy_outputs(engine: Engine, name: str, folder: Path) -> None:
+    """Copy the files that the command has written in the container into ``folder``."""
     try:
         with (
             scratch_errors(PackError, f"cannot write into {folder}"),
-            engine.reading("cp", f"{name}:{images.OUT}", "-") as stream,
+            engine.stream_output("cp", f"{name}:{images.OUT}", "-") as stream,
             tarfile.open(fileobj=stream, mode="r|") as archive,
         ):
             for member in archive:
@@ -325,7 +325,7 @@ def _bring_out(engine: Engine, name: str, folder: Path) -> None:
                     with (folder / member.name.rpartition("/")[2]).open("wb") as file:
                         shutil.copyfileobj(content, file, 1 << 20)
     except tarfile.TarError as exc:
-        raise RunnerError(f"what {engine.program} cp gave is no archive: {exc}") from exc
+        raise RunnerError(f"the output of {engine.program} cp is not a tar archive: {exc}") from exc
 
 
 def _write(target: Path, source: Path, report: _Report | None) -> None:

@@ -1,1 +1,1 @@
-"""What every room may use: errors, progress, atomic files, caches, compression."""
+"""Used by all other rooms: errors, progress, atomic output files, caches, compression."""

@@ -1,4 +1,4 @@
-"""Where the tool keeps between its runs what can be had again."""
+"""The folder for data that is kept between runs and can be computed or downloaded again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache_folder(name: str) -> Path:
-    """Return the folder for one kind of thing; it need not exist. LAYER_MINIMIZER_CACHE names another place for all."""
+    """Return the cache folder for one kind of data, existing or not. LAYER_MINIMIZER_CACHE overrides its location."""
     if own := os.environ.get("LAYER_MINIMIZER_CACHE"):
         return Path(own) / name
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

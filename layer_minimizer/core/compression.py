@@ -1,8 +1,8 @@
-"""Compresses chunks with LZMA, and remembers what came of them.
+"""Compress chunks with LZMA, with a cache of the results.
 
-Compressing what no trace touched is most of the time that a large layer takes, and most of it is the same in the next
-layer of the same environment. What was made once is kept by what it was made of, so that a layer's bytes are the same
-with and without it.
+Compressing unused files and pages takes most of the time for a large layer, and most of them are the same in the next
+layer of the same environment. The key of the cache contains everything that the result depends on, so a layer's bytes
+are the same with and without the cache.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 log = logging.getLogger(__name__)
-# The bytes that all of them together may have.
+# Maximal size of the cache in bytes.
 LIMIT = 2_000_000_000
-# Of less than this compressing is as fast as looking.
-_WORTH_BYTES = 32 * 1024
-# How much is written before it is seen again whether there is too much; so much less stays when there is.
-_BETWEEN_LOOKS = LIMIT // 20
+# Compressing smaller chunks is as fast as reading the cache.
+_MIN_CACHED_BYTES = 32 * 1024
+# How many bytes are written before the size of the cache is checked again; eviction frees as many.
+_BYTES_BETWEEN_CHECKS = LIMIT // 20
 _FORMAT = 1
 _SUFFIX = ".chunk"
 _DIGEST_BYTES = 32
 
 
 def pack(raw: bytes, filters: Iterable[Mapping[str, Any]]) -> bytes | None:
-    """Return the bytes in LZMA's raw form after these filters; None where they would not be fewer."""
+    """Return ``raw`` in LZMA's raw format with these filters; None if that is not smaller."""
     chain = [dict(each) for each in filters]
-    if len(raw) < _WORTH_BYTES:
+    if len(raw) < _MIN_CACHED_BYTES:
         return _compress(raw, chain)
     key = hashlib.sha256(json.dumps([_FORMAT, _encoder(), chain], sort_keys=True).encode() + b"\0" + raw).digest()
     file = cache.cache_folder("chunks") / f"{key.hex()}{_SUFFIX}"
@@ -60,12 +60,12 @@ def _compress(raw: bytes, chain: list[dict[str, Any]]) -> bytes | None:
 
 @functools.cache
 def _encoder() -> str:
-    """Say which encoder this is: another version of it may find other bytes for the same."""
+    """Return the version of liblzma: another version may give other bytes for the same input."""
     try:
-        # The symbol is found in what the extension is linked against.
+        # The extension module is linked to liblzma.
         return str(ctypes.CDLL(_lzma.__file__).lzma_version_number())
     except (AttributeError, OSError):
-        return sys.version  # it is a part of the interpreter
+        return sys.version  # liblzma is linked statically
 
 
 def _seal(key: bytes, packed: bytes) -> bytes:
@@ -73,13 +73,13 @@ def _seal(key: bytes, packed: bytes) -> bytes:
 
 
 def _read(file: Path, key: bytes) -> bytes | None:
-    """Return what is kept, empty for what does not get smaller; None where nothing whole is."""
+    """Return the cached result, empty if compression gains nothing; None if there is none or it is damaged."""
     try:
         kept = file.read_bytes()
         if kept[:_DIGEST_BYTES] != _seal(key, kept[_DIGEST_BYTES:]):
             log.debug("%s is damaged", file)
             return None
-        os.utime(file)  # what was not used for the longest time goes first
+        os.utime(file)  # the least recently used files are evicted first
     except FileNotFoundError:
         return None
     except OSError as exc:
@@ -89,49 +89,48 @@ def _read(file: Path, key: bytes) -> bytes | None:
 
 
 class _Writer:
-    """Writes into the cache for all threads, and keeps it small."""
+    """Writes to the cache for all threads, and limits its size."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._room = 0  # so many bytes may be written before the next look
+        self._unchecked_bytes = 0  # may be written before the next check
 
     def write(self, file: Path, content: bytes) -> None:
-        """Keep a chunk as a whole or not at all; a cache that cannot be written is none."""
-        # So named it is removed when the command is killed. Two threads may have the same chunk.
+        """Write a chunk completely or not at all; errors are only logged."""
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            self._make_room(file.parent, len(content))
-            # Threads may pack the same at once.
+            self._evict_if_full(file.parent, len(content))
+            # Named so that it is removed after a SIGKILL; several threads may compress the same chunk.
             with unfinished(file.with_name(f"{file.name}-{threading.get_ident()}")) as part:
                 part.write_bytes(content)
                 part.replace(file)
         except OSError as exc:
-            log.debug("cannot keep a compressed chunk: %s", exc)
+            log.debug("cannot write to the cache of compressed chunks: %s", exc)
 
-    def _make_room(self, folder: Path, size: int) -> None:
+    def _evict_if_full(self, folder: Path, size: int) -> None:
         with self._lock:
-            self._room -= size
-            if self._room < 0:
-                evict(folder, LIMIT - _BETWEEN_LOOKS)
-                self._room = _BETWEEN_LOOKS - size
+            self._unchecked_bytes -= size
+            if self._unchecked_bytes < 0:
+                evict(folder, LIMIT - _BYTES_BETWEEN_CHECKS)
+                self._unchecked_bytes = _BYTES_BETWEEN_CHECKS - size
 
 
 _WRITER = _Writer()
 
 
-def evict(folder: Path, most: int) -> None:
-    """Remove files from a folder, those first that were used least lately, until at most so many bytes are left."""
+def evict(folder: Path, max_bytes: int) -> None:
+    """Remove the least recently used files of a folder, until at most ``max_bytes`` are left."""
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:
             try:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
-                continue  # another process does the same
+                continue  # removed by another process
             found.append((status.st_mtime_ns, entry.path, status.st_size))
     left = sum(size for _used, _path, size in found)
     for _used, path, size in sorted(found):
-        if left <= most:
+        if left <= max_bytes:
             return
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

@@ -1,7 +1,7 @@
-"""Every error that a user can cause, and the exit code that each one ends the command with.
+"""The errors of this tool, and their exit codes.
 
 Exit codes: 0 success, 1 a bug of this tool (Python's own code for an uncaught exception), 2 a wrong argument or
-input file, 3 to 8 the stage that failed, 9 a layer that grew more than was allowed, 130 interrupted by Ctrl-C.
+input file, 3 to 8 the stage that failed, 9 a layer that grew more than allowed, 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ SUCCESS, BUG, INTERRUPTED = 0, 1, 130
 
 
 class MinimizeError(Exception):
-    """Base of all errors that are the input's or the machine's fault; its text says what, where, and what to do.
+    """Base of all errors caused by the input or the machine. Messages say what failed, where, and what to do.
 
-    ``meaning`` is what the documentation says of the exit code.
+    Attributes:
+        exit_code: the exit code of the command.
+        meaning: the description of the exit code in the documentation.
     """
 
     exit_code: int
@@ -20,7 +22,7 @@ class MinimizeError(Exception):
 
 
 class UsageError(MinimizeError):
-    """An argument or an input file (entry, event, model, saved trace) that cannot be used."""
+    """An argument or an input file (entry, event, model, saved trace) is not valid."""
 
     exit_code = 2
     meaning = "a wrong argument or input file"
@@ -34,14 +36,14 @@ class TraceError(MinimizeError):
 
 
 class PlanError(MinimizeError):
-    """No sound decision about the installed files is possible."""
+    """A plan is not possible: no installed file is used, or a name or pattern matches nothing."""
 
     exit_code = 4
-    meaning = "nothing to plan: a name or pattern fits nothing, or no installed file is used"
+    meaning = "nothing to plan: a name or pattern matches nothing, or no installed file is used"
 
 
 class PackError(MinimizeError):
-    """The layer cannot be written, or it would break one of Lambda's limits."""
+    """An output cannot be written, or the layer would exceed a limit or not work in the runtime."""
 
     exit_code = 5
     meaning = (
@@ -58,31 +60,31 @@ class VerifyError(MinimizeError):
 
 
 class RunnerError(MinimizeError):
-    """The place where the workload should run (an interpreter, an observer, a container) cannot be used."""
+    """The interpreter, the observer or the container engine that should run the workload does not work."""
 
     exit_code = 7
     meaning = "the interpreter, the observer or the container engine cannot be used"
 
 
 class GrowthError(MinimizeError):
-    """A layer is larger than an earlier one by more than was allowed."""
+    """A layer has grown by more than allowed."""
 
     exit_code = 9
     meaning = "the layer has grown by more than `minimize diff --fail-above` allows"
 
 
 class PublishError(MinimizeError):
-    """AWS refuses to take or give a layer, or cannot be asked: no credentials, permission, region, or way to it."""
+    """A request to AWS failed: no credentials, permission, region or connection, or AWS rejected it."""
 
     exit_code = 8
-    meaning = "AWS refuses to publish or to give a layer, or cannot be reached"
+    meaning = "AWS refuses to publish or to provide a layer, or cannot be reached"
 
 
 def exit_codes() -> dict[int, str]:
-    """Return all exit codes of the command and what they mean, in the order in which the documentation lists them."""
+    """Return the meanings of all exit codes, in the order of the documentation."""
     classes = sorted(MinimizeError.__subclasses__(), key=lambda each: each.exit_code)
     return {
-        SUCCESS: "a verified layer was written or published, or the question was answered",
+        SUCCESS: "success: a verified layer was written or published, or the requested information was printed",
         **{each.exit_code: each.meaning for each in classes},
         INTERRUPTED: "interrupted; nothing was written",
         BUG: "a bug of this tool: please report it",

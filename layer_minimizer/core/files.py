@@ -1,4 +1,4 @@
-"""Output files that appear whole or not at all, and the scratch folder of one run."""
+"""Write output files completely or not at all, provide the scratch folder of a run, and read saved files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from layer_minimizer.core.errors import MinimizeError, PackError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Stands in the environment of all that a command starts; see session.py.
+# In the environment of all processes that a command starts; see cli/session.py.
 SESSION_VARIABLE = "LAYER_MINIMIZER_SESSION"
 _Value = TypeVar("_Value")
 
@@ -27,20 +27,20 @@ _Value = TypeVar("_Value")
 # ---- writing ------------------------------------------------------------------------------------------------------
 
 
-def part_of(output: Path) -> Path:
-    """Return the name under which this process writes an output that is not finished."""
+def partial_path(output: Path) -> Path:
+    """Return the temporary name under which this process writes an output."""
     return output.with_name(f".{output.name}.{os.getpid()}.part")
 
 
-def parts_in(folder: str) -> str:
-    """Return a pattern of all names in ``folder`` under which this process writes what is not finished."""
+def partial_paths_pattern(folder: str) -> str:
+    """Return a pattern that matches all temporary names of this process in ``folder``."""
     return f"{folder}/.*.{os.getpid()}.*part"
 
 
 @contextmanager
 def unfinished(output: Path) -> Iterator[Path]:
-    """Yield the name under which an output is written until it is proved; it never stays behind."""
-    part = part_of(output)
+    """Yield a temporary name for an output; a file of that name is removed afterwards."""
+    part = partial_path(output)
     try:
         yield part
     finally:
@@ -49,7 +49,7 @@ def unfinished(output: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing(output: Path) -> Iterator[Path]:
-    """Yield the name under which an output is written; when all has gone well it takes the output's place."""
+    """Yield a temporary name for an output; without an error the file is renamed to the output afterwards."""
     with unfinished(output) as part:
         yield part
         part.replace(output)
@@ -57,7 +57,7 @@ def replacing(output: Path) -> Iterator[Path]:
 
 @contextmanager
 def unfinished_folder(output: Path) -> Iterator[Path]:
-    """Yield a folder beside an output in which that is made; it never stays behind."""
+    """Yield a temporary folder next to an output; it is removed afterwards."""
     with tempfile.TemporaryDirectory(
         dir=output.parent, prefix=f".{output.name}.{os.getpid()}.", suffix=".part"
     ) as folder:
@@ -65,10 +65,10 @@ def unfinished_folder(output: Path) -> Iterator[Path]:
 
 
 def write_text(file: Path, text: str, option: str) -> None:
-    """Write a text file that the user has asked for with ``option``.
+    """Write a text file that the user requested with ``option``.
 
     Raises:
-        PackError: it cannot be written.
+        PackError: the file cannot be written.
     """
     try:
         with replacing(file.absolute()) as part:
@@ -77,11 +77,11 @@ def write_text(file: Path, text: str, option: str) -> None:
         raise PackError(f"{option} {file}: {exc.strerror}") from exc
 
 
-def put_in_place(part: Path, target: Path) -> None:
-    """Let a finished output take its place.
+def replace_output(part: Path, target: Path) -> None:
+    """Rename a finished output to its final name.
 
     Raises:
-        PackError: it cannot.
+        PackError: that fails.
     """
     try:
         part.replace(target)
@@ -90,27 +90,27 @@ def put_in_place(part: Path, target: Path) -> None:
 
 
 def check_output(output: Path, option: str = "--output") -> None:
-    """Make sure, before the work begins, that ``output`` can be written at its end.
+    """Check before any work begins that ``output`` can be written.
 
     Raises:
-        PackError: it cannot.
+        PackError: it cannot be written.
     """
-    if os.path.isdir(output):  # also where somebody may not look
-        raise PackError(f"{output} is a folder; {option} takes the name of a file")
+    if os.path.isdir(output):  # also if its parent folder cannot be listed
+        raise PackError(f"{output} is a folder; {option} requires the name of a file")
     try:
         with unfinished(output) as part:
             part.touch()
     except OSError as exc:
-        raise PackError(f"{option}: cannot write {output}: {exc.strerror}; name another place") from exc
+        raise PackError(f"{option}: cannot write {output}: {exc.strerror}; use another folder") from exc
 
 
 def check_folder(folder: Path, option: str, *, new_levels: int = 1) -> None:
-    """Make sure, before the work begins, that files can be written into ``folder``, which need not be there yet.
+    """Check before any work begins that files can be written into ``folder``.
 
-    Of its path the last ``new_levels`` folders may be missing.
+    The last ``new_levels`` folders of its path may be missing.
 
     Raises:
-        PackError: it cannot.
+        PackError: files cannot be written there.
     """
     existing = folder
     for _ in range(new_levels):
@@ -118,14 +118,14 @@ def check_folder(folder: Path, option: str, *, new_levels: int = 1) -> None:
             break
         existing = existing.parent
     if os.path.lexists(existing) and not os.path.isdir(existing):
-        raise PackError(f"{existing} is no folder; {option} takes the name of one")
+        raise PackError(f"{existing} is not a folder; {option} requires the name of a folder")
     if not os.path.lexists(existing):
-        raise PackError(f"{option} {folder}: there is no folder {existing} to make it in")
+        raise PackError(f"{option} {folder}: the folder {existing} does not exist")
     try:
         with unfinished(existing / "report") as part:
             part.touch()
     except OSError as exc:
-        raise PackError(f"{option}: cannot write into {existing}: {exc.strerror}; name another place") from exc
+        raise PackError(f"{option}: cannot write into {existing}: {exc.strerror}; use another folder") from exc
 
 
 # ---- scratch ------------------------------------------------------------------------------------------------------
@@ -133,28 +133,28 @@ def check_folder(folder: Path, option: str, *, new_levels: int = 1) -> None:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Yield a folder for everything that is written on the way; it is gone afterwards, whatever happens."""
-    # No longer than it must be: sockets of the handler's may lie below it, whose names have at most 107 characters.
+    """Yield a folder for temporary files; it is removed afterwards."""
+    # The path is kept short: the handler may create sockets in it, whose paths can have 107 characters at most.
     prefix = "" if SESSION_VARIABLE in os.environ else "layer_minimizer-"
     with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
         yield Path(os.path.realpath(folder))
 
 
 @contextmanager
-def scratch_errors(error: type[MinimizeError], doing: str) -> Iterator[None]:
-    """Turn a failure to write into the scratch folder into ``error``, which says that there may be another place.
+def scratch_errors(error: type[MinimizeError], action: str) -> Iterator[None]:
+    """Convert an OSError for the scratch folder to ``error``, with a hint at TMPDIR.
 
-    ``{file}`` in ``doing``, "cannot copy {file}", becomes the name of the file in question.
+    ``action`` is the beginning of the message, such as "cannot copy {file}"; ``{file}`` is replaced by the file's name.
     """
     try:
         yield
     except OSError as exc:
-        said = doing.replace("{file}", str(exc.filename))
-        raise error(f"{said}: {_why(exc)}; TMPDIR sets another place") from exc
+        message = action.replace("{file}", str(exc.filename))
+        raise error(f"{message}: {_reason(exc)}; set TMPDIR to use another folder") from exc
 
 
-def _why(error: OSError) -> str:
-    """Say what the system said; shutil puts the errors of single files into a list."""
+def _reason(error: OSError) -> str:
+    """Return the system's error message; shutil.Error contains a list of the errors of single files."""
     listed = error.args[0] if isinstance(error, shutil.Error) else None
     return str(listed[0][2]).partition(": ")[0] if listed else error.strerror or str(error)
 
@@ -169,25 +169,25 @@ def sha256_of(file: Path) -> bytes:
 
 
 def read_saved(file: Path, option: str, parse: Callable[[Any], _Value]) -> _Value:
-    """Read the JSON form of a value that an earlier run has saved.
+    """Read a value that an earlier run saved as JSON.
 
     Raises:
-        UsageError: it cannot be read, or is something else.
+        UsageError: the file cannot be read, or contains something else.
     """
     try:
         return parse(json.loads(file.read_bytes()))
     except OSError as exc:
         raise UsageError(f"{option} {file}: {exc.strerror}") from exc
     except (ValueError, RecursionError) as exc:
-        raise UsageError(f"{option} {file} is no JSON: {exc}") from exc
+        raise UsageError(f"{option} {file} is not valid JSON: {exc}") from exc
     except UsageError as exc:
         raise UsageError(f"{option} {file}: {exc}") from exc
 
 
-# Unpacking can fail in as many ways as there are compressions; RuntimeError means encrypted.
+# Reading a damaged zip raises different errors for each compression method; RuntimeError means encrypted.
 UNREADABLE_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, KeyError)
 
 
 def lies_outside(file: str) -> bool:
-    """Return whether a name in a zip leads out of the folder into which that is unpacked, on some system at least."""
+    """Return whether a name in a zip would be unpacked outside of the target folder on any operating system."""
     return file.startswith(("/", "\\")) or ".." in re.split(r"[\\/]", file) or "\0" in file

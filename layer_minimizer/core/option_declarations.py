@@ -1,4 +1,4 @@
-"""How an option is declared: as a field of a frozen dataclass, whose metadata say all that is to be known of it."""
+"""Declare options as fields of frozen dataclasses; a field's metadata has everything about its option."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option. It has many fields because this is the only place that says anything about it.
+    """One option. It has many fields because an option is declared only here.
 
-    ``name`` is that of the command line and of settings files, ``field`` that of the dataclass. ``help`` says in a few
-    words what it is for, ``details`` what does not fit into the short help. ``repeat`` makes it a list, of which
-    ``several`` may follow one option on the command line. ``common`` options are in the short help, ``trace`` ones are
-    options of ``minimize trace`` too; ``example`` is the value that ``minimize init`` proposes, as TOML.
-    ``in_file`` is false for what only the command line can say. Options that are ``instead_of`` others, which are named
-    by their keys, win over what lower settings say for those. ``outside`` are those that do not go into a container.
+    ``kind``: the allowed values. ``default``: the value if none is given. ``group``: the heading in the help.
+    ``name``: the name on the command line and in settings files. ``field``: the name in the dataclass.
+    ``short``: the one-letter option. ``metavar``: the placeholder for the value in the help.
+    ``help``: the text in the short help. ``details``: further text in the full help.
+    ``example``: the TOML value that ``minimize init`` proposes.
+    ``repeat``: the value is a list. ``several``: several values may follow one option on the command line.
+    ``positional``, ``required``: as in `argparse`.
+    ``common``: in the short help. ``trace``: also an option of ``minimize trace``.
+    ``in_file``: allowed in settings files. ``host_only``: not passed into a container.
+    ``instead_of``: keys of the options that this one excludes; it overrides their values of lower precedence.
     """
 
     kind: Kind
@@ -46,21 +50,21 @@ class Option:
     in_file: bool = True
     positional: bool = False
     required: bool = False
-    outside: bool = False
+    host_only: bool = False
 
     @property
     def key(self) -> str:
-        """Its name as a key of `Values`."""
+        """The name as a key of `Values`."""
         return self.name.replace("-", "_")
 
     @property
     def text(self) -> str:
-        """What the short help says of it."""
+        """The text in the short help."""
         return "; ".join([self.help, *self._more()])
 
     @property
     def long_text(self) -> str:
-        """What the whole help says of it."""
+        """The text in the full help."""
         return "; ".join(filter(None, [self.help, self.details, *self._more()]))
 
     def _more(self) -> Iterator[str]:
@@ -71,16 +75,16 @@ class Option:
 
     @property
     def value(self) -> str:
-        """What stands for its value in the help; the empty text where it takes none."""
+        """The placeholder for the value in the help; empty for a flag."""
         if self.kind is FLAG:
             return ""
         return self.metavar or "|".join(self.kind.choices) or self.kind.metavar or "TEXT"
 
     def convert(self, value: Any) -> Any:
-        """Return a value as Python, a settings file or JSON has it, as the tool uses it; of a list, a tuple.
+        """Return the converted value from Python, a settings file or JSON; a list becomes a tuple.
 
         Raises:
-            WrongValueError: it cannot be used.
+            WrongValueError: the value is not allowed.
         """
         if value is self.default or (type(value) is type(self.default) and value == self.default):
             return self.default
@@ -88,11 +92,11 @@ class Option:
             return self.kind.convert(value)
         listed = [value] if isinstance(value, str | os.PathLike) else value
         if not isinstance(listed, list | tuple | set | frozenset):
-            raise WrongValueError("a list of texts")
+            raise WrongValueError("a list of strings")
         return self.collected(map(self.kind.convert, listed))
 
     def collected(self, values: Iterable[Any]) -> tuple[Any, ...]:
-        """Return single values of a repeated option as its value."""
+        """Return the value of a repeated option from its single values."""
         return tuple(name for names in values for name in names) if self.kind is NAMES else tuple(values)
 
 
@@ -102,7 +106,7 @@ def option(default: Any, kind: Kind, help_text: str, group: str, **more: Any) ->
 
 
 def declared(options: type[Options]) -> tuple[Option, ...]:
-    """Return the options that a class declares, in their order."""
+    """Return the options that a class declares, in order."""
     found = []
     for each in fields(options):
         known: Option = each.metadata["option"]
@@ -112,13 +116,13 @@ def declared(options: type[Options]) -> tuple[Option, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Base of the classes that declare options: whoever makes one, its values are converted or refused alike."""
+    """Base of the classes that declare options; every instance converts and checks its values."""
 
     def __post_init__(self) -> None:
         """Convert the values.
 
         Raises:
-            UsageError: one of them cannot be used.
+            UsageError: a value is not allowed.
         """
         for each in declared(type(self)):
             value = getattr(self, each.field)
@@ -129,14 +133,14 @@ class Options:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
-        """Return options from values by their keys; keys of others do not matter."""
+        """Return options from values by their keys; keys of other options are ignored."""
         return cls(**{each.field: values[each.key] for each in declared(cls) if each.key in values})
 
     def items(self) -> Iterator[tuple[Option, Any]]:
-        """Return the options and their values."""
+        """Yield the options and their values."""
         return ((each, getattr(self, each.field)) for each in declared(type(self)))
 
     @property
     def values(self) -> Values:
-        """The values that are not the defaults, by their keys."""
+        """The values other than the defaults, by their keys."""
         return {each.key: value for each, value in self.items() if value != each.default}

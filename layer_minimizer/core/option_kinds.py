@@ -1,4 +1,4 @@
-"""What values options have: how each kind is read, from text, settings files and Python, and what is allowed."""
+"""The kinds of option values: how each is read from text, settings files and Python, and what is allowed."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-_MOST_RUNS = 999_999
-_LONGEST = 10**7
+_MAX_RUNS = 999_999
+_MAX_SECONDS = 10**7
 
 
 class WrongValueError(ValueError):
-    """A value that an option cannot have; the text is what it must be."""
+    """A value that is not allowed; the text says what is allowed."""
 
 
 class File(Enum):
-    """What a value that is the name of a file is about."""
+    """What a file name in a value refers to."""
 
     INPUT = "a file that is read"
     OUTPUT = "a file that is written"
@@ -32,11 +32,13 @@ class File(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What values an option can have.
+    """A kind of option values.
 
-    ``check`` takes a value as Python or a settings file has it, and returns it as the tool uses it; what it has
-    returned it takes again. ``read`` makes such a value of a text from the command line. What either raises becomes "it
-    must be ``allowed``".
+    ``allowed`` describes the allowed values in an error message: "it must be ...". ``check`` converts a value from
+    Python or a settings file to the form that the tool uses; it accepts its own results unchanged. ``read`` parses text
+    from the command line for ``check``. Both raise an error for a value that is not allowed. ``choices`` are the
+    allowed texts, if they are few, ``file`` says what a file name refers to, and ``metavar`` is the
+    placeholder in the help.
     """
 
     allowed: str
@@ -47,24 +49,24 @@ class Kind:
     metavar: str = ""
 
     def convert(self, value: Any) -> Any:
-        """Return a value from Python or from a settings file as the tool uses it.
+        """Return the converted value from Python or a settings file.
 
         Raises:
-            WrongValueError: it cannot be used.
+            WrongValueError: the value is not allowed.
         """
         try:
             return self.check(value)
         except WrongValueError:
             raise
         except (TypeError, ValueError, KeyError, OverflowError) as exc:
-            meant = nearest(str(value), self.choices) if self.choices else ""
-            raise WrongValueError(f"{self.allowed}{meant}") from exc
+            suggestion = did_you_mean(str(value), self.choices) if self.choices else ""
+            raise WrongValueError(f"{self.allowed}{suggestion}") from exc
 
     def from_text(self, text: str) -> Any:
-        """Return a value that was written on the command line.
+        """Return the value of a text from the command line.
 
         Raises:
-            WrongValueError: it cannot be used.
+            WrongValueError: the value is not allowed.
         """
         try:
             value = self.read(text)
@@ -73,8 +75,8 @@ class Kind:
         return self.convert(value)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a question whether a similar name was meant, to be added to an error; nothing if none is similar."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a suggestion of the most similar name, to append to an error message; empty if none is similar."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {found[0]!r}?" if found else ""
 
@@ -86,7 +88,7 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or isinstance(value, Enum):
         raise TypeError
     if "\0" in value:
-        raise WrongValueError("a text without the character of number 0")
+        raise WrongValueError("a string without null characters")
     return value
 
 
@@ -133,41 +135,43 @@ def _names(text: Any) -> tuple[str, ...]:
 # ---- kinds --------------------------------------------------------------------------------------------------------
 
 
-def _between(check: Callable[[Any], Any], fits: Callable[[Any], bool]) -> Callable[[Any], Any]:
+def _between(check: Callable[[Any], Any], is_allowed: Callable[[Any], bool]) -> Callable[[Any], Any]:
     def checked(value: Any) -> Any:
         found = check(value)
-        if not fits(found):
+        if not is_allowed(found):
             raise ValueError
         return found
 
     return checked
 
 
-TEXT = Kind("a text", _text)
-# One text may hold several, with commas or spaces in between.
-NAMES = Kind("a text", _names)
+TEXT = Kind("a string", _text)
+# One text can have several names, separated by commas or spaces.
+NAMES = Kind("a string", _names)
 FLAG = Kind("true or false", _flag)
 SIZE = Kind("a size: 250MB, 0.9GB or a whole number of bytes", _size, metavar="SIZE")
 TOLERANCE = Kind("a number from 0 to 1", _between(_number, lambda x: 0 <= x < 1), float, metavar="X")
-RUNS = Kind("a whole number from 1 on", _between(_whole, lambda n: 1 <= n <= _MOST_RUNS), _whole_text, metavar="N")
-SECONDS = Kind("a number of seconds above 0", _between(_number, lambda x: 0 < x < _LONGEST), float, metavar="SECONDS")
+RUNS = Kind("a whole number, 1 or more", _between(_whole, lambda n: 1 <= n <= _MAX_RUNS), _whole_text, metavar="N")
+SECONDS = Kind(
+    "a number of seconds above 0", _between(_number, lambda x: 0 < x < _MAX_SECONDS), float, metavar="SECONDS"
+)
 MINUTES = Kind(
     "a number of minutes, 0 or more", _between(_number, lambda x: 0 <= x < float("inf")), float, metavar="MINUTES"
 )
-INPUT_FILE = Kind("a text", _path, file=File.INPUT, metavar="FILE")
-OUTPUT_FILE = Kind("a text", _path, file=File.OUTPUT, metavar="FILE")
-OUTPUT_FOLDER = Kind("a text", _path, file=File.FOLDER, metavar="DIR")
-PROGRAM = Kind("a text", _path, file=File.PROGRAM, metavar="PATH")
+INPUT_FILE = Kind("a string", _path, file=File.INPUT, metavar="FILE")
+OUTPUT_FILE = Kind("a string", _path, file=File.OUTPUT, metavar="FILE")
+OUTPUT_FOLDER = Kind("a string", _path, file=File.FOLDER, metavar="DIR")
+PROGRAM = Kind("a string", _path, file=File.PROGRAM, metavar="PATH")
 
 
-def whole_in(smallest: int, largest: int, unit: str, why: str = "") -> Kind:
-    """Return the kind of whole numbers of ``unit`` in a range."""
-    allowed = f"a whole number of {unit} from {smallest} to {largest:,}{why and f', {why}'}"
+def whole_in(smallest: int, largest: int, unit: str, reason: str = "") -> Kind:
+    """Return the kind of whole numbers of ``unit`` in a range; ``reason`` says where the range comes from."""
+    allowed = f"a whole number of {unit} from {smallest} to {largest:,}{reason and f', {reason}'}"
     return Kind(allowed, _between(_whole, lambda n: smallest <= n <= largest), _whole_text, metavar=unit)
 
 
 def one_of(names: type[StrEnum] | Iterable[str]) -> Kind:
-    """Return the kind of values that have names: the members of an enumeration, or texts."""
+    """Return the kind of values from a fixed set: the members of an enumeration, or texts."""
     choices = tuple(map(str, names))
 
     def check(value: Any) -> Any:

@@ -1,7 +1,8 @@
-"""Tells whoever listens what is being done, how far it is, and what the program that runs has to say.
+"""Report progress: the current step, how much of it is done, and the output of the program that runs.
 
-The work says it with `step`, `note` and `hearer`, and knows nothing of terminals. Without a listener of its own, as
-when the package is used as a library, what begins goes to the log and the program's output to standard error.
+Stages report progress through `step`, `note` and `output_callback`. A listener, such as the terminal display, shows it.
+Without a listener, as when the package is used as a library, steps are logged and the program's output goes to standard
+error.
 """
 
 from __future__ import annotations
@@ -17,18 +18,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 log = logging.getLogger(__name__)
-# Where there is no display, a step has a line when it took so long, and then after as long again, up to a minute.
+# Without a display a long step is logged again: first after 10 s, then each time it has taken twice as long, but at
+# least once a minute.
 _SECONDS_BETWEEN_LINES, _LONGEST_SILENCE = 10.0, 60.0
 _BYTES = 1e6
 
 
 @dataclass(slots=True)
 class Step:
-    """A piece of work.
+    """A piece of work whose progress is reported.
 
-    ``total`` is what there is to do, in bytes if ``bytes`` says so, and ``done`` how much of it is; where that is not
-    known, ``expected`` is a guess at the seconds that it takes, and ``limit`` the seconds after which it ends soon.
-    ``note`` says what just this moment is done. ``inner`` steps are parts of another one.
+    Attributes:
+        what: what is done, for the display.
+        total: the amount of work; 0 if it is not known.
+        bytes: whether ``total`` and ``done`` are bytes.
+        expected: the estimated duration in seconds; 0 if it is not known.
+        limit: the maximal duration in seconds; 0 if there is none.
+        inner: whether it is a part of another step.
+        done: the amount of work that is done.
+        note: what is being done at the moment.
+        failed: whether it has ended with an error.
+        begun: when it began (``time.monotonic()``).
     """
 
     what: str
@@ -43,25 +53,25 @@ class Step:
     begun: float = field(default_factory=time.monotonic)
 
     def advance(self, done: int = 1) -> None:
-        """Say that so much more is done."""
+        """Add to the amount of work that is done."""
         self.done += done
         _listener().advance(self)
 
     @property
     def seconds(self) -> float:
-        """How long it has taken by now."""
+        """The seconds since it began."""
         return time.monotonic() - self.begun
 
     @property
     def share(self) -> float:
-        """How much of it is done, from 0 to 1; 0 where that is not known."""
+        """The fraction that is done, from 0 to 1; 0 if it is not known."""
         if self.total:
             return min(self.done / self.total, 1.0)
         return min(self.seconds / self.expected, 0.99) if self.expected else 0.0
 
     @property
     def progress(self) -> str:
-        """Say how much is done."""
+        """The amount of work that is done, as text."""
         if not self.total:
             return ""
         if self.bytes:
@@ -70,7 +80,7 @@ class Step:
 
     @property
     def left(self) -> str:
-        """Say how much time is left, as far as that can be told."""
+        """The remaining time, as text; empty if it cannot be estimated."""
         if self.limit:
             return f"up to {_time(self.limit - self.seconds)} left" if self.limit > self.seconds else "nearly done"
         if self.total and self.done:
@@ -86,61 +96,61 @@ def _time(seconds: float) -> str:
 
 
 class Listener(Protocol):
-    """Whoever shows what is told."""
+    """Shows progress."""
 
     def begin(self, step: Step) -> None:
-        """See a step that begins."""
+        """Called when a step begins."""
 
     def advance(self, step: Step) -> None:
-        """See that a step got further, or has another note."""
+        """Called when more of a step is done, or its note has changed."""
 
     def end(self, step: Step) -> None:
-        """See a step that has ended; ``failed`` says how."""
+        """Called when a step has ended, also after an error."""
 
-    def hear(self, who: str, lines: str) -> None:
-        """Take lines that the program ``who`` has written; without a name it is this very command, elsewhere."""
+    def on_output(self, who: str, lines: str) -> None:
+        """Called with lines that the program ``who`` has printed; the name is empty for this command in a container."""
 
 
 @dataclass(slots=True)
-class Lines:
-    """Says in the log what begins, and now and then how far it is."""
+class LogListener:
+    """Logs when steps begin, and from time to time how much of them is done."""
 
     _next: dict[int, float] = field(default_factory=dict)
 
     def begin(self, step: Step) -> None:
-        """See a step that begins."""
+        """Called when a step begins."""
         self._next[id(step)] = _SECONDS_BETWEEN_LINES
         if not step.inner:
             log.info("%s", step.what)
 
     def advance(self, step: Step) -> None:
-        """See that a step got further, or has another note."""
+        """Called when more of a step is done, or its note has changed."""
         if step.seconds >= self._next[id(step)]:
             self._next[id(step)] = step.seconds + min(step.seconds, _LONGEST_SILENCE)
             log.info("%s", ", ".join(filter(None, (f"{step.what}: {step.progress or step.note}", step.left))))
 
     def end(self, step: Step) -> None:
-        """See a step that has ended."""
+        """Called when a step has ended."""
         self._next.pop(id(step), None)
 
-    def hear(self, who: str, lines: str) -> None:
-        """Take lines that the program ``who`` has written."""
+    def on_output(self, who: str, lines: str) -> None:
+        """Called with lines that the program ``who`` has printed."""
         for line in lines.split("\n"):
             log.info("%s", f"{who} | {line}" if who else line)
 
 
 _LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
 _STEPS: ContextVar[tuple[Step, ...]] = ContextVar("steps", default=())
-_LINES = Lines()
+_LOG_LISTENER = LogListener()
 
 
 def _listener() -> Listener:
-    return _LISTENER.get() or _LINES
+    return _LISTENER.get() or _LOG_LISTENER
 
 
 @contextmanager
-def listening(listener: Listener) -> Iterator[None]:
-    """Let ``listener`` be told, for as long as this lasts."""
+def use_listener(listener: Listener) -> Iterator[None]:
+    """Report progress to ``listener`` within the context."""
     token = _LISTENER.set(listener)
     try:
         yield
@@ -152,10 +162,10 @@ def listening(listener: Listener) -> Iterator[None]:
 def step(
     what: str, *, total: int = 0, in_bytes: bool = False, expected: float = 0.0, limit: float = 0.0
 ) -> Iterator[Step]:
-    """Tell that a piece of work begins, and when it has ended; a step within another one is a part of it."""
-    above = _STEPS.get()
-    made = Step(what, total, in_bytes, expected, limit, inner=bool(above))
-    token = _STEPS.set((*above, made))
+    """Report the beginning and the end of a step; steps within another one are parts of it."""
+    outer = _STEPS.get()
+    made = Step(what, total, in_bytes, expected, limit, inner=bool(outer))
+    token = _STEPS.set((*outer, made))
     listener = _listener()
     try:
         listener.begin(made)
@@ -171,7 +181,7 @@ def step(
 
 
 def note(text: str) -> None:
-    """Say what just this moment is done within the step."""
+    """Set the note of the current step."""
     steps = _STEPS.get()
     if steps:
         steps[-1].note = text
@@ -179,10 +189,10 @@ def note(text: str) -> None:
     log.debug("%s", text)
 
 
-def output_listener(who: str) -> Callable[[str], None] | None:
-    """Return what takes the lines of ``who``, see `Listener.hear`; None where they go to standard error as they are."""
+def output_callback(who: str) -> Callable[[str], None] | None:
+    """Return a function that reports lines of the program ``who``; None if they go to standard error unchanged."""
     listener = _LISTENER.get()
-    return None if listener is None else lambda lines: listener.hear(who, lines)
+    return None if listener is None else lambda lines: listener.on_output(who, lines)
 
 
 _STAGES = ("trace", "search", "plan", "pack", "verify")
@@ -190,15 +200,19 @@ _STAGES = ("trace", "search", "plan", "pack", "verify")
 
 @dataclass(slots=True)
 class Clock:
-    """Says what is being done, and measures how long each of the stages takes."""
+    """Reports the steps of the stages, and measures how long each stage takes.
+
+    Attributes:
+        seconds: duration of each stage so far.
+    """
 
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_STAGES, 0.0))
 
     @contextmanager
     def stage(self, name: str, what: str, *, expected: float = 0.0, limit: float = 0.0) -> Iterator[None]:
-        """Announce a piece of work, and count its seconds as the stage's ``name``.
+        """Report a step, and add its duration to that of the stage ``name``.
 
-        ``expected`` and ``limit`` are those of a `progress.Step`.
+        ``expected`` and ``limit``: see `Step`.
         """
         begun = time.monotonic()
         try:

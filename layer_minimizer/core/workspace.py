@@ -1,4 +1,4 @@
-"""Where a run of the tool writes: a folder for what it needs on the way, and outputs that are not finished."""
+"""The files that a run of the tool writes: a scratch folder, and outputs under temporary names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer.core import files
-from layer_minimizer.core.errors import PackError
 from layer_minimizer.core.files import scratch_folder
 from layer_minimizer.core.progress import Clock
 
@@ -21,9 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Where a run writes: a folder for what it needs on the way, and outputs that are not finished.
+    """The scratch folder of a run, and its outputs under temporary names.
 
-    ``targets`` are the places of those outputs.
+    Attributes:
+        scratch: the folder for temporary files.
+        layer: the temporary name of the layer's zip.
+        function: the temporary name of the function's zip, if one is requested.
+        targets: (temporary name, final name) of each output, the layer first.
+        clock: measures the duration of the stages.
     """
 
     scratch: Path
@@ -35,7 +39,7 @@ class Workspace:
     @staticmethod
     @contextmanager
     def open(output: StrPath, function_zip: StrPath | None) -> Iterator[Workspace]:
-        """Return a workspace; nothing of it is left afterwards but what was committed."""
+        """Yield a workspace; everything that was not committed is removed afterwards."""
         paths = [Path(path).absolute() for path in (output, function_zip) if path]
         with ExitStack() as stack:
             scratch = stack.enter_context(scratch_folder())
@@ -44,13 +48,10 @@ class Workspace:
             yield Workspace(scratch, parts[0], function, tuple(zip(parts, paths, strict=True)))
 
     def commit(self) -> None:
-        """Put the outputs in their places, the function's first.
+        """Rename the outputs to their final names, the function's first.
 
         Raises:
-            PackError: one cannot be written.
+            PackError: one of them cannot be written.
         """
         for part, target in reversed(self.targets):
-            try:
-                part.replace(target)
-            except OSError as exc:
-                raise PackError(f"cannot write {target}: {exc.strerror}") from exc
+            files.replace_output(part, target)

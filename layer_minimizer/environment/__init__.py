@@ -1,1 +1,1 @@
-"""What the user has: interpreter, installed distributions, base layers, the workload's files."""
+"""Read what the user has: interpreter, installed distributions, base layers, files of the workload."""

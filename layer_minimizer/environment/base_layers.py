@@ -1,4 +1,4 @@
-"""Reads the layers that will lie below ours in the same function, and merges them in order, as Lambda does in /opt."""
+"""Read the base layers of a function and merge them in order, as Lambda does in /opt."""
 
 from __future__ import annotations
 
@@ -22,13 +22,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _FLAT = "python/"
-# What marks bytecode as a stand-in that this tool has written, and how small such a file always is.
+# The bytes that identify the bytecode of a stand-in, and the size that it never reaches.
 _STUB, _STUB_BYTES = b"_layer_minimizer.stubs", 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A file of the merged layers, in a site folder: which layer it comes from, and where it lies unpacked."""
+class LayerFile:
+    """A file in a site folder of the merged layers.
+
+    Attributes:
+        layer: the name of the layer that it comes from.
+        source: where it is unpacked.
+        flat: whether it is in ``python/`` and not in ``python/lib/…/site-packages/``.
+        size: in bytes.
+    """
 
     layer: str
     source: Path
@@ -38,17 +45,23 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class BaseLayers:
-    """The merged layers below ours. ``opt`` is where they are unpacked; all paths are site-relative.
+    """The merged base layers. All paths are site-relative.
 
-    ``held`` are their files, ``cold`` what lies compressed in those that this tool has made, by the layer, ``stubs``
-    the modules in them that merely stand in. ``versions`` are the distributions, each with its layer and version.
-    ``provided`` is all that need not be in a layer above, by the layer that has it. ``base_bytes`` is what all take
-    unzipped.
+    Attributes:
+        layers: the layers in the order in which they are merged.
+        opt: the folder into which they are unpacked.
+        files: their files in site folders.
+        cold: the files in cold stores of layers that this tool has made, each with its layer.
+        stubs: the modules that are stand-ins.
+        versions: the distributions, each with its layer and its version.
+        provided: all files that the new layer need not have, each with the layer that provides it.
+        conflicts: different versions or contents in several layers.
+        base_bytes: the unzipped size of the merged layers.
     """
 
     layers: tuple[BaseLayer, ...] = ()
     opt: Path = Path()
-    held: Mapping[str, Held] = field(default_factory=dict)
+    files: Mapping[str, LayerFile] = field(default_factory=dict)
     cold: Mapping[str, str] = field(default_factory=dict)
     stubs: frozenset[str] = frozenset()
     versions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -58,7 +71,7 @@ class BaseLayers:
 
     @property
     def library_folder(self) -> Path | None:
-        """The folder that Lambda's loader looks into, if the layers have one."""
+        """The folder ``lib`` that Lambda's loader searches, or None if no layer has one."""
         folder = self.opt / layout.LIBRARY_FOLDER
         return folder if self.layers and folder.is_dir() else None
 
@@ -68,31 +81,31 @@ class BaseLayers:
         return frozenset(path.name for path in self.library_folder.iterdir()) if self.library_folder else frozenset()
 
     @property
-    def customized(self) -> bool:
-        """Whether there is a ``sitecustomize`` that a layer above must not replace."""
-        return not {"sitecustomize.py", "sitecustomize.pyc"}.isdisjoint(self.held)
+    def has_sitecustomize(self) -> bool:
+        """Whether a layer has a ``sitecustomize`` module, which the new layer must not replace."""
+        return not {"sitecustomize.py", "sitecustomize.pyc"}.isdisjoint(self.files)
 
     def unpack(self, folder: Path) -> None:
         """Unpack the layers in order, as Lambda does.
 
         Raises:
-            PackError: there is no room.
-            UsageError: a layer's zip is damaged.
+            PackError: the disk is full.
+            UsageError: a layer's zip file is damaged.
         """
         for layer in self.layers:
             try:
                 unzip(layer.archive, folder)
             except UNREADABLE_ZIP as exc:
-                raise UsageError(f"--base-layer {layer.name}: it is no zip that can be read: {exc}") from exc
+                raise UsageError(f"--base-layer {layer.name}: not a readable zip file: {exc}") from exc
 
 
-def read(names: Iterable[str], python: str, scratch: Path) -> BaseLayers:
-    """Read the layers ``names`` (zip files, or ARNs with a version) for ``python`` (``python3.11``), the lowest first.
+def read_base_layers(names: Iterable[str], python: str, scratch: Path) -> BaseLayers:
+    """Read the layers ``names`` (zip files, or ARNs with a version) for ``python`` (``python3.11``), in their order.
 
     Raises:
-        UsageError: one is no layer, or is for another Python.
-        PublishError: AWS does not give one.
-        PackError: there is no room to unpack them.
+        UsageError: a file is not a layer, or is for another Python.
+        PublishError: a layer cannot be downloaded from AWS.
+        PackError: the disk is full.
     """
     layers = []
     entries: dict[str, tuple[str, zipfile.ZipInfo]] = {}
@@ -101,40 +114,41 @@ def read(names: Iterable[str], python: str, scratch: Path) -> BaseLayers:
         layer, found = _open(name, python)
         layers.append(layer)
         for path, entry in found.items():
-            if path in entries and entries[path][1].CRC != entry.CRC and matters(path):
+            if path in entries and entries[path][1].CRC != entry.CRC and counts_as_conflict(path):
                 conflicts.append(Conflict("content", path, entries[path][0], layer.name, layer.name))
             entries[path] = (layer.name, entry)
     opt = scratch / "opt"
-    below = BaseLayers(tuple(layers), opt)
-    below.unpack(opt)
-    held = dict(_held(entries, opt, python))
-    cold = {path: layer for path, layer in _cold(held) if path not in held}
-    stubs = frozenset(path for path, file in held.items() if _is_stub(path, file))
-    versions, more = _versions(held)
+    BaseLayers(tuple(layers), opt).unpack(opt)
+    files = dict(_site_files(entries, opt, python))
+    cold = {path: layer for path, layer in _cold(files) if path not in files}
+    stubs = frozenset(path for path, file in files.items() if _is_stub(path, file))
+    versions, more = _versions(files)
     return BaseLayers(
         layers=tuple(layers),
         opt=opt,
-        held=held,
+        files=files,
         cold=cold,
         stubs=stubs,
         versions=versions,
-        provided=_provided(held, cold, stubs),
+        provided=_provided(files, cold, stubs),
         conflicts=(*more, *conflicts),
         base_bytes=sum(entry.file_size for _, entry in entries.values()),
     )
 
 
-def matters(path: str) -> bool:
-    """Return whether it is worth a word that a path has two contents: not for bytecode and metadata."""
+def counts_as_conflict(path: str) -> bool:
+    """Return whether different contents of a path are reported: not those of bytecode and metadata."""
     path = path.rpartition("site-packages/")[2].removeprefix(_FLAT)
     top = path.partition("/")[0]
     return not (
-        path.endswith((".pyc", ".pth")) or top.endswith(METADATA_FOLDERS) or top in (cold_store.PACKAGE, layout.FOLDER)
+        path.endswith((".pyc", ".pth"))
+        or top.endswith(METADATA_FOLDERS)
+        or top in (cold_store.PACKAGE, layout.NATIVE_FOLDER)
     )
 
 
 def is_compacted(library: Path) -> bool:
-    """Return whether this tool has shipped a library without the pages that were not in use."""
+    """Return whether a library was compacted by this tool: its unused pages are stored elsewhere."""
     dynamic = elf.read_dynamic(library)
     runtime = layout.RUNTIME.partition("{")[0]
     return dynamic is not None and any(runtime in needed for needed in dynamic.needed)
@@ -148,24 +162,26 @@ def _open(name: str, python: str) -> tuple[BaseLayer, dict[str, zipfile.ZipInfo]
     try:
         with zipfile.ZipFile(archive) as source:
             entries = {entry.filename: entry for entry in source.infolist() if not entry.is_dir()}
-            _refuse(name, entries.values(), python)
-            _refuse_other_runtime(name, source, entries)
+            _reject_unusable(name, entries.values(), python)
+            _reject_other_version(name, source, entries)
         digest = sha256_of(archive).hex()
     except UNREADABLE_ZIP as exc:
-        raise UsageError(f"--base-layer {name}: it is no zip that can be read: {exc}") from exc
+        raise UsageError(f"--base-layer {name}: not a readable zip file: {exc}") from exc
     size = sum(entry.file_size for entry in entries.values())
     return BaseLayer(name, archive, digest, len(entries), size), entries
 
 
-def _refuse(name: str, entries: Iterable[zipfile.ZipInfo], python: str) -> None:
-    """Refuse what is no layer, or none for this Python."""
+def _reject_unusable(name: str, entries: Iterable[zipfile.ZipInfo], python: str) -> None:
+    """Raise an error if the zip file is not a layer, or is for another Python."""
     files = [entry.orig_filename for entry in entries]
     for file in files:
         if lies_outside(file):
-            raise UsageError(f"--base-layer {name}: its file {file!r} would lie outside of the layer; make it anew")
+            raise UsageError(
+                f"--base-layer {name}: its file {file!r} has a path outside of the layer; rebuild the layer"
+            )
     if not any(file.startswith((_FLAT, f"{layout.LIBRARY_FOLDER}/")) for file in files):
         raise UsageError(
-            f"--base-layer {name} has no folder python/ at its top, so that Python finds nothing in such a layer: "
+            f"--base-layer {name} has no folder python/ at its top level, so Python would find nothing in it: "
             "name the zip of a layer, or its ARN with a version"
         )
     versions = sorted({found[1] for found in map(limits.SITE_FOLDER.match, files) if found})
@@ -176,34 +192,36 @@ def _refuse(name: str, entries: Iterable[zipfile.ZipInfo], python: str) -> None:
         )
 
 
-def _refuse_other_runtime(name: str, archive: zipfile.ZipFile, entries: Iterable[str]) -> None:
-    """Refuse a layer of another version of this tool: one runtime serves all layers of a function."""
+def _reject_other_version(name: str, archive: zipfile.ZipFile, entries: Iterable[str]) -> None:
+    """Raise an error for a layer of another version of this tool: all layers of a function share one runtime."""
     mark = f"/{cold_store.PACKAGE}/"
-    made_here = [file for file in entries if mark in file]
-    said = {json.loads(archive.read(file))["runtime"] for file in made_here if file.endswith("/about.json")}
-    if made_here and said != {cold_store.runtime_digest()}:
+    own = [file for file in entries if mark in file]
+    digests = {json.loads(archive.read(file))["runtime"] for file in own if file.endswith("/about.json")}
+    if own and digests != {cold_store.runtime_digest()}:
         raise UsageError(
-            f"--base-layer {name} was made by another version of this tool, and both would lie in one folder: "
-            "make it anew with this version"
+            f"--base-layer {name} was made by another version of this tool, and both would use one folder: "
+            "rebuild it with this version"
         )
 
 
 # ---- all of them --------------------------------------------------------------------------------------------------
 
 
-def _held(entries: Mapping[str, tuple[str, zipfile.ZipInfo]], opt: Path, python: str) -> Iterator[tuple[str, Held]]:
-    """Yield the files that lie in a site folder; what ``python/lib/…/site-packages`` has comes last, and so wins."""
+def _site_files(
+    entries: Mapping[str, tuple[str, zipfile.ZipInfo]], opt: Path, python: str
+) -> Iterator[tuple[str, LayerFile]]:
+    """Yield the files in site folders; those in ``python/lib/…/site-packages`` come last and take precedence."""
     site = f"{_FLAT}lib/{python}/site-packages/"
     for flat in (True, False):
         for path, (layer, entry) in entries.items():
             inside = path.startswith(_FLAT) and not path.startswith(f"{_FLAT}lib/python3.")
             if inside if flat else path.startswith(site):
                 relative = path.removeprefix(_FLAT if flat else site)
-                yield relative, Held(layer, opt / path, flat, entry.file_size)
+                yield relative, LayerFile(layer, opt / path, flat, entry.file_size)
 
 
-def _cold(held: Mapping[str, Held]) -> Iterator[tuple[str, str]]:
-    for path, file in held.items():
+def _cold(files: Mapping[str, LayerFile]) -> Iterator[tuple[str, str]]:
+    for path, file in files.items():
         if path.startswith(f"{cold_store.PACKAGE}/{cold_store.STORES}/") and path.endswith("/index"):
             for cold in cold_store.paths_in(file.source):
                 yield cold, file.layer
@@ -212,15 +230,15 @@ def _cold(held: Mapping[str, Held]) -> Iterator[tuple[str, str]]:
                 yield f"{stem}.py", file.layer
 
 
-def _is_stub(path: str, file: Held) -> bool:
+def _is_stub(path: str, file: LayerFile) -> bool:
     return path.endswith(".pyc") and file.size < _STUB_BYTES and _STUB in file.source.read_bytes()
 
 
-def _versions(held: Mapping[str, Held]) -> tuple[dict[str, tuple[str, str]], list[Conflict]]:
-    """Return the layers' distributions, by their metadata and by what this tool says of its own layers."""
+def _versions(files: Mapping[str, LayerFile]) -> tuple[dict[str, tuple[str, str]], list[Conflict]]:
+    """Return the versions of distributions from their metadata and from this tool's own layers, and the conflicts."""
     found: dict[str, tuple[str, str]] = {}
     conflicts = []
-    for path, file in sorted(held.items()):
+    for path, file in sorted(files.items()):
         listed: dict[str, str] = {}
         folder, _, name = path.partition("/")
         if folder.endswith(METADATA_FOLDERS) and name in ("", "METADATA", "PKG-INFO"):
@@ -236,11 +254,11 @@ def _versions(held: Mapping[str, Held]) -> tuple[dict[str, tuple[str, str]], lis
     return found, conflicts
 
 
-def _provided(held: Mapping[str, Held], cold: Mapping[str, str], stubs: Iterable[str]) -> dict[str, str]:
-    """Return what need not be in a layer above; bytecode in the place of its source stands for that."""
+def _provided(files: Mapping[str, LayerFile], cold: Mapping[str, str], stubs: Iterable[str]) -> dict[str, str]:
+    """Return the files that the new layer need not have, and for bytecode without source the path of its source."""
     found = dict(cold)
-    for path in held.keys() - set(stubs):
-        found[path] = held[path].layer
+    for path in files.keys() - set(stubs):
+        found[path] = files[path].layer
         if path.endswith(".pyc") and "__pycache__/" not in path:
-            found[path.removesuffix("c")] = held[path].layer
+            found[path.removesuffix("c")] = files[path].layer
     return found

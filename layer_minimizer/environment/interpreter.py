@@ -1,4 +1,4 @@
-"""Finds out what an interpreter is and which folders hold the distributions that it sees."""
+"""Find out the version of an interpreter and the folders from which it imports distributions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ OLDEST, NEWEST = (3, 6), (3, 14)
 
 
 def describe_interpreter(python: str) -> Interpreter:
-    """Start ``python`` (a path, or a name on PATH) and learn its version and its site-packages folders.
+    """Start ``python`` (a path, or a name on PATH) and read its version and its site-packages folders.
 
     Raises:
-        RunnerError: it does not start, is no CPython from 3.6 to 3.14, or sees packages inside a zip file.
+        RunnerError: it does not start, is not CPython 3.6 to 3.14, or has a zip file with packages on its path.
     """
-    found = _ask(python)
+    found = _describe(python)
     version = tuple(found["version"])
     if found["implementation"] != "cpython" or not OLDEST <= version[:2] <= NEWEST:
         raise RunnerError(
@@ -33,7 +33,7 @@ def describe_interpreter(python: str) -> Interpreter:
         raise RunnerError(f"{python} runs on {found['platform']}; a layer for Lambda must be traced on Linux")
     site_dirs = _site_folders(found)
     base = found["base_executable"]
-    base_packages = _ask(base)["packages"] if found["virtual"] else []
+    base_packages = _describe(base)["packages"] if found["virtual"] else []
     hidden = [p for p in _real_folders([*found["packages"], *base_packages]) if p not in site_dirs]
     return Interpreter(
         executable=found["executable"],
@@ -53,8 +53,8 @@ def site_of(interpreter: Interpreter, prefix: Path) -> Path:
     return prefix / "lib" / interpreter.folder / "site-packages"
 
 
-def make_virtual(interpreter: Interpreter, prefix: Path) -> Path:
-    """Make a virtual environment of ``interpreter`` that still lacks its site-packages, and give its Python."""
+def make_virtual_environment(interpreter: Interpreter, prefix: Path) -> Path:
+    """Create a virtual environment without a site-packages folder, and return the path of its Python."""
     base = Path(interpreter.base_executable)
     (prefix / "bin").mkdir(parents=True)
     site_of(interpreter, prefix).parent.mkdir(parents=True)
@@ -67,7 +67,7 @@ def make_virtual(interpreter: Interpreter, prefix: Path) -> Path:
     return python
 
 
-def _ask(python: str) -> dict[str, Any]:
+def _describe(python: str) -> dict[str, Any]:
     program = shutil.which(python)
     if program is None:
         raise RunnerError(
@@ -76,17 +76,21 @@ def _ask(python: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="layer_minimizer-") as folder:
         answer, log = Path(folder) / "answer.json", Path(folder) / "log"
         script = probe.copy_probe(Path(folder)) / "describe.py"
-        # Not resolved: the link bin/python of a virtual environment is what tells the environment.
+        # Symbolic links are not resolved: Python finds its virtual environment by the path bin/python.
         command = [os.path.abspath(program), "-B", str(script), str(answer)]
         ended = process.run(command, process.clean_environment(), Path(folder), timeout=60, output=log)
-        said = log.read_text(errors="replace").strip()
+        printed = log.read_text(errors="replace").strip()
         if ended.returncode != 0 or not answer.exists():
-            raise RunnerError(f"{python} {ended.ending} when asked for its version. It said:\n{said or '(nothing)'}")
+            raise RunnerError(
+                f"{python} {ended.ending} when asked for its version. Its output:\n{printed or '(nothing)'}"
+            )
         try:
             found: dict[str, Any] = json.loads(answer.read_bytes())
             found["version"]
         except (ValueError, TypeError, KeyError) as exc:
-            raise RunnerError(f"{python} is no Python: it did not run the program that asks for its version") from exc
+            raise RunnerError(
+                f"{python} is not a Python interpreter: it did not run the program that reads its version"
+            ) from exc
         return found
 
 
@@ -106,7 +110,7 @@ def _site_folders(found: dict[str, Any]) -> list[str]:
         if os.path.isfile(real) and not _in_stdlib(real, stdlib):
             raise RunnerError(
                 f"{real} is a zipped package on sys.path; its modules cannot be put into a layer one by one. "
-                "Install that distribution anew with pip, which unpacks it"
+                "Reinstall that distribution with pip, which unpacks it"
             )
         is_site = real in packages or os.path.basename(real) in {"site-packages", "dist-packages"}
         if is_site and os.path.isdir(real) and real not in site_dirs:
@@ -115,7 +119,7 @@ def _site_folders(found: dict[str, Any]) -> list[str]:
 
 
 def _in_stdlib(path: str, stdlib: list[str]) -> bool:
-    """Return whether a sys.path entry is the standard library's: its folder, lib-dynload, or the zip beside it."""
+    """Return whether a sys.path entry is for the standard library: its folder, lib-dynload, or its zip file."""
     parents = {os.path.dirname(folder) for folder in stdlib}
     return (
         path in stdlib

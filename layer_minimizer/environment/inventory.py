@@ -1,4 +1,4 @@
-"""Lists every installed file of an environment, and which distribution each one belongs to."""
+"""List every installed file of an environment and the distribution that it belongs to."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from layer_minimizer.model.interpreter import Interpreter
     from layer_minimizer.model.trace import ForeignRoot
 
-# What only installs packages is no part of what an environment is compared by.
+# Distributions that only install packages are not counted in the size of an environment.
 INSTALLERS = frozenset({"pip", "setuptools", "wheel"})
-# Files that list files, whose names may be no UTF-8.
+# Metadata files that list file names, which may not be valid UTF-8.
 _LISTS = ("RECORD", "installed-files.txt", "top_level.txt")
 
 
@@ -33,20 +33,22 @@ def take_inventory(interpreter: Interpreter, foreign: Iterable[ForeignRoot] = ()
     """List what ``interpreter`` has installed, and the ``foreign`` packages that a run found outside of its folders.
 
     Raises:
-        PlanError: a folder cannot be read, or there is nothing installed at all.
+        PlanError: a folder cannot be read, or nothing is installed.
     """
     sites = [_Site(Path(folder)) for folder in interpreter.site_dirs]
     for site in sites:
         site.read()
     distributions = _first_of_each(d for site in sites for d in site.distributions)
     found: dict[str, InstalledFile] = {}
-    everything = [file for site in sites for file in site.files]
-    shadowed = tuple(file for file in everything if found.setdefault(file.path, file) is not file)
+    all_files = [file for site in sites for file in site.files]
+    shadowed = tuple(file for file in all_files if found.setdefault(file.path, file) is not file)
     for file in _foreign_files(foreign, distributions):
         found.setdefault(file.path, file)
     if not found:
         folders = ", ".join(interpreter.site_dirs) or "it has no site-packages folder"
-        raise PlanError(f"{interpreter.executable} has no packages installed ({folders}): nothing needs a layer")
+        raise PlanError(
+            f"{interpreter.executable} has no packages installed ({folders}): there is nothing to put into a layer"
+        )
     return Inventory(
         files=tuple(found[path] for path in sorted(found)),
         distributions=tuple(distributions),
@@ -58,7 +60,7 @@ def take_inventory(interpreter: Interpreter, foreign: Iterable[ForeignRoot] = ()
 
 
 def _first_of_each(distributions: Iterable[Distribution]) -> list[Distribution]:
-    """Return each distribution once, as the first folder on sys.path has it."""
+    """Return each distribution once: the one from the first folder on sys.path."""
     found: dict[str, Distribution] = {}
     for distribution in distributions:
         found.setdefault(distribution.name, distribution)
@@ -67,7 +69,7 @@ def _first_of_each(distributions: Iterable[Distribution]) -> list[Distribution]:
 
 @dataclass(slots=True)
 class _Site:
-    """One site-packages folder while it is read."""
+    """The contents of one site-packages folder; `read` fills the fields."""
 
     root: Path
     files: list[InstalledFile] = field(default_factory=list)
@@ -86,7 +88,7 @@ class _Site:
         ]
 
     def _owners(self, listed: list[InstalledFile]) -> dict[str, str]:
-        """Read each distribution's metadata; map the files that it claims, and its own folder, to its name."""
+        """Read the metadata of each distribution; map the files that it lists and its metadata folder to its name."""
         owners: dict[str, str] = {}
         paths = {file.path for file in listed}
         for name in sorted(os.listdir(self.root)):
@@ -94,22 +96,22 @@ class _Site:
                 continue
             distribution = read_distribution(self.root, name)
             if distribution is None:
-                self.warnings.append(f"{self.root / name} holds no readable METADATA: is an installation unfinished?")
+                self.warnings.append(f"{self.root / name} has no readable METADATA: an installation may be incomplete")
                 continue
             self.distributions.append(distribution)
             owners[name] = distribution.name
-            claimed = _Installed(self.root / name).claimed()
-            if claimed is None:
+            listed_files = _Installed(self.root / name).listed_files()
+            if listed_files is None:
                 self.warnings.append(
-                    f"{distribution.name} {distribution.version} has no RECORD: its files are told by the names of its "
-                    "folders, and are kept only where the run used them"
+                    f"{distribution.name} {distribution.version} has no RECORD: its files are identified by "
+                    "the names of its folders, and are kept only where the run used them"
                 )
-                claimed = _top_level_names(self.root, name, distribution)
-            owners.update((path, distribution.name) for path in claimed if path in paths or path in self.folders)
+                listed_files = _top_level_names(self.root, name, distribution)
+            owners.update((path, distribution.name) for path in listed_files if path in paths or path in self.folders)
         return owners
 
     def _by_folder(self, file: InstalledFile, owners: dict[str, str]) -> InstalledFile:
-        """Attribute a file that no RECORD names to the owner of its dist-info, or of its unrecorded package."""
+        """Set the owner of a file that no RECORD lists: that of its metadata folder, or of a package without RECORD."""
         folder = file.path
         while "/" in folder:
             folder = folder.rpartition("/")[0]
@@ -119,7 +121,7 @@ class _Site:
 
 
 def _walk(root: Path, prefix: str, folders: set[str]) -> Iterator[InstalledFile]:
-    """Yield every file below ``root`` without Python's bytecode caches, depth first."""
+    """Yield every file in ``root`` and its subfolders, without bytecode caches."""
     todo = [prefix]
     while todo:
         folder = todo.pop()
@@ -131,7 +133,7 @@ def _walk(root: Path, prefix: str, folders: set[str]) -> Iterator[InstalledFile]
         for entry in listed:
             path = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_symlink() and not os.path.exists(entry.path):
-                continue  # it leads nowhere, or in a circle
+                continue  # a broken link, or a cycle of links
             link = _link_inside(root, entry.path) if entry.is_symlink() else ""
             if entry.is_dir() and not link:
                 if entry.name != "__pycache__" and not _loops(root, entry):
@@ -151,7 +153,7 @@ def _installed(entry: os.DirEntry[str], path: str, link: str) -> InstalledFile:
 
 
 def _link_inside(root: Path, path: str) -> str:
-    """Return the target of a symbolic link that stays within the site; a link that leaves it is shipped as a copy."""
+    """Return the target of a symbolic link inside the site, or an empty string: other links are packed as copies."""
     target = os.path.realpath(path)
     if not os.path.exists(target) or not target.startswith(f"{os.path.realpath(root)}/"):
         return ""
@@ -159,7 +161,7 @@ def _link_inside(root: Path, path: str) -> str:
 
 
 def _loops(root: Path, entry: os.DirEntry[str]) -> bool:
-    """Return whether a linked folder leads to one of its own parents."""
+    """Return whether a folder is a symbolic link to one of its parents."""
     if not entry.is_symlink():
         return False
     target = os.path.realpath(entry.path) + "/"
@@ -170,23 +172,23 @@ def _loops(root: Path, entry: os.DirEntry[str]) -> bool:
 
 
 class _Installed(importlib.metadata.Distribution):
-    """An installed distribution as the standard library reads it, but for text that is not UTF-8, which it refuses."""
+    """An installed distribution. Unlike the standard library, it can read metadata that is not valid UTF-8."""
 
     def __init__(self, metadata: Path) -> None:
         self._metadata = metadata
 
     def read_text(self, filename: str) -> str | None:
-        """Return the text of a metadata file; the name of an egg-info file itself is empty."""
+        """Return the text of a metadata file, or None; an empty ``filename`` stands for an egg-info file itself."""
         try:
             content = (self._metadata / filename).read_bytes()
         except IsADirectoryError:
-            return ""  # a folder without metadata: some versions of the standard library fail for None
+            return ""  # a folder without metadata: some versions of importlib.metadata fail for None
         except OSError:
             return None
         return content.decode("utf-8", "surrogateescape" if filename in _LISTS else "replace")
 
     def locate_file(self, path: str | os.PathLike[str]) -> Path:
-        """Return where a file of the distribution lies."""
+        """Return the path of a file of the distribution."""
         return self._metadata.parent / path
 
     @property
@@ -200,17 +202,17 @@ class _Installed(importlib.metadata.Distribution):
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The groups of entry points by which others may find what it has, without those of its programs."""
+        """The names of its entry point groups, without those for programs."""
         try:
             groups = dict.fromkeys(entry.group.strip() for entry in self.entry_points)
-        except (TypeError, ValueError):  # nobody can read these entry points
+        except (TypeError, ValueError):  # the file is malformed
             return ()
         return tuple(name for name in groups if name not in ("console_scripts", "gui_scripts"))
 
-    def claimed(self) -> list[str] | None:
-        """Return the site-relative files that RECORD (or an egg's installed-files.txt) lists, None if there is none.
+    def listed_files(self) -> list[str] | None:
+        """Return the site-relative files that RECORD or an egg's installed-files.txt lists; None without such a file.
 
-        ``files`` would ask the disk for each of them, and fails for an empty line.
+        ``importlib.metadata`` would look up each of them on disk, and fails for an empty line.
         """
         record, listed = self.read_text("RECORD"), self.read_text("installed-files.txt")
         if record is not None:
@@ -223,7 +225,7 @@ class _Installed(importlib.metadata.Distribution):
 
 
 def read_distribution(root: Path, name: str) -> Distribution | None:
-    """Read the metadata ``name`` (a folder, or an egg-info file) in ``root``; None where it names no distribution."""
+    """Read the metadata ``name`` (a folder, or an egg-info file) in ``root``; return None if it has no name."""
     installed = _Installed(root / name)
     headers = installed.metadata
     own_name, version = ((headers.get_all(key) or [""])[0] for key in ("Name", "Version"))
@@ -245,7 +247,7 @@ def _top_level_names(root: Path, metadata: str, distribution: Distribution) -> l
 
 
 def _read_pth(root: Path, name: str) -> PthFile:
-    """Read a ``.pth`` file as the site module does: lines that begin with ``import`` are run, others are folders."""
+    """Read a ``.pth`` file as the site module does: lines that begin with ``import`` are code, others are folders."""
     runs_code, leaves_site, folders = False, False, []
     top = os.path.realpath(root)
     for line in (root / name).read_text("utf-8", errors="surrogateescape").splitlines():
@@ -253,7 +255,7 @@ def _read_pth(root: Path, name: str) -> PthFile:
             runs_code = True
         elif line.strip() and not line.startswith("#"):
             if "\0" in line:
-                continue  # no path at all: the file is another program's (macOS leaves binary "._x.pth" behind)
+                continue  # not a path: macOS creates binary files named "._x.pth"
             target = os.path.realpath(root / line.rstrip())
             if target.startswith(f"{top}/"):
                 folders.append(os.path.relpath(target, top))
@@ -263,7 +265,7 @@ def _read_pth(root: Path, name: str) -> PthFile:
 
 
 def _foreign_files(foreign: Iterable[ForeignRoot], distributions: list[Distribution]) -> Iterator[InstalledFile]:
-    """List packages that lie outside the site, under the names that they will have in a layer."""
+    """Yield the files of packages outside the site, with the paths that they will have in a layer."""
     editable = [d.name for d in distributions if d.editable]
     for root in foreign:
         owner: str = canonicalize_name(root.name.removesuffix(".py"))

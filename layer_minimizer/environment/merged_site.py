@@ -1,10 +1,11 @@
-"""Makes the environment in which a handler sees what it will see above other layers: theirs, and the user's beside it.
+"""Create an environment with the files of the base layers and of the user's environment, as a function will have them.
 
-A copy, and no links: a handler may write into a package's folder, and the user's environment stays as it is.
+The files are copies and not links: a handler may write into a package's folder, and the user's environment must not
+change.
 
-Of a layer that this tool has made, the environment's own files are laid out where it has them: whole libraries instead
-of compacted ones, modules instead of their stand-ins, files instead of a store. So what is traced does not depend on
-what another layer's runtime does; the run on the merged layers themselves proves the result.
+If a base layer was made by this tool, files of the user's environment replace its compacted libraries, its stand-ins
+and its cold stores. So the trace does not depend on the runtime of another layer; the verifying run uses the merged
+layers themselves.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer.core.errors import TraceError
 from layer_minimizer.core.files import scratch_errors
-from layer_minimizer.environment.base_layers import BaseLayers, Held, is_compacted, matters
-from layer_minimizer.environment.interpreter import describe_interpreter, make_virtual, site_of
+from layer_minimizer.environment.base_layers import BaseLayers, LayerFile, counts_as_conflict, is_compacted
+from layer_minimizer.environment.interpreter import describe_interpreter, make_virtual_environment, site_of
 from layer_minimizer.environment.inventory import take_inventory
 from layer_minimizer.layer import cold_store, layout
-from layer_minimizer.layer.layout import FOLDER
+from layer_minimizer.layer.layout import NATIVE_FOLDER
 from layer_minimizer.model import modules
 from layer_minimizer.model.base_layer import Conflict
 
@@ -32,50 +33,54 @@ if TYPE_CHECKING:
     from layer_minimizer.model.installed import InstalledFile
     from layer_minimizer.model.interpreter import Interpreter
 
-# From here on bytecode can lie elsewhere than beside its source, and a run's own cache serves all runs.
-_CACHE_ELSEWHERE = (3, 8)
-_HERE = "the environment"
+# Since this version bytecode can be stored in another folder than its source, so that all runs share one cache.
+_CACHE_PREFIX = (3, 8)
+_ENVIRONMENT = "the environment"
 
 
 @dataclass(frozen=True, slots=True)
 class MergedSite:
-    """An interpreter that sees the merge, and what is of two versions or has two contents."""
+    """The interpreter of the merged environment, and the conflicts between layers and the user's environment."""
 
     interpreter: Interpreter
     conflicts: tuple[Conflict, ...]
 
 
-def make(interpreter: Interpreter, below: BaseLayers, folder: Path) -> MergedSite:
-    """Make the environment below ``folder``; the user's is only read.
+def make_merged_site(interpreter: Interpreter, base: BaseLayers, folder: Path) -> MergedSite:
+    """Create the merged environment in ``folder``; the user's environment is only read.
 
     Raises:
         PlanError: the user's environment cannot be read, or is empty.
-        TraceError: there is no room.
+        TraceError: the disk is full.
     """
     installed = take_inventory(interpreter)
     conflicts = [
-        Conflict("version", each.name, f"{version} in {layer}", f"{each.version} in {_HERE}", layer)
+        Conflict("version", each.name, f"{version} in {layer}", f"{each.version} in {_ENVIRONMENT}", layer)
         for each in installed.distributions
-        for layer, version in [below.versions.get(each.name, ("", ""))]
+        for layer, version in [base.versions.get(each.name, ("", ""))]
         if version and version != each.version
     ]
-    theirs = {conflict.name for conflict in conflicts}
-    own = {file.path: file for file in installed.files if file.distribution not in theirs}
-    python = make_virtual(interpreter, folder)
+    outdated = {conflict.name for conflict in conflicts}
+    own = {file.path: file for file in installed.files if file.distribution not in outdated}
+    python = make_virtual_environment(interpreter, folder)
     site = site_of(interpreter, folder)
-    with scratch_errors(TraceError, f"cannot copy the environment and the layers below ours into {folder}"):
+    with scratch_errors(TraceError, f"cannot copy the environment and the base layers into {folder}"):
         site.mkdir(parents=True)
-        placed = dict(_from_layers(below, own))
-        for path, held in placed.items():
-            _copy(held.source, site / path)
-            if path in own and matters(path) and not filecmp.cmp(held.source, own[path].source, shallow=False):
-                conflicts.append(Conflict("content", path, held.layer, _HERE, held.layer))
-        for path, file in own.items():
-            if path not in placed and (path in below.cold or path in below.held or path not in below.provided):
-                _place(file, site, "" if interpreter.version >= _CACHE_ELSEWHERE else interpreter.cache_tag)
+        placed = dict(_from_layers(base, own))
+        for path, file in placed.items():
+            _copy(file.source, site / path)
+            if (
+                path in own
+                and counts_as_conflict(path)
+                and not filecmp.cmp(file.source, own[path].source, shallow=False)
+            ):
+                conflicts.append(Conflict("content", path, file.layer, _ENVIRONMENT, file.layer))
+        for path, installed_file in own.items():
+            if path not in placed and (path in base.cold or path in base.files or path not in base.provided):
+                _place(installed_file, site, "" if interpreter.version >= _CACHE_PREFIX else interpreter.cache_tag)
     made = describe_interpreter(str(python))
     hidden = [path for path in interpreter.avoid if path not in made.hidden_dirs]
-    library = below.library_folder
+    library = base.library_folder
     made = replace(
         made,
         base_executable=interpreter.base_executable,
@@ -85,37 +90,37 @@ def make(interpreter: Interpreter, below: BaseLayers, folder: Path) -> MergedSit
     return MergedSite(made, tuple(conflicts))
 
 
-def _from_layers(below: BaseLayers, own: dict[str, InstalledFile]) -> Iterator[tuple[str, Held]]:
-    """Yield the layers' files that are laid out, by their paths."""
+def _from_layers(base: BaseLayers, own: dict[str, InstalledFile]) -> Iterator[tuple[str, LayerFile]]:
+    """Yield the files of the base layers that the merged environment has, with their paths."""
     names = modules.by_name(own)
-    serving: list[tuple[str, Held]] = []
-    served = bool(below.cold.keys() - own.keys())
-    for path, held in below.held.items():
-        if path.startswith(f"{cold_store.PACKAGE}/{layout.SUMS}/"):
-            continue  # of what lies in this folder much is ours, and nothing is as in the layer
-        if held.flat and "/" not in path and path.endswith(".pth"):
-            continue  # Python reads them in site-packages alone
-        if _serves(path, held):
-            serving.append((path, held))
+    runtime_files: list[tuple[str, LayerFile]] = []
+    needs_runtime = bool(base.cold.keys() - own.keys())
+    for path, file in base.files.items():
+        if path.startswith(f"{cold_store.PACKAGE}/{layout.CHECKSUMS}/"):
+            continue  # the checksums are wrong for a merged environment
+        if file.flat and "/" not in path and path.endswith(".pth"):
+            continue  # Python reads them in site-packages only
+        if _is_runtime_file(path, file):
+            runtime_files.append((path, file))
             continue
-        if path in below.stubs and modules.module_name(path) in names:
+        if path in base.stubs and modules.module_name(path) in names:
             continue
-        if path.endswith(".pyc") and path.removesuffix("c") in below.cold and path.removesuffix("c") in own:
+        if path.endswith(".pyc") and path.removesuffix("c") in base.cold and path.removesuffix("c") in own:
             continue
-        compacted = ".so" in path and is_compacted(held.source)
+        compacted = ".so" in path and is_compacted(file.source)
         if compacted and path in own:
             continue
-        served |= compacted or path in below.stubs
-        yield path, held
-    if served:
-        yield from serving
+        needs_runtime |= compacted or path in base.stubs
+        yield path, file
+    if needs_runtime:
+        yield from runtime_files
 
 
-def _serves(path: str, held: Held) -> bool:
-    """Return whether a file belongs to what this tool puts into its layers to serve the others."""
+def _is_runtime_file(path: str, file: LayerFile) -> bool:
+    """Return whether a file belongs to the runtime that this tool adds to its layers."""
     if path == cold_store.CUSTOMIZE:
-        return cold_store.PACKAGE.encode() in held.source.read_bytes()
-    return path.partition("/")[0] in (cold_store.PACKAGE, FOLDER, cold_store.PTH)
+        return cold_store.PACKAGE.encode() in file.source.read_bytes()
+    return path.partition("/")[0] in (cold_store.PACKAGE, NATIVE_FOLDER, cold_store.PTH)
 
 
 def _place(file: InstalledFile, site: Path, cache_tag: str) -> None:
@@ -135,7 +140,7 @@ def _place(file: InstalledFile, site: Path, cache_tag: str) -> None:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_symlink():
-        # Within a layer; where it leads there, it leads here.
+        # The target is in the same layer, so a relative link stays valid.
         target.symlink_to(os.readlink(source))
     else:
         shutil.copy2(source, target)

@@ -1,4 +1,4 @@
-"""The installed files of an environment by path, and which libraries are copies of each other."""
+"""The installed files of an environment by path, their dependencies, and libraries that are copies of each other."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Python:
-    """An interpreter as a function will have it: it sees what is installed merged with the layers below ours."""
+    """An interpreter whose environment is merged with the base layers, as a function will have it."""
 
     interpreter: Interpreter
     base: BaseLayers = field(default_factory=BaseLayers)
 
 
-def above(interpreter: Interpreter, names: Iterable[str], scratch: Path) -> Python:
-    """Return an interpreter that sees the layers ``names``, as a function will.
+def with_base_layers(interpreter: Interpreter, names: Iterable[str], scratch: Path) -> Python:
+    """Return an interpreter whose environment includes the base layers ``names``.
 
     Raises:
-        UsageError, PublishError, PackError, PlanError, TraceError: a layer cannot be had, read or merged.
+        UsageError, PublishError, PackError, PlanError, TraceError: a layer cannot be downloaded, read or merged.
     """
-    base = base_layers.read(names, interpreter.folder, scratch)
-    merged = merged_site.make(interpreter, base, scratch / "env")
+    base = base_layers.read_base_layers(names, interpreter.folder, scratch)
+    merged = merged_site.make_merged_site(interpreter, base, scratch / "env")
     return Python(merged.interpreter, replace(base, conflicts=(*base.conflicts, *merged.conflicts)))
 
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """An environment, and what is installed there; ``base`` are the layers below ours in the same function.
+    """An environment, its installed files, and the base layers of the function.
 
-    Its indices are made when they are first asked for: there are many files, and they are asked for for every library.
+    The mappings are computed on first access and cached: there are many files, and they are used for every library.
     """
 
     interpreter: Interpreter
@@ -53,7 +53,7 @@ class Site:
 
     @classmethod
     def of(cls, python: Python, foreign: Iterable[ForeignRoot] = ()) -> Site:
-        """Take stock of what is installed, and of the ``foreign`` packages that a run imported from elsewhere.
+        """Return the site with all installed files, and with ``foreign`` packages that a run imported from elsewhere.
 
         Raises:
             PlanError: the environment cannot be read, or is empty.
@@ -67,24 +67,24 @@ class Site:
 
     @cached_property
     def sources(self) -> Mapping[str, Path]:
-        """Where each installed file lies, by its path in the site."""
+        """The absolute path of each installed file, by its path in the site."""
         return {file.path: Path(file.source) for file in self.inventory.files}
 
     @cached_property
     def copies(self) -> Mapping[str, str]:
-        """Libraries that are copies of another one beside them, each with that other."""
+        """Libraries that are copies of another library in the same folder, each with the original."""
         paths = [file.path for file in self.inventory.files if elf.is_elf_name(file.path) and not file.link]
-        return of_libraries(paths, self.sources)
+        return library_copies(paths, self.sources)
 
     def library_closure(self, paths: Iterable[str]) -> tuple[tuple[str, str], ...]:
-        """Return the installed libraries that ``paths`` need, each with one that needs it."""
+        """Return the installed libraries that ``paths`` need, each with one of the libraries that need it."""
         return elf.library_closure(paths, self._dynamic, self.sources.__contains__)
 
     @cached_property
     def named_files(self) -> Callable[[str], frozenset[str]]:
-        """Returns the names of files that a library has among its texts; each is read once."""
+        """A cached function that returns the file names in the strings of a library."""
         sources = self.sources
-        return cache(lambda path: elf.named_files(sources[path]))
+        return cache(lambda path: elf.read_file_names(sources[path]))
 
     @cached_property
     def _dynamic(self) -> Callable[[str], elf.Dynamic | None]:
@@ -92,17 +92,17 @@ class Site:
         return cache(lambda path: elf.read_dynamic(sources[path]))
 
     @cached_property
-    def before(self) -> Size:
-        """The size of the environment without what only installs packages."""
+    def installed_size(self) -> Size:
+        """The size of the environment, without distributions that only install packages."""
         files = [f for f in self.inventory.files if f.distribution not in inventory.INSTALLERS]
         names = {d.name for d in self.inventory.distributions} - inventory.INSTALLERS
         return Size(len(files), sum(f.size for f in files), len(names))
 
 
-def of_libraries(paths: Iterable[str], sources: Mapping[str, Path]) -> dict[str, str]:
-    """Return the libraries that are copies of another one in their folder, each with that other.
+def library_copies(paths: Iterable[str], sources: Mapping[str, Path]) -> dict[str, str]:
+    """Return the libraries that are copies of another library in the same folder, each with the original.
 
-    That is the one whose file has the name by which the loader knows all of them (DT_SONAME).
+    The original is the one whose file name is the soname (DT_SONAME) of all of them.
     """
     alike: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
     for path in paths:

@@ -1,4 +1,4 @@
-"""Reads a workload from the user's files, and lays out the scratch task root in which it runs."""
+"""Read a workload from the user's files: entry, models and events."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ def load_workload(
     """Read the files that make up a workload.
 
     Raises:
-        UsageError: a file is missing, an event is no JSON, or two files would have the same name.
+        UsageError: a file is missing, an event is not valid JSON, or two files have the same name.
     """
     path = Path(entry).absolute()
     if not path.is_file():
-        raise UsageError(f"{entry}: there is no such entry file; --entry takes a handler or a script, a .py file")
+        raise UsageError(f"{entry}: no such entry file; --entry takes a handler or a script, a .py file")
     if path.suffix != ".py":
         raise UsageError(f"{entry}: the entry must be a .py file")
     found = tuple(_model(model) for model in models)
     names = [path.name, *(model.name for model in found)]
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"two files named {name} would lie beside the entry: rename one")
+            raise UsageError(f"two files named {name} would be placed next to the entry: rename one")
     loaded = [event for file in events for event in _events(Path(file))]
     return Workload(path, _function(handler, path), found, tuple(_uniquely_named(loaded)))
 
 
 def _function(handler: str, entry: Path) -> str:
-    """Accept Lambda's own notation ``file.function`` beside the bare function name."""
+    """Return the function's name; ``handler`` may also have Lambda's notation ``file.function``."""
     module, _, function = handler.rpartition(".")
     if module not in ("", entry.stem):
         raise UsageError(f"--handler {handler} names the file {module}.py, but the entry is {entry.name}")
@@ -51,9 +51,9 @@ def _function(handler: str, entry: Path) -> str:
 def _model(model: str | os.PathLike[str]) -> Path:
     path = Path(model).absolute()
     if not path.exists():
-        raise UsageError(f"{model}: there is no such model file")
+        raise UsageError(f"{model}: no such model file")
     if not path.is_file():
-        raise UsageError(f"{model} is no regular file; name the files of a model one by one with --model")
+        raise UsageError(f"{model} is not a regular file; name the files of a model one by one with --model")
     return path
 
 
@@ -65,7 +65,7 @@ def _events(file: Path) -> list[Event]:
     except RecursionError as exc:
         raise UsageError(f"{file} is nested too deeply to be read") from exc
     except ValueError as exc:
-        raise UsageError(f"{file} is no JSON: {exc}") from exc
+        raise UsageError(f"{file} is not valid JSON: {exc}") from exc
     if isinstance(data, dict) and isinstance(data.get("tests"), list):
         return [_test(file, number, test) for number, test in enumerate(data["tests"])]
     if isinstance(data, list):

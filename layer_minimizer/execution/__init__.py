@@ -1,1 +1,1 @@
-"""Run programs: the workload under observers, processes that end for sure, container engines."""
+"""Run programs: observed runs of the workload, processes with a time limit, container engines."""

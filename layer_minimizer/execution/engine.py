@@ -1,4 +1,4 @@
-"""A container engine, through its own command line: docker or podman. No container outlives the call that made it."""
+"""Call docker or podman through their command line. Containers are removed when the call that made them returns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 ENGINES = ("docker", "podman")
-# How the clients end when the engine itself fails: https://docs.docker.com/engine/reference/run/#exit-status
+# Exit code of the clients when the engine itself fails: https://docs.docker.com/engine/reference/run/#exit-status
 ENGINE_FAILED = 125
 SHOWN_LINES = 20
 # sys.stderr may be replaced by something without a file descriptor, as in a notebook.
@@ -27,7 +27,10 @@ _STANDARD_ERROR = 2
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """The client program of an engine that answers."""
+    """A container engine whose daemon responds.
+
+    ``program`` is the path of its command-line client.
+    """
 
     program: str
 
@@ -36,80 +39,81 @@ class Engine:
         """Return the engine ``docker`` or ``podman`` of this machine.
 
         Raises:
-            RunnerError: it is not installed, or it does not answer.
+            RunnerError: it is not installed, or its daemon does not respond.
         """
         program = shutil.which(name)
         if program is None:
             raise RunnerError(f"{name} is not installed here, or not on PATH")
         engine = cls(program)
-        engine.answer("info", "--format", "{{json .}}", why=f"{name} does not answer; is its daemon running?")
+        engine.read_output("info", "--format", "{{json .}}", why=f"{name} does not answer; is its daemon running?")
         return engine
 
-    def answer(self, *arguments: str, why: str = "", patience: float = 0.0) -> str:
-        """Run a command of the engine's and give its standard output.
+    def read_output(self, *arguments: str, why: str = "", grace_seconds: float = 0.0) -> str:
+        """Run a command of the engine and return its standard output.
 
-        One that is interrupted may still end by itself within ``patience`` seconds: what it has begun to make must be
-        there, or never come.
+        After an interrupt the client may still end by itself within ``grace_seconds``, so that a container which it is
+        creating either exists, and can be removed, or is never created.
 
         Raises:
-            RunnerError: it failed; the text is ``why``, and what the engine said.
+            RunnerError: the command failed; the message is ``why`` and the engine's own output.
         """
-        with self._client(arguments, subprocess.PIPE, subprocess.PIPE, patience=patience) as client:
-            said, complaint = client.communicate()
+        with self._client(arguments, subprocess.PIPE, subprocess.PIPE, grace_seconds=grace_seconds) as client:
+            output, errors = client.communicate()
         if client.returncode != 0:
-            words = (complaint.strip() or said.strip()).decode(errors="replace")
-            raise RunnerError(f"{why or self.described(arguments)}\n{tail(words)}")
-        return said.decode(errors="replace").strip()
+            message = (errors.strip() or output.strip()).decode(errors="replace")
+            raise RunnerError(f"{why or self._failure(arguments)}\n{tail(message)}")
+        return output.decode(errors="replace").strip()
 
     def has_image(self, name: str) -> bool:
-        """Return whether the engine has this image already."""
+        """Return whether this image is present locally."""
         with self._client(("image", "inspect", name), subprocess.DEVNULL, subprocess.DEVNULL) as client:
             return client.wait() == 0
 
-    def follow(
+    def run(
         self, arguments: Sequence[str], *, stdout: int | IO[bytes], stderr: int | IO[bytes] = _STANDARD_ERROR
     ) -> int:
-        """Run a command of the engine's while the user sees what it says, and give its exit code."""
+        """Run a command of the engine, with its output sent to the given streams; return its exit code."""
         with self._client(arguments, stdout, stderr) as client:
             return client.wait()
 
-    def listen(
+    def run_with_output(
         self,
         arguments: Sequence[str],
-        hear: Callable[[bytes], None],
+        on_line: Callable[[bytes], None],
         *,
         stdout: IO[bytes] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> int:
-        """Run a command of the engine's, hand over every line that it says, and give its exit code.
+        """Run a command of the engine, call ``on_line`` with each line of its output, and return its exit code.
 
-        Its standard output goes into ``stdout``; without one it counts as said.
+        If ``stdout`` is given, standard output goes there, and only the lines of standard error are passed on.
         """
         streams = (subprocess.PIPE, subprocess.STDOUT) if stdout is None else (stdout, subprocess.PIPE)
         with self._client(arguments, *streams, environment=environment) as client:
             for line in client.stdout or client.stderr or ():
-                hear(line)
+                on_line(line)
             return client.wait()
 
     @contextmanager
-    def reading(self, *arguments: str) -> Iterator[IO[bytes]]:
-        """Run a command of the engine's and give its standard output as a stream.
+    def stream_output(self, *arguments: str) -> Iterator[IO[bytes]]:
+        """Run a command of the engine and yield its standard output as a stream.
 
         Raises:
-            RunnerError: it failed; the text is what the engine said.
+            RunnerError: the command failed; the message contains the engine's own output.
         """
-        with tempfile.TemporaryFile() as words, self._client(arguments, subprocess.PIPE, words) as client:
+        with tempfile.TemporaryFile() as errors, self._client(arguments, subprocess.PIPE, errors) as client:
             stream = cast("IO[bytes]", client.stdout)
             yield stream
-            while stream.read(1 << 20):  # what ends an archive is nothing to its reader, but to its writer
+            while stream.read(1 << 20):  # tar pads archives; the client fails if that padding is not read
                 pass
             if client.wait() != 0:
-                words.seek(0)
-                raise RunnerError(f"{self.described(arguments)}\n{tail(words.read().decode(errors='replace').strip())}")
+                errors.seek(0)
+                message = errors.read().decode(errors="replace").strip()
+                raise RunnerError(f"{self._failure(arguments)}\n{tail(message)}")
 
     @contextmanager
-    def container(self) -> Iterator[str]:
-        """Yield a name for a container; whatever happens, it is gone afterwards."""
+    def container_name(self) -> Iterator[str]:
+        """Yield an unused container name, and remove the container of that name afterwards."""
         name = f"layer_minimizer-{uuid.uuid4().hex[:16]}"
         try:
             yield name
@@ -117,8 +121,8 @@ class Engine:
             with self._client(("rm", "--force", "--volumes", name), subprocess.DEVNULL, subprocess.DEVNULL) as client:
                 client.wait()
 
-    def described(self, arguments: Sequence[str]) -> str:
-        """Say which command of the engine's failed."""
+    def _failure(self, arguments: Sequence[str]) -> str:
+        """Return the first line of an error message: which command of the engine failed."""
         return f"{self.program} {arguments[0]} failed:"
 
     @contextmanager
@@ -129,12 +133,12 @@ class Engine:
         stderr: int | IO[bytes],
         *,
         environment: Mapping[str, str] | None = None,
-        patience: float = 0.0,
+        grace_seconds: float = 0.0,
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """Start the client where Ctrl-C does not reach it: this process decides what becomes of its containers."""
+        """Start the client in a session of its own, since Ctrl-C must not end it before its container is removed."""
         command = [self.program, *arguments]
         try:
-            client = subprocess.Popen(  # noqa: S603 - the engine that the user asked for
+            client = subprocess.Popen(  # noqa: S603 - the engine that the user chose
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
@@ -149,7 +153,7 @@ class Engine:
         finally:
             if client.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    client.wait(patience)
+                    client.wait(grace_seconds)
                 client.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     client.wait(10)
@@ -157,6 +161,6 @@ class Engine:
             client.wait()
 
 
-def tail(words: str) -> str:
-    """Return the end of what a program said, where the reason stands."""
-    return "\n".join(words.splitlines()[-SHOWN_LINES:])
+def tail(output: str) -> str:
+    """Return the last lines of a program's output, which usually contain the reason of a failure."""
+    return "\n".join(output.splitlines()[-SHOWN_LINES:])

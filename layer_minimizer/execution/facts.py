@@ -1,4 +1,4 @@
-"""Turn the raw facts of an instrumented run into modules, files and metadata of the environment."""
+"""Convert the raw facts of an observed run to modules, files and metadata of the environment."""
 
 from __future__ import annotations
 
@@ -23,148 +23,176 @@ _PROBE_USES = {"open": Use.OPEN, "list": Use.LIST, "stat": Use.STAT, "library": 
 
 
 def traced_files(uses: Mapping[str, set[Use]]) -> tuple[TracedFile, ...]:
-    """Return what was done with each file, in the order of their names."""
+    """Return the files with their uses, sorted by path."""
     return tuple(TracedFile(path, frozenset(used)) for path, used in sorted(uses.items()))
 
 
 @dataclass(slots=True)
 class Facts:
-    """What a run used, by site-relative paths; ``task``: files of the workload's own folder, by their names in it."""
+    """What a run used. Paths are relative to site-packages where nothing else is said.
+
+    It has more than 12 fields because it has one for each kind of fact that the probe reports; the records of the
+    probe are added one by one.
+
+    Attributes:
+        uses: what was done with each file.
+        task: the same for files of the workload's own folder, by their paths in it.
+        modules_by_name: the imported modules, in the order of their imports.
+        metadata: normalized names of distributions whose metadata was read, and the module that read it.
+        foreign: top-level packages and modules outside of site-packages, with their absolute paths.
+        unplaced: absolute paths of modules that cannot go into a layer, since no import path leads to them.
+        missing: names of modules and paths of files that were looked up and not found.
+        absolute_paths: absolute paths of all files that were opened.
+        stand_ins: modules that were replaced by stand-ins.
+        loaded_originals: those of them whose original module had to be loaded, and why.
+        implicit: modules that code expected to be loaded although it did not import them itself.
+        members: (module, class, method) of each signature that was requested from a stand-in.
+        touched: (attribute, kind) pairs that were read from each stand-in.
+        not_replaceable: modules that a check found not to be replaceable, with the reason.
+        filled_registries: modules that fill registries of other packages, with these packages.
+        remaining_bytes: what is left of ``RunOptions.max_registry_bytes``.
+        processes: number of processes in which the probe ran.
+        checking: whether the records that follow come from the check after the run.
+    """
 
     uses: dict[str, set[Use]] = field(default_factory=dict)
     task: dict[str, set[Use]] = field(default_factory=dict)
-    found: dict[str, TracedModule] = field(default_factory=dict)
+    modules_by_name: dict[str, TracedModule] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     foreign: dict[str, str] = field(default_factory=dict)
     unplaced: set[str] = field(default_factory=set)
     missing: set[str] = field(default_factory=set)
-    absolute: set[str] = field(default_factory=set)
-    stood_in: set[str] = field(default_factory=set)
-    woken: dict[str, str] = field(default_factory=dict)
+    absolute_paths: set[str] = field(default_factory=set)
+    stand_ins: set[str] = field(default_factory=set)
+    loaded_originals: dict[str, str] = field(default_factory=dict)
     implicit: set[str] = field(default_factory=set)
     members: set[tuple[str, str, str]] = field(default_factory=set)
     touched: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
-    unfit: dict[str, str] = field(default_factory=dict)
-    fills: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    room: int = 0
+    not_replaceable: dict[str, str] = field(default_factory=dict)
+    filled_registries: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    remaining_bytes: int = 0
     processes: int = 0
-    checked: bool = False
+    checking: bool = False
 
     def use(self, path: str, use: Use) -> None:
-        """Note that ``path`` was used."""
+        """Add a use of ``path``."""
         self.uses.setdefault(path, set()).add(use)
 
     def modules(self) -> tuple[TracedModule, ...]:
-        """Return the modules in the order in which they were found."""
-        return tuple(self.found.values())
+        """Return the modules in the order of their imports."""
+        return tuple(self.modules_by_name.values())
 
 
 def read_facts(
-    told: Iterable[tuple[Any, ...]],
+    probe_facts: Iterable[tuple[Any, ...]],
     interpreter: Interpreter,
     root: Path,
     *,
     calls: Iterable[tuple[str, Use, bool]] = (),
     site_dirs: Iterable[str] = (),
 ) -> Facts:
-    """Make facts about a workload that ran in the folder ``root`` site-relative.
+    """Return the facts about a workload that ran in the folder ``root``, with paths relative to site-packages.
 
-    Those are what the probe has told, and system calls. ``site_dirs`` are the folders that count as the site where they
-    are not the interpreter's own: a layer's, in a verifying run. `Facts.absolute` holds every path that was opened, for
-    those who must know.
+    Args:
+        probe_facts: the records that the probe wrote.
+        interpreter: the interpreter that ran the workload.
+        root: the folder in which the workload ran.
+        calls: (absolute path, use, success) of the system calls.
+        site_dirs: the folders that count as site-packages, by default the interpreter's; in a verifying run they are
+            those of the layer.
     """
-    places = _PathMapper(interpreter, tuple(site_dirs) or interpreter.site_dirs, str(root))
+    mapper = _PathMapper(interpreter, tuple(site_dirs) or interpreter.site_dirs, str(root))
     facts = Facts()
-    for fact in told:
-        _take_probe_fact(facts, fact, places)
+    for fact in probe_facts:
+        _add_probe_fact(facts, fact, mapper)
     for path, use, succeeded in calls:
         if succeeded:
-            _take_use(facts, path, use, places)
+            _add_use(facts, path, use, mapper)
         elif use is Use.OPEN:
-            for relative in places.in_site(path):
+            for relative in mapper.in_site(path):
                 facts.missing.add(relative)
     return facts
 
 
-def _take_probe_fact(facts: Facts, fact: tuple[str, ...], places: _PathMapper) -> None:
+def _add_probe_fact(facts: Facts, fact: tuple[str, ...], mapper: _PathMapper) -> None:
     kind = fact[0]
-    if facts.checked and kind != "note":
+    if facts.checking and kind != "note":
         return
     if kind in _PROBE_USES:
-        _take_use(facts, fact[1], _PROBE_USES[kind], places)
+        _add_use(facts, fact[1], _PROBE_USES[kind], mapper)
     elif kind == "module":
-        _take_module(facts, TracedModule(fact[1], fact[2], fact[3], int(fact[4])), places)
+        _add_module(facts, TracedModule(fact[1], fact[2], fact[3], int(fact[4])), mapper)
     elif kind in ("startup", "loaded"):
-        if fact[1] not in facts.found:
-            _take_module(facts, TracedModule(fact[1], fact[2], "", 0, startup=kind == "startup"), places)
+        if fact[1] not in facts.modules_by_name:
+            _add_module(facts, TracedModule(fact[1], fact[2], "", 0, startup=kind == "startup"), mapper)
     elif kind == "distribution":
         facts.metadata.setdefault(canonicalize_name(fact[1]), fact[2])
     elif kind == "missing":
         facts.missing.add(fact[1])
     elif kind == "note":
-        _take_note(facts, fact[1])
+        _add_note(facts, fact[1])
     elif kind == "process":
         facts.processes += 1
 
 
-def _take_note(facts: Facts, text: str) -> None:
+def _add_note(facts: Facts, text: str) -> None:
     what, _, rest = text.partition(" ")
     name, _, reason = rest.partition(" ")
     if what == "woke":
-        facts.woken.setdefault(name, reason)
+        facts.loaded_originals.setdefault(name, reason)
     elif what == "stand-in":
-        facts.stood_in.add(name)
+        facts.stand_ins.add(name)
     elif what == "implicit":
         facts.implicit.add(name)
     elif what == "member":
         attribute, _, method = reason.partition(" ")
         facts.members.add((name, attribute, method))
     elif what in ("late", "effect"):
-        facts.unfit.setdefault(name, f"{what}: {reason}")
+        facts.not_replaceable.setdefault(name, f"{what}: {reason}")
     elif what == "fills":
-        facts.fills[name] = tuple(reason.split())
+        facts.filled_registries[name] = tuple(reason.split())
     elif what == "room":
-        facts.room = int(name)
+        facts.remaining_bytes = int(name)
     elif what == "check":
-        facts.checked = True  # what follows are the doings of a check
+        facts.checking = True  # what follows was not done by the workload
     elif what == "touched":
         kind, _, attribute = reason.partition(" ")
         facts.touched.setdefault(name, set()).add((attribute, kind))
 
 
-def _take_use(facts: Facts, path: str, use: Use, places: _PathMapper) -> None:
+def _add_use(facts: Facts, path: str, use: Use, mapper: _PathMapper) -> None:
     if use in (Use.OPEN, Use.MAP):
-        facts.absolute.add(path)
-    if name := places.in_task(path):
+        facts.absolute_paths.add(path)
+    if name := mapper.in_task(path):
         facts.task.setdefault(name, set()).add(use)
-    relatives = places.in_site(path)
+    relatives = mapper.in_site(path)
     for relative in relatives or _in_foreign(facts, path):
         facts.use(relative, use)
 
 
 def source_of(path: str) -> str:
-    """Return the source of a file of bytecode, else the path itself."""
+    """Return the path of the source that a bytecode file in ``__pycache__`` belongs to; other paths unchanged."""
     cached = _BYTECODE.match(path)
     return f"{cached['folder']}{cached['name']}.py" if cached else path
 
 
 def _in_foreign(facts: Facts, path: str) -> Iterator[str]:
-    """Yield the layer's name of a file below a package that lies outside of the site."""
+    """Yield the path in a layer of a file that belongs to a package outside of site-packages."""
     for name, source in facts.foreign.items():
         if path == source or path.startswith(f"{source}/"):
             yield f"{name}{source_of(path).removeprefix(source)}"
 
 
-def _take_module(facts: Facts, module: TracedModule, places: _PathMapper) -> None:
-    """Place a module's file: in the site, in a package outside of it, or nowhere that a layer could have."""
-    # Modules that a program makes up may claim any file (torch.ops says "_ops.py").
+def _add_module(facts: Facts, module: TracedModule, mapper: _PathMapper) -> None:
+    """Add a module, with its file in site-packages, in a package outside of it, or in neither."""
+    # The __file__ of modules that a program creates itself can be anything (torch.ops has "_ops.py").
     origin = module.path if module.path.startswith("/") else ""
-    if name := places.in_task(origin):
+    if name := mapper.in_task(origin):
         facts.task.setdefault(name, set()).add(Use.SPEC)
-    relative = next(iter(places.in_site(origin)), "") if origin else ""
+    relative = next(iter(mapper.in_site(origin)), "") if origin else ""
     if relative:
         facts.use(relative, Use.SPEC)
-    elif origin and not places.is_known(origin) and os.path.isfile(origin):
+    elif origin and not mapper.is_known(origin) and os.path.isfile(origin):
         root = _foreign_root(module.name, origin)
         if root is None:
             facts.unplaced.add(origin)
@@ -172,11 +200,13 @@ def _take_module(facts: Facts, module: TracedModule, places: _PathMapper) -> Non
             facts.foreign.setdefault(root.name, root.source)
             relative = f"{root.name}{origin.removeprefix(root.source)}"
             facts.use(relative, Use.SPEC)
-    facts.found[module.name] = TracedModule(module.name, relative, module.importer, module.line, module.startup)
+    facts.modules_by_name[module.name] = TracedModule(
+        module.name, relative, module.importer, module.line, module.startup
+    )
 
 
 def _foreign_root(name: str, origin: str) -> ForeignRoot | None:
-    """Find the top-level package or module that ``origin`` belongs to, by walking up the module's dotted name."""
+    """Return the top-level package or module that the file ``origin`` of the module ``name`` belongs to, if any."""
     folder, file = origin.rsplit("/", 1)
     parts = name.split(".")
     if file.startswith("__init__."):
@@ -194,7 +224,7 @@ def _foreign_root(name: str, origin: str) -> ForeignRoot | None:
 
 
 class _PathMapper:
-    """Tells where an absolute path lies: the site, the standard library, the workload itself."""
+    """Maps absolute paths to site-packages, the standard library, and the workload's folder."""
 
     def __init__(self, interpreter: Interpreter, site_dirs: tuple[str, ...], root: str) -> None:
         self._sites = tuple(f"{folder}/" for folder in site_dirs)
@@ -204,7 +234,7 @@ class _PathMapper:
         self._real = cache(os.path.realpath)
 
     def _names(self, path: str) -> Iterator[str]:
-        """Yield the path as it was used, and with its folder's links resolved."""
+        """Yield the path itself, and the path with the symbolic links of its folder resolved."""
         yield path
         folder, _, name = path.rpartition("/")
         real = self._real(folder)
@@ -212,7 +242,7 @@ class _PathMapper:
             yield f"{real}/{name}"
 
     def in_site(self, path: str) -> list[str]:
-        """Return the site-relative names of ``path``, none when it lies elsewhere. Bytecode counts as its source."""
+        """Return ``path`` relative to site-packages; none if it is elsewhere. Bytecode counts as source."""
         found = []
         for name in self._names(path):
             for site in self._sites:
@@ -224,7 +254,7 @@ class _PathMapper:
         return found
 
     def in_task(self, path: str) -> str:
-        """Return the name of ``path`` in the workload's own folder, empty when it lies elsewhere."""
+        """Return ``path`` relative to the workload's folder; empty if it is elsewhere."""
         return source_of(path[len(self._task) :]) if path.startswith(self._task) else ""
 
     def is_known(self, path: str) -> bool:

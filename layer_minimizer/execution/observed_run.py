@@ -1,4 +1,4 @@
-"""Runs a workload once under observers, and collects what they saw: raw facts with absolute paths."""
+"""Run a workload once under observers, and return what they recorded: raw facts with absolute paths."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ DEFAULT_TIMEOUT = 900.0
 
 
 class Observer(StrEnum):
-    """What watches a run: a probe inside the interpreter, and the system calls of all its processes."""
+    """How a run is observed: by a probe inside the interpreter, or by the system calls of all its processes."""
 
     PROBE = "probe"
     STRACE = "strace"
 
 
 def choose_observers(wanted: str) -> tuple[Observer, ...]:
-    """Return the observers for ``auto``, ``probe`` or ``strace``. The probe always runs: it alone knows of modules.
+    """Return the observers for ``auto``, ``probe`` or ``strace``. The probe is always used: only it observes modules.
 
     Raises:
-        RunnerError: strace is asked for and is missing, or may not trace here.
+        RunnerError: strace is requested, but is missing or not permitted to trace here.
     """
     if wanted == "probe":
         return (Observer.PROBE,)
@@ -53,7 +53,15 @@ def choose_observers(wanted: str) -> tuple[Observer, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the harness said of a run: results in the order of events, or an error and where it happened."""
+    """What the harness reported of a run.
+
+    Attributes:
+        kind: whether the entry is a handler or a script.
+        phase: what was done last: ``parse``, ``import``, ``script``, or the name of an event.
+        results: (event, result) pairs in the order of the events.
+        error: the traceback of the entry's error, or empty.
+        refused: why the harness cannot run the entry, or empty.
+    """
 
     kind: str
     phase: str
@@ -64,9 +72,17 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run: how it ended, what it gave, and where the observers wrote what they saw.
+    """One run: how it ended, its results, and the files of the observers.
 
-    ``outcome`` is None when the process ended before it could say anything.
+    Attributes:
+        ended: exit code and duration of the process.
+        outcome: what the harness reported; None if the process ended before that.
+        root: the folder in which the workload ran.
+        facts: the file of the probe's records.
+        calls: the log of strace, if it was used.
+        output: what the program printed; empty if that was shown while it ran.
+        study: the file with the descriptions of modules, if they were requested.
+        import_times: the file with the times of imports, if they were measured.
     """
 
     ended: process.Completed
@@ -74,25 +90,25 @@ class RunRecord:
     root: Path
     facts: Path
     calls: Path | None
-    said: str
+    output: str
     study: Path | None = None
-    timed: Path | None = None
+    import_times: Path | None = None
 
     def probe_facts(self) -> Iterator[tuple[Any, ...]]:
-        """Return the probe's facts in the order in which they happened; ``payload/probe/probe.py`` has their forms."""
+        """Yield the probe's records in their order; ``payload/probe/probe.py`` describes their forms."""
         with self.facts.open(encoding="ascii") as lines:
             for line in lines:
-                if line.endswith("\n"):  # else the disk was full, or the process was killed while it wrote
+                if line.endswith("\n"):  # else incomplete: the disk was full, or the process was killed
                     yield from parse_fact(line)
 
     def system_calls(self) -> Iterator[tuple[str, Use, bool]]:
-        """Yield (absolute path, use, success) for every file system call, nothing without that observer."""
+        """Yield (absolute path, use, success) for every file system call; nothing without strace."""
         if self.calls is not None:
             yield from strace.read(self.calls, str(self.root))
 
 
 def parse_fact(line: str) -> Iterator[tuple[Any, ...]]:
-    """Read one line. A process that was killed while it wrote leaves half a fact, with another one's behind it."""
+    """Yield the record of one line; a process killed while writing leaves part of a record in front of the next."""
     at = 0
     while at >= 0:
         try:
@@ -105,50 +121,67 @@ def parse_fact(line: str) -> Iterator[tuple[Any, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How to run a workload: with which interpreter, observed by what, with which folders in front of sys.path.
+    """How to run a workload.
 
-    ``path_entries`` are put on PYTHONPATH; child processes inherit them. ``avoid`` are folders that are no part of
-    the function although they may lie below the entry's folder. ``shown`` sends what the program prints to standard
-    error while it runs; otherwise it is kept, and given back as ``RunRecord.said``. ``study`` are folders whose
-    modules are to be described (see ``payload/probe/study.py``); ``stand_ins`` a file with tables of modules to be
-    stood in for, ``check`` one with the namespaces that their real modules leave behind, and ``room`` the bytes of
-    those that may be real for what they fill (None: it does not matter); ``bytecode`` a folder for the interpreter's
-    cache, which several runs may share (CPython 3.8 and later);
-    ``timed`` says that imports are timed, and that nothing else is observed;
-    ``restored`` the file in which a layer's runtime tells what it restores; ``libraries`` a folder that the dynamic
-    loader looks into.
+    It has more than 12 fields because tracing, the search for stand-ins, verification and timing all use this one way
+    of running a workload, each with a few options of its own.
+
+    Attributes:
+        python: the interpreter's executable.
+        observers: what observes the run.
+        user_base: the value of PYTHONUSERBASE, or empty.
+        sys_path_front: folders put in front of ``sys.path``.
+        path_entries: folders put on PYTHONPATH, which child processes inherit.
+        isolation: folders that the run cannot read or write.
+        avoid: folders that do not belong to the function even if they are below the entry's folder.
+        timeout: the time limit in seconds.
+        show_output: send the program's output to standard error while it runs, instead of returning it.
+        page_tracer: records which pages of shared libraries are touched.
+        restore_log: file to which the runtime of a layer writes what it restores.
+        libraries: a folder for LD_LIBRARY_PATH.
+        study_folders: folders whose modules are described, see ``payload/probe/study.py``.
+        stand_in_tables: file with the tables of the modules to be replaced by stand-ins.
+        check_file: file with the namespaces of the original modules, which a check after the run compares.
+        max_registry_bytes: how many bytes of modules that fill registries may be loaded anyway; None: not checked.
+        bytecode: a folder for the interpreter's bytecode cache, which several runs may share (CPython 3.8 and later).
+        time_imports: measure the time of imports, and observe nothing else.
     """
 
     python: str
     observers: tuple[Observer, ...]
     user_base: str = ""
-    front: tuple[str, ...] = ()
+    sys_path_front: tuple[str, ...] = ()
     path_entries: tuple[str, ...] = ()
     isolation: process.Isolation | None = None
     avoid: tuple[str, ...] = ()
     timeout: float = DEFAULT_TIMEOUT
-    shown: bool = False
+    show_output: bool = False
     page_tracer: PageTracer | None = None
-    restored: Path | None = None
+    restore_log: Path | None = None
     libraries: Path | None = None
-    study: tuple[str, ...] = ()
-    stand_ins: Path | None = None
-    check: Path | None = None
-    room: int | None = None
+    study_folders: tuple[str, ...] = ()
+    stand_in_tables: Path | None = None
+    check_file: Path | None = None
+    max_registry_bytes: int | None = None
     bytecode: Path | None = None
-    timed: bool = False
+    time_imports: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PageTracer:
-    """Records which pages of shared libraries are touched: the auditing library, and the table that it marks."""
+    """Records which pages of shared libraries a run touches.
+
+    Attributes:
+        library: the auditing library, see ld.so(8), LD_AUDIT.
+        table: the file in which it marks the pages.
+    """
 
     library: Path
     table: Path
 
 
 def run_observed(workload: Workload, settings: RunOptions, scratch: Path) -> RunRecord:
-    """Run ``workload`` once in a fresh interpreter. ``scratch`` must not exist; all that is written lies in it.
+    """Run ``workload`` once in a fresh interpreter. All files are written to ``scratch``, which must not exist yet.
 
     Raises:
         RunnerError: the interpreter or an observer cannot be started.
@@ -156,27 +189,27 @@ def run_observed(workload: Workload, settings: RunOptions, scratch: Path) -> Run
     """
     root = scratch / "task"
     facts, result, stdout = scratch / "facts", scratch / "result.json", scratch / "stdout"
-    timed = scratch / "import_times.json"
-    said_to_harness = {
+    import_times = scratch / "import_times.json"
+    harness_settings = {
         "root": str(root),
         "module": workload.entry.stem,
         "handler": workload.handler,
         "events": [[e.name, e.payload, dict(e.context)] for e in workload.events],
-        "front": list(settings.front),
+        "front": list(settings.sys_path_front),
         "result": str(result),
         "stdout": str(stdout),
-        "study": str(scratch / "study.json") if settings.study else "",
-        "sites": list(settings.study),
-        "check": str(settings.check or ""),
-        "room": settings.room,
-        "timed": str(timed) if settings.timed else "",
+        "study": str(scratch / "study.json") if settings.study_folders else "",
+        "sites": list(settings.study_folders),
+        "check": str(settings.check_file or ""),
+        "room": settings.max_registry_bytes,
+        "timed": str(import_times) if settings.time_imports else "",
     }
     with scratch_errors(TraceError, f"cannot write into {scratch}"):
         scratch.mkdir(parents=True)
         for folder in ("home", "tmp"):
             (scratch / folder).mkdir()
         facts.touch()
-        (scratch / "settings.json").write_text(json.dumps(said_to_harness))
+        (scratch / "settings.json").write_text(json.dumps(harness_settings))
     make_task_root(workload, root, settings.avoid)
     probe = copy_probe(scratch)
     command = [
@@ -188,29 +221,29 @@ def run_observed(workload: Workload, settings: RunOptions, scratch: Path) -> Run
     calls = scratch / "calls" if Observer.STRACE in settings.observers else None
     if calls is not None:
         command = [*(strace.strace_command() or ()), *strace.options(calls), *command]
-    log = None if settings.shown else scratch / "log"
+    log = None if settings.show_output else scratch / "log"
     ended = process.run(
         command,
         _environment(workload, settings, scratch, facts),
         root,
         timeout=settings.timeout,
         output=log,
-        heard=progress.output_listener(workload.entry.name) if settings.shown else None,
+        on_output=progress.output_callback(workload.entry.name) if settings.show_output else None,
         isolation=settings.isolation,
     )
-    said = log.read_text(errors="replace") if log else ""
+    output = log.read_text(errors="replace") if log else ""
     if ended.returncode == process.NOT_ISOLATED and settings.isolation is not None:
-        raise RunnerError(said.strip())
-    study = scratch / "study.json" if settings.study else None
-    times = timed if timed.exists() else None
-    return RunRecord(ended, _read_outcome(result, stdout), root, facts, calls, said, study, times)
+        raise RunnerError(output.strip())
+    study = scratch / "study.json" if settings.study_folders else None
+    times = import_times if import_times.exists() else None
+    return RunRecord(ended, _read_outcome(result, stdout), root, facts, calls, output, study, times)
 
 
 def _environment(workload: Workload, settings: RunOptions, scratch: Path, facts: Path) -> dict[str, str]:
-    """Return the process' environment: the user's, with Lambda's variables, and without this machine's caches.
+    """Return the environment of the process: the user's, with Lambda's variables and a home folder without caches.
 
-    A cache in the home folder (matplotlib's list of fonts, downloaded weights) would let the run pass here with files
-    that no Lambda function has, and would hide from the trace what a cold start reads.
+    A cache in the home folder (matplotlib's list of fonts, downloaded weights) would let the run succeed here with
+    files that no Lambda function has, and the trace would lack the files that a cold start reads.
     """
     home = Path.home()
     function = workload.entry.parent.name or "function"
@@ -221,8 +254,8 @@ def _environment(workload: Workload, settings: RunOptions, scratch: Path, facts:
         if (home / ".aws" / file).exists():
             environment.setdefault(name, str(home / ".aws" / file))
     environment = function_variables(function, _MEMORY) | environment
-    # What starts the probe; where imports are timed, the probe's notes would be most of the time.
-    startup = [] if settings.timed else [str(scratch / "probe" / "startup")]
+    # This folder starts the probe; with it, timed imports would mostly measure the probe.
+    startup = [] if settings.time_imports else [str(scratch / "probe" / "startup")]
     environment |= {
         "HOME": str(scratch / "home"),
         "TMPDIR": str(scratch / "tmp"),
@@ -232,7 +265,7 @@ def _environment(workload: Workload, settings: RunOptions, scratch: Path, facts:
         "PYTHONPATH": os.pathsep.join([*startup, *settings.path_entries]),
         process.PROBE_VARIABLE: f"{facts}:{0 if Observer.STRACE in settings.observers else 1}",
     }
-    environment |= _watching(settings)
+    environment |= _observer_variables(settings)
     if settings.bytecode:
         del environment["PYTHONDONTWRITEBYTECODE"]
     if settings.user_base:
@@ -242,8 +275,8 @@ def _environment(workload: Workload, settings: RunOptions, scratch: Path, facts:
     return environment
 
 
-def _watching(settings: RunOptions) -> dict[str, str]:
-    """Return the variables that tell the process' observers, and its loader, what to do."""
+def _observer_variables(settings: RunOptions) -> dict[str, str]:
+    """Return the variables that configure the observers and the dynamic loader of the process."""
     environment: dict[str, str] = {}
     if settings.page_tracer:
         environment |= {
@@ -252,10 +285,10 @@ def _watching(settings: RunOptions) -> dict[str, str]:
         }
     if settings.bytecode:
         environment["PYTHONPYCACHEPREFIX"] = str(settings.bytecode)
-    if settings.stand_ins:
-        environment[process.STAND_INS_VARIABLE] = str(settings.stand_ins)
-    if settings.restored:
-        environment["LAYER_MINIMIZER_LOG"] = str(settings.restored)
+    if settings.stand_in_tables:
+        environment[process.STAND_INS_VARIABLE] = str(settings.stand_in_tables)
+    if settings.restore_log:
+        environment["LAYER_MINIMIZER_LOG"] = str(settings.restore_log)
     if settings.libraries:
         own = os.environ.get("LD_LIBRARY_PATH")
         environment["LD_LIBRARY_PATH"] = f"{settings.libraries}:{own}" if own else str(settings.libraries)
@@ -264,19 +297,19 @@ def _watching(settings: RunOptions) -> dict[str, str]:
 
 def _read_outcome(result: Path, stdout: Path) -> Outcome | None:
     try:
-        said = json.loads(result.read_bytes())
+        report = json.loads(result.read_bytes())
     except (OSError, ValueError):
         return None
-    rows: Iterable[tuple[str, str]] = said["results"]
-    if said["kind"] == "script" and not said["error"] and not said["refused"]:
+    rows: Iterable[tuple[str, str]] = report["results"]
+    if report["kind"] == "script" and not report["error"] and not report["refused"]:
         rows = [("stdout", stdout.read_text("utf-8", errors="backslashreplace"))]
     results = tuple((name, value) for name, value in rows)
-    return Outcome(said["kind"], said["phase"], results, said["error"], said["refused"])
+    return Outcome(report["kind"], report["phase"], results, report["error"], report["refused"])
 
 
 def free_space_hint(folder: Path) -> str:
-    """Return a sentence about the disk when it is nearly full, since that explains most of what cannot be explained."""
+    """Return a sentence about the disk if it is nearly full, a frequent cause of unexplained failures; else empty."""
     free = shutil.disk_usage(folder).free
     if free > 1 << 20:
         return ""
-    return f" The file system of {folder} has {free} bytes left; set TMPDIR to a folder with more room."
+    return f" The file system of {folder} has {free} bytes left; set TMPDIR to a folder with more space."

@@ -1,4 +1,4 @@
-"""Copy the probe into a scratch folder, from which the traced interpreter runs it."""
+"""Copy the probe to a scratch folder, from which the traced interpreter imports it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PROBE, _RUNTIME = _PAYLOAD / "probe", _PAYLOAD / "runtime"
 
 
 def copy_probe(folder: Path) -> Path:
-    """Put the files that run inside the traced interpreter where no hidden folder can take them away.
+    """Copy the files that run inside the traced interpreter to ``folder``, which is never hidden; return the copy.
 
     Raises:
         RunnerError: the folder cannot be written.

@@ -1,4 +1,4 @@
-"""Where a workload runs: starts a process on this machine, ends it for sure, and can hide folders from it."""
+"""Run a process on this machine: with a time limit, optionally with hidden folders, and kill all that it started."""
 
 from __future__ import annotations
 
@@ -23,29 +23,36 @@ from layer_minimizer.core.errors import RunnerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-# Runs in traced programs and in layers alike.
 _SANDBOX = Path(__file__).parents[1] / "payload" / "sandbox"
-# What else the interpreter reads from its environment would make the run another one than Lambda's.
-# The user's site is where packages lie: the interpreter must find them.
+# All other PYTHON* variables are removed, since they do not exist in Lambda. PYTHONUSERBASE is where the user's
+# packages are installed: the interpreter must find them.
 _KEPT_PYTHON_VARIABLES = {"PYTHONHASHSEED", "PYTHONIOENCODING", "PYTHONUSERBASE", "PYTHONUTF8", "PYTHONWARNINGS"}
 # sys.stderr may be replaced by something without a file descriptor, as in a notebook.
 _STANDARD_ERROR = 2
-# Tells the probe in every process of a run where to write; no two runs have the same value.
+# The file that the probe writes to, in every process of a run; its value is unique to the run.
 PROBE_VARIABLE = "LAYER_MINIMIZER_PROBE"
-# Names the file with the tables of the modules that a trial run stands in for.
+# The file with the tables of the modules that a run replaces by stand-ins.
 STAND_INS_VARIABLE = "LAYER_MINIMIZER_STAND_INS"
-# How long the lines of a run that has ended are waited for, in seconds, and how long one may be, in bytes.
-_PATIENCE = 5
+# Seconds to wait for the remaining output of a run that has ended.
+_GRACE_SECONDS = 5
+# Longer lines (bytes) are passed on in parts.
 _LONGEST_LINE = 1 << 20
-# A process can start another one while it is being killed; one in an uninterruptible system call is not waited for.
+# Processes can start others while they are killed, so the search is repeated; but a process in an uninterruptible
+# system call is not waited for.
 _KILLS = 100
-# Exit code of _sandbox when the namespace cannot be made.
+# Exit code of payload/sandbox when the namespace cannot be created.
 NOT_ISOLATED = 125
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """How a process ended. ``returncode`` is negative for a signal, as in subprocess."""
+    """How a process ended.
+
+    Attributes:
+        returncode: its exit code; negative for a signal, as in subprocess.
+        seconds: how long it ran.
+        timed_out: whether it was killed at the time limit.
+    """
 
     returncode: int
     seconds: float
@@ -53,7 +60,7 @@ class Completed:
 
     @property
     def ending(self) -> str:
-        """Say in words how the process ended."""
+        """How the process ended, for messages: "ended with exit code 1"."""
         if self.timed_out:
             return f"did not end within {self.seconds:.0f} s and was stopped"
         if self.returncode < 0:
@@ -63,10 +70,12 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """What a process must not see, or must not change.
+    """Folders that a process cannot read or write.
 
-    ``hide`` are folders that appear empty but for the paths in ``show`` below them; ``read_only`` are folders that
-    nothing can be written to.
+    Attributes:
+        hide: folders that appear empty, except for the paths in ``show``.
+        show: paths below hidden folders that remain visible.
+        read_only: folders in which nothing can be written.
     """
 
     hide: tuple[str, ...] = ()
@@ -75,7 +84,7 @@ class Isolation:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return this process' environment without what would leak this tool's own Python into another interpreter."""
+    """Return this process' environment without the variables that configure this tool's own Python."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -90,45 +99,45 @@ def run(  # noqa: PLR0913 - what a process is started with
     *,
     timeout: float,
     output: Path | None = None,
-    heard: Callable[[str], None] | None = None,
+    on_output: Callable[[str], None] | None = None,
     isolation: Isolation | None = None,
 ) -> Completed:
-    """Run ``command`` to its end in ``folder``; whatever happens, none of its processes outlives the call.
+    """Run ``command`` to its end in ``folder``, and kill every process that it leaves behind.
 
-    Its standard output and error go to ``output``, or in whole lines to ``heard``, or to this process' standard error
-    when there is neither: standard output is for results.
+    Its standard output and error go to the file ``output``, or in complete lines to the function ``on_output``, or else
+    to this process' standard error, because standard output is reserved for results.
 
     Raises:
         RunnerError: the program cannot be started.
     """
     if isolation is not None:
         command = [sys.executable, "-I", str(_SANDBOX), "hidden", json.dumps(_as_json(isolation)), *command]
-    with _target(output, heard) as target:
+    with _target(output, on_output) as target:
         return _run(command, environment, folder, target, timeout)
 
 
 @contextmanager
-def _target(output: Path | None, heard: Callable[[str], None] | None) -> Iterator[int]:
-    """Yield the descriptor that a process writes to."""
+def _target(output: Path | None, on_output: Callable[[str], None] | None) -> Iterator[int]:
+    """Yield the file descriptor for a process' standard output and error."""
     if output is not None:
         with output.open("wb") as file:
             yield file.fileno()
-    elif heard is None:
+    elif on_output is None:
         yield _STANDARD_ERROR
     else:
-        ours, theirs = os.pipe()
-        reader = threading.Thread(target=_listen, args=(ours, heard), daemon=True)
+        read_end, write_end = os.pipe()
+        reader = threading.Thread(target=_read_lines, args=(read_end, on_output), daemon=True)
         reader.start()
         try:
-            yield theirs
+            yield write_end
         finally:
-            os.close(theirs)
-            # A process that could not be killed may hold the other end.
-            reader.join(_PATIENCE)
+            os.close(write_end)
+            # A process that could not be killed may keep the pipe open.
+            reader.join(_GRACE_SECONDS)
 
 
-def _listen(source: int, heard: Callable[[str], None]) -> None:
-    """Hand over the lines that come from a pipe, as text, until its other end is closed."""
+def _read_lines(source: int, on_output: Callable[[str], None]) -> None:
+    """Call ``on_output`` with the complete lines that arrive from a pipe, until its other end is closed."""
     rest = b""
     with open(source, "rb", buffering=0) as stream:
         while data := stream.read(1 << 16):
@@ -136,9 +145,9 @@ def _listen(source: int, heard: Callable[[str], None]) -> None:
             if len(rest) > _LONGEST_LINE:
                 lines, rest = [*lines, rest], b""
             if lines:
-                heard(b"\n".join(lines).decode(errors="backslashreplace"))
+                on_output(b"\n".join(lines).decode(errors="backslashreplace"))
     if rest:
-        heard(rest.decode(errors="backslashreplace"))
+        on_output(rest.decode(errors="backslashreplace"))
 
 
 def _run(
@@ -176,9 +185,10 @@ def _as_json(isolation: Isolation) -> dict[str, list[str]]:
 
 
 def _end_session(process: subprocess.Popen[bytes], mark: str) -> None:
-    """Kill what is left of the process' session: a daemon of the handler's, or everything after Ctrl-C.
+    """Kill what is left of the process' session: daemons that the handler started, or everything after Ctrl-C.
 
-    A daemon with a session of its own is told by ``mark``, which is in the environment of this run alone.
+    A daemon in a session of its own is recognized by ``mark``, which only processes of this run have in their
+    environment.
     """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -193,7 +203,8 @@ def _end_session(process: subprocess.Popen[bytes], mark: str) -> None:
 
 
 def _marked(variable: bytes) -> list[int]:
-    """Return the living processes that have ``variable`` in their environment; a zombie's cannot be read any more."""
+    """Return the ids of the processes that have ``variable`` in their environment; zombies have none."""
+    # payload/reaper.py has a copy of this function: it runs as a program of its own and cannot import this package.
     found = []
     for name in os.listdir("/proc"):
         if name.isdecimal():
@@ -205,7 +216,7 @@ def _marked(variable: bytes) -> list[int]:
 
 @functools.cache
 def can_isolate() -> bool:
-    """Return whether mount namespaces can be made here: as root, or where user namespaces are allowed."""
+    """Return whether mount namespaces can be created here: as root, or where user namespaces are allowed."""
     with tempfile.TemporaryDirectory(prefix="layer_minimizer-") as folder:
         inside = Path(folder) / "inside"
         inside.mkdir()

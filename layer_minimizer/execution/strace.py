@@ -1,4 +1,4 @@
-"""Reads what strace wrote: which files a process and its children opened, listed, or asked about."""
+"""Read the log of strace: which files a process and its children opened, listed, or checked for existence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _CALL = re.compile(
     rb"^(?:\d+ +)?(?:<\.\.\. )?(?P<call>\w+)(?: resumed>)?\(?"
     rb"(?:(?:AT_FDCWD|-?\d+)(?:<(?P<folder>(?:[^>\\]|\\.)*)>)?, )?"
-    # The value of an open is followed by the file's name, in which anything may stand.
+    # The value of an open is followed by the file's name, which can contain any character.
     rb'"(?P<path>(?:[^"\\]|\\.)*)"(?P<rest>.*?\)) += (?P<value>-?\d+)'
 )
 _PAUSED = re.compile(rb"^(?P<pid>\d+) +(?P<start>.*) <unfinished \.\.\.>$")
@@ -27,25 +27,25 @@ _RESUMED = re.compile(rb"^(?P<pid>\d+) +<\.\.\. \w+ resumed>(?P<end>.*)$")
 _ESCAPE = re.compile(rb"\\(?:x(?P<hex>[0-9a-f]{2})|(?P<octal>[0-3][0-7]{2}|[0-7]{1,2})|(?P<letter>.))", re.DOTALL)
 _LETTERS = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"v": b"\v", b"f": b"\f"}
 _OPENS = {b"open", b"openat", b"openat2", b"execve", b"execveat"}
-_ASKS = {
+_STATS = {
     b"stat", b"lstat", b"newfstatat", b"statx", b"access", b"faccessat", b"faccessat2", b"readlink", b"readlinkat",
 }  # fmt: skip
 _WRITING = (b"O_WRONLY", b"O_CREAT")
 
 
 def options(log: Path) -> tuple[str, ...]:
-    """Return the options that make strace write the log that `read` understands."""
+    """Return the options with which strace writes a log that `read` can parse."""
     return ("-qq", "-y", "-s", "0", "-e", "trace=%file", "-e", "signal=none", "-o", str(log), "--")
 
 
 def read(log: Path, folder: str) -> Iterator[tuple[str, Use, bool]]:
     """Yield (absolute path, use, whether the call succeeded) for every call in ``log`` that names a file.
 
-    ``folder`` is what relative paths refer to where a call does not say it.
+    ``folder`` is the folder of relative paths, for calls without a folder of their own.
     """
     start = os.fsencode(folder)
     with log.open("rb") as lines:
-        for line in _whole(lines):
+        for line in _joined_lines(lines):
             found = _CALL.match(line)
             if not found:
                 continue
@@ -58,8 +58,8 @@ def read(log: Path, folder: str) -> Iterator[tuple[str, Use, bool]]:
             yield os.fsdecode(os.path.normpath(path)), use, int(found["value"]) >= 0
 
 
-def _whole(lines: Sequence[bytes] | Iterator[bytes]) -> Iterator[bytes]:
-    """Join the halves of calls that another thread's call interrupted."""
+def _joined_lines(lines: Sequence[bytes] | Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the lines, with calls joined that another thread's call had split into two lines."""
     paused: dict[bytes, bytes] = {}
     for raw in lines:
         line = raw.rstrip(b"\n")
@@ -76,7 +76,7 @@ def _use(call: bytes, rest: bytes) -> Use | None:
         if any(flag in rest for flag in _WRITING):
             return None
         return Use.LIST if b"O_DIRECTORY" in rest else Use.OPEN
-    return Use.STAT if call in _ASKS else None
+    return Use.STAT if call in _STATS else None
 
 
 def _unescape(text: bytes) -> bytes:
@@ -96,12 +96,12 @@ def _unescape(text: bytes) -> bytes:
 
 @functools.cache
 def strace_command() -> tuple[str, ...] | None:
-    """Return the start of a command line that observes system calls with strace, or None where strace cannot work."""
+    """Return the strace command to put in front of a command line; None if strace is missing or cannot trace here."""
     program = shutil.which("strace")
     if program is None:
         return None
-    # As the parent of the traced process (without -D) strace stays until the last child that the process left behind
-    # has ended. Stopping only at the calls of interest is much faster; older versions and some kernels do not know how.
+    # Without -D strace is the parent of the traced process, and ends only when all of its children have ended.
+    # --seccomp-bpf stops only at the traced calls, which is much faster; older versions and some kernels lack it.
     for options in (("-D", "--seccomp-bpf"), ("-D",), ("--seccomp-bpf",), ()):
         command = (program, "-f", *options)
         with tempfile.TemporaryDirectory(prefix="layer_minimizer-") as folder:

@@ -1,4 +1,4 @@
-"""Lay out the scratch task root in which a workload runs, as ``/var/task`` would be in Lambda."""
+"""Create the scratch folder in which a workload runs, arranged like ``/var/task`` in Lambda."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ if TYPE_CHECKING:
 
     from layer_minimizer.model.workload import Workload
 
-# Never part of a function: histories, caches, other programs' environments.
-_NOT_LINKED = {".git", ".hg", ".svn", "__pycache__", "node_modules", ".tox", ".nox", ".mypy_cache", ".pytest_cache"}
-# Up to this size a file is copied, so that a handler that writes to it changes the copy; models are linked.
+# Never part of a function: version control, caches, dependencies of other tools.
+_IGNORED = {".git", ".hg", ".svn", "__pycache__", "node_modules", ".tox", ".nox", ".mypy_cache", ".pytest_cache"}
+# Smaller files are copied, so that a handler that writes to them changes only the copy; larger ones are linked.
 _COPIED_BYTES = 64 << 20
 
 
 def make_task_root(workload: Workload, root: Path, avoid: Iterable[str]) -> None:
-    """Lay out ``root`` as /var/task would be: the entry's folder, and the models beside the entry.
+    """Create ``root`` with the contents of the entry's folder, and the models next to the entry.
 
     Small files are copied; larger ones are hard links where the file system allows it, else symbolic links. Folders
-    named in ``avoid`` (site-packages) and other environments are left out.
+    in ``avoid`` (site-packages) and other virtual environments are ignored.
 
     Raises:
         TraceError: the scratch folder cannot be written.
     """
-    with scratch_errors(TraceError, f"cannot lay out the task root {root}: {{file}}"):
+    with scratch_errors(TraceError, f"cannot create the task root {root}: {{file}}"):
         root.mkdir(parents=True)
-        _place_folder(workload.entry.parent, root, {os.path.realpath(folder) for folder in (*avoid, str(root))})
+        _copy_folder(workload.entry.parent, root, {os.path.realpath(folder) for folder in (*avoid, str(root))})
         for model in workload.models:
             target = root / model.name
             target.unlink(missing_ok=True)
-            _place(model, target)
+            _copy_or_link(model, target)
 
 
-def files_beside(entry: Path, avoid: Iterable[str]) -> Iterator[tuple[str, Path]]:
-    """Yield what `make_task_root` lays out of the entry's folder: names below the task root, and where the files lie."""
-    left_out = {os.path.realpath(folder) for folder in avoid}
+def workload_files(entry: Path, avoid: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """Yield the files of the entry's folder that `make_task_root` copies: (path in the task root, file)."""
+    ignored = {os.path.realpath(folder) for folder in avoid}
     waiting, seen = [("", entry.parent)], set[str]()
     while waiting:
         prefix, folder = waiting.pop()
         if (real := os.path.realpath(folder)) in seen:
-            continue  # a link to a folder above
+            continue  # a link to a parent folder
         seen.add(real)
         for path in sorted(folder.iterdir()):
-            if path.name in _NOT_LINKED or os.path.realpath(path) in left_out:
+            if path.name in _IGNORED or os.path.realpath(path) in ignored:
                 continue
             if path.is_file():
                 yield f"{prefix}{path.name}", path
@@ -58,30 +58,30 @@ def files_beside(entry: Path, avoid: Iterable[str]) -> Iterator[tuple[str, Path]
                 waiting.append((f"{prefix}{path.name}/", path))
 
 
-def moved(workload: Workload, folder: Path) -> Workload:
-    """Return the workload as it is once its entry and models have been copied into ``folder``."""
+def relocated(workload: Workload, folder: Path) -> Workload:
+    """Return the workload with the paths that its entry and models have in ``folder``."""
     models = tuple(folder / model.name for model in workload.models)
     return replace(workload, entry=folder / workload.entry.name, models=models)
 
 
-def _place_folder(source: Path, target: Path, avoid: set[str]) -> None:
+def _copy_folder(source: Path, target: Path, avoid: set[str]) -> None:
     with os.scandir(source) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
     for entry in listed:
         path = Path(entry.path)
-        if entry.name in _NOT_LINKED or os.path.realpath(path) in avoid:
+        if entry.name in _IGNORED or os.path.realpath(path) in avoid:
             continue
         if entry.is_symlink() and not path.is_file():
             (target / entry.name).symlink_to(os.path.realpath(path))
         elif entry.is_dir():
             if not (path / "pyvenv.cfg").exists():
                 (target / entry.name).mkdir()
-                _place_folder(path, target / entry.name, avoid)
+                _copy_folder(path, target / entry.name, avoid)
         elif entry.is_file():
-            _place(path, target / entry.name)
+            _copy_or_link(path, target / entry.name)
 
 
-def _place(source: Path, target: Path) -> None:
+def _copy_or_link(source: Path, target: Path) -> None:
     if source.stat().st_size <= _COPIED_BYTES:
         shutil.copyfile(source, target)
         shutil.copymode(source, target)

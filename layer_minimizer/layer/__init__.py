@@ -1,1 +1,1 @@
-"""A layer on disk: its layout, its zip, its compressed stores."""
+"""The file formats of a layer: layout, zip, cold store, compressed bytecode."""

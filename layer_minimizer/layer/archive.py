@@ -1,4 +1,4 @@
-"""The zip of a layer: written reproducibly, unpacked with permissions and links, checked for Lambda."""
+"""Writes a layer's zip reproducibly, unpacks it with permissions and links, and checks its entries for Lambda."""
 
 from __future__ import annotations
 
@@ -17,28 +17,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-# The oldest time that a zip can hold: a layer must not depend on when it was made.
+# The earliest time that a zip can store. A layer must not depend on the time when it was built.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _SHOWN = 10
 _READ_BY_ALL = 0o444
+_UNIX = 3
 
 
-# ---- files --------------------------------------------------------------------------------------------------------
+def check_entries(entries: Iterable[tuple[str, int]]) -> None:
+    """Check that a function can read all files of a layer in Lambda, by their names and permission bits.
 
-
-def refuse_entries(entries: Iterable[tuple[str, int]]) -> None:
-    """Refuse a layer with names or permission bits with which Lambda would not let a function read its files.
-
-    ``entries`` are names in the zip, and modes.
+    ``entries`` are (name in the zip, mode) pairs.
 
     Raises:
-        PackError: there is such a file.
+        PackError: a function could not read one of them.
     """
     bad = [f"{name!r} (mode {mode & 0o7777:o})" for name, mode in entries if not _readable(name, mode)]
     if bad:
         raise PackError(
             "files of the layer have a name or permissions that Lambda cannot use (UTF-8, within the layer, readable "
-            f"for all): {', '.join(bad[:_SHOWN])}: leave them away with --exclude"
+            f"by all users): {', '.join(bad[:_SHOWN])}: exclude them with --exclude"
         )
 
 
@@ -48,17 +46,14 @@ def _readable(name: str, mode: int) -> bool:
     return plain and name.encode("utf-8", "replace").decode() == name and mode & wanted == wanted
 
 
-_UNIX = 3
-
-
-def entries(archive: Path) -> tuple[tuple[str, int], ...]:
-    """Return the names in a layer, and their permission bits."""
+def zip_entries(archive: Path) -> tuple[tuple[str, int], ...]:
+    """Return the (name, mode) pairs of a zip."""
     with zipfile.ZipFile(archive) as source:
         return tuple((entry.filename, entry.external_attr >> 16) for entry in source.infolist())
 
 
 def write_zip(folder: Path, target: Path) -> LayerArchive:
-    """Zip a staged layer: sorted names, fixed times and permission bits, so that equal files make equal bytes.
+    """Zip a folder: sorted names, fixed times and permission bits, so that equal files result in equal bytes.
 
     Raises:
         PackError: the zip cannot be written.
@@ -110,10 +105,10 @@ def _entry(name: str, mode: int) -> zipfile.ZipInfo:
 
 
 def unzip(archive: Path, folder: Path) -> None:
-    """Unpack a layer as Lambda does, with permission bits and symbolic links.
+    """Unpack a zip as Lambda does, with permission bits and symbolic links.
 
     Raises:
-        PackError: there is no room for it.
+        PackError: the files cannot be written.
     """
     with scratch_errors(PackError, f"cannot unpack the layer into {folder}"), zipfile.ZipFile(archive) as source:
         for entry in source.infolist():
@@ -123,7 +118,7 @@ def unzip(archive: Path, folder: Path) -> None:
                 target.mkdir(parents=True, exist_ok=True)
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)  # a layer below this one may have it
+            target.unlink(missing_ok=True)  # a base layer may contain it
             if stat.S_ISLNK(mode):
                 target.symlink_to(os.fsdecode(source.read(entry)))
                 continue

@@ -1,4 +1,4 @@
-"""Writes a layer's cold store: what no trace touched, compressed, and the runtime that serves it on demand."""
+"""Writes a layer's cold store: unused files, compressed, and the runtime that restores them on demand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from layer_minimizer.core.errors import PackError
 from layer_minimizer.core.files import scratch_errors, sha256_of
 from layer_minimizer.model import modules
 from layer_minimizer.payload.runtime import check
-from layer_minimizer.payload.runtime import part as part_of_runtime
+from layer_minimizer.payload.runtime import part as runtime_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -30,15 +30,15 @@ PACKAGE = check.PACKAGE
 PTH = "layer_minimizer.pth"
 CUSTOMIZE = "sitecustomize.py"
 STORES = "cold"
-_DIGITS = 16  # of the digests that name what differs between layers: all of a function's lie in one folder
+_DIGITS = 16  # of digests in file names; see `digest`
 _PTH_LINE = 'import sys, _layer_minimizer; _layer_minimizer.start(sys._getframe(1).f_locals.get("sitedir"))\n'
-_SOLID = 2 << 20  # raw bytes of small files that are compressed together
+_SOLID = 2 << 20  # uncompressed bytes of small files that share a chunk
 _X86_64 = b"\x3e\x00"
 
 
 @dataclass(frozen=True, slots=True)
 class ColdFile:
-    """A file that goes into the cold store; ``needs`` are all site libraries that a shared library needs."""
+    """A file for the cold store. ``needs`` are all libraries in the site that a shared library needs."""
 
     path: str
     source: Path
@@ -47,12 +47,12 @@ class ColdFile:
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A cold file as it was found."""
+    """A cold file with its properties on disk."""
 
     file: ColdFile
     size: int
     mode: int
-    code: bool  # x86-64 machine code, which a filter makes more alike
+    code: bool  # x86-64 machine code, for which a filter improves compression
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class _Chunk:
 
     code: bool
     slices: list[_Slice] = field(default_factory=list)
-    members: list[tuple[_Member, int]] = field(default_factory=list)  # each with its share
+    members: list[tuple[_Member, int]] = field(default_factory=list)  # each with its bytes in the chunk
     size: int = 0
     row: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)  # offset, packed, size, crc32, method
 
@@ -79,11 +79,11 @@ class _Chunk:
 
 
 def digest(content: bytes) -> str:
-    """Return the name of what differs between layers: Lambda unpacks all layers of a function into one folder."""
+    """Return a name by content, for files that differ between layers: Lambda unpacks all layers into one folder."""
     return hashlib.sha256(content).hexdigest()[:_DIGITS]
 
 
-def write_store(  # noqa: PLR0913 - what lies in it, and what is said of it
+def write_store(  # noqa: PLR0913 - the contents and their metadata
     files: Iterable[ColdFile],
     top: Path,
     *,
@@ -93,18 +93,20 @@ def write_store(  # noqa: PLR0913 - what lies in it, and what is said of it
     customized: bool = False,
     compression: str = "xz",
 ) -> dict[str, int]:
-    """Write the runtime, its store and what starts it below the site folder ``top``.
+    """Write the runtime, the files that start it and the store into the site folder ``top``.
 
-    ``distributions`` are the versions of what the layer has something of, for those who put another layer above it.
-    ``sitecustomize.py`` is left alone where there is one, or where another layer is said to have ``customized``: then a
-    layer that merely stands in PYTHONPATH is started by its stand-in modules alone. ``compression`` is "xz", or "zlib"
-    for a Python without lzma. Gives the compressed bytes that each file costs: its share of its chunks.
+    ``distributions`` are the versions of the distributions in the layer, for layers that are built on top of it.
+    ``dropped`` maps top-level modules that were dropped to their distributions. ``sitecustomize.py`` is written only if
+    there is none and ``customized`` (a base layer has one) is false; without it, a layer that is in PYTHONPATH is
+    started by its stand-ins. ``compression`` is "xz", or "zlib" for a Python without lzma.
+
+    Return the compressed bytes of each file: its share of its chunks.
 
     Raises:
         PackError: a file cannot be read, or the store cannot be written.
     """
     with scratch_errors(PackError, f"cannot write the cold store below {top}: {{file}}"):
-        members = sorted((_look_at(file) for file in files), key=lambda each: (each.code, each.file.path))
+        members = sorted((_read_member(file) for file in files), key=lambda each: (each.code, each.file.path))
         cold = top / PACKAGE / STORES / "new"
         cold.mkdir(parents=True, exist_ok=True)
         _write_runtime(top, customized=customized)
@@ -118,10 +120,10 @@ def write_store(  # noqa: PLR0913 - what lies in it, and what is said of it
     return _shares(members, chunks)
 
 
-# ---- what goes where ----------------------------------------------------------------------------------------------
+# ---- chunks -------------------------------------------------------------------------------------------------------
 
 
-def _look_at(file: ColdFile) -> _Member:
+def _read_member(file: ColdFile) -> _Member:
     with file.source.open("rb") as source:
         status = os.fstat(source.fileno())
         head = source.read(20)
@@ -130,11 +132,11 @@ def _look_at(file: ColdFile) -> _Member:
 
 
 def _arrange(members: Iterable[_Member]) -> tuple[dict[str, tuple[int, int]], list[_Chunk]]:
-    """Return each file's first chunk and its place there, and the chunks."""
+    """Return the first chunk and the offset in it of each file, and all chunks."""
     starts: dict[str, tuple[int, int]] = {}
     chunks: list[_Chunk] = []
     shared: _Chunk | None = None
-    first_of: dict[tuple[int, bytes], int] = {}  # wheels have copies of libraries
+    first_of: dict[tuple[int, bytes], int] = {}  # wheels contain copies of libraries
     for member in members:
         if member.size > _SOLID:
             first = first_of.setdefault((member.size, sha256_of(member.file.source)), len(chunks))
@@ -152,9 +154,9 @@ def _arrange(members: Iterable[_Member]) -> tuple[dict[str, tuple[int, int]], li
 
 
 def _parts(member: _Member) -> Iterator[_Chunk]:
-    for offset in range(0, member.size, part_of_runtime.DICTIONARY):
+    for offset in range(0, member.size, runtime_part.DICTIONARY):
         part = _Chunk(member.code)
-        part.add(member, offset, min(part_of_runtime.DICTIONARY, member.size - offset))
+        part.add(member, offset, min(runtime_part.DICTIONARY, member.size - offset))
         yield part
 
 
@@ -162,13 +164,13 @@ def _parts(member: _Member) -> Iterator[_Chunk]:
 
 
 def _write_data(target: Path, chunks: list[_Chunk], compression: str) -> None:
-    """Compress the chunks on all cores and write them in their order; only a few lie in memory at a time."""
+    """Compress the chunks on all cores and write them in order; only a few are in memory at a time."""
     workers = len(os.sched_getaffinity(0))
     waiting: deque[tuple[_Chunk, Future[tuple[bytes, int, int]]]] = deque()
     todo = iter(chunks)
     offset = 0
     total = sum(chunk.size for chunk in chunks)
-    what = "compressing files that no event touched"
+    what = "compressing unused files"
     with (
         progress.step(what, total=total, in_bytes=True) as step,
         target.open("wb") as sink,
@@ -192,19 +194,19 @@ def _pack(chunk: _Chunk, compression: str) -> tuple[bytes, int, int]:
     raw = b"".join(map(_read, chunk.slices))
     packed: bytes | None
     if compression == "zlib":
-        packed, method = zlib.compress(raw, 9), part_of_runtime.ZLIB
+        packed, method = zlib.compress(raw, 9), runtime_part.ZLIB
     else:
         packed, method = (
             pack(raw, _filters(code=chunk.code)),
-            part_of_runtime.X86_LZMA2 if chunk.code else part_of_runtime.LZMA2,
+            runtime_part.X86_LZMA2 if chunk.code else runtime_part.LZMA2,
         )
     if packed is None or len(packed) >= len(raw):
-        packed, method = raw, part_of_runtime.STORED
+        packed, method = raw, runtime_part.STORED
     return packed, zlib.crc32(raw), method
 
 
 def _filters(*, code: bool) -> list[dict[str, Any]]:
-    best = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": part_of_runtime.DICTIONARY}
+    best = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": runtime_part.DICTIONARY}
     return [{"id": lzma.FILTER_X86}, best] if code else [best]
 
 
@@ -213,7 +215,7 @@ def _read(part: _Slice) -> bytes:
         source.seek(part.offset)
         data = source.read(part.length)
     if len(data) != part.length:
-        raise PackError(f"{part.source} was changed while the layer was being written; run again")
+        raise PackError(f"{part.source} changed while the layer was being written; run the command again")
     return data
 
 
@@ -233,7 +235,7 @@ def _index(
         rows[name] = (len(body), len(packed), zlib.crc32(packed))
         body += packed
     entries = sorted({member.file.path.partition("/")[0] for member in members})
-    header = _compact({"format": part_of_runtime.FORMAT, **about, "entries": entries, "segments": rows}) + b"\n"
+    header = _compact({"format": runtime_part.FORMAT, **about, "entries": entries, "segments": rows}) + b"\n"
     return header + b"%08x\n" % zlib.crc32(header) + body
 
 
@@ -243,7 +245,7 @@ def _segment(held: list[_Member], starts: Mapping[str, tuple[int, int]], chunks:
     for member in sorted(held, key=lambda each: each.file.path):
         first, offset = starts[member.file.path]
         listed[member.file.path] = (first, offset, member.size, member.mode)
-        used.update(range(first, first + max(1, -(-member.size // part_of_runtime.DICTIONARY))))
+        used.update(range(first, first + max(1, -(-member.size // runtime_part.DICTIONARY))))
     return {
         "files": listed,
         "chunks": {str(number): chunks[number].row for number in sorted(used)},
@@ -252,10 +254,10 @@ def _segment(held: list[_Member], starts: Mapping[str, tuple[int, int]], chunks:
 
 
 def paths_in(index: Path) -> tuple[str, ...]:
-    """Return the cold files that an index names.
+    """Return the paths of the cold files in an index.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the index is damaged.
     """
     line, _check, body = index.read_bytes().split(b"\n", 2)
     rows = json.loads(line)["segments"].values()
@@ -268,7 +270,7 @@ def _compact(document: object) -> bytes:
 
 
 def _shares(members: list[_Member], chunks: list[_Chunk]) -> dict[str, int]:
-    """Divide each chunk's compressed bytes by the raw bytes of its files; all shares together are all bytes."""
+    """Divide the compressed bytes of each chunk among its files, by their sizes. The sum of all shares is exact."""
     shares = dict.fromkeys((member.file.path for member in members), 0)
     for chunk in chunks:
         ends = accumulate((length for _member, length in chunk.members), initial=0)
@@ -283,17 +285,17 @@ def _shares(members: list[_Member], chunks: list[_Chunk]) -> dict[str, int]:
 
 
 def runtime_digest() -> str:
-    """Return what tells this tool's runtime from that of another version: one of them serves all layers in a function."""
+    """Return the digest of this version's runtime. All layers of a function have to bring the same."""
     return digest(b"".join(b"%s\0%s\0" % (name.encode(), content) for name, content in _runtime()))
 
 
 def runtime_bytes() -> int:
-    """Return about what the runtime takes in a layer: its bytecode, of which half is compressed."""
+    """Return the approximate size of the runtime in a layer: its bytecode, half of it compressed."""
     return sum(len(content) for _name, content in _runtime()) // 2
 
 
 def _runtime() -> Iterator[tuple[str, bytes]]:
-    """Yield the runtime's files as they are installed."""
+    """Yield names and contents of the runtime's files as installed."""
     for part in sorted(
         resources.files("layer_minimizer").joinpath("payload", "runtime").iterdir(), key=lambda each: each.name
     ):
@@ -302,7 +304,7 @@ def _runtime() -> Iterator[tuple[str, bytes]]:
 
 
 def _write_runtime(top: Path, *, customized: bool) -> None:
-    """Copy the runtime as it is installed, and write what starts it."""
+    """Copy the runtime as installed and write the files that start it."""
     for name, content in _runtime():
         if name != CUSTOMIZE:
             _write(top / PACKAGE / name, content)

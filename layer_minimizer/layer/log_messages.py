@@ -1,4 +1,4 @@
-"""What layers say in their logs, as patterns for those who read it: the sentences are the runtime's own."""
+"""Regular expressions for the log messages of layers, derived from the runtime's own messages."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from layer_minimizer.payload.runtime import messages
 
 _FIELD = re.compile(r"%#?[sx]")
 _NUMBER = "0x(?P<{}>[0-9a-f]+)"
-# A file's name ends with the line, or with the text of a logging format that quotes it.
+# A file name ends at the end of the line, or at the quote of a logging format that quotes messages.
 _NAME = r"(?P<{}>[^\"\r\n]+)"
 
 
-def _pattern(sentence: str, *fields: str) -> str:
-    """Return the regular expression of a sentence up to what follows its first ``fields``."""
-    parts = list(map(re.escape, _FIELD.split(sentence)))
+def _pattern(message: str, *fields: str) -> str:
+    """Return the regular expression of a message, up to the text after its first ``fields``."""
+    parts = list(map(re.escape, _FIELD.split(message)))
     return parts[0] + "".join(field + part for field, part in zip(fields, parts[1:], strict=False))
 
 
-# Whatever a logging format puts around it.
+# Matches anywhere in a line: logging formats add text before and after a message.
 RESTORED = re.compile(
     "|".join(
         r"\b" + pattern
@@ -30,11 +30,11 @@ RESTORED = re.compile(
         )
     )
 )
-# A page of a library in a layer that was made without a way back.
+# An access to a page that was dropped with --cold drop.
 PAGE_DROPPED = re.compile(_pattern(messages.PAGE_DROPPED, _NUMBER.format("address"), r"(?P<path>\S+)"))
 _RESTORED_PAGES = messages.RESTORED_PAGES.partition("%")[0].encode()
 
 
 def count_restored_pages(log: bytes) -> int:
-    """Return how often pages of a library were restored."""
+    """Return how many times pages of a library were restored."""
     return log.count(_RESTORED_PAGES)

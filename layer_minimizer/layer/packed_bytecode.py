@@ -1,7 +1,7 @@
-"""Ships bytecode compressed, in one file a layer: about four tenths of its size, and quicker to find than many files.
+"""Packs bytecode into one compressed file per layer: about 40 % of its size, and faster to search than many files.
 
-The layer's runtime (``payload/runtime/packed.py``) loads modules from there as if each lay in its place. A package or
-module that no other packed package leads to has a small file in its place, which starts the runtime where nobody has.
+The layer's runtime (``payload/runtime/packed.py``) loads modules from this file as if each were in its usual place. A
+top-level package or module keeps a small file in its place, which starts the runtime if it is not running.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING
 from layer_minimizer.core.errors import PackError
 from layer_minimizer.core.files import scratch_errors
 from layer_minimizer.layer import cold_store
-from layer_minimizer.payload.runtime import packed as packed_of_runtime
+from layer_minimizer.payload.runtime import packed as runtime_packed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
-CODE, RUNTIME = packed_of_runtime.CODE, packed_of_runtime.RUNTIME
-# What starts the runtime, or is loaded by each start.
-_FIRST = frozenset({"__init__", "check", "customize", "files", "finder", "packed", "stubs"})
-# Less than this is not worth another way to load modules.
+CODE, RUNTIME = runtime_packed.CODE, runtime_packed.RUNTIME
+# Modules that start the runtime or are loaded by every start.
+_START_MODULES = frozenset({"__init__", "check", "customize", "files", "finder", "packed", "stubs"})
+# Saving less than this is not worth a second way to load modules.
 _WORTH_BYTES = 64 * 1024
-_MARSHAL = 2  # every Python can read this form
+_MARSHAL = 2  # every Python version can read this format
 
 
 def pack_runtime(top: Path) -> None:
-    """Compress those modules of the runtime below the site folder ``top`` that few starts need.
+    """Compress the modules of the runtime in the site folder ``top`` that most starts do not load.
 
     Raises:
         PackError: they cannot be written.
@@ -36,7 +36,7 @@ def pack_runtime(top: Path) -> None:
     stems = [
         file.relative_to(top).with_suffix("").as_posix()
         for file in sorted((top / cold_store.PACKAGE).glob("*.pyc"))
-        if file.stem not in _FIRST
+        if file.stem not in _START_MODULES
     ]
     if stems:
         _move(top, {stem: zlib.compress((top / f"{stem}.pyc").read_bytes(), 9) for stem in stems}, RUNTIME)
@@ -54,14 +54,14 @@ def compress(stems: Iterable[str], top: Path) -> dict[str, bytes]:
         raise PackError(f"cannot read the layer's bytecode: {exc.filename}: {exc.strerror}") from exc
 
 
-def is_worth_it(packed: Mapping[str, bytes], top: Path, extra: int) -> bool:
-    """Return whether compressing these modules makes the layer smaller, where ``extra`` bytes have to come with them."""
+def saves_space(packed: Mapping[str, bytes], top: Path, extra: int) -> bool:
+    """Return whether compressing these modules saves enough, given that it adds ``extra`` bytes to the layer."""
     raw = sum((top / f"{stem}.pyc").stat().st_size for stem in packed)
     return raw - sum(map(len, packed.values())) > _WORTH_BYTES + extra
 
 
 def pack(packed: Mapping[str, bytes], top: Path) -> None:
-    """Move modules into a file of compressed bytecode below the site folder ``top``.
+    """Move modules into a file of compressed bytecode in the site folder ``top``.
 
     Raises:
         PackError: it cannot be written.
@@ -69,8 +69,8 @@ def pack(packed: Mapping[str, bytes], top: Path) -> None:
     _move(top, packed, "")
 
 
-def anchors(stems: Collection[str]) -> list[str]:
-    """Return the modules that no packed package leads to: something has to stand in their places."""
+def modules_to_start(stems: Collection[str]) -> list[str]:
+    """Return the modules that need a file in their place: those whose parent package is not packed."""
     packages = {stem.removesuffix("/__init__") for stem in stems if stem.endswith("/__init__")}
     found = []
     for stem in sorted(stems):
@@ -95,7 +95,7 @@ def stems_in(file: Path) -> tuple[str, ...]:
 
 
 def _move(top: Path, packed: Mapping[str, bytes], name: str) -> None:
-    """Write the file ``name`` (by default one named by its contents), and remove what lies in it now."""
+    """Write the file ``name`` (by default named after its digest) and remove the files that it replaces."""
     table, body = {}, bytearray()
     with scratch_errors(PackError, f"cannot write the layer's bytecode below {top}: {{file}}"):
         for stem in sorted(packed):

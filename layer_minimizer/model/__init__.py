@@ -1,1 +1,1 @@
-"""The values that flow from stage to stage. Frozen; no I/O."""
+"""The values that the stages exchange: frozen dataclasses, without I/O."""

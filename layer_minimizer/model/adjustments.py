@@ -1,4 +1,4 @@
-"""What earlier attempts to make a layer have taught."""
+"""Adjustments to the plan and the layer that follow from earlier attempts."""
 
 from __future__ import annotations
 
@@ -9,26 +9,31 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Some modules or packages by name, or all there are."""
+    """A set of modules or packages, or all of them.
+
+    Attributes:
+        names: the covered names; empty if everything is covered.
+        everything: whether all names are covered.
+    """
 
     names: frozenset[str] = frozenset()
     everything: bool = False
 
     def __post_init__(self) -> None:
-        """Forget names that say nothing beside everything: values that cover the same are equal."""
+        """Remove the names if everything is covered, so that equal coverage compares equal."""
         if self.everything:
             object.__setattr__(self, "names", frozenset())
 
     def __contains__(self, name: object) -> bool:
-        """Return whether this one is covered."""
+        """Return whether ``name`` is covered."""
         return self.everything or name in self.names
 
     def __le__(self, other: Coverage) -> bool:
-        """Return whether ``other`` covers as much, or more."""
+        """Return whether ``other`` covers at least the same names."""
         return other.everything or (not self.everything and self.names <= other.names)
 
     def adding(self, names: Iterable[str]) -> Coverage:
-        """Return this with more names."""
+        """Return the coverage extended by ``names``."""
         return Coverage(self.names | frozenset(names), self.everything)
 
 
@@ -38,7 +43,13 @@ EVERYTHING = Coverage(everything=True)
 
 @dataclass(frozen=True, slots=True)
 class OmittedChunk:
-    """A chunk of a library's cold pages that is left out: its number, while the library had so many ``refills``."""
+    """A chunk of a library's cold pages that is omitted from the layer.
+
+    Attributes:
+        path: the library.
+        refills: how often pages were added to the library at that time; this changes the chunks.
+        chunk: the number of the chunk.
+    """
 
     path: str
     refills: int
@@ -47,24 +58,24 @@ class OmittedChunk:
 
 @dataclass(frozen=True, slots=True)
 class Adjustments:
-    """What earlier attempts have taught. It only grows, so that the attempts come to an end.
+    """What earlier attempts taught. Adjustments only grow, so the loop of attempts ends.
 
-    More than 12 fields, since there is one for each kind of lesson, and each is read by one stage alone.
+    It has more than 12 fields because it has one for each kind of adjustment, and each is used by one stage only.
 
     Attributes:
-        rounds: how often something was put back.
-        repaired: files that runs on the layer have asked for.
-        with_source: modules that keep their source beside their bytecode.
-        with_docstrings: top-level packages whose bytecode has docstrings.
-        extra_pages: pages of libraries that are hot although the traced run did not touch them.
-        refills: how often such pages were added to a library.
+        rounds: how often files, sources or docstrings were added.
+        repaired: files added because runs on the layer looked them up, or might need them.
+        with_source: modules that are shipped with their source.
+        with_docstrings: top-level packages that keep their docstrings.
+        extra_pages: pages of libraries that are shipped although the traced run did not touch them.
+        refills: how often such pages were added, by library.
         whole_libraries: libraries that are not compacted.
-        whole_function: all that lies beside the entry goes into the function's zip.
-        omitted_distributions: those that code merely names, and that there is no room for.
-        keep_c_opened: there is room for the files that only code in C could open.
-        omitted_cold: cold files that there is no room for.
-        omitted_chunks: chunks of libraries' cold pages that there is no room for.
-        deterministic: the workload was found to give the same results twice in the full environment.
+        whole_function: whether the function's zip contains all files of the entry's folder.
+        omitted_distributions: distributions omitted because of the limit; code only names them.
+        keep_c_opened: whether files that only native code could open are kept.
+        omitted_cold: cold files omitted because of the limit.
+        omitted_chunks: chunks of libraries' cold pages omitted because of the limit.
+        deterministic: whether a second run in the full environment gave the same results.
     """
 
     rounds: int = 0
@@ -82,16 +93,16 @@ class Adjustments:
     deterministic: bool = False
 
     def __le__(self, other: Adjustments) -> bool:
-        """Return whether ``other`` has taught all of this, too."""
+        """Return whether ``other`` contains all of these adjustments."""
         return all(_at_most(each.name, getattr(self, each.name), getattr(other, each.name)) for each in fields(self))
 
     def __lt__(self, other: Adjustments) -> bool:
-        """Return whether ``other`` has taught more."""
+        """Return whether ``other`` contains these adjustments and more."""
         return self <= other and self != other
 
 
 def _at_most(name: str, one: Any, two: Any) -> bool:
-    if name == "keep_c_opened":  # the one that begins with yes
+    if name == "keep_c_opened":  # the only one that is true at first
         return bool(one >= two)
     if isinstance(one, Mapping):
         return all(key in two and value <= two[key] for key, value in one.items())

@@ -1,4 +1,4 @@
-"""The layers below the new one in the same function, and the files that several of them bring."""
+"""Base layers: other layers of the same function, and conflicts between their files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class BaseLayer:
-    """A layer below ours: as the user named it, its zip, and what is in that. Sizes are bytes."""
+    """A base layer.
+
+    Attributes:
+        name: the name that the user gave.
+        archive: its zip.
+        sha256: the digest of the zip.
+        files: the number of files in it.
+        unzipped_bytes: the size of the files.
+    """
 
     name: str
     archive: Path
@@ -19,9 +27,14 @@ class BaseLayer:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A path with other contents (``content``), or a distribution of another version (``version``), in two places.
+    """A file with different contents, or a distribution with different versions, in two layers.
 
-    ``first`` and ``second`` say where, with the version; the ``winner`` is the one that a function will see.
+    Attributes:
+        kind: ``content`` for a file, ``version`` for a distribution.
+        name: the path of the file, or the name of the distribution.
+        first: the first layer, with the version.
+        second: the second layer, with the version.
+        winner: the layer whose file or distribution the function will use.
     """
 
     kind: str
@@ -31,6 +44,6 @@ class Conflict:
     winner: str
 
     def __str__(self) -> str:
-        """Say it in a sentence."""
+        """Return a sentence for messages."""
         what = "is of two versions" if self.kind == "version" else "has two contents"
         return f"{self.name} {what}: {self.first} and {self.second}; {self.winner} wins"

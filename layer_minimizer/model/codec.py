@@ -1,7 +1,7 @@
-"""Turns values into JSON and back, by the types of their dataclasses' fields.
+"""Convert values to JSON and back, according to the types of their dataclass fields.
 
-A dataclass becomes an object with the names of its fields; within a list, where there may be thousands, a row of their
-values. Tuples and sets become lists. What is read must have the types of the fields.
+A dataclass becomes an object with the names of its fields; in a list, which may have thousands of items, it becomes a
+list of its values. Tuples and sets become lists. Types are checked on reading.
 """
 
 from __future__ import annotations
@@ -46,33 +46,33 @@ def _encode_item(value: Any) -> Any:
 
 
 def decode(kind: type[_Value], data: Any) -> _Value:
-    """Return the value of the type ``kind`` that ``data`` is the JSON form of.
+    """Return the value of type ``kind`` from its JSON form.
 
     Raises:
-        KeyError, TypeError, ValueError: it is not.
+        KeyError, TypeError, ValueError: ``data`` is not the JSON form of such a value.
     """
-    known: Any = kind
-    read: Callable[[Any], _Value] = _reader(known)
+    untyped: Any = kind
+    read: Callable[[Any], _Value] = _reader(untyped)
     return read(data)
 
 
-def encode_document(value: Any, form: int) -> dict[str, Any]:
-    """Return the JSON form of a value that is saved, with the number of that form."""
-    return {"format": form, **encode(value)}
+def encode_document(value: Any, version: int) -> dict[str, Any]:
+    """Return the JSON form of a value to be saved, with the number of its format."""
+    return {"format": version, **encode(value)}
 
 
-def decode_document(  # noqa: PLR0913 - what is read, and the words for what is wrong
-    kind: type[_Value], data: Any, form: int, *, name: str, has: str, remedy: str = ""
+def decode_document(  # noqa: PLR0913 - the data, and its names in error messages
+    kind: type[_Value], data: Any, version: int, *, name: str, has: str, remedy: str = ""
 ) -> _Value:
-    """Return a saved value. ``name`` is what users call it, ``has`` a member by which it is recognised.
+    """Return a saved value. ``name`` is its name in messages, ``has`` a key that such a value always has.
 
     Raises:
-        UsageError: ``data`` is something else, or of another form, or damaged; ``remedy`` says what helps then.
+        UsageError: ``data`` is something else, of another format, or damaged; ``remedy`` is added to the message.
     """
     if not isinstance(data, dict) or has not in data:
         raise UsageError(f"it is not a {name}: make one with --save-{name}")
-    if data.get("format") != form:
-        raise UsageError(f"it has format {data.get('format')!r}, this version reads format {form}{remedy}")
+    if data.get("format") != version:
+        raise UsageError(f"it has format {data.get('format')!r}, this version reads format {version}{remedy}")
     try:
         return decode(kind, data)
     except (KeyError, TypeError, ValueError) as exc:
@@ -81,7 +81,7 @@ def decode_document(  # noqa: PLR0913 - what is read, and the words for what is 
 
 @cache
 def _types(kind: Any) -> dict[str, Any] | None:
-    """Return the types of a dataclass's fields, by their names and in their order; None for another type."""
+    """Return the types of a dataclass's fields by name, in their order; None for other types."""
     if not dataclasses.is_dataclass(kind):
         return None
     hints = typing.get_type_hints(kind)
@@ -90,7 +90,7 @@ def _types(kind: Any) -> dict[str, Any] | None:
 
 @cache
 def _reader(kind: Any) -> Reader:
-    """Return what reads the JSON form of a type."""
+    """Return the function that reads the JSON form of a type."""
     if kind is Any:
         return lambda data: data
     if dataclasses.is_dataclass(kind):
@@ -104,7 +104,7 @@ def _reader(kind: Any) -> Reader:
 
 
 def _scalar_reader(kind: type) -> Reader:
-    # A truth value is no number, although it has a number's type.
+    # bool is a subclass of int, but true is not a number in JSON.
     return lambda data: data if type(data) is kind else _checked(data, *_SCALARS[kind])
 
 
@@ -131,7 +131,7 @@ def _object_reader(kind: Any) -> Reader:
 
     def read(data: Any) -> Any:
         _checked(data, dict)
-        # A saved value of an earlier version may lack what has a default.
+        # Values saved by an earlier version may lack fields that have a default.
         return kind(
             **{name: reader(data[name]) for name, reader in readers.items() if name in data or name not in optional}
         )
@@ -144,14 +144,14 @@ def _row_reader(kind: Any) -> Reader:
 
     def read(data: Any) -> Any:
         if len(_checked(data, list)) != len(readers):
-            raise TypeError(f"{data!r} has not the {len(readers)} values of a {kind.__name__}")
+            raise TypeError(f"{data!r} does not have the {len(readers)} values of a {kind.__name__}")
         return kind(*[reader(item) for reader, item in zip(readers, data, strict=True)])
 
     return read
 
 
 def _checked(data: Any, *kinds: type) -> Any:
-    """Return ``data``, which must be of one of these types."""
+    """Return ``data`` if it is of one of these types, else raise TypeError."""
     if type(data) not in kinds:
         raise TypeError(f"{data!r} is not of the type {kinds[0].__name__}")
     return data

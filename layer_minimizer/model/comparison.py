@@ -1,4 +1,4 @@
-"""A difference between traces."""
+"""Differences between traces."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ _SHOWN = 4
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What only the traces ``names`` have, of all that are compared: by kind of thing, of one distribution.
+    """Files and modules of a distribution that only some of the compared traces contain.
 
-    ``libraries`` and ``files`` (data) are site-relative paths, ``modules`` names as in import statements.
+    Attributes:
+        names: the traces that contain them.
+        distribution: the distribution, or empty.
+        modules: dotted names of modules.
+        libraries: paths of shared libraries, relative to site-packages.
+        files: paths of other files, relative to site-packages.
     """
 
     names: tuple[str, ...]
@@ -23,17 +28,17 @@ class Difference:
 
     @property
     def items(self) -> tuple[str, ...]:
-        """All of it, modules first."""
+        """All names and paths, modules first."""
         return (*self.modules, *self.libraries, *self.files)
 
     def __str__(self) -> str:
-        """Say it in a line that can be read."""
+        """Return one line of text, shortened."""
         shown = ", ".join(self.items[:_SHOWN])
         more = f" and {len(self.items) - _SHOWN:,} more" if len(self.items) > _SHOWN else ""
         return f"only in {' and '.join(self.names)}: {self.distribution or '(no distribution)'}: {shown}{more}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the form in which programs read it."""
+        """Return the JSON form."""
         return {
             "only_in": list(self.names),
             "distribution": self.distribution,

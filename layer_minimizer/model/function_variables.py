@@ -1,10 +1,10 @@
-"""The environment variables with which Lambda tells a function its name."""
+"""The environment variables of Lambda with the name and memory of a function."""
 
 from __future__ import annotations
 
 
 def function_variables(function: str, memory: int) -> dict[str, str]:
-    """Return the variables that name a function to its own code; ``memory`` is in MiB."""
+    """Return the variables for a function of this name; ``memory`` is in MiB."""
     return {
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory),
         "AWS_LAMBDA_FUNCTION_NAME": function,

@@ -1,22 +1,25 @@
-"""What is installed in an environment: files, distributions, and what ``.pth`` files add."""
+"""The installed files and distributions of an environment, and its ``.pth`` files."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# What the names of folders (or files) end in that hold a distribution's metadata.
+# Suffixes of folders (or files) with the metadata of a distribution, and the files that contain its name.
 METADATA_FOLDERS = (".dist-info", ".egg-info")
-
-
-# ---- what is installed --------------------------------------------------------------------------------------------
+ALWAYS_METADATA = ("METADATA", "PKG-INFO")
 
 
 @dataclass(frozen=True, slots=True)
 class InstalledFile:
-    """A file that could go into a layer.
+    """An installed file, which could go into a layer.
 
-    ``source`` is its absolute path on this machine; ``link`` the target of a symbolic link that stays within the
-    site, else empty; ``distribution`` the normalised name of the owner, empty when no RECORD claims the file.
+    Attributes:
+        path: its path relative to site-packages.
+        size: its size in bytes.
+        distribution: the normalized name of its distribution; empty if no RECORD lists the file.
+        source: its absolute path on this machine.
+        executable: whether it has execute permission.
+        link: the target of a symbolic link within site-packages, else empty.
     """
 
     path: str
@@ -29,9 +32,14 @@ class InstalledFile:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """An installed distribution: ``name`` is normalised (PEP 503), ``metadata`` its dist-info or egg-info path.
+    """An installed distribution.
 
-    ``groups`` are those of its entry points, without the programs that it brings.
+    Attributes:
+        name: its normalized name (PEP 503).
+        version: its version.
+        metadata: the path of its ``.dist-info`` or ``.egg-info``.
+        editable: whether it is an editable install.
+        groups: the groups of its entry points, except scripts.
     """
 
     name: str
@@ -43,7 +51,14 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class PthFile:
-    """What a ``.pth`` file does: code it runs, and the site-relative folders that it puts on ``sys.path``."""
+    """A ``.pth`` file.
+
+    Attributes:
+        path: its path relative to site-packages.
+        runs_code: whether it has lines with ``import``, which the interpreter executes.
+        folders: the folders in site-packages that it adds to ``sys.path``.
+        leaves_site: whether it also adds folders outside of site-packages.
+    """
 
     path: str
     runs_code: bool
@@ -53,7 +68,16 @@ class PthFile:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All there is to choose from, in the order of paths."""
+    """Everything that is installed.
+
+    Attributes:
+        files: the installed files, sorted by path.
+        distributions: the installed distributions.
+        pth: the ``.pth`` files.
+        folders: all folders in site-packages.
+        shadowed: files of later site-packages folders with the same path as one in an earlier folder.
+        warnings: problems of the environment, for the report.
+    """
 
     files: tuple[InstalledFile, ...]
     distributions: tuple[Distribution, ...]
@@ -61,11 +85,6 @@ class Inventory:
     folders: frozenset[str]
     shadowed: tuple[InstalledFile, ...] = ()
     warnings: tuple[str, ...] = ()
-
-
-# The folders in a site that tell of a distribution, and the file without which it has no name.
-METADATA_FOLDERS = (".dist-info", ".egg-info")
-ALWAYS_METADATA = ("METADATA", "PKG-INFO")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# ---- where it runs ------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
     """The Python whose installed distributions are minimized.
 
-    ``base_executable`` is the interpreter that a virtual environment was made from (itself when there is none);
-    ``site_dirs`` are its site-packages folders in the order of ``sys.path``; ``hidden_dirs`` are
-    further site-packages folders that must be out of reach when a layer is verified (those of the base interpreter and
-    of the user); ``library_dir`` is a folder that the dynamic loader looks into first, or empty.
+    Attributes:
+        executable: the path of the interpreter.
+        base_executable: the interpreter that a virtual environment was created from, else the same.
+        version: its version.
+        soabi: the tag in the names of its extension modules.
+        machine: the architecture, as in ``platform.machine()``.
+        site_dirs: its site-packages folders in the order of ``sys.path``.
+        stdlib_dirs: the folders of the standard library.
+        hidden_dirs: site-packages folders of the base interpreter and the user, which are hidden in verifying runs.
+        user_base: the value of PYTHONUSERBASE, or empty.
+        library_dir: the folder for LD_LIBRARY_PATH, or empty.
     """
 
     executable: str
@@ -30,15 +35,15 @@ class Interpreter:
 
     @property
     def folder(self) -> str:
-        """Name of the version's folder in a layer, ``python3.11``."""
+        """The name of its folder in a layer, such as ``python3.11``."""
         return f"python{self.version[0]}.{self.version[1]}"
 
     @property
     def avoid(self) -> tuple[str, ...]:
-        """Folders that are no part of a function although they may lie below the entry's."""
+        """Folders that do not belong to a function even if they are below the entry's folder."""
         return (*self.site_dirs, *self.hidden_dirs)
 
     @property
     def cache_tag(self) -> str:
-        """What the names of its bytecode files have in their middle, ``cpython-311``."""
+        """The tag in the names of its bytecode files, such as ``cpython-311``."""
         return f"cpython-{self.version[0]}{self.version[1]}"

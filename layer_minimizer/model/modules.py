@@ -1,4 +1,4 @@
-"""Maps installed files to the modules that they are, and back. Pure: by their names alone."""
+"""Map file paths to module names and back, without reading files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _MODULE_FILE = re.compile(r"^(?P<stem>.+?)(?:\.py|\.pyc|(?:\.cpython-[^./]+|\.ab
 
 
 def module_name(path: str) -> str:
-    """Return the dotted name under which a site-relative file can be imported, empty when it is no module."""
+    """Return the dotted name of the module in a file of site-packages; empty if it is not a module."""
     found = _MODULE_FILE.match(path)
     if not found:
         return ""
@@ -19,15 +19,15 @@ def module_name(path: str) -> str:
 
 
 def stem(path: str) -> str:
-    """Return a module's file without what its name ends in."""
+    """Return the path of a module's file without its suffix."""
     found = _MODULE_FILE.match(path)
     return found["stem"] if found else path
 
 
 def top_level(path: str) -> str:
-    """Return the top-level package or module that a site-relative path lies in."""
-    first, below = path.partition("/")[::2]
-    return first if below else first.partition(".")[0]
+    """Return the top-level package or module that a path in site-packages belongs to."""
+    first, rest = path.partition("/")[::2]
+    return first if rest else first.partition(".")[0]
 
 
 def is_package(path: str) -> bool:
@@ -36,7 +36,7 @@ def is_package(path: str) -> bool:
 
 
 def by_name(paths: Iterable[str]) -> dict[str, str]:
-    """Map module names to files; of several files for one name the first that Python's finders would take."""
+    """Map module names to files; of several files for one name, the one that Python would import."""
     found: dict[str, str] = {}
     for path in sorted(paths, key=_precedence):
         if name := module_name(path):
@@ -45,12 +45,12 @@ def by_name(paths: Iterable[str]) -> dict[str, str]:
 
 
 def with_packages(names: Iterable[str]) -> set[str]:
-    """Return the modules with the packages that they lie in: those are loaded before them."""
+    """Return the modules and all of their parent packages, which are imported before them."""
     return {package for name in names for package in with_parents(name)}
 
 
 def with_parents(name: str) -> list[str]:
-    """Return the packages that a module lies in, the highest first, and the module itself."""
+    """Return the parent packages of a module, the topmost first, and the module itself."""
     parts = name.split(".")
     return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 

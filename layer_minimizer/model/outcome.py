@@ -1,4 +1,4 @@
-"""What packing and verifying a layer produced: archives, libraries, proofs."""
+"""Results of packing and verifying a layer: archives, sizes of libraries, proofs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# ---- outcome ------------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, slots=True)
 class LayerArchive:
-    """A layer's zip that exists."""
+    """The zip of a layer.
+
+    Attributes:
+        path: its path.
+        sha256: its digest.
+        files: the number of files in it.
+        unzipped_bytes: the size of the files.
+        zipped_bytes: the size of the zip.
+    """
 
     path: Path
     sha256: str
@@ -23,7 +29,13 @@ class LayerArchive:
 
 @dataclass(frozen=True, slots=True)
 class FunctionArchive:
-    """A function's zip that exists. ``model_bytes`` of it are models; ``left_out`` lies beside the entry, not in it."""
+    """The zip of a function.
+
+    Attributes:
+        archive: the zip.
+        model_bytes: the size of the models in it.
+        left_out: files of the entry's folder that are not in it.
+    """
 
     archive: LayerArchive
     model_bytes: int
@@ -31,12 +43,18 @@ class FunctionArchive:
 
 
 @dataclass(frozen=True, slots=True)
-class CompactedLibrary:
-    """What became of a shared library; all sizes in bytes.
+class LibrarySizes:
+    """The sizes of a shared library before and after compaction, in bytes.
 
-    ``file`` is its original size, ``mapped`` what the loader maps of it, ``hot`` how much of that stays, ``shipped``
-    the size in the layer, ``cold`` that of its compressed store, ``dropped`` what no store brings back, ``problem`` why
-    it is shipped whole.
+    Attributes:
+        path: its path relative to site-packages.
+        file: the size of the original file.
+        mapped: how much of it the loader maps into memory.
+        hot: how much of that is shipped uncompressed.
+        shipped: the size of the file in the layer.
+        cold: the size of its compressed cold pages.
+        dropped: the size of pages that are omitted and cannot be restored.
+        problem: why it is shipped whole, or empty.
     """
 
     path: str
@@ -51,7 +69,14 @@ class CompactedLibrary:
 
 @dataclass(frozen=True, slots=True)
 class Bundled:
-    """A library of this machine in the layer's ``lib`` folder, since Lambda's runtime is not known to have it."""
+    """A library of this machine that is shipped in the layer's ``lib`` folder, because Lambda's runtime may lack it.
+
+    Attributes:
+        name: its file name.
+        source: its path on this machine.
+        needed_by: a file in the layer that loads it.
+        bytes: its size.
+    """
 
     name: str
     source: str
@@ -61,7 +86,12 @@ class Bundled:
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """What a runtime asks of a layer: libraries of this machine that must go into it, and what may fail there."""
+    """What a layer needs to work in a runtime.
+
+    Attributes:
+        bundled: libraries of this machine that must be shipped in the layer.
+        warnings: what may fail in the runtime.
+    """
 
     bundled: tuple[Bundled, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -69,11 +99,18 @@ class Requirements:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What the verifying runs showed, of which there were ``runs``.
+    """The results of packing and of the verifying runs.
 
-    ``isolated`` says that the original environment was out of reach by a mount. ``shipped`` are the bytes that each
-    installed file has in the layer, in whatever form; ``bundled`` are files of this machine in it; ``warnings`` say
-    what the runs could not show.
+    Attributes:
+        events: the number of events with the expected result.
+        repaired: files that were added because runs on the layer needed them.
+        isolated: whether the original environment was hidden by mounts.
+        runs: the number of runs on the final layer.
+        cold_faults: how often a page of a library was restored from the cold store.
+        shipped: the size of each installed file in the layer, in bytes, whatever its form there.
+        libraries: the sizes of the shared libraries.
+        bundled: libraries of this machine in the layer.
+        warnings: what the runs could not verify.
     """
 
     events: int
@@ -82,23 +119,27 @@ class Proof:
     runs: int
     cold_faults: int = 0
     shipped: Mapping[str, int] = field(default_factory=dict)
-    libraries: tuple[CompactedLibrary, ...] = ()
+    libraries: tuple[LibrarySizes, ...] = ()
     bundled: tuple[Bundled, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ImportTimes:
-    """Seconds that the imports of each distribution take, each module without what that imports.
+    """Seconds that the imports of each distribution take; a module's time does not include its imports.
 
-    Under the empty name are the entry's own, those of the standard library and all else that no distribution owns.
+    The empty name stands for the entry, the standard library and all other modules without a distribution.
+
+    Attributes:
+        before: times in the full environment.
+        after: times on the layer.
     """
 
     before: Mapping[str, float]
     after: Mapping[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report's form of it."""
+        """Return the JSON form for the report."""
         return {
             name: {"seconds": round(sum(seconds.values()), 4), "distributions": dict(seconds)}
             for name, seconds in (("before", self.before), ("after", self.after))
@@ -107,9 +148,18 @@ class ImportTimes:
 
 @dataclass(frozen=True, slots=True)
 class Emulated:
-    """What the emulated Lambda showed. ``memory`` and ``tmp_size`` are the limits in MB, ``where`` names the place.
+    """The results of the verification in emulated Lambda.
 
-    ``skipped`` are events that set fields of the context, which Lambda gives itself.
+    Attributes:
+        events: the number of events with the expected result.
+        init_seconds: the duration of the init phase.
+        peak_bytes: peak memory.
+        tmp_bytes: peak size of the files in /tmp.
+        memory: the memory limit in MB.
+        tmp_size: the size of /tmp in MB.
+        where: ``namespaces``, or the image that the function ran in.
+        skipped: events that were not run, because they set fields of the context.
+        warnings: what may fail in Lambda.
     """
 
     events: int

@@ -1,4 +1,4 @@
-"""A verdict and a reason for every installed file."""
+"""The plan: a verdict and a reason for every installed file."""
 
 from __future__ import annotations
 
@@ -19,53 +19,63 @@ class Verdict(StrEnum):
     """Whether a file goes into the layer."""
 
     KEPT = "kept"
-    COLD = "cold"  # compressed in the layer, for whoever asks for it
+    COLD = "cold"  # compressed in the layer, restored on demand
     DROPPED = "dropped"
 
 
 class Reason(StrEnum):
     """Why a file is kept or dropped. The names are part of the report's format."""
 
-    TRACED = "TRACED"  # the run used it
-    PACKAGE = "PACKAGE"  # __init__ of a package that holds a kept file
-    NEEDED = "NEEDED"  # a kept shared library loads it
-    METADATA = "METADATA"  # metadata of a distribution that the run looked up
-    PICKLED = "PICKLED"  # a model names a class or function of it
+    TRACED = "TRACED"  # used by the traced run
+    PACKAGE = "PACKAGE"  # __init__ of a package that contains a kept file
+    NEEDED = "NEEDED"  # loaded by a kept shared library
+    METADATA = "METADATA"  # metadata of a distribution that the traced run looked up
+    PICKLED = "PICKLED"  # a model contains a class or function of it
     RULE = "RULE"  # a rule about its distribution
     STATIC = "STATIC"  # kept code could import it
     INCLUDED = "INCLUDED"  # --include
     STARTUP = "STARTUP"  # a .pth file of a distribution that is used, and what it imports
     LINKED = "LINKED"  # target of a kept symbolic link
-    REPAIRED = "REPAIRED"  # the layer's own run asked for it
-    STAND_IN = "STAND_IN"  # imported and never needed: another module stands in for it
-    ASLEEP = "ASLEEP"  # only modules that others stand in for import it
-    LOADABLE = "LOADABLE"  # code in C could open it by its path, where nothing serves cold files
-    REACHABLE = "REACHABLE"  # nothing asked for its distribution, but code in the layer names that
-    UNTOUCHED = "UNTOUCHED"  # nothing asked for it, but for other files of its distribution
-    DEVELOPMENT = "DEVELOPMENT"  # only a compiler or a shell reads it
-    UNUSED = "UNUSED"  # nothing asked for it
+    REPAIRED = "REPAIRED"  # a run on the layer needed it
+    STAND_IN = "STAND_IN"  # imported but unused: replaced by a stand-in
+    ASLEEP = "ASLEEP"  # imported only by modules that are replaced by stand-ins
+    LOADABLE = "LOADABLE"  # native code could open it by its path, and cannot restore cold files
+    REACHABLE = "REACHABLE"  # its distribution was not used, but code in the layer names it
+    UNTOUCHED = "UNTOUCHED"  # not used, unlike other files of its distribution
+    DEVELOPMENT = "DEVELOPMENT"  # only compilers or shells read it
+    UNUSED = "UNUSED"  # not used, nor any other file of its distribution
     EXCLUDED = "EXCLUDED"  # --exclude
-    PROVIDED = "PROVIDED"  # another layer brings it
-    SCANNED = "SCANNED"  # read only because all installed distributions were listed
-    IDLE = "IDLE"  # imported at interpreter start by a distribution that is not used
-    SHADOWED = "SHADOWED"  # a folder earlier on sys.path has a file of this name
+    PROVIDED = "PROVIDED"  # in another layer
+    SCANNED = "SCANNED"  # metadata that was read only because all distributions were listed
+    IDLE = "IDLE"  # imported at interpreter start by an unused distribution
+    SHADOWED = "SHADOWED"  # an earlier folder on sys.path has a file of this name
 
 
 class Cold(StrEnum):
-    """What becomes of the files and the pages of libraries that no trace touched."""
+    """What to do with unused files and unused pages of libraries."""
 
-    KEEP = "keep"  # compressed in the layer, put back on first use
-    DROP = "drop"  # left out; touching a page ends the process with a message
-    AUTO = "auto"  # kept as far as the size allows, those first that are likely to be needed for their bytes
+    KEEP = "keep"  # keep them compressed in the layer, restored on first use
+    DROP = "drop"  # omit them; accessing an omitted page ends the process with a message
+    AUTO = "auto"  # keep as many as the size limit allows, the most likely to be needed per byte first
 
 
-# What was left out on the user's word, or because Python would not find it, is not put back.
+# Files dropped for these reasons are never added later: options exclude them, or Python would not find them.
 FINAL_REASONS = (Reason.EXCLUDED, Reason.PROVIDED, Reason.SHADOWED)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One file's verdict. ``evidence`` is a sentence; ``cause`` the path or module that it follows from, or empty."""
+    """The verdict about one file.
+
+    Attributes:
+        path: its path relative to site-packages.
+        size: its size in bytes.
+        distribution: the normalized name of its distribution, or empty.
+        verdict: whether it goes into the layer.
+        reason: why.
+        evidence: the reason as a sentence.
+        cause: the path or module that the verdict follows from, or empty.
+    """
 
     path: str
     size: int
@@ -78,7 +88,13 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class NotExercised:
-    """A module that kept code could import and no trace saw."""
+    """A module that kept code could import, but that no traced run imported.
+
+    Attributes:
+        module: its dotted name.
+        importer: the module that could import it.
+        line: the line of the import statement.
+    """
 
     module: str
     importer: str
@@ -87,10 +103,14 @@ class NotExercised:
 
 @dataclass(frozen=True, slots=True)
 class KeepPlan:
-    """A verdict for every installed file, and the empty folders that the run looked into.
+    """A verdict for every installed file.
 
-    ``chains`` are the modules on the way from what is kept to the entry, ``stand_ins`` those that others stand in for,
-    without their tables.
+    Attributes:
+        python: the version folder of the interpreter, such as ``python3.11``.
+        decisions: the verdicts, sorted by path.
+        folders: empty folders that the traced run listed.
+        chains: the modules on the import chains from the entry to kept modules.
+        stand_ins: modules that are replaced by stand-ins, without their tables.
     """
 
     python: str
@@ -101,12 +121,12 @@ class KeepPlan:
 
     @property
     def kept(self) -> tuple[Decision, ...]:
-        """The decisions for files that go into the layer."""
+        """The decisions about files that go into the layer uncompressed."""
         return tuple(d for d in self.decisions if d.verdict is Verdict.KEPT)
 
     @property
     def cold(self) -> tuple[Decision, ...]:
-        """The decisions for files that go into the layer's cold store."""
+        """The decisions about files that go into the layer's cold store."""
         return tuple(d for d in self.decisions if d.verdict is Verdict.COLD)
 
     def to_json(self) -> dict[str, Any]:

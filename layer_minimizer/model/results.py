@@ -1,4 +1,4 @@
-"""Compares what a run gave with what it should give."""
+"""Compare the results of a run with the expected results."""
 
 from __future__ import annotations
 
@@ -17,14 +17,20 @@ _NUMBER = re.compile(r"[-+]?(?:\d+\.\d*|\.?\d+)(?:[eE][-+]?\d+)?")
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """An event whose result on the layer is another than in the full environment."""
+    """An event whose result on the layer differs from the expected one.
+
+    Attributes:
+        event: the name of the event.
+        expected: its result in the full environment.
+        actual: its result on the layer.
+    """
 
     event: str
     expected: str
     actual: str
 
     def __str__(self) -> str:
-        """Say which event, and both results, shortened."""
+        """Return the event and both results, shortened."""
         return f"event {self.event!r}: expected {_short(self.expected)}, the layer gave {_short(self.actual)}"
 
 
@@ -51,7 +57,7 @@ def _same_text(one: str, two: str, tolerance: float) -> bool:
 
 
 def _same(one: Any, two: Any, tolerance: float) -> bool:
-    """Compare JSON values: order of keys is no difference, ``1`` and ``1.0`` are one, NaN equals itself."""
+    """Compare JSON values, ignoring the order of keys; ``1`` equals ``1.0``, and NaN equals NaN."""
     if isinstance(one, dict) and isinstance(two, dict):
         return one.keys() == two.keys() and all(_same(value, two[key], tolerance) for key, value in one.items())
     if isinstance(one, list) and isinstance(two, list):
@@ -63,7 +69,7 @@ def _same(one: Any, two: Any, tolerance: float) -> bool:
         try:
             return math.isclose(one, two, rel_tol=tolerance, abs_tol=tolerance)
         except OverflowError:
-            return False  # integers beyond the range of floating-point numbers are equal or not
+            return False  # integers outside of the range of floating-point numbers, and not equal
     return type(one) is type(two) and bool(one == two)
 
 

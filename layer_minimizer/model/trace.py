@@ -1,4 +1,4 @@
-"""What a workload used: modules, files, metadata, pages of libraries."""
+"""The trace: what a workload used, and its results."""
 
 from __future__ import annotations
 
@@ -21,15 +21,20 @@ class Use(StrEnum):
 
     OPEN = "open"  # opened for reading
     MAP = "map"  # mapped as a shared library
-    TEXT = "text"  # a module's source was read though its bytecode was at hand
-    STAT = "stat"  # its existence, kind or size was asked for
+    TEXT = "text"  # a module's source was read although its bytecode was valid
+    STAT = "stat"  # its existence, type or size was checked
     LIST = "list"  # a folder whose entries were listed
     SPEC = "spec"  # found as the file of a module, whether or not that module was then loaded
 
 
 @dataclass(frozen=True, slots=True)
 class TracedFile:
-    """An installed file or folder, and everything that was done with it."""
+    """An installed file or folder, and how it was used.
+
+    Attributes:
+        path: its path relative to site-packages.
+        uses: what was done with it.
+    """
 
     path: str
     uses: frozenset[Use]
@@ -37,10 +42,14 @@ class TracedFile:
 
 @dataclass(frozen=True, slots=True)
 class TracedModule:
-    """A module that was looked up, where it was found, and who asked for it first.
+    """A module that was looked up and found.
 
-    ``path`` is empty for modules of the standard library and of the workload itself. ``startup`` says that a
-    ``.pth`` file or a site customisation had imported it before the workload began.
+    Attributes:
+        name: its dotted name.
+        path: its file relative to site-packages; empty for modules of the standard library and of the workload.
+        importer: the module that looked it up first.
+        line: the line of the import in that module.
+        startup: whether that was at interpreter start, by a ``.pth`` file or ``sitecustomize``.
     """
 
     name: str
@@ -52,7 +61,12 @@ class TracedModule:
 
 @dataclass(frozen=True, slots=True)
 class TracedMetadata:
-    """A distribution that was asked for by name (``importlib.metadata.version("x")``), and the module that asked."""
+    """A distribution whose metadata was looked up by name, as with ``importlib.metadata.version("x")``.
+
+    Attributes:
+        distribution: the normalized name.
+        asked_by: the module that looked it up.
+    """
 
     distribution: str
     asked_by: str
@@ -60,9 +74,12 @@ class TracedMetadata:
 
 @dataclass(frozen=True, slots=True)
 class TracedDistribution:
-    """A distribution (normalised name) that was installed where a run happened.
+    """A distribution that was installed in the environment of a run.
 
-    ``tops`` are the first parts of its files' paths, where they are known.
+    Attributes:
+        name: its normalized name.
+        version: its version.
+        tops: its top-level files and folders, if they are known.
     """
 
     name: str
@@ -72,9 +89,12 @@ class TracedDistribution:
 
 @dataclass(frozen=True, slots=True)
 class LibraryPages:
-    """The pages of a shared library that a run touched, of those that could be left out of its file.
+    """The pages of a shared library that a run touched, of those that could be omitted.
 
-    ``size`` is the file's, by which another build of the library is told; ``runs`` are (first page, number) pairs.
+    Attributes:
+        path: the path of the library relative to site-packages.
+        size: the size of its file in bytes; another build of the library has another size.
+        runs: (first page, number of pages) of consecutive pages.
     """
 
     path: str
@@ -83,7 +103,7 @@ class LibraryPages:
 
     @staticmethod
     def of(path: str, size: int, pages: Iterable[int]) -> LibraryPages:
-        """Put page numbers into runs."""
+        """Return the value for a set of page numbers."""
         runs: list[tuple[int, int]] = []
         for page in sorted(pages):
             if runs and page == sum(runs[-1]):
@@ -99,9 +119,11 @@ class LibraryPages:
 
 @dataclass(frozen=True, slots=True)
 class ForeignRoot:
-    """A top-level package or module that lies outside the site-packages folders, as an editable install's does.
+    """A top-level package or module outside of site-packages, such as that of an editable install.
 
-    ``name`` is its path in a layer (``foo`` or ``foo.py``), ``source`` the absolute path of the folder or file.
+    Attributes:
+        name: its path in a layer (``foo`` or ``foo.py``).
+        source: the absolute path of the folder or file.
     """
 
     name: str
@@ -110,10 +132,14 @@ class ForeignRoot:
 
 @dataclass(frozen=True, slots=True)
 class TracedStandIn:
-    """A module that another stood in for, and that was not needed. ``table``: see ``payload/runtime/standin.py``.
+    """A module that was replaced by a stand-in in a traced run, without loading the original module.
 
-    ``touched`` are (name, kind) pairs of what was taken from the stand-in, ``seconds`` what it took to execute the real
-    module, without what that imported, in a run under observers.
+    Attributes:
+        name: its dotted name.
+        path: its file relative to site-packages.
+        table: what the stand-in needs to know of the module, see ``payload/runtime/standin.py``.
+        touched: (name, kind) of the attributes that were read from the stand-in.
+        seconds: how long executing the original module took in an observed run, without its imports.
     """
 
     name: str
@@ -125,12 +151,29 @@ class TracedStandIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """The facts of one or several runs of a workload. No opinion about what follows from them.
+    """The facts about one or several runs of a workload.
 
-    ``stand_ins`` are modules that others have stood in for, ``asleep`` those that only such modules would import.
-    ``task`` are the files of the workload's own folder, by their names in it. ``machine`` is the kind of processor,
-    ``distributions`` what was installed there; both may be unknown. It has so many fields because it is the saved
-    document itself, whose format 1 has them side by side.
+    It has more than 12 fields because it is the saved document itself: format 1 has all of them at the top level.
+
+    Attributes:
+        python: the version folder of the interpreter, such as ``python3.11``.
+        observers: the observers of the runs.
+        kind: whether the entry is a handler or a script.
+        modules: the modules, in the order in which they were looked up.
+        files: the used files of site-packages.
+        metadata: distributions whose metadata was looked up.
+        foreign: packages and modules outside of site-packages.
+        unplaced: absolute paths of modules that cannot go into a layer.
+        processes: the number of traced processes.
+        results: the result of each event.
+        seconds: the duration of the run.
+        libraries: the touched pages of shared libraries.
+        stand_ins: modules that were replaced by stand-ins.
+        asleep: modules that only those modules would import.
+        task: the used files of the workload's own folder, by their paths in it.
+        machine: the architecture; empty if it is not known.
+        distributions: the installed distributions; empty if they are not known.
+        workload: the workload.
     """
 
     python: str
@@ -166,6 +209,6 @@ class Trace:
         return codec.decode_document(Trace, data, TRACE_FORMAT, name="trace", has="modules", remedy=": trace again")
 
 
-def unwatched(trace: Trace) -> set[str]:
-    """Return the libraries that a run has loaded without anybody watching which of their pages it needs."""
+def untraced_libraries(trace: Trace) -> set[str]:
+    """Return the libraries that a run loaded without recording the pages that it touched."""
     return set() if trace.libraries else {file.path for file in trace.files if Use.MAP in file.uses}

@@ -1,4 +1,4 @@
-"""What tracing has found, as one value."""
+"""The result of the trace stage."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Traced:
-    """A traced workload: all that its runs, saved traces and logs have shown.
+    """A traced workload: the facts of its runs, saved traces and logs.
 
-    ``pickled`` are (model, module, name) triples. ``unwatched`` are libraries that a run has loaded without anybody
-    watching their pages, ``differences`` those between the traces, ``warnings`` what the trace may lack.
+    Attributes:
+        trace: the merged trace.
+        pickled: (model, module, name) of the classes and functions in models.
+        untraced_libraries: libraries that a run loaded without recording the pages that it touched.
+        differences: differences between the merged traces.
+        warnings: what the trace may lack.
     """
 
     trace: Trace
     pickled: tuple[tuple[str, str, str], ...] = ()
-    unwatched: frozenset[str] = frozenset()
+    untraced_libraries: frozenset[str] = frozenset()
     differences: tuple[Difference, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What is run: the entry, its events and models, and the results of a run."""
+"""The workload: the entry, its events and models, and the results of a run."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# What the harness calls the one invocation of a handler for which there is no event.
+# The harness's name for the single invocation of a handler without events.
 NO_EVENT = "(no event)"
-
-
-# ---- what must keep working ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One invocation of the handler: its JSON event, and what the context object should say."""
+    """One invocation of the handler.
+
+    Attributes:
+        name: its name in messages and reports.
+        payload: the JSON event.
+        context: fields of the context object.
+    """
 
     name: str
     payload: Any
@@ -25,9 +28,13 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What must keep working: the entry file, its models, and the events it is called with.
+    """What the layer must be able to run.
 
-    ``handler`` is the function's name, or empty for "``handler``, else ``lambda_handler``, else a plain script".
+    Attributes:
+        entry: the file with the handler, or a script.
+        handler: the name of the handler; if empty, ``handler``, else ``lambda_handler``, else the entry is a script.
+        models: files that are copied next to the entry.
+        events: the events that the handler is called with.
     """
 
     entry: Path
@@ -38,7 +45,12 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one event gave: its JSON text, or a script's standard output."""
+    """The result of one event.
+
+    Attributes:
+        event: the name of the event.
+        value: the result as JSON text, or the standard output of a script.
+    """
 
     event: str
     value: str

@@ -1,6 +1,7 @@
-"""Shared libraries shipped as the pages that are used: which pages a run touches, the compacted file, the way back.
+"""Compacts shared libraries to the pages that are used: tracing pages, writing the smaller file, restoring pages.
 
-``elf_image`` reads a library, ``hotness`` says which pages must stay, ``compact`` writes the smaller library,
-``coldstore`` what was left out, ``pagetrace`` finds out which pages a run touches, ``parts`` finds the compiled C
-parts: ``src/pagetrace.c`` watches a run, ``src/coldpages.c`` ships in the layer and puts pages back on first touch.
+``elf_image`` reads a library, ``hotness`` selects the pages that must stay, ``compact`` writes the smaller library,
+``coldstore`` compresses the cold pages, ``pagetrace`` records the pages that a run touches, ``parts`` locates the
+compiled C parts: ``src/pagetrace.c`` traces a run, ``src/coldpages.c`` is shipped in the layer and restores pages when
+they are first accessed.
 """

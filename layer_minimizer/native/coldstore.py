@@ -1,4 +1,4 @@
-"""Compresses what compacted libraries were shipped without, in chunks that can be decoded one by one."""
+"""Compresses the cold pages of compacted libraries, in chunks that can be decoded one by one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from layer_minimizer.core import compression, progress
 from layer_minimizer.native.compact import Chunk, PackedChunk, Split
 
-# src/lzma.h is made for these: lc, lp and pb are fixed there.
+# src/lzma.h decodes exactly this: lc, lp and pb are constants there.
 _FILTERS = [{"id": lzma.FILTER_LZMA1, "preset": 9, "lc": 3, "lp": 0, "pb": 2, "dict_size": 1 << 20}]
-# src/x86code.h undoes the first of these.
+# src/x86code.h reverses the first of these.
 _CODE_FILTERS = [{"id": lzma.FILTER_X86}, *_FILTERS]
 
 
 def pack_chunks(parts: Split, name: str) -> list[PackedChunk]:
-    """Compress every chunk of the library ``name``, on all processors; the result does not depend on their number."""
+    """Compress all chunks of the library ``name`` on all cores; the result does not depend on their number."""
 
     def pack(chunk: Chunk) -> PackedChunk:
         raw, code = parts.raw(chunk), is_code(parts, chunk)
@@ -25,7 +25,7 @@ def pack_chunks(parts: Split, name: str) -> list[PackedChunk]:
         return PackedChunk(raw if packed is None else packed, zlib.crc32(raw), code)
 
     packed = []
-    what = f"compressing what no run has touched of {name}"
+    what = f"compressing unused pages of {name}"
     with progress.step(what, total=parts.cold_bytes, in_bytes=True) as step, ThreadPoolExecutor(os.cpu_count()) as pool:
         for chunk, each in zip(parts.chunks, pool.map(pack, parts.chunks), strict=True):
             packed.append(each)
@@ -34,10 +34,10 @@ def pack_chunks(parts: Split, name: str) -> list[PackedChunk]:
 
 
 def is_code(parts: Split, chunk: Chunk) -> bool:
-    """Return whether a chunk has x86 machine code, which is compressed in another form."""
+    """Return whether a chunk contains x86 machine code, for which another filter is used."""
     return parts.image.machine == "x86_64" and any(run.executable for run in chunk.runs)
 
 
 def without_data(parts: Split) -> list[PackedChunk]:
-    """Return empty chunks, for libraries whose cold pages are dropped."""
+    """Return chunks without data, for libraries whose cold pages are dropped."""
     return [PackedChunk(b"", 0) for _ in parts.chunks]

@@ -1,9 +1,9 @@
-"""Writes a smaller library whose file holds hot pages alone, every address unchanged. Pure: bytes in, bytes out.
+"""Writes a smaller library whose file has only the hot pages, with all addresses unchanged. Does no I/O.
 
-Hot runs of pages become PT_LOAD entries with their bytes, the cold ranges between them PT_LOAD entries without bytes
-and without rights, so that the unwinder still finds a PT_LOAD for every address. Symbols, debug sections and the
-section table go. A new first DT_NEEDED entry names the runtime that puts cold pages back; a dynamic tag points to the
-index of what was left out (src/coldindex.h).
+Hot runs of pages become PT_LOAD entries with their bytes. The cold ranges between them become PT_LOAD entries without
+bytes and access rights, so that the unwinder still finds a PT_LOAD for every address. Symbols, debug sections and the
+section table are removed. A new first DT_NEEDED entry names the runtime that restores cold pages; a dynamic tag points
+to the index of the cold pages (src/coldindex.h).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
 CHUNK_BYTES = 512 * 1024
-# At multiples of this a new chunk begins, so that a page more or less which is hot changes no chunk beyond them.
+# A new chunk begins at multiples of this, so that one more hot page only changes the chunks of its area.
 _AREA_BYTES = 1024 * 1024
-# Every PT_LOAD costs the loader a system call and 56 bytes of its stack; few threads have stacks of under a megabyte.
-_MOST_RUNS = 2048
-# A single page between two hot ones is rarely as cold as it looks, and saves little more than its PT_LOAD costs.
-_SMALLEST_GAP = 2
+# Every PT_LOAD costs the loader a system call and 56 bytes of stack; few threads have stacks below one megabyte.
+_MAX_RUNS = 2048
+# A single page between two hot ones is likely to be needed, and saves little more than its PT_LOAD costs.
+_MIN_GAP = 2
 _INDEX = struct.Struct("<QIIIIIIIIQQQ")
 _RUN = struct.Struct("<IIIII")
 _CHUNK = struct.Struct("<QIIIIII")
@@ -46,7 +46,7 @@ _UNCHECKED = 16
 
 @dataclass(frozen=True, slots=True)
 class PageRun:
-    """Consecutive pages of one right."""
+    """Consecutive pages with the same access rights."""
 
     page: int
     pages: int
@@ -54,27 +54,27 @@ class PageRun:
 
     @property
     def stop(self) -> int:
-        """Page behind the last."""
+        """The page after the last."""
         return self.page + self.pages
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Cold runs that are compressed together, by rising address."""
+    """Cold runs that are compressed together, in ascending order of address."""
 
     runs: tuple[PageRun, ...]
 
     @property
     def pages(self) -> int:
-        """Number of pages."""
+        """The number of pages."""
         return sum(run.pages for run in self.runs)
 
 
 @dataclass(frozen=True, slots=True)
 class PackedChunk:
-    """A chunk's bytes in the store, and the CRC-32 of its pages.
+    """The compressed bytes of a chunk, and the CRC-32 of its pages.
 
-    ``code`` says that they went through the filter for x86 machine code before they were compressed.
+    ``code``: the filter for x86 machine code was applied before compression.
     """
 
     data: bytes
@@ -84,7 +84,7 @@ class PackedChunk:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A library's pages, told apart: what stays in its file, and what goes to the store."""
+    """The pages of a library, split into those that stay in its file and those that go to the store."""
 
     image: ElfImage
     cold: tuple[PageRun, ...]
@@ -92,24 +92,24 @@ class Split:
 
     @property
     def cold_bytes(self) -> int:
-        """Bytes that are left out of the file."""
+        """The bytes that are left out of the file."""
         return sum(run.pages for run in self.cold) * self.image.page_size
 
     def raw(self, chunk: Chunk) -> bytes:
-        """Return the bytes of a chunk's pages as the loader would map them; behind a segment's end stand zeros."""
+        """Return the bytes of a chunk's pages as the loader would map them, with zeros after the end of a segment."""
         return b"".join(_page_bytes(self.image, run.page, run.pages) for run in chunk.runs)
 
 
 def split(data: bytes | memoryview, hot: Collection[int]) -> Split:
-    """Tell hot from cold pages; ``hot`` are the numbers of the pages that a trace saw touched.
+    """Split the pages of a library. ``hot`` are the numbers of the pages that a traced run touched.
 
     Raises:
-        NotUnderstoodError: the library has a form that is not handled.
+        UnsupportedLibraryError: the library cannot be rewritten.
     """
     image = read_image(data)
     stay = hotness.always_hot(image)
     cold: list[PageRun] = []
-    for first, stop, executable in hotness.coldable_ranges(image):
+    for first, stop, executable in hotness.cold_candidates(image):
         start = None
         for page in range(first, stop + 1):
             if page < stop and page not in hot and page not in stay:
@@ -117,8 +117,8 @@ def split(data: bytes | memoryview, hot: Collection[int]) -> Split:
             elif start is not None:
                 cold.append(PageRun(start, page - start, executable))
                 start = None
-    gap = _SMALLEST_GAP
-    while len([run for run in cold if run.pages >= gap]) > _MOST_RUNS:
+    gap = _MIN_GAP
+    while len([run for run in cold if run.pages >= gap]) > _MAX_RUNS:
         gap += 1
     kept = tuple(run for run in cold if run.pages >= gap)
     return Split(image, kept, tuple(_chunks(kept, CHUNK_BYTES // image.page_size, _AREA_BYTES // image.page_size)))
@@ -145,7 +145,7 @@ def _chunks(runs: Iterable[PageRun], most: int, area: int) -> Iterator[Chunk]:
 
 
 def _cut(runs: Iterable[PageRun], area: int) -> Iterator[PageRun]:
-    """Yield the runs in parts, none of which goes beyond a multiple of ``area`` pages."""
+    """Yield the runs, split at multiples of ``area`` pages."""
     for run in runs:
         page = run.page
         while page < run.stop:
@@ -166,33 +166,33 @@ def rewrite(parts: Split, *, name: str, runtime: str, store: str, packed: Sequen
     """Return the compacted library.
 
     Args:
-        parts: the library's pages, split.
+        parts: the pages of the library.
         name: the library's name for messages.
         runtime: the DT_NEEDED entry for the runtime, for instance ``$ORIGIN/../layer_minimizer.libs/liblayercold.so``.
-        store: path of the store relative to the library's folder; empty when all cold pages are dropped.
-        packed: the chunks of ``parts`` as they lie in the store, one after the other; one without data is dropped.
+        store: the path of the store, relative to the library's folder; empty if all cold pages are dropped.
+        packed: the chunks of ``parts`` in the order of the store; one without data is dropped.
     """
     image = parts.image
     out = _File(image.page_size)
     pieces = _all_pieces(parts, out)
     others = [s for s in image.segments if s.type not in (SegmentType.LOAD, SegmentType.PHDR, SegmentType.DYNAMIC)]
-    # Four more: where the table lies, what is appended read-only and writable, and the dynamic section's place.
+    # Four more: PHDR, the appended read-only and writable segments, and DYNAMIC.
     table_bytes = SEGMENT_BYTES * (len(pieces) + len(others) + 4)
     top = _free_address(image, len(out.data))
-    closed = _Closed(image, top, table_bytes, runtime, _index(parts, name, store, packed))
-    dynamic = closed.dynamic()
-    table_offset = out.append(closed.data)
-    dynamic_at, dynamic_offset = top + len(closed.data), out.append(dynamic)
-    open_bytes = len(dynamic) + _STATE_BYTES + len(parts.chunks)
+    read_only = _ReadOnlyPart(image, top, table_bytes, runtime, _index(parts, name, store, packed))
+    dynamic = read_only.dynamic()
+    table_offset = out.append(read_only.data)
+    dynamic_at, dynamic_offset = top + len(read_only.data), out.append(dynamic)
+    writable_bytes = len(dynamic) + _STATE_BYTES + len(parts.chunks)
     align = max(s.align for s in image.loads)
-    size = len(closed.data)
+    size = len(read_only.data)
     table = [
         Segment(SegmentType.PHDR, Right.READ, table_offset, top, table_bytes, table_bytes, 8),
         *pieces,
         Segment(SegmentType.LOAD, Right.READ, table_offset, top, size, size, align),
-        Segment(SegmentType.LOAD, 6, dynamic_offset, dynamic_at, len(dynamic), open_bytes, image.page_size),
+        Segment(SegmentType.LOAD, 6, dynamic_offset, dynamic_at, len(dynamic), writable_bytes, image.page_size),
         Segment(SegmentType.DYNAMIC, 6, dynamic_offset, dynamic_at, len(dynamic), len(dynamic), 8),
-        *(_elsewhere(segment, pieces) for segment in others),
+        *(_relocated(segment, pieces) for segment in others),
     ]
     out.put(table_offset, b"".join(segment.pack() for segment in table))
     out.put(0, pack_header(image, table_offset, len(table)))
@@ -201,25 +201,25 @@ def rewrite(parts: Split, *, name: str, runtime: str, store: str, packed: Sequen
 
 @dataclass(slots=True)
 class _File:
-    """The file that is written, in whole pages."""
+    """The contents of the new file, built in whole pages."""
 
     page_size: int
     data: bytearray = field(default_factory=bytearray)
 
     def append(self, blob: bytes | bytearray | memoryview, lead: int = 0) -> int:
-        """Add bytes ``lead`` behind the start of a page; give their offset."""
+        """Append bytes at ``lead`` bytes after the start of a new page. Return their offset."""
         self.data.extend(bytes(-len(self.data) % self.page_size + lead))
         at = len(self.data)
         self.data.extend(blob)
         return at
 
     def put(self, offset: int, blob: bytes) -> None:
-        """Write over what is there."""
+        """Overwrite bytes at an offset."""
         self.data[offset : offset + len(blob)] = blob
 
 
-class _Closed:
-    """What is appended and never written to: room for the program headers, the dynamic strings, the index."""
+class _ReadOnlyPart:
+    """The appended read-only segment: space for the program headers, the dynamic strings, the index."""
 
     def __init__(self, image: ElfImage, top: int, table_bytes: int, runtime: str, index: bytes) -> None:
         strings = bytes(image.read(image.value(Tag.STRTAB) or 0, image.value(Tag.STRSZ) or 0))
@@ -233,17 +233,17 @@ class _Closed:
         self.data += bytes(-len(self.data) % image.page_size)
 
     def dynamic(self) -> bytes:
-        """Return the dynamic section that names the runtime first, and points to what has moved."""
+        """Return the dynamic section, with the runtime as first DT_NEEDED and the new addresses of moved tables."""
         moved = {int(Tag.STRTAB): self._strings[0], int(Tag.STRSZ): self._strings[1]}
         entries = [(tag, moved.get(tag, value)) for tag, value in self._image.dynamic]
         return pack_dynamic([(Tag.NEEDED, self._needed), *entries, (Tag.COLD_INDEX, self._index_at)])
 
 
 def _free_address(image: ElfImage, offset: int) -> int:
-    """Return an address above all segments for what is appended at ``offset`` of the new file.
+    """Return an address above all segments for the segment that is appended at ``offset`` of the new file.
 
-    The loader takes the library's alignment from its segments. The pieces that those are cut into lie anywhere in the
-    file, so that the new segment must be the one to say it: its address and offset agree that far.
+    The loader takes the library's alignment from its segments. The pieces of the original segments are only aligned to
+    pages in the file, so the new segment has the alignment: its address and its offset are equal modulo that.
     """
     page, align = image.page_size, max(s.align for s in image.loads)
     lowest = -(-max(s.end for s in image.loads) // page) * page + page
@@ -251,14 +251,14 @@ def _free_address(image: ElfImage, offset: int) -> int:
 
 
 def _moved_strings(image: ElfImage) -> PageRun:
-    """Return the whole pages of the dynamic strings: they are moved, so that nothing points to the old place."""
+    """Return the whole pages of the dynamic strings, which are moved: nothing refers to their old address."""
     start, size = image.value(Tag.STRTAB) or 0, image.value(Tag.STRSZ) or 0
     first, stop = -(-start // image.page_size), (start + size) // image.page_size
     return PageRun(first, max(0, stop - first), executable=False)
 
 
 def _all_pieces(parts: Split, out: _File) -> list[Segment]:
-    """Write the hot pages, the ELF header first; give the entries of all pieces, by rising address."""
+    """Write the hot pages, the ELF header first. Return the program headers of all pieces, by ascending address."""
     moved = _moved_strings(parts.image)
     pieces: list[Segment] = []
     for segment in sorted(parts.image.loads, key=lambda s: (s.offset != 0, s.address)):
@@ -267,15 +267,15 @@ def _all_pieces(parts: Split, out: _File) -> list[Segment]:
 
 
 def _pieces(parts: Split, segment: Segment, moved: PageRun, out: _File) -> Iterator[Segment]:
-    """Cut one PT_LOAD into hot pieces with bytes and cold ones without."""
+    """Split one PT_LOAD into hot pieces with bytes and cold ones without; yield their program headers."""
     page = parts.image.page_size
     floor = segment.address // page
     ceiling = -(-segment.end // page)
-    gone = [run for run in parts.cold if floor <= run.page < ceiling]
+    left_out = [run for run in parts.cold if floor <= run.page < ceiling]
     if not segment.flags & Right.WRITE and moved.pages and floor <= moved.page < ceiling:
-        gone = sorted([*gone, moved], key=lambda run: run.page)
+        left_out = sorted([*left_out, moved], key=lambda run: run.page)
     at = segment.address
-    for run in [*gone, PageRun(ceiling, 0, executable=False)]:
+    for run in [*left_out, PageRun(ceiling, 0, executable=False)]:
         stop = min(run.page * page, segment.end)
         if stop > at:
             in_file = max(0, min(stop, segment.address + segment.file_size) - at)
@@ -288,15 +288,15 @@ def _pieces(parts: Split, segment: Segment, moved: PageRun, out: _File) -> Itera
             at = end
 
 
-def _elsewhere(segment: Segment, pieces: Iterable[Segment]) -> Segment:
-    """Point a program header to where its bytes now lie; 0 when they are not in the file."""
+def _relocated(segment: Segment, pieces: Iterable[Segment]) -> Segment:
+    """Return a program header with the new offset of its bytes; 0 if they are not in the file."""
     for piece in pieces:
         if piece.flags and piece.address <= segment.address < piece.end:
             return replace(segment, offset=piece.offset + segment.address - piece.address)
     return replace(segment, offset=0)
 
 
-def _texts(name: str, store: str) -> tuple[bytes, bytes]:
+def _encoded(name: str, store: str) -> tuple[bytes, bytes]:
     return name.encode("utf-8", "surrogateescape") + b"\0", store.encode("utf-8", "surrogateescape") + b"\0"
 
 
@@ -312,7 +312,7 @@ def _index(parts: Split, name: str, store: str, packed: Sequence[PackedChunk]) -
             runs += _RUN.pack(run.page, run.pages, which, within, run.executable)
             within += run.pages
         number += len(chunk.runs)
-    name_text, store_text = _texts(name, store)
+    name_text, store_text = _encoded(name, store)
     name_at = _INDEX.size + len(chunks) + len(runs)
     page = parts.image.page_size
     size = name_at + len(name_text) + len(store_text)

@@ -1,4 +1,4 @@
-"""Reads a shared library as far as rewriting it takes: its header, segments, sections and dynamic entries."""
+"""Reads the parts of a shared library that rewriting needs: header, segments, sections and dynamic entries."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SHARED_OBJECT = 3
 _NO_BITS = 8
 
 
-class NotUnderstoodError(Exception):
-    """A library has a form that the rewriting was not made for; it is shipped as it is."""
+class UnsupportedLibraryError(Exception):
+    """A library cannot be rewritten, for the reason in the message; it is shipped whole."""
 
 
 class SegmentType(IntEnum):
-    """Kinds of program header that rewriting cares about (elf(5), and the GNU ABI's additions)."""
+    """Types of program header that matter for rewriting (elf(5), and the additions of the GNU ABI)."""
 
     LOAD = 1
     DYNAMIC = 2
@@ -40,7 +40,7 @@ class Right(IntFlag):
 
 
 class Tag(IntEnum):
-    """Dynamic tags that rewriting cares about."""
+    """Dynamic tags that matter for rewriting."""
 
     NULL = 0
     NEEDED = 1
@@ -53,7 +53,7 @@ class Tag(IntEnum):
     JMPREL = 23
     PLTRELSZ = 2
     FLAGS = 30
-    # Of this project: address of the index of what was left out. See src/coldindex.h.
+    # Of this project: address of the index of the cold pages. See src/coldindex.h.
     COLD_INDEX = 0x6C61796C
 
 
@@ -74,7 +74,7 @@ class Segment:
 
     @property
     def end(self) -> int:
-        """Address behind the segment."""
+        """Address after the segment."""
         return self.address + self.memory_size
 
     def pack(self) -> bytes:
@@ -86,7 +86,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section header of a section that is loaded."""
+    """The header of a section that is loaded into memory."""
 
     name: str
     type: int
@@ -96,18 +96,18 @@ class Section:
 
     @property
     def executable(self) -> bool:
-        """Return whether it holds instructions (SHF_EXECINSTR)."""
+        """Whether it contains instructions (SHF_EXECINSTR)."""
         return bool(self.flags & 4)
 
     @property
     def writable(self) -> bool:
-        """Return whether it is written to (SHF_WRITE)."""
+        """Whether it is writable (SHF_WRITE)."""
         return bool(self.flags & 1)
 
 
 @dataclass(frozen=True, slots=True)
 class ElfImage:
-    """A shared library, read."""
+    """The contents of a shared library, parsed."""
 
     data: memoryview
     header: tuple[bytes, int, int, int, int, int, int, int, int, int, int, int, int, int]
@@ -123,7 +123,7 @@ class ElfImage:
 
     @property
     def loads(self) -> tuple[Segment, ...]:
-        """The segments that are mapped, by rising address."""
+        """The segments that are mapped, in ascending order of address."""
         return tuple(s for s in self.segments if s.type == SegmentType.LOAD)
 
     def value(self, tag: Tag) -> int | None:
@@ -131,39 +131,39 @@ class ElfImage:
         return next((value for found, value in self.dynamic if found == tag), None)
 
     def read(self, address: int, size: int) -> memoryview:
-        """Return the bytes that the file holds for an address.
+        """Return the bytes at an address, from the file.
 
         Raises:
-            NotUnderstoodError: they are in no segment's file part.
+            UnsupportedLibraryError: no segment has them in the file.
         """
         for segment in self.loads:
             if segment.address <= address and address + size <= segment.address + segment.file_size:
                 start = segment.offset + address - segment.address
                 return self.data[start : start + size]
-        raise NotUnderstoodError(f"its tables point to address {address:#x}, which the file does not hold")
+        raise UnsupportedLibraryError(f"its tables point to address {address:#x}, which is not in the file")
 
 
 def read_image(data: bytes | memoryview) -> ElfImage:
     """Read a shared library.
 
     Raises:
-        NotUnderstoodError: it is none, or of a form that is not handled.
+        UnsupportedLibraryError: the data is not a shared library, or it is of a kind that cannot be rewritten.
     """
     view = memoryview(data)
     if bytes(view[:4]) != b"\x7fELF" or len(view) < HEADER_BYTES:
-        raise NotUnderstoodError("it is no ELF file")
+        raise UnsupportedLibraryError("it is not an ELF file")
     if bytes(view[4:6]) != b"\x02\x01":
-        raise NotUnderstoodError("it is not 64-bit little-endian")
+        raise UnsupportedLibraryError("it is not 64-bit little-endian")
     try:
         return _read(view)
     except (struct.error, IndexError, ValueError, OverflowError) as exc:
-        raise NotUnderstoodError(f"its tables are damaged ({exc})") from exc
+        raise UnsupportedLibraryError(f"its tables are damaged ({exc})") from exc
 
 
 def _read(view: memoryview) -> ElfImage:
     header = _HEADER.unpack_from(view, 0)
     if header[1] != _SHARED_OBJECT or header[2] not in MACHINES:
-        raise NotUnderstoodError("it is no shared library for x86_64 or aarch64")
+        raise UnsupportedLibraryError("it is not a shared library for x86_64 or aarch64")
     segments = tuple(
         Segment(kind, flags, offset, address, file_size, memory_size, align)
         for kind, flags, offset, address, _, file_size, memory_size, align in (
@@ -172,7 +172,7 @@ def _read(view: memoryview) -> ElfImage:
     )
     place = next((s for s in segments if s.type == SegmentType.DYNAMIC), None)
     if place is None:
-        raise NotUnderstoodError("it has no dynamic section")
+        raise UnsupportedLibraryError("it has no dynamic section")
     dynamic = []
     for at in range(place.offset, place.offset + place.file_size, DYNAMIC_BYTES):
         tag, value = _DYNAMIC.unpack_from(view, at)
@@ -180,7 +180,7 @@ def _read(view: memoryview) -> ElfImage:
             break
         dynamic.append((tag, value))
     image = ElfImage(view, header, segments, _sections(view, header), tuple(dynamic), _page_size(header, segments))
-    _refuse(image)
+    _check(image)
     return image
 
 
@@ -189,13 +189,13 @@ def _sections(
 ) -> tuple[Section, ...]:
     offset, count, names_at = header[6], header[12], header[13]
     if not offset or not count:
-        raise NotUnderstoodError("it has no section headers, so that code and data cannot be told apart")
+        raise UnsupportedLibraryError("it has no section headers, so that code and data cannot be told apart")
     rows = [_SECTION.unpack_from(view, offset + _SECTION.size * i) for i in range(count)]
     end = max([offset + _SECTION.size * count, *(row[4] + row[5] for row in rows if row[1] != _NO_BITS)])
     if len(view) > -(-end // 4096) * 4096:
-        raise NotUnderstoodError("something is appended to it that no section describes")
+        raise UnsupportedLibraryError("it has appended data that belongs to no section")
     if len(view) < end:
-        raise NotUnderstoodError("it is cut short")
+        raise UnsupportedLibraryError("it is truncated")
     names = bytes(view[rows[names_at][4] : rows[names_at][4] + rows[names_at][5]])
     loaded = 2
     return tuple(
@@ -206,45 +206,45 @@ def _sections(
 
 
 def _page_size(header: tuple[int | bytes, ...], segments: tuple[Segment, ...]) -> int:
-    """Return the unit in which rights can change: x86_64 has one page size; elsewhere the linker's largest is safe."""
+    """Return the unit of memory protection: 4096 on x86_64; elsewhere the linker's largest alignment is safe."""
     if MACHINES[int(header[2])] == "x86_64":
         return 4096
     return max(4096, *(s.align for s in segments if s.type == SegmentType.LOAD))
 
 
-def _refuse(image: ElfImage) -> None:
-    """Refuse what the rewriting would get wrong.
+def _check(image: ElfImage) -> None:
+    """Check that rewriting supports a library.
 
     Raises:
-        NotUnderstoodError: with the reason.
+        UnsupportedLibraryError: it does not.
     """
     if any(s.type == SegmentType.INTERP for s in image.segments):
-        raise NotUnderstoodError("it is a program")
+        raise UnsupportedLibraryError("it is an executable")
     if image.value(Tag.COLD_INDEX) is not None:
-        raise NotUnderstoodError("it is compacted already")
+        raise UnsupportedLibraryError("it is compacted already")
     if image.value(Tag.TEXTREL) is not None or (image.value(Tag.FLAGS) or 0) & _DF_TEXTREL:
-        raise NotUnderstoodError("the loader writes relocations into its code (DT_TEXTREL)")
+        raise UnsupportedLibraryError("the loader writes relocations into its code (DT_TEXTREL)")
     if image.value(Tag.STRTAB) is None or image.value(Tag.STRSZ) is None:
-        raise NotUnderstoodError("it has no dynamic strings")
-    _refuse_segments(image)
+        raise UnsupportedLibraryError("it has no dynamic strings")
+    _check_segments(image)
 
 
-def _refuse_segments(image: ElfImage) -> None:
+def _check_segments(image: ElfImage) -> None:
     loads = image.loads
     if all(s.offset != 0 for s in loads):
-        raise NotUnderstoodError("no segment holds its header")
+        raise UnsupportedLibraryError("no segment contains its ELF header")
     for one, two in itertools.pairwise(loads):
         if one.end > two.address // image.page_size * image.page_size:
-            raise NotUnderstoodError("its segments share a page")
+            raise UnsupportedLibraryError("its segments share a page")
     for segment in loads:
         if not segment.flags & Right.WRITE and segment.file_size != segment.memory_size:
-            raise NotUnderstoodError("a segment that is not writable has memory without file contents")
+            raise UnsupportedLibraryError("a segment that is not writable has memory without file contents")
         if (segment.address - segment.offset) % image.page_size:
-            raise NotUnderstoodError("a segment lies askew in its pages")
+            raise UnsupportedLibraryError("the address and the file offset of a segment differ within a page")
 
 
 def pack_header(image: ElfImage, table_offset: int, table_entries: int) -> bytes:
-    """Return the ELF header of a rewritten file: another table of program headers, no sections."""
+    """Return the ELF header of a rewritten file, with a new table of program headers and without sections."""
     fields = list(image.header)
     fields[5], fields[10] = table_offset, table_entries
     fields[6] = fields[12] = fields[13] = 0
@@ -252,5 +252,5 @@ def pack_header(image: ElfImage, table_offset: int, table_entries: int) -> bytes
 
 
 def pack_dynamic(entries: list[tuple[int, int]]) -> bytes:
-    """Return the bytes of a dynamic section, with its end."""
+    """Return the bytes of a dynamic section, including DT_NULL."""
     return b"".join(_DYNAMIC.pack(tag, value) for tag, value in [*entries, (Tag.NULL, 0)])

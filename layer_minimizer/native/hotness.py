@@ -1,7 +1,7 @@
-"""Says which pages of a library may be left out of its file, and which must stay whatever a trace says.
+"""Selects the pages of a library that can be cold, and those that must stay whether or not a run touched them.
 
-Only what is *executed or read by the library's own user code* may go: the kernel does not raise a signal for a system
-call that is handed a missing page, it fails with EFAULT. The table below is the one place where that is decided.
+Only pages that are *executed or read by code in user space* can be cold: a system call that gets the address of a
+missing page fails with EFAULT instead of raising a signal. The table below is the only place where this is decided.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from layer_minimizer.native.elf_image import ElfImage, Right, Section, Tag
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Sections that may go beside code, each with the reason why no system call and no loader reads them.
+# Sections that can be cold in addition to code, each with the reason why no system call and no loader reads it.
 _COLD_DATA = {
     ".eh_frame": "unwind tables: read by the unwinder, in user code, when an exception is thrown",
     ".eh_frame_hdr": "the index of the unwind tables: read by the unwinder alone",
@@ -22,39 +22,39 @@ _COLD_DATA = {
     ".nv_fatbin": "programs for a GPU: read by the CUDA runtime, which unpacks them in user code",
     "__nv_relfatbin": "the same, for device code that is linked at run time",
 }
-# All else stays: the header and program headers (dl_iterate_phdr), the dynamic section, symbols, strings, hashes,
+# Everything else stays: header and program headers (dl_iterate_phdr), the dynamic section, symbols, strings, hashes,
 # versions and relocations (the loader reads them before this library's dependencies are initialised), notes,
-# .rodata (its texts are handed to system calls), and every writable page (relocations, TLS images, GOT, data).
+# .rodata (its strings are passed to system calls), and every writable page (relocations, TLS images, GOT, data).
 _IRELATIVE = {"x86_64": 37, "aarch64": 1032}
 _IFUNC = 10
 _RELA = struct.Struct("<QQq")
 _SYMBOL = struct.Struct("<IBBHQQ")
-# An IFUNC resolver runs while the loader relocates, before any dependency of the library is initialised. Its size is
-# not told by a relocation; compilers make resolvers of some hundred bytes.
+# An IFUNC resolver runs while the loader relocates, before any dependency of the library is initialised. Relocations do
+# not contain its size; compilers generate resolvers of a few hundred bytes.
 _RESOLVER_BYTES = 4096
 
 
-def may_go_cold(section: Section) -> bool:
-    """Return whether a section's pages may be left out of the file."""
+def can_be_cold(section: Section) -> bool:
+    """Return whether the pages of a section can be left out of the file."""
     return not section.writable and section.size > 0 and (section.executable or section.name in _COLD_DATA)
 
 
-def coldable_ranges(image: ElfImage) -> tuple[tuple[int, int, bool], ...]:
-    """Return (first page, page behind the last, executable) of whole pages that hold only what may go cold.
+def cold_candidates(image: ElfImage) -> tuple[tuple[int, int, bool], ...]:
+    """Return (first page, page after the last, executable) of ranges of pages that can be cold.
 
-    Adjacent sections count as one, so that a page which two of them share may go, too.
+    Adjacent sections count as one, so that a page shared by two of them can be cold, too.
     """
     ranges: list[tuple[int, int, bool]] = []
     for segment in image.loads:
         if segment.flags & Right.WRITE:
             continue
         merged: list[list[int]] = []
-        adjacent = False  # nothing that must stay lies behind the last of them
+        adjacent = False  # no section that must stay follows the last of them
         padding = 64
         for section in sorted(image.sections, key=lambda s: s.address):
             if not section.size or not segment.address <= section.address < segment.end:
                 continue
-            if not may_go_cold(section):
+            if not can_be_cold(section):
                 adjacent = False
                 continue
             if adjacent and section.address - merged[-1][1] <= padding:
@@ -63,7 +63,7 @@ def coldable_ranges(image: ElfImage) -> tuple[tuple[int, int, bool], ...]:
                 merged.append([section.address, section.address + section.size])
             adjacent = True
         for start, end in merged:
-            # What lies behind the last byte of a segment in its last page belongs to nobody.
+            # The rest of a segment's last page is unused.
             stop = -(-end // image.page_size) if end == segment.end else end // image.page_size
             first = -(-start // image.page_size)
             if stop > first:
@@ -72,7 +72,7 @@ def coldable_ranges(image: ElfImage) -> tuple[tuple[int, int, bool], ...]:
 
 
 def always_hot(image: ElfImage) -> frozenset[int]:
-    """Return the pages within coldable ranges that must stay: those of IFUNC resolvers."""
+    """Return the pages that must stay although they are in `cold_candidates`: those of IFUNC resolvers."""
     pages: set[int] = set()
     for address in _resolvers(image):
         pages.update(range(address // image.page_size, (address + _RESOLVER_BYTES) // image.page_size + 1))
@@ -89,7 +89,7 @@ def _resolvers(image: ElfImage) -> Iterator[int]:
             if info & 0xFFFFFFFF == wanted:
                 yield addend
     symbols, strings = image.value(Tag.SYMTAB), image.value(Tag.STRTAB)
-    # The table's length is told nowhere; linkers put the strings behind the symbols. Elsewhere the section tells it.
+    # No dynamic entry has the table's length: it is that of .dynsym, or ends where linkers put the strings.
     end = next((s.address + s.size for s in image.sections if s.name == ".dynsym"), strings)
     if symbols is None or end is None or end <= symbols:
         return

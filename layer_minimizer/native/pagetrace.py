@@ -1,4 +1,4 @@
-"""Finds out which pages of which libraries a run touches: the table that src/pagetrace.c reads and marks."""
+"""Writes and reads the table in which src/pagetrace.c marks the library pages that a run touches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from layer_minimizer.native import hotness
-from layer_minimizer.native.elf_image import NotUnderstoodError, read_image
+from layer_minimizer.native.elf_image import UnsupportedLibraryError, read_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,38 +22,38 @@ _MAGIC = b"LMINLPG1"
 
 
 @dataclass(frozen=True, slots=True)
-class _Watched:
+class _TracedLibrary:
     path: str
     page_size: int
     ranges: tuple[tuple[int, int, bool], ...]
 
 
 def make_table(libraries: Iterable[tuple[str, Path]], table: Path) -> dict[str, str]:
-    """Write the table of pages to watch in ``libraries``, (site-relative path, file) pairs.
+    """Write the table of the pages to trace in ``libraries``, (site-relative path, file) pairs.
 
-    Gives the libraries that are not watched, with the reason.
+    Return the libraries that cannot be traced, with the reason.
     """
-    watched: dict[tuple[int, int], _Watched] = {}
+    traced: dict[tuple[int, int], _TracedLibrary] = {}
     refused: dict[str, str] = {}
     for path, file in libraries:
         try:
             with file.open("rb") as source:
                 status = os.fstat(source.fileno())
-                # Never closed by hand: the views that an exception's frames hold would not allow it.
+                # Not closed explicitly: that fails while the frames of an exception hold views of it.
                 data = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
             image = read_image(memoryview(data))
-            entry = _Watched(path, image.page_size, hotness.coldable_ranges(image))
-            watched[status.st_dev, status.st_ino] = entry
+            entry = _TracedLibrary(path, image.page_size, hotness.cold_candidates(image))
+            traced[status.st_dev, status.st_ino] = entry
         except (OSError, ValueError) as exc:
             refused[path] = f"it cannot be read ({exc})"
-        except NotUnderstoodError as exc:
+        except UnsupportedLibraryError as exc:
             refused[path] = str(exc)
-    _write(watched, table)
+    _write(traced, table)
     return refused
 
 
-def _write(watched: Mapping[tuple[int, int], _Watched], table: Path) -> None:
-    rows = sorted(watched.items())
+def _write(traced: Mapping[tuple[int, int], _TracedLibrary], table: Path) -> None:
+    rows = sorted(traced.items())
     count = sum(len(entry.ranges) for _, entry in rows)
     marks = _HEADER.size + _LIBRARY.size * len(rows) + _RANGE.size * count
     libraries, ranges = bytearray(), bytearray()
@@ -71,7 +71,7 @@ def _write(watched: Mapping[tuple[int, int], _Watched], table: Path) -> None:
 
 
 def read_table(table: Path, libraries: Iterable[tuple[str, Path]]) -> dict[str, frozenset[int]]:
-    """Return the pages that were touched, by library; one whose pages were all left alone has an empty set."""
+    """Return the touched pages of each library in the table; an empty set if none was touched."""
     data = table.read_bytes()
     _, count, _ = _HEADER.unpack_from(data, 0)
     names = {(status.st_dev, status.st_ino): path for path, file in libraries if (status := file.stat())}

@@ -1,7 +1,7 @@
-"""Finds the compiled C parts: the runtime that ships in layers, and the page tracer.
+"""Locates the compiled C parts: the runtime that is shipped in layers, and the page tracer.
 
-They are built when the package is installed, where there is a C compiler; without one the package installs all the
-same, and `missing` says what it cannot do.
+They are built when the package is installed, if there is a C compiler. The package can be installed without one; then
+`unavailable_reason` returns what it cannot do.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _HERE = Path(__file__).parent
 
 
 def runtime_library() -> Path | None:
-    """Return the library that puts cold pages back, built for this machine."""
+    """Return the library that restores cold pages, built for this machine."""
     return next(iter(sorted(_HERE.glob("_coldpages*.so"))), None)
 
 
@@ -22,10 +22,10 @@ def page_tracer() -> Path | None:
     return next(iter(sorted(_HERE.glob("_pagetrace*.so"))), None)
 
 
-def missing() -> str:
-    """Say why shared libraries cannot be compacted on this machine; empty where they can."""
+def unavailable_reason() -> str:
+    """Return why shared libraries cannot be compacted on this machine; empty if they can."""
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return "shared libraries are shipped whole: compacting them needs Linux with glibc"
     if runtime_library() is None or page_tracer() is None:
-        return "shared libraries are shipped whole: install a C compiler (gcc), then this package again"
+        return "shared libraries are shipped whole: install a C compiler (gcc), then reinstall this package"
     return ""

@@ -1,4 +1,4 @@
-"""Whether a layer fits into the size limit, and what can be left out where it does not."""
+"""Checks whether a layer fits into the size limit, and selects what to omit if it does not."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from layer_minimizer.model.outcome import LayerArchive
     from layer_minimizer.settings import Settings
 
-# How likely it is that another input needs what only stands in, and what lies beside nothing that is used.
-_STOOD_IN, _ALONE = 0.5, 0.001
+# Estimated likelihood that another input needs a file: one replaced by a stand-in, one in a folder without used files.
+_STAND_IN_LIKELIHOOD, _UNUSED_FOLDER_LIKELIHOOD = 0.5, 0.001
 
 
 @dataclass(frozen=True, slots=True)
 class EvictableFile:
-    """A cold file that could be left out: how likely it is to be needed (0 to 1), and what it costs in the store."""
+    """A cold file that could be omitted: its likelihood to be needed (0 to 1) and its bytes in the cold store."""
 
     likelihood: float
     size: int
@@ -37,10 +37,10 @@ Evictable = EvictableFile | EvictableChunk
 
 @dataclass(frozen=True, slots=True)
 class Oversized:
-    """A layer that was laid out and is too large, by ``excess`` bytes.
+    """A layer that was staged and is ``excess`` bytes too large.
 
-    ``shipped`` are the bytes that each installed file has in it, ``sizes`` those of each distribution;
-    ``bytecode_only`` are modules whose source is cold, ``evictable`` is what could be left out.
+    ``shipped`` are the bytes of each installed file in the layer, ``sizes`` those of each distribution.
+    ``bytecode_only`` are modules whose source is cold, ``evictable`` files and chunks that could be omitted.
     """
 
     excess: int
@@ -50,33 +50,32 @@ class Oversized:
     evictable: tuple[Evictable, ...] = ()
 
 
-def reduced(
+def adjust_to_limit(
     adjustments: Adjustments, plan: KeepPlan, layer: Oversized, settings: Settings, reserved: ReservedBytes
 ) -> Adjustments:
-    """Return adjustments with which the next layer is smaller.
+    """Return adjustments that make the next layer smaller.
 
     Raises:
-        PackError: there is nothing that could be left out.
+        PackError: nothing more can be omitted.
     """
     if any(decision.reason in (Reason.REACHABLE, Reason.LOADABLE) for decision in plan.decisions):
-        return _without_unasked(adjustments, plan, layer)
+        return _omit_unused(adjustments, plan, layer)
     if settings.cold is Cold.KEEP and (sources := layer.bytecode_only - adjustments.omitted_cold):
         return replace(adjustments, omitted_cold=adjustments.omitted_cold | sources)
     if settings.cold is Cold.AUTO and layer.evictable:
-        return _without_unlikely(adjustments, layer)
-    raise settings.budget.refusal(layer.sizes, reserved)
+        return _omit_unlikely(adjustments, layer)
+    raise settings.budget.error(layer.sizes, reserved)
 
 
-def _without_unasked(adjustments: Adjustments, plan: KeepPlan, layer: Oversized) -> Adjustments:
-    """Leave out what no event asked for.
+def _omit_unused(adjustments: Adjustments, plan: KeepPlan, layer: Oversized) -> Adjustments:
+    """Omit distributions that no event needed but code names, the largest first, until enough bytes are saved.
 
-    The largest of the distributions that code merely names go first, until enough is saved. If that is too little,
-    what only C could open becomes cold.
+    If that is not enough, files that are kept only because native code could open them become cold.
     """
-    merely = {d.distribution for d in plan.decisions if d.reason is Reason.REACHABLE}
+    named = {d.distribution for d in plan.decisions if d.reason is Reason.REACHABLE}
     sizes = Counter[str]()
     for decision in plan.decisions:
-        if decision.distribution in merely:
+        if decision.distribution in named:
             sizes[decision.distribution] += layer.shipped.get(decision.path, 0)
     excess, omitted = layer.excess, set(adjustments.omitted_distributions)
     for name, size in sizes.most_common():
@@ -87,8 +86,8 @@ def _without_unasked(adjustments: Adjustments, plan: KeepPlan, layer: Oversized)
     return replace(adjustments, omitted_distributions=frozenset(omitted), keep_c_opened=keep_c_opened)
 
 
-def _without_unlikely(adjustments: Adjustments, layer: Oversized) -> Adjustments:
-    """Leave out cold files and chunks of cold pages, the least likely to be needed first."""
+def _omit_unlikely(adjustments: Adjustments, layer: Oversized) -> Adjustments:
+    """Omit cold files and chunks of cold pages, the least likely to be needed first."""
     dropped = list(_least_likely(layer.evictable, layer.excess))
     files = {each.path for each in dropped if isinstance(each, EvictableFile)}
     chunks = {
@@ -104,7 +103,7 @@ def _without_unlikely(adjustments: Adjustments, layer: Oversized) -> Adjustments
 
 
 def _least_likely(evictable: Iterable[Evictable], excess: int) -> Iterator[Evictable]:
-    """Return some that have ``excess`` bytes together, the least likely first; all of them where that is less."""
+    """Yield the least likely to be needed first, until they are ``excess`` bytes together or none is left."""
     for each in sorted(evictable, key=_order):
         if excess > 0:
             excess -= each.size
@@ -116,23 +115,24 @@ def _order(each: Evictable) -> tuple[float, int, str, int]:
 
 
 def evictable_files(plan: KeepPlan, shares: Mapping[str, int]) -> Iterator[EvictableFile]:
-    """Return the cold files, with a guess how likely it is that another input needs them.
+    """Yield the cold files with an estimated likelihood that another input needs them.
 
-    What lies beside much that is used is likely to be needed. ``shares`` is what each costs in the cold store.
+    The more files of its folder are used, the likelier a file is needed. ``shares`` are the bytes of each file in the
+    cold store.
     """
-    beside = Counter(d.path.rpartition("/")[0] for d in plan.kept)
+    used = Counter(d.path.rpartition("/")[0] for d in plan.kept)
     everything = Counter(d.path.rpartition("/")[0] for d in plan.decisions)
     for decision in plan.cold:
         if decision.path in shares:
             folder = decision.path.rpartition("/")[0]
-            likely = max(_ALONE, _STOOD_IN * beside[folder] / everything[folder])
-            likely = _STOOD_IN if decision.reason in (Reason.STAND_IN, Reason.ASLEEP) else likely
+            likely = max(_UNUSED_FOLDER_LIKELIHOOD, _STAND_IN_LIKELIHOOD * used[folder] / everything[folder])
+            likely = _STAND_IN_LIKELIHOOD if decision.reason in (Reason.STAND_IN, Reason.ASLEEP) else likely
             yield EvictableFile(likely, shares[decision.path], decision.path)
 
 
 @dataclass(frozen=True, slots=True)
 class ReservedBytes:
-    """The bytes that share Lambda's limit with a layer: the function's, its models', those of the layers below."""
+    """Bytes that count for the same limit as the layer: the function's code, its models and the base layers."""
 
     code: int = 0
     models: int = 0
@@ -140,11 +140,11 @@ class ReservedBytes:
 
     @property
     def total(self) -> int:
-        """All of them together."""
+        """The sum."""
         return self.code + self.models + self.layers
 
     def __str__(self) -> str:
-        """Say what there is."""
+        """Return the sizes that are not zero, for messages."""
         parts = (("the function", self.code), ("its models", self.models), ("other layers", self.layers))
         return ", ".join(f"{name} {size:,}" for name, size in parts if size)
 
@@ -154,69 +154,71 @@ NOTHING_RESERVED = ReservedBytes()
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How large a layer may be unzipped together with what is beside it, and whether the user has set that himself."""
+    """The limit for the unzipped bytes of a layer plus the reserved ones. ``user_set``: it is from ``--max-size``."""
 
     limit: int = LAMBDA_UNZIPPED_BYTES
-    chosen: bool = False
+    user_set: bool = False
 
     @property
-    def whose(self) -> str:
-        """Whose limit it is."""
-        return "--max-size" if self.chosen else "AWS Lambda's limit for a function and its layers together"
+    def limit_name(self) -> str:
+        """The name of the limit in messages."""
+        return "--max-size" if self.user_set else "AWS Lambda's limit for a function and its layers together"
 
-    def check(self, plan: KeepPlan, beside: ReservedBytes = NOTHING_RESERVED) -> None:
-        """Refuse a plan whose files are too large together.
+    def check(self, plan: KeepPlan, reserved: ReservedBytes = NOTHING_RESERVED) -> None:
+        """Check the total size of the files that a plan keeps.
 
         Raises:
-            PackError: it is; the text names the largest distributions and what to do.
+            PackError: it exceeds the limit; the message names the largest distributions and what to do.
         """
         sizes: Counter[str] = Counter()
         for decision in plan.kept:
             sizes[decision.distribution or NO_DISTRIBUTION] += decision.size
-        self.check_sizes(sizes, beside)
+        self.check_sizes(sizes, reserved)
 
-    def check_sizes(self, sizes: Counter[str], beside: ReservedBytes = NOTHING_RESERVED) -> None:
-        """Refuse a layer of these bytes by distribution, as `check` does.
+    def check_sizes(self, sizes: Counter[str], reserved: ReservedBytes = NOTHING_RESERVED) -> None:
+        """Check the size of a layer with these bytes by distribution, as `check` does.
 
         Raises:
-            PackError: it is too large.
+            PackError: it exceeds the limit.
         """
-        if sizes.total() + beside.total > self.limit:
-            raise self.refusal(sizes, beside)
+        if sizes.total() + reserved.total > self.limit:
+            raise self.error(sizes, reserved)
 
-    def refusal(self, sizes: Counter[str], beside: ReservedBytes = NOTHING_RESERVED) -> PackError:
-        """Return what is said of a layer that is too large: its largest distributions, and what to do."""
+    def error(self, sizes: Counter[str], reserved: ReservedBytes = NOTHING_RESERVED) -> PackError:
+        """Return the error for a layer that is too large: its largest distributions, and what to do."""
         layer = sizes.total()
-        excess = layer + beside.total - self.limit
+        excess = layer + reserved.total - self.limit
         largest = "\n".join(f"  {size / 1e6:9.1f} MB  {name}" for name, size in sizes.most_common(10))
-        together = f", and {layer + beside.total:,} with what is beside it ({beside})" if beside.total else ""
-        model = f"{what_fits(self, layer, beside)}; or " if excess <= beside.models else ""
+        together = f", and {layer + reserved.total:,} together with {reserved}" if reserved.total else ""
+        model = f"{size_advice(self, layer, reserved)}; or " if excess <= reserved.models else ""
         top = next(iter(sizes.most_common(1)), (NO_DISTRIBUTION, 0))[0]
         return PackError(
-            f"the layer would be {layer:,} bytes unzipped{together}; {self.whose} is {self.limit:,}.\n"
+            f"the layer would be {layer:,} bytes unzipped{together}; {self.limit_name} is {self.limit:,}.\n"
             f"The largest distributions in it:\n{largest}\n"
-            f"What to do: {model}put a large one into a layer of its own and name it with --provided {top}; "
-            f"leave files away that you know are not needed with --exclude; ask why one is kept with --explain {top}; "
-            "or, for a container image or another place without this limit, raise it with --max-size 1GB"
+            f"What to do: {model}put a large one into a separate layer and name it with --provided {top}; "
+            f"exclude files that are not needed with --exclude; see why one is kept with --explain {top}; "
+            "or, for a container image or another target without this limit, raise it with --max-size 1GB"
         )
 
 
-def what_fits(budget: Budget, layer: int, beside: ReservedBytes) -> str:
-    """Say what to do about a layer of ``layer`` bytes that fits, but not together with what is beside it."""
-    excess = layer + beside.total - budget.limit
-    if excess > beside.models:
-        return f"make the layer smaller: --max-size {budget.limit - beside.total} --cold auto leaves room"
-    tmp = "" if beside.models < LAMBDA_TMP_BYTES else f" (set ephemeral storage to more than {beside.models:,} bytes)"
+def size_advice(budget: Budget, layer: int, reserved: ReservedBytes) -> str:
+    """Return advice for a layer of ``layer`` bytes that exceeds the limit only together with the reserved bytes."""
+    excess = layer + reserved.total - budget.limit
+    if excess > reserved.models:
+        return f"make the layer smaller: --max-size {budget.limit - reserved.total} --cold auto makes it fit"
+    tmp = (
+        "" if reserved.models < LAMBDA_TMP_BYTES else f" (set ephemeral storage to more than {reserved.models:,} bytes)"
+    )
     return (
-        f"keep the models ({beside.models:,} bytes) out of the function's zip: with them it is {excess:,} bytes over "
-        f"the limit, without them {beside.models - excess:,} under it. The handler can take them from S3 into /tmp{tmp}"
-        " when it starts, or from an EFS file system"
+        f"keep the models ({reserved.models:,} bytes) out of the function's zip: with them it is {excess:,} bytes over "
+        f"the limit, without them {reserved.models - excess:,} under it. The handler can load them from S3 "
+        f"into /tmp{tmp} when it starts, or from an EFS file system"
     )
 
 
-def upload_warnings(archive: LayerArchive, whose: str = "") -> tuple[str, ...]:
-    """Say what stands in the way of a direct upload."""
+def upload_warnings(archive: LayerArchive, prefix: str = "") -> tuple[str, ...]:
+    """Return a warning, starting with ``prefix``, if a zip is too large for a direct upload."""
     if archive.zipped_bytes <= LAMBDA_DIRECT_UPLOAD_BYTES:
         return ()
-    size = f"{archive.zipped_bytes:,} bytes zipped are over the {LAMBDA_DIRECT_UPLOAD_BYTES:,} of a direct upload"
-    return (f"{whose}{size}: it has to go through S3",)
+    size = f"{archive.zipped_bytes:,} bytes zipped exceed the {LAMBDA_DIRECT_UPLOAD_BYTES:,} of a direct upload"
+    return (f"{prefix}{size}: upload it through S3",)

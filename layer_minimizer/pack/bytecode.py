@@ -1,4 +1,4 @@
-"""Compile modules with the interpreter that will run them."""
+"""Compiles modules to bytecode with the interpreter that will run them."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _COMPILE = Path(__file__).parents[1] / "payload" / "probe" / "compile.py"
 
 @dataclass(frozen=True, slots=True)
 class Compiler:
-    """Makes bytecode with the interpreter that is to run it.
+    """Compiles bytecode with the interpreter that will run it.
 
-    ``opt`` is where the layer's site folder will lie. ``documented`` are the top-level packages of which docstrings
-    stay, None for all.
+    ``opt`` is the path of the layer's site folder in Lambda. ``with_docstrings`` are the top-level packages that keep
+    their docstrings; None: all keep them.
     """
 
     interpreter: Interpreter
     opt: str
     scratch: Path
-    documented: Collection[str] | None = None
+    with_docstrings: Collection[str] | None = None
 
     def compile(self, rows: Iterable[tuple[Path, Path, str]]) -> set[Path]:
-        """Compile (source, target, site-relative path) rows; give the sources that are no valid Python.
+        """Compile (source, target, site-relative path) rows. Return the sources that are not valid Python.
 
         Raises:
-            PackError: the interpreter cannot do it.
+            PackError: the interpreter failed.
         """
         listed = [
             (str(source), str(target), f"{self.opt}/{path}", self._has_docstrings(path))
@@ -47,7 +47,7 @@ class Compiler:
         self.scratch.mkdir(parents=True, exist_ok=True)
         order, python = self.scratch / "compile.json", self.interpreter.executable
         order.write_text(json.dumps(listed))
-        # Before 3.11 the order of a set's members in bytecode is the order of their hashes. (-I would ignore this.)
+        # Before 3.11, bytecode has the members of a set in the order of their hashes. (With -I, Python ignores this.)
         environment = {**process.clean_environment(), "PYTHONHASHSEED": "0"}
         done = subprocess.run(  # noqa: S603 - the user's own interpreter
             [python, "-s", "-S", "-B", str(_COMPILE), str(order)],
@@ -62,12 +62,12 @@ class Compiler:
 
     def _has_docstrings(self, path: str) -> bool:
         if modules.top_level(path) == PACKAGE:
-            return False  # nobody asks the runtime for help
-        return self.documented is None or modules.top_level(path) in self.documented
+            return False  # docstrings of the runtime have no use in a layer
+        return self.with_docstrings is None or modules.top_level(path) in self.with_docstrings
 
 
 def compile_modules(paths: Iterable[str], top: Path, compiler: Compiler, *, with_source: Collection[str]) -> None:
-    """Put bytecode in the place of the modules ``paths``, beside the source of those ``with_source``.
+    """Replace the modules ``paths`` by their bytecode; those in ``with_source`` keep the source next to it.
 
     Raises:
         PackError: it cannot be written.

@@ -1,4 +1,4 @@
-"""Writes down what a finished layer consists of, so that its runtime can tell when that is no longer there."""
+"""Writes sizes and checksums of a finished layer's files, by which its runtime detects missing and damaged ones."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from layer_minimizer.analysis import elf
 from layer_minimizer.core.errors import PackError
 from layer_minimizer.core.files import scratch_errors
 from layer_minimizer.layer import cold_store, packed_bytecode
-from layer_minimizer.layer.layout import LIBRARIES, SUMS
+from layer_minimizer.layer.layout import CHECKSUMS, NATIVE_FOLDER
 from layer_minimizer.payload.runtime import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-# Of a library that is shipped whole most pages may never be read: to compare them all would take longer than to use it.
-_WHOLE = 1 << 20
-# Files that C code may open by itself are compared in size at the start, unless they are many: the largest of them.
+# Larger libraries that are shipped whole are not compared: most of their pages may never be read, so reading all could
+# take longer than using the library.
+_COMPARED_BYTES = 1 << 20
+# Files that C code may open are compared in size at the start; at most this many, the largest ones.
 _AT_START = 64
-_MARSHAL = 2  # every Python can read this form
-# What begins the checks is compared by the line that starts it: as a .pth file's, one that begins with "import".
-_FIRST = ("__init__", "check")
-_FIRST_READ = {
+_MARSHAL = 2  # every Python version can read this format
+# The modules that contain the check are compared by the line that starts it. Lines of .pth files begin with "import".
+_CHECKED_BY_PTH = ("__init__", "check")
+_READ_AT_START = {
     cold_store.PTH,
     cold_store.CUSTOMIZE,
     *(
@@ -33,7 +34,7 @@ _FIRST_READ = {
         for suffix in ("py", "pyc")
     ),
 }
-_OWN = (f"{cold_store.PACKAGE}/", f"{LIBRARIES}/", cold_store.PTH, cold_store.CUSTOMIZE)
+_OWN = (f"{cold_store.PACKAGE}/", f"{NATIVE_FOLDER}/", cold_store.PTH, cold_store.CUSTOMIZE)
 _PTH_LINE = (
     'import sys, os, zlib; (lambda d, crc: d and os.environ.get("LAYER_MINIMIZER_CHECK") != "off" and '
     '[os.write(2, ("layer_minimizer: by layer_minimizer.pth, %s/_layer_minimizer/%s is missing or damaged: '
@@ -44,11 +45,11 @@ _PTH_LINE = (
 )
 
 
-def write_sums(top: Path, needs: Callable[[str], Iterable[str]], compacted: Callable[[Path], bool]) -> int:
-    """Write the table of what lies below the site folder ``top``, with its runtime's start; give the bytes added.
+def write_checksums(top: Path, needs: Callable[[str], Iterable[str]], compacted: Callable[[Path], bool]) -> int:
+    """Write the table of the files in the site folder ``top`` and the line that starts the check. Return the new bytes.
 
-    ``needs`` gives the installed libraries that one needs, ``compacted`` says whether one has lost the pages that were
-    not in use: then all that is left of it is read anyway.
+    ``needs`` returns the installed libraries that a library needs. ``compacted`` returns whether a library was shipped
+    without its cold pages: then it is compared whatever its size, because most of what remains is read anyway.
 
     Raises:
         PackError: a file cannot be read, or the table cannot be written.
@@ -56,40 +57,45 @@ def write_sums(top: Path, needs: Callable[[str], Iterable[str]], compacted: Call
     package = top / cold_store.PACKAGE
     with scratch_errors(PackError, f"cannot write the table of the layer's files below {top}: {{file}}"):
         before = (top / cold_store.PTH).stat().st_size
-        first = [(file.name, _crc(file)) for stem in _FIRST for file in package.glob(f"{stem}.py*") if file.is_file()]
+        first = [
+            (file.name, _crc(file))
+            for stem in _CHECKED_BY_PTH
+            for file in package.glob(f"{stem}.py*")
+            if file.is_file()
+        ]
         line = (top / cold_store.PTH).read_text()
-        (top / cold_store.PTH).write_text(_PTH_LINE.format(first=tuple(first)) + line, "utf-8")
+        (top / cold_store.PTH).write_text(_PTH_LINE.format(first=first) + line, "utf-8")
         files: dict[str, tuple[tuple[int, int, int]]] = {}
         libraries: dict[str, tuple[str, ...]] = {}
-        runtime = tuple(f"{LIBRARIES}/{file.name}" for file in sorted((top / LIBRARIES).glob("*.so")))
+        runtime = tuple(f"{NATIVE_FOLDER}/{file.name}" for file in sorted((top / NATIVE_FOLDER).glob("*.so")))
         for file in sorted(top.rglob("*")):
             if file.is_symlink() or not file.is_file():
                 continue
             path = file.relative_to(top).as_posix()
-            files[path] = ((file.stat().st_size, _crc(file), _when(path, file, compacted)),)
-            if elf.is_elf_name(path) and not path.startswith(f"{LIBRARIES}/"):
+            files[path] = ((file.stat().st_size, _crc(file), _check_time(path, file, compacted)),)
+            if elf.is_elf_name(path) and not path.startswith(f"{NATIVE_FOLDER}/"):
                 libraries[path] = (*needs(path), *runtime)
         table = {"files": files, "needs": {path: needed for path, needed in libraries.items() if needed}}
-        content = zlib.compress(marshal.dumps({**table, "start": _start(files)}, _MARSHAL), 9)
+        content = zlib.compress(marshal.dumps({**table, "start": _checked_at_start(files)}, _MARSHAL), 9)
         content = b"%08x\n" % zlib.crc32(content) + content
-        target = package / SUMS / cold_store.digest(content)
+        target = package / CHECKSUMS / cold_store.digest(content)
         target.parent.mkdir()
         target.write_bytes(content)
         target.chmod(0o644)
     return len(content) + (top / cold_store.PTH).stat().st_size - before
 
 
-def _when(path: str, file: Path, compacted: Callable[[Path], bool]) -> int:
-    """Say when the bytes of a file are compared: sizes always are."""
-    if path in _FIRST_READ:
+def _check_time(path: str, file: Path, compacted: Callable[[Path], bool]) -> int:
+    """Return when the contents of a file are compared; the size is always compared."""
+    if path in _READ_AT_START:
         return check.ALWAYS
     if _is_packed(path):
-        return check.NEVER  # all that is read of it has checksums
-    # A cold store has checksums of its own for all that is read of it.
+        return check.NEVER  # it contains a checksum of each part that is read
+    # A cold store contains checksums of its own.
     if path.startswith(f"{cold_store.PACKAGE}/{cold_store.STORES}/") or path.endswith(".cold"):
         return check.NEVER
     if elf.is_elf_name(path):
-        return check.LATER if file.stat().st_size <= _WHOLE or compacted(file) else check.NEVER
+        return check.LATER if file.stat().st_size <= _COMPARED_BYTES or compacted(file) else check.NEVER
     return check.LATER
 
 
@@ -97,9 +103,9 @@ def _is_packed(path: str) -> bool:
     return path == packed_bytecode.RUNTIME or path.startswith(f"{packed_bytecode.CODE}/")
 
 
-def _start(files: Mapping[str, tuple[tuple[int, int, int]]]) -> list[str]:
-    """Return what is compared at the start: what is in use before anything can be watched, and the sizes of data."""
-    first = [path for path in sorted(files) if path in _FIRST_READ or _is_packed(path)]
+def _checked_at_start(files: Mapping[str, tuple[tuple[int, int, int]]]) -> list[str]:
+    """Return the files compared at the start: those read before the runtime can check them, and data files (sizes)."""
+    first = [path for path in sorted(files) if path in _READ_AT_START or _is_packed(path)]
     data = [p for p in files if not p.endswith((".py", ".pyc")) and not elf.is_elf_name(p) and not p.startswith(_OWN)]
     return first + sorted(data, key=lambda path: (-files[path][0][0], path))[:_AT_START]
 

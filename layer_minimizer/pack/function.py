@@ -1,7 +1,8 @@
-"""The function beside the layer: the entry, the local modules that it can import, the files that it used, its models.
+"""Selects and zips the files of the function: the entry, local modules that it can import, used files, models.
 
-A function has no way back, and what only another event needs must be there, too. So the imports of local modules are
-followed as far as they lead, whatever the run did, and a folder of data goes in with all that lies beside a used file.
+Nothing can be restored in a function's zip, so it also has to contain what other events need. Therefore imports of
+local modules are followed whether or not the run executed them, and where a data file was used, its whole folder is
+included.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ _USED = {Use.OPEN, Use.MAP, Use.STAT, Use.SPEC}
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """The files of a function: where each lies on this machine, by its name below /var/task.
+    """The files of a function: names below /var/task, and their paths on this machine.
 
-    ``models`` are the names of those that the user named as models, ``left_out`` what lies beside the entry and is no
-    part of the function.
+    ``models`` are the names of the files passed as models. ``left_out`` are files in the entry's folder that are not
+    included.
     """
 
     files: Mapping[str, Path]
@@ -41,35 +42,35 @@ class Function:
     left_out: tuple[str, ...]
 
     @property
-    def beside(self) -> budget.ReservedBytes:
-        """The bytes by which it shares a limit with the layer."""
+    def reserved(self) -> budget.ReservedBytes:
+        """The function's bytes, which count for the same limit as the layer."""
         sizes = {name: source.stat().st_size for name, source in self.files.items()}
         models = sum(sizes[name] for name in self.models)
         return budget.ReservedBytes(code=sum(sizes.values()) - models, models=models)
 
 
 def select(trace: Trace, avoid: Iterable[str], *, whole: bool = False) -> Function:
-    """Choose the files of the traced entry's function; ``whole``: all that lies beside the entry.
+    """Select the files of the traced entry's function. ``whole``: all files in the entry's folder.
 
-    ``avoid`` are folders that are no part of it although they may lie below the entry's.
+    ``avoid`` are folders to leave out even where they are in the entry's folder.
     """
     source = trace.workload
     models = {model.name: model for model in source.models}
-    beside = {**dict(task_root.files_beside(source.entry, avoid)), **models}
-    wanted = set(beside) if whole or not trace.task else _wanted(trace, beside)
+    candidates = {**dict(task_root.workload_files(source.entry, avoid)), **models}
+    wanted = set(candidates) if whole or not trace.task else _wanted(trace, candidates)
     wanted |= {source.entry.name, *models}
     return Function(
-        files={name: beside[name] for name in sorted(wanted)},
+        files={name: candidates[name] for name in sorted(wanted)},
         models=tuple(models),
-        left_out=tuple(sorted(beside.keys() - wanted)),
+        left_out=tuple(sorted(candidates.keys() - wanted)),
     )
 
 
-def _wanted(trace: Trace, beside: Mapping[str, Path]) -> set[str]:
+def _wanted(trace: Trace, candidates: Mapping[str, Path]) -> set[str]:
     used = {file.path for file in trace.task if file.uses & _USED}
-    reached = local_modules.local_modules(trace, beside)
-    data = {_folder(path) for path in used & beside.keys() if not modules.module_name(path)} - {""}
-    return {path for path in beside if path in used or path in reached or _folder(path) in data}
+    reached = local_modules.local_modules(trace, candidates)
+    data = {_folder(path) for path in used & candidates.keys() if not modules.module_name(path)} - {""}
+    return {path for path in candidates if path in used or path in reached or _folder(path) in data}
 
 
 def _folder(path: str) -> str:
@@ -78,9 +79,9 @@ def _folder(path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PackedFunction:
-    """A function's zip that exists; ``whole`` says that all is in it that lies beside the entry.
+    """A function's zip that has been written. ``whole``: it contains all files in the entry's folder.
 
-    ``workload`` is the one in its unpacked copy, from which the attempts to verify the layer run the function.
+    ``workload`` runs the function from an unpacked copy of the zip; the layer is verified with it.
     """
 
     archive: LayerArchive
@@ -90,7 +91,7 @@ class PackedFunction:
     left_out: tuple[str, ...]
 
     def finished(self, path: Path) -> FunctionArchive:
-        """Return what there is to say of the zip, which lies at ``path`` by now."""
+        """Return the result for the report, after the zip was moved to ``path``."""
         return FunctionArchive(replace(self.archive, path=path), self.reserved.models, self.left_out)
 
 
@@ -107,14 +108,14 @@ def pack_function(
     _copy(function, scratch / "stage")
     archive = write_zip(scratch / "stage", target)
     shutil.rmtree(scratch / "stage")
-    # Handlers are told the name of the entry's folder as the function's.
+    # The folder's name becomes the function's name in the context of the handler.
     folder = scratch / (trace.workload.entry.parent.name or "function")
     unzip(archive.path, folder)
     return PackedFunction(
         archive=archive,
-        workload=task_root.moved(trace.workload, folder),
+        workload=task_root.relocated(trace.workload, folder),
         whole=whole,
-        reserved=function.beside,
+        reserved=function.reserved,
         left_out=function.left_out,
     )
 
@@ -123,9 +124,11 @@ def _copy(function: Function, folder: Path) -> None:
     try:
         folder.mkdir(parents=True)
         for name, source in function.files.items():
-            place = folder / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, place)
-            place.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+            target.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)
     except OSError as exc:
-        raise PackError(f"cannot copy {exc.filename} into {folder}: {exc.strerror}; TMPDIR sets another place") from exc
+        raise PackError(
+            f"cannot copy {exc.filename} into {folder}: {exc.strerror}; set TMPDIR to use another folder"
+        ) from exc

@@ -1,4 +1,4 @@
-"""Ships libraries compacted: decides for each one, writes it with its cold store, and says what became of it."""
+"""Compacts shared libraries: decides for each one, writes it with its cold store, and returns its sizes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer.layer.layout import FOLDER, RUNTIME
-from layer_minimizer.model.outcome import CompactedLibrary
+from layer_minimizer.layer.layout import NATIVE_FOLDER, RUNTIME
+from layer_minimizer.model.outcome import LibrarySizes
 from layer_minimizer.model.plan import Cold
 from layer_minimizer.native import coldstore, compact, parts
-from layer_minimizer.native.elf_image import NotUnderstoodError
+from layer_minimizer.native.elf_image import UnsupportedLibraryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from layer_minimizer.model.traced import Traced
     from layer_minimizer.settings import Settings
 
-# Less than this is not worth a table, a store file and a runtime.
+# Saving less than this is not worth an index, a store file and a runtime.
 _WORTH_BYTES = 64 * 1024
-# What is shipped around an address that a run lacked, each time that it lacks one in the same library: code of one kind
-# lies together. A library that lacks more than that is used in another way than it was in the traced run.
-AROUND_BYTES = (64 * 1024,) * 4 + (1024 * 1024,) * 2
-_USED_DIFFERENTLY = "shipped whole: the layer's own run needed more of it than the traced run had touched"
+# Sizes of the areas that are added around a missing address, one for each time that a run lacks pages of the same
+# library, because related code is stored together. After the last, the library is shipped whole.
+REFILL_BYTES = (64 * 1024,) * 4 + (1024 * 1024,) * 2
+_USED_DIFFERENTLY = "shipped whole: a run on the layer needed more of it than the traced run had used"
 
 
 @dataclass(frozen=True, slots=True)
 class EvictableChunk:
-    """A chunk of a library's cold store that could be left out: how likely it is to be needed (0 to 1), its bytes."""
+    """A chunk of a library's cold store that could be omitted: its likelihood to be needed (0 to 1) and its bytes."""
 
     likelihood: float
     size: int
@@ -46,12 +46,13 @@ class EvictableChunk:
 
 @dataclass(frozen=True, slots=True)
 class PackedLibrary:
-    """What a library became. Without ``file`` it is shipped whole; ``store`` is what puts its cold pages back.
+    """A library as it is shipped: its sizes and the files to copy into a layer.
 
-    ``copies`` are all watched libraries with its contents, ``chunks`` those that are in the store.
+    ``file`` is the compacted library, None if it is shipped whole; ``store`` has its cold pages, in ``chunks``.
+    ``copies`` are all traced libraries with the same contents, this one included.
     """
 
-    report: CompactedLibrary
+    sizes: LibrarySizes
     copies: frozenset[str]
     page_size: int = 0
     file: Path | None = None
@@ -59,27 +60,27 @@ class PackedLibrary:
     chunks: tuple[EvictableChunk, ...] = ()
 
     def place(self, top: Path) -> int:
-        """Copy it with its store below ``top``; return their bytes, 0 when it is shipped as it is.
+        """Copy the compacted library and its store below ``top``. Return their bytes, 0 if it is shipped whole.
 
         Raises:
-            OSError: there is no room.
+            OSError: a file cannot be written.
         """
         if self.file is None:
             return 0
-        path = self.report.path
+        path = self.sizes.path
         (top / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(self.file, top / path)
         if self.store:
-            (top / FOLDER).mkdir(exist_ok=True)
-            shutil.copyfile(self.store, top / FOLDER / _store_name(path))
-        return self.report.shipped + self.report.cold
+            (top / NATIVE_FOLDER).mkdir(exist_ok=True)
+            shutil.copyfile(self.store, top / NATIVE_FOLDER / _store_name(path))
+        return self.sizes.shipped + self.sizes.cold
 
 
 @dataclass(frozen=True, eq=False)
 class Compactor:
-    """Compacts libraries for one environment, and remembers what came of the same inputs.
+    """Compacts libraries of one environment and caches the results.
 
-    ``hot`` are the touched pages of the libraries that were watched, ``copies`` those with the same contents.
+    ``hot`` are the touched pages of each traced library, ``copies`` the traced libraries with the same contents.
     """
 
     hot: Mapping[str, frozenset[int]]
@@ -91,7 +92,7 @@ class Compactor:
 
     @classmethod
     def of(cls, traced: Traced, site: Site, settings: Settings, scratch: Path) -> Compactor | None:
-        """Return what compacts the libraries of a site; None where that is not wanted or not possible."""
+        """Return a compactor for the libraries of a site; None if that is disabled, unavailable or of no use."""
         runtime = Path(settings.runtime_library) if settings.runtime_library else parts.runtime_library()
         if settings.native != "on" or not runtime:
             return None
@@ -100,13 +101,13 @@ class Compactor:
 
     @cached_property
     def runtime_name(self) -> str:
-        """The runtime's file name, which no other build has: layers of two versions may lie in one function."""
+        """The runtime's file name. It is unique for each build: a function can have layers of several versions."""
         return RUNTIME.format(digest=sha256(self.runtime.read_bytes()).hexdigest()[:16])
 
     def compacted(self, path: str, adjustments: Adjustments, *, whole: bool = False) -> PackedLibrary | None:
-        """Return the library as earlier attempts have taught; None where nobody has watched it.
+        """Return the library compacted according to ``adjustments``; None if its pages were not traced.
 
-        ``whole``: it is to be shipped as it is, if that can be told at all.
+        ``whole``: ship it whole.
         """
         if path not in self.hot:
             return None
@@ -115,26 +116,24 @@ class Compactor:
         if made.file is None:
             return made
         if whole or path in adjustments.whole_libraries:
-            file, mapped = made.report.file, made.report.mapped
-            return PackedLibrary(
-                CompactedLibrary(path, file, mapped, mapped, file, 0, 0, _USED_DIFFERENTLY), made.copies
-            )
+            file, mapped = made.sizes.file, made.sizes.mapped
+            return PackedLibrary(LibrarySizes(path, file, mapped, mapped, file, 0, 0, _USED_DIFFERENTLY), made.copies)
         refills = adjustments.refills.get(path, 0)
         omitted = {each.chunk for each in adjustments.omitted_chunks if (each.path, each.refills) == (path, refills)}
         return self._made(path, hot, frozenset(omitted)) if omitted else made
 
     def place_runtime(self, top: Path) -> None:
-        """Copy what puts cold pages back below ``top``.
+        """Copy the runtime that restores cold pages below ``top``.
 
         Raises:
-            OSError: there is no room.
+            OSError: a file cannot be written.
         """
-        (top / FOLDER).mkdir(exist_ok=True)
-        shutil.copyfile(self.runtime, top / FOLDER / self.runtime_name)
+        (top / NATIVE_FOLDER).mkdir(exist_ok=True)
+        shutil.copyfile(self.runtime, top / NATIVE_FOLDER / self.runtime_name)
 
     @cached_property
     def _made(self) -> Callable[[str, frozenset[int], frozenset[int]], PackedLibrary]:
-        """Makes a library of its path, its hot pages, and the numbers of the chunks to omit, each only once."""
+        """A cached `_make`: path, hot pages, numbers of the chunks to omit -> library."""
         return cache(self._make)
 
     def _make(self, path: str, hot: frozenset[int], omitted: frozenset[int]) -> PackedLibrary:
@@ -142,14 +141,12 @@ class Compactor:
         copies = self.copies[path]
         try:
             pages = compact.split(data, hot)
-        except NotUnderstoodError as exc:
-            return PackedLibrary(
-                CompactedLibrary(path, len(data), 0, 0, len(data), 0, 0, f"shipped whole: {exc}"), copies
-            )
+        except UnsupportedLibraryError as exc:
+            return PackedLibrary(LibrarySizes(path, len(data), 0, 0, len(data), 0, 0, f"shipped whole: {exc}"), copies)
         mapped = sum(s.memory_size for s in pages.image.loads)
         if len(data) - sum(s.file_size for s in pages.image.loads) + pages.cold_bytes < _WORTH_BYTES:
-            problem = "shipped whole: there is little to leave out"
-            return PackedLibrary(CompactedLibrary(path, len(data), mapped, mapped, len(data), 0, 0, problem), copies)
+            problem = "shipped whole: little of it is unused"
+            return PackedLibrary(LibrarySizes(path, len(data), mapped, mapped, len(data), 0, 0, problem), copies)
         if self.cold is Cold.DROP:
             packed = coldstore.without_data(pages)
         elif omitted:
@@ -174,19 +171,19 @@ class Compactor:
         small = compact.rewrite(
             pages,
             name=path,
-            runtime=f"$ORIGIN/{up}{FOLDER}/{self.runtime_name}",
-            store=f"{up}{FOLDER}/{_store_name(path)}" if store else "",
+            runtime=f"$ORIGIN/{up}{NATIVE_FOLDER}/{self.runtime_name}",
+            store=f"{up}{NATIVE_FOLDER}/{_store_name(path)}" if store else "",
             packed=packed,
         )
         (folder / "library").write_bytes(small)
         if store:
             (folder / "store").write_bytes(store)
         mapped = sum(s.memory_size for s in pages.image.loads)
-        gone = sum(chunk.pages for chunk, kept in zip(pages.chunks, packed, strict=True) if not kept.data)
-        dropped = gone * pages.image.page_size
+        omitted = sum(chunk.pages for chunk, kept in zip(pages.chunks, packed, strict=True) if not kept.data)
+        dropped = omitted * pages.image.page_size
         size = self.sources[path].stat().st_size
         return PackedLibrary(
-            report=CompactedLibrary(path, size, mapped, mapped - pages.cold_bytes, len(small), len(store), dropped, ""),
+            sizes=LibrarySizes(path, size, mapped, mapped - pages.cold_bytes, len(small), len(store), dropped, ""),
             copies=frozenset(),
             page_size=pages.image.page_size,
             file=folder / "library",
@@ -198,7 +195,7 @@ class Compactor:
 
 
 def _without(pages: compact.Split, omitted: frozenset[int], full: PackedLibrary) -> list[compact.PackedChunk]:
-    """Return the chunks of a library without some; the others are taken from its full store."""
+    """Return the chunks of a library with the omitted ones empty and the others from its full store."""
     stored = full.store.read_bytes() if full.store else b""
     packed = coldstore.without_data(pages)
     at = 0
@@ -215,65 +212,65 @@ def _without(pages: compact.Split, omitted: frozenset[int], full: PackedLibrary)
 def refilled(
     adjustments: Adjustments, libraries: Mapping[str, PackedLibrary], lacking: Mapping[str, Iterable[int]]
 ) -> tuple[Adjustments, tuple[str, ...]]:
-    """Return the adjustments with which more is shipped of libraries that lacked pages, and those libraries.
+    """Return adjustments that ship more pages of libraries that lacked some, and the paths of these libraries.
 
-    That is what lies around the addresses that were ``lacking``, and in the end all of it.
+    The pages around the ``lacking`` addresses are added; after several times the library is shipped whole.
     """
     extra, refills = dict(adjustments.extra_pages), dict(adjustments.refills)
     whole = set(adjustments.whole_libraries)
     found: list[str] = []
-    with_a_copy: set[str] = set()
+    adjusted: set[str] = set()
     for path, addresses in sorted(lacking.items()):
         library = libraries.get(path)
         if library is None or library.file is None:
             continue
         found.append(path)
-        if path in with_a_copy:
+        if path in adjusted:
             continue
         copies = library.copies & libraries.keys()
         times = refills.get(path, 0)
-        if times == len(AROUND_BYTES):
+        if times == len(REFILL_BYTES):
             whole |= copies
             continue
-        more = _around(addresses, AROUND_BYTES[times], library.page_size)
+        more = _around(addresses, REFILL_BYTES[times], library.page_size)
         for copy in copies:
             extra[copy] = extra.get(copy, frozenset()) | more
             refills[copy] = refills.get(copy, 0) + 1
-        with_a_copy |= copies
+        adjusted |= copies
     grown = replace(adjustments, extra_pages=extra, refills=refills, whole_libraries=frozenset(whole))
     return grown, tuple(found)
 
 
 def _around(addresses: Iterable[int], size: int, page: int) -> frozenset[int]:
-    """Return the numbers of the pages in the areas of ``size`` bytes that the addresses lie in."""
+    """Return the page numbers of the areas of ``size`` bytes that contain the addresses."""
     starts = {address - address % size for address in addresses}
     return frozenset(number for start in starts for number in range(start // page, (start + size) // page))
 
 
 def hot_pages(traced: Traced, site: Site, cold: Cold) -> tuple[dict[str, frozenset[int]], dict[str, frozenset[str]]]:
-    """Return the touched pages of the libraries that may be shipped without the others, and who has equal contents.
+    """Return the touched pages of each library that can be compacted, and for each the libraries with equal contents.
 
-    Wheels bring copies of one library; the loader takes them for one (their SONAME) and opens the copy that is asked
-    for first, which depends on the order of imports. So each has the hot pages of all.
+    Wheels contain copies of one library. The loader treats them as one because of their SONAME and opens the copy that
+    is needed first, which depends on the order of imports. Therefore each copy gets the hot pages of all.
     """
-    # Pages of another build of a library mean nothing for this one.
-    watched = [
+    # Page numbers of another build of a library are not valid for this one.
+    traced_libraries = [
         lib for lib in traced.trace.libraries if lib.path in site.files and site.files[lib.path].size == lib.size
     ]
-    hot = {lib.path: lib.pages() for lib in watched}
+    hot = {lib.path: lib.pages() for lib in traced_libraries}
     copies: dict[str, frozenset[str]] = {}
     for paths in _by_contents({path: site.sources[path] for path in hot}):
         copies |= dict.fromkeys(paths, frozenset(paths))
     hot = {path: frozenset[int]().union(*(hot[copy] for copy in copies[path])) for path in hot}
     if cold is Cold.DROP:
-        # A library that the run did not load is whole or useless: without a way back nothing of it may go.
+        # A library that the run did not load has no touched pages. Compacted without a store it would be useless.
         used = {file.path for file in traced.trace.files}
-        hot = {path: pages for path, pages in hot.items() if pages or path in used - traced.unwatched}
+        hot = {path: pages for path, pages in hot.items() if pages or path in used - traced.untraced_libraries}
     return hot, copies
 
 
 def _by_contents(sources: Mapping[str, Path]) -> Iterator[list[str]]:
-    """Return the paths of files with equal contents, together; those of a size of their own are not read."""
+    """Yield groups of paths with equal contents. Files with a unique size are not read."""
     by_size: dict[int, list[str]] = {}
     for path, source in sources.items():
         by_size.setdefault(source.stat().st_size, []).append(path)
@@ -288,10 +285,10 @@ def _by_contents(sources: Mapping[str, Path]) -> Iterator[list[str]]:
 
 
 def _likelihoods(pages: compact.Split, hot: frozenset[int]) -> list[float]:
-    """Guess for each chunk how likely it is that another input needs it.
+    """Return for each chunk an estimated likelihood that another input needs it.
 
-    Code near code that ran belongs to what is used; the tables that are not code serve every exception in the library.
-    Of a library that did not even load, nothing is likely.
+    Code near code that ran is likely to be needed. Tables that are not code are read for every exception. Chunks
+    of a library that was not loaded are not likely to be needed.
     """
     touched = sorted(hot)
     likely = []
@@ -306,5 +303,5 @@ def _likelihoods(pages: compact.Split, hot: frozenset[int]) -> list[float]:
 
 
 def _store_name(path: str) -> str:
-    """Return a file name that no other library's store has."""
+    """Return the file name of a library's store, which is unique for each path."""
     return path.replace("%", "%25").replace("/", "%2F") + ".cold"

@@ -1,4 +1,4 @@
-"""Copy the kept files of a plan into a staged layer."""
+"""Copies the kept files of a plan into the folder from which a layer is zipped."""
 
 from __future__ import annotations
 
@@ -20,24 +20,25 @@ if TYPE_CHECKING:
     from layer_minimizer.model.outcome import Bundled
     from layer_minimizer.model.plan import KeepPlan
 
-    PlaceLibrary = Callable[[str, Path, Path], int]
+    WriteLibrary = Callable[[str, Path, Path], int]
 
 
-def stage(  # noqa: PLR0913, PLR0917 - what is copied, where to, and in which form
+def stage(  # noqa: PLR0913, PLR0917 - source, destination and form of the copies
     plan: KeepPlan,
     inventory: Inventory,
     folder: Path,
     layout: Layout,
-    place: PlaceLibrary | None = None,
+    write_library: WriteLibrary | None = None,
     copies: Mapping[str, str] | None = None,
 ) -> Counter[str]:
-    """Copy the kept files into ``folder`` as the layer will have them; the originals are only read.
+    """Copy the kept files into ``folder`` in the layout of the layer. Return the bytes written, by distribution.
 
-    ``place`` may write a shared library in another form; what it adds beside it counts as that distribution's.
-    ``copies`` of another kept file beside them become links to it. Gives the staged bytes by distribution.
+    ``write_library`` may write a shared library in another form. It returns the bytes written, which may include
+    additional files and count for the library's distribution, or 0 to have the library copied. ``copies`` maps files to
+    files with the same contents: where both are kept in one folder, the first becomes a link to the second.
 
     Raises:
-        PackError: a file cannot be copied, or its name cannot stand in a zip.
+        PackError: a file cannot be copied, or its name cannot be stored in a zip.
     """
     top = folder / layout.prefix(plan.python)
     kept = {decision.path for decision in plan.kept}
@@ -49,29 +50,29 @@ def stage(  # noqa: PLR0913, PLR0917 - what is copied, where to, and in which fo
             (top / path).mkdir(parents=True, exist_ok=True)
         files = [file for file in inventory.files if file.path in kept]
         total = sum(file.size for file in files)
-        with progress.step("laying the layer out", total=total, in_bytes=True) as step:
+        with progress.step("copying the files of the layer", total=total, in_bytes=True) as step:
             for file in files:
                 _refuse_name(file.path)
-                link = link_of(file, kept, copies or {})
-                sizes[file.distribution or NO_DISTRIBUTION] += _stage_file(file, top, link, place)
+                link = link_target(file, kept, copies or {})
+                sizes[file.distribution or NO_DISTRIBUTION] += _stage_file(file, top, link, write_library)
                 step.advance(file.size)
     return sizes
 
 
-def link_of(file: InstalledFile, kept: Collection[str], copies: Mapping[str, str]) -> str:
-    """Return what a file is a link to in a layer with the ``kept`` files, or an empty text."""
+def link_target(file: InstalledFile, kept: Collection[str], copies: Mapping[str, str]) -> str:
+    """Return the target if a file is a link in a layer with the ``kept`` files, else an empty string."""
     original = copies.get(file.path, "")
     return file.link or (original in kept and original.rpartition("/")[2]) or ""
 
 
-def _stage_file(file: InstalledFile, top: Path, link: str, place: PlaceLibrary | None) -> int:
-    """Put one file, or a link in its place, below ``top``; give its bytes there."""
+def _stage_file(file: InstalledFile, top: Path, link: str, write_library: WriteLibrary | None) -> int:
+    """Write one file, or a link in its place, below ``top``. Return the bytes written."""
     target = top / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
     if link:
         target.symlink_to(link)
         return len(link)
-    size = place(file.path, Path(file.source), top) if place is not None and ".so" in file.path else 0
+    size = write_library(file.path, Path(file.source), top) if write_library is not None and ".so" in file.path else 0
     if not size:
         shutil.copyfile(file.source, target)
         size = file.size
@@ -80,7 +81,7 @@ def _stage_file(file: InstalledFile, top: Path, link: str, place: PlaceLibrary |
 
 
 def add_libraries(bundled: Iterable[Bundled], folder: Path) -> Counter[str]:
-    """Copy libraries of this machine to where Lambda's loader finds them; give their bytes.
+    """Copy libraries of this machine to the folder where Lambda's loader finds them. Return their bytes.
 
     Raises:
         PackError: one cannot be copied.
@@ -103,6 +104,6 @@ def _refuse_name(path: str) -> None:
         path.encode("utf-8")
     except UnicodeEncodeError as exc:
         raise PackError(
-            f"{os.fsencode(path)!r} is kept, but its name is no UTF-8 and cannot stand in a zip: "
-            "rename it, or leave it away with --exclude"
+            f"{os.fsencode(path)!r} is kept, but its name is not valid UTF-8 and cannot be stored in a zip: "
+            "rename it, or exclude it with --exclude"
         ) from exc

@@ -1,4 +1,4 @@
-"""Write the stubs and tables of modules that are replaced by stand-ins."""
+"""Writes the stubs and tables of stand-ins, which replace unused modules."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 TABLES = "stand_ins"
 _STUB = "from _layer_minimizer.stubs import stand_in\n\nstand_in(__name__, {last!r}, {tables!r})\n"
-_ANCHOR = "from _layer_minimizer.stubs import unpack\n\nunpack(__name__, {last!r})\n"
+_STARTER = "from _layer_minimizer.stubs import unpack\n\nunpack(__name__, {last!r})\n"
 
 
-def place_of(path: str) -> str:
-    """Return the path of the stub for a module's file: bytecode in its place, whatever the module was."""
+def stub_path(path: str) -> str:
+    """Return the path of the stub for a module's file. A stub is bytecode, whatever kind of file the module was."""
     return f"{modules.stem(path)}.pyc"
 
 
 def write_stand_ins(
     stand_ins: Collection[TracedStandIn], top: Path, compiler: Compiler, *, layer: str, kept: bool
 ) -> int:
-    """Write stubs and tables below the site folder ``top``; give their bytes.
+    """Write stubs and tables below the site folder ``top``. Return their bytes.
 
-    ``kept`` says that the real modules lie in the cold store.
+    ``kept``: the real modules are in the cold store.
 
     Raises:
         PackError: they cannot be written.
@@ -39,33 +39,33 @@ def write_stand_ins(
     tables = {"layer": layer, "kept": kept, "modules": {module.name: module.table for module in stand_ins}}
     content = json.dumps(tables, sort_keys=True, separators=(",", ":")).encode()
     name = digest(content)
-    places = [place_of(module.path) for module in stand_ins]
-    stubs = _write_stubs({place: _STUB.format(last=place, tables=name) for place in places}, top, compiler)
+    paths = [stub_path(module.path) for module in stand_ins]
+    stubs = _write_stubs({path: _STUB.format(last=path, tables=name) for path in paths}, top, compiler)
     file = top / PACKAGE / TABLES / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(zlib.compress(content, 9))
     return file.stat().st_size + stubs
 
 
-def write_anchors(stems: Iterable[str], top: Path, compiler: Compiler) -> None:
-    """Write, in the places of modules that are packed, what starts the runtime and runs them.
+def write_starters(stems: Iterable[str], top: Path, compiler: Compiler) -> None:
+    """Write small files in the places of packed modules, which start the runtime and run the real modules.
 
     Raises:
         PackError: they cannot be written.
     """
-    places = [f"{stem}.pyc" for stem in stems]
-    _write_stubs({place: _ANCHOR.format(last=place) for place in places}, top, compiler)
+    paths = [f"{stem}.pyc" for stem in stems]
+    _write_stubs({path: _STARTER.format(last=path) for path in paths}, top, compiler)
 
 
-def _write_stubs(texts: Mapping[str, str], top: Path, compiler: Compiler) -> int:
-    """Write the bytecode of ``texts`` to their places below ``top``; give its bytes."""
+def _write_stubs(sources: Mapping[str, str], top: Path, compiler: Compiler) -> int:
+    """Compile ``sources``, by path below ``top``. Return the bytes of the bytecode."""
     rows = []
     compiler.scratch.mkdir(parents=True, exist_ok=True)
-    for number, (place, text) in enumerate(texts.items()):
+    for number, (path, code) in enumerate(sources.items()):
         source = compiler.scratch / f"stub{number}.py"
-        source.write_text(text)
-        (top / place).parent.mkdir(parents=True, exist_ok=True)
-        rows.append((source, top / place, place.removesuffix("c")))
+        source.write_text(code)
+        (top / path).parent.mkdir(parents=True, exist_ok=True)
+        rows.append((source, top / path, path.removesuffix("c")))
     compiler.compile(rows)
     for _, target, _ in rows:
         target.chmod(0o644)

@@ -1,1 +1,1 @@
-"""Decide about every installed file, with a reason for each."""
+"""Decide for every installed file whether it is kept, cold or dropped, and record the reason."""

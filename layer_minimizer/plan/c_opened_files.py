@@ -1,4 +1,4 @@
-"""Finds the cold files that code in C could open: nothing restores a file for that, so they must lie in place."""
+"""Find cold files that native code may open by path: they cannot be restored on demand, so they are kept."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 
 
 def c_opened_files(draft: Draft, site: Site) -> tuple[str, ...]:
-    """Return the paths of the files that are cold in the draft and may not be.
+    """Return the paths of the files that are cold in the draft and must be kept for native code.
 
     Raises:
-        PlanError: a library cannot be read, is cut short or is corrupt.
+        PlanError: a library cannot be read, is truncated or is corrupt.
     """
     cold = [decision for decision in draft.decisions({}) if decision.verdict is Verdict.COLD]
     return tuple(sorted((*_libraries(draft, cold, site), *_data(draft, cold, site))))
 
 
 def _libraries(draft: Draft, cold: Iterable[Decision], site: Site) -> Iterator[str]:
-    """Return the libraries that would not be found otherwise: neither modules nor needed by such alone."""
+    """Return the cold libraries that are neither extension modules nor dependencies of extension modules only."""
     libraries = [d.path for d in cold if d.reason is not Reason.REACHABLE and elf.is_elf_name(d.path)]
-    plain = {path for path in libraries if not elf.is_module(site.sources[path])}
+    plain = {path for path in libraries if not elf.is_extension_module(site.sources[path])}
     needed = {path for path, _by in site.library_closure(path for path in libraries if path not in plain)}
     found = plain - needed
-    # Under its other names a library is not asked for by itself.
-    there = found | draft.kept.keys()
-    return (path for path in found if site.copies.get(path, path) in there)
+    # A copy of a library under another name is only needed where the original is available.
+    available = found | draft.kept.keys()
+    return (path for path in found if site.copies.get(path, path) in available)
 
 
 def _data(draft: Draft, cold: Sequence[Decision], site: Site) -> Iterator[str]:
-    """Return the files of which a library of the same distribution has the name among its texts: PROJ's proj.db.
+    """Return the data files whose names appear in the strings of a library of the same distribution: PROJ's proj.db.
 
-    Where such a file lies in a folder without modules, the others there count, too: GDAL puts the names of its
-    tables together. Python itself may be what opens one of them; then keeping it was unnecessary.
+    If such a file is in a folder without modules, the other files of that folder are returned too: GDAL assembles
+    the names of its tables at run time. If only Python code opens such a file, keeping it was unnecessary.
     """
     data: dict[str, list[str]] = defaultdict(list)
     for decision in cold:

@@ -1,4 +1,4 @@
-"""Compares what a plan keeps with the runtime of Lambda's that the layer is for."""
+"""Check that the libraries which a plan keeps work in the Lambda runtime that the layer is for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
-    from layer_minimizer.analysis.elf import Dynamic, VersionNeed
+    from layer_minimizer.analysis.elf import Dynamic, VersionRequirement
     from layer_minimizer.environment.site import Site
     from layer_minimizer.model.interpreter import Interpreter
 
@@ -29,7 +29,7 @@ _SHOWN = 10
 
 
 def check_runtime_compatibility(plan: KeepPlan, trace: Trace, site: Site, target: Target | None) -> Requirements:
-    """Return the libraries of this machine that the layer must bring because the runtime lacks them, and warnings.
+    """Return the libraries of this machine that must be bundled because the runtime lacks them, and warnings.
 
     Raises:
         PackError: the layer would not work in the runtime.
@@ -37,13 +37,13 @@ def check_runtime_compatibility(plan: KeepPlan, trace: Trace, site: Site, target
     if target is None:
         return Requirements()
     target = with_libraries(target, site.base.libraries)
-    beside = {d.path for d in plan.decisions if d.verdict is not Verdict.DROPPED or d.reason is Reason.PROVIDED}
+    available = {d.path for d in plan.decisions if d.verdict is not Verdict.DROPPED or d.reason is Reason.PROVIDED}
     loaded = _loaded(trace)
     kept, cold = (
-        examine(
+        check_libraries(
             target,
             _libraries(decisions, loaded, site),
-            beside.__contains__,
+            available.__contains__,
             lambda owner, name: _system_library(owner, name, site),
         )
         for decisions in (plan.kept, plan.cold)
@@ -53,15 +53,15 @@ def check_runtime_compatibility(plan: KeepPlan, trace: Trace, site: Site, target
 
 
 def _loaded(trace: Trace) -> set[str]:
-    """Return the libraries that the traced run made use of."""
+    """Return the libraries that the traced run loaded."""
     if trace.libraries:
-        # More exact: of a library that cannot be loaded, since something is missing, no page is touched.
+        # A mapped library may have failed to load; its pages are touched only if it was loaded.
         return {library.path for library in trace.libraries if library.runs}
     return {file.path for file in trace.files if Use.MAP in file.uses}
 
 
 def _libraries(decisions: Iterable[Decision], loaded: set[str], site: Site) -> Iterator[CheckedLibrary]:
-    """Return the shared libraries and programs among files, with what their headers say."""
+    """Yield the shared libraries and programs among files, with the contents of their ELF headers."""
     for decision in decisions:
         file = site.files[decision.path]
         if not file.link and (elf.is_elf_name(file.path) or file.executable):
@@ -73,7 +73,7 @@ def _libraries(decisions: Iterable[Decision], loaded: set[str], site: Site) -> I
 def _system_library(owner: CheckedLibrary, name: str, site: Site) -> CheckedLibrary | None:
     """Return the library that the loader takes on this machine when ``owner`` needs ``name``."""
     source = site.sources.get(owner.path, Path(owner.path))
-    for path in system_libraries.candidates(name, elf.own_folders(source, owner.dynamic)):
+    for path in system_libraries.candidates(name, elf.search_folders(source, owner.dynamic)):
         found = _library(str(path), path)
         if found and found.dynamic.machine == owner.dynamic.machine:
             return found
@@ -88,16 +88,16 @@ def _library(path: str, source: Path, distribution: str = "", *, loaded: bool = 
     return CheckedLibrary(path, size, distribution, dynamic, elf.read_versions(source), loaded)
 
 
-# What glibc's own libraries need of each other: only those of one build fit together.
+# The version of symbols that glibc's libraries use among themselves: all of them must be of the same build.
 _PRIVATE = "GLIBC_PRIVATE"
 _TAG = re.compile(r"\.cpython-(?P<version>\d+)(?P<flags>[a-z]*)(?:-[^.]*)?\.so$")
 # Extension modules of CPython before 3.8 are named after pymalloc: https://docs.python.org/3/whatsnew/3.8.html
-_NO_MORE_FLAGS = (3, 8)
+_WITHOUT_FLAGS = (3, 8)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a layer is to work: a runtime on a processor, which ELF headers call ``machine``."""
+    """The platform that a layer is for: a Lambda runtime and the processor (``machine`` in ELF headers)."""
 
     runtime: Runtime
     machine: str
@@ -105,59 +105,71 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class CheckedLibrary:
-    """A shared library or program, and what its headers say. ``loaded`` says that the traced run made use of it.
+    """A shared library or program with the contents of its ELF headers.
 
-    ``path`` is site-relative for one of the layer's and absolute for one of this machine's.
+    Attributes:
+        path: site-relative for a library of the layer, absolute for one of this machine.
+        size: in bytes.
+        owner: the distribution that it belongs to, or an empty string.
+        dynamic: its dynamic section.
+        versions: the symbol versions that it needs.
+        loaded: whether the traced run loaded it.
     """
 
     path: str
     size: int
     owner: str
     dynamic: Dynamic
-    versions: tuple[VersionNeed, ...]
+    versions: tuple[VersionRequirement, ...]
     loaded: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A reason why a library would not work, and what to do. ``needs`` are the versions that are too new.
+    """A reason why a library would not work in the runtime.
 
-    ``fatal`` says that the library does work on this machine.
+    Attributes:
+        library: the library.
+        problem: what is wrong, as the predicate of a sentence about the library.
+        remedy: what to do, or an empty string.
+        needs: the versions that are too new for the runtime, as pairs (family, version).
+        fatal: whether the library works on this machine, so that the layer would be worse.
     """
 
     library: CheckedLibrary
-    said: str
-    way_out: str = ""
+    problem: str
+    remedy: str = ""
     needs: tuple[tuple[str, Version], ...] = ()
     fatal: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What comes of comparing libraries with a runtime: what breaks its rules, and what must be added to the layer."""
+    """The result of a check: what would not work in the runtime, and what must be bundled into the layer."""
 
     violations: tuple[Violation, ...] = ()
     bundled: tuple[Bundled, ...] = ()
 
 
 def choose_target(runtime: str, architecture: str, interpreter: Interpreter) -> Target | None:
-    """Return where the layer is to work, or None if the user does not say; it must be what ``interpreter`` is.
+    """Return the platform that the layer is for, or None without ``runtime``; it must match ``interpreter``.
 
     Raises:
-        UsageError: there is no such runtime.
-        PackError: a layer that is made with ``interpreter`` would not work there.
+        UsageError: the runtime is unknown, or an architecture is given without a runtime.
+        PackError: a layer that is made with ``interpreter`` would not work in the runtime.
     """
     if not runtime:
         if architecture:
-            raise UsageError(f"--architecture {architecture} says what a runtime runs on: name it with --runtime")
+            raise UsageError(f"--architecture {architecture} applies only to a runtime: name it with --runtime")
         return None
     if (chosen := load_runtimes().get(runtime)) is None:
         raise UsageError(f"--runtime {runtime}: choose one of {', '.join(load_runtimes())}")
     if interpreter.version[:2] != chosen.python:
         own, other = ("{}.{}".format(*version[:2]) for version in (interpreter.version, chosen.python))
         raise PackError(
-            f"--runtime {runtime}: {interpreter.executable} is Python {own}, and compiled code is for one version: "
-            f"name a Python {other} that has your packages with --python, or use --runtime python{own}"
+            f"--runtime {runtime}: {interpreter.executable} is Python {own}, and compiled code works "
+            f"with one version only: name a Python {other} that has your packages with --python, or use "
+            f"--runtime python{own}"
         )
     machine = ARCHITECTURES[architecture] if architecture else interpreter.machine
     known = {machine: name for name, machine in ARCHITECTURES.items()}
@@ -168,40 +180,40 @@ def choose_target(runtime: str, architecture: str, interpreter: Interpreter) -> 
     if machine != interpreter.machine:
         raise PackError(
             f"--architecture {architecture}: {interpreter.executable} runs on {interpreter.machine}, and compiled code "
-            f"is for one kind of processor: make the layer on a machine with {architecture}"
+            f"works with one kind of processor only: make the layer on a machine with {architecture}"
         )
     return Target(chosen, machine)
 
 
 def with_libraries(target: Target, names: frozenset[str]) -> Target:
-    """Return a target whose loader finds these libraries, too: a layer beside ours has them in its ``lib`` folder."""
+    """Return a target that also provides these libraries: base layers have them in their ``lib`` folders."""
     return replace(target, runtime=replace(target.runtime, provides=target.runtime.provides | names))
 
 
 # ---- libraries ----------------------------------------------------------------------------------------------------
 
 
-def examine(
+def check_libraries(
     target: Target,
     libraries: Iterable[CheckedLibrary],
     present: Callable[[str], bool],
     find: Callable[[CheckedLibrary, str], CheckedLibrary | None],
 ) -> Findings:
-    """Compare libraries that go into a layer with the runtime.
+    """Check libraries that go into a layer against the runtime.
 
     Args:
-        target: Where they are to work.
-        libraries: Those of the layer.
-        present: Says whether a site-relative path will be a file, in this layer or in one beside it.
-        find: Gives the library of this machine that one needs by a name.
+        target: the platform that the layer is for.
+        libraries: the libraries of the layer.
+        present: returns whether a site-relative path will exist, in this layer or in a base layer.
+        find: returns the library of this machine that another one needs by a name, or None.
     """
     known = {library.path: library for library in libraries}
-    elsewhere = elf.needed_elsewhere(known, lambda path: known[path].dynamic if path in known else None, present)
-    violations = [violation for library in known.values() for violation in _misfits(target, library, known)]
+    elsewhere = elf.unresolved_names(known, lambda path: known[path].dynamic if path in known else None, present)
+    violations = [violation for library in known.values() for violation in _other_platform(target, library, known)]
     needed_by: dict[str, str] = {}
     added: dict[str, CheckedLibrary] = {}
     missing: dict[str, tuple[CheckedLibrary, list[str]]] = {}
-    # A library that another one has loaded already is found by its name, wherever it lies.
+    # The loader finds a library by its name, in any folder, if another library has loaded it already.
     names = {name for library in known.values() for name in (library.dynamic.soname, library.path.rpartition("/")[2])}
     waiting = deque((known[path], name) for path in sorted(elsewhere) for name in elsewhere[path])
     while waiting:
@@ -223,23 +235,27 @@ def examine(
     return Findings(tuple(violations), tuple(bundled))
 
 
-def _misfits(target: Target, library: CheckedLibrary, known: Mapping[str, CheckedLibrary]) -> Iterator[Violation]:
-    """Tell a library for another processor or another Python."""
-    leave = f"leave {library.path} away with --exclude, or install {library.owner or 'it'} for the runtime"
+def _other_platform(
+    target: Target, library: CheckedLibrary, known: Mapping[str, CheckedLibrary]
+) -> Iterator[Violation]:
+    """Yield the problem if a library is for another processor or another Python."""
+    remedy = f"exclude {library.path} with --exclude, or install {library.owner or 'it'} for the runtime"
     if library.dynamic.machine != target.machine:
-        yield Violation(library, f"is for {library.dynamic.machine}, the runtime runs on {target.machine}", leave)
+        yield Violation(library, f"is for {library.dynamic.machine}, the runtime runs on {target.machine}", remedy)
     tag = _TAG.search(library.path)
     if tag is None:
         return
     major, minor = target.runtime.python
-    flags = "" if target.runtime.python >= _NO_MORE_FLAGS else "m"
+    flags = "" if target.runtime.python >= _WITHOUT_FLAGS else "m"
     if (tag["version"], tag["flags"]) == (f"{major}{minor}", flags):
         return
-    # Beside the one for this Python nobody loads it.
-    beside = re.compile(rf"{re.escape(library.path[: tag.start()])}\.(?:cpython-{major}{minor}{flags}[-.]|abi3\.|so$)")
-    if not any(beside.match(path) for path in known):
+    # If there is also one for this Python, the other one is not loaded.
+    matching = re.compile(
+        rf"{re.escape(library.path[: tag.start()])}\.(?:cpython-{major}{minor}{flags}[-.]|abi3\.|so$)"
+    )
+    if not any(matching.match(path) for path in known):
         own = f"cpython-{tag['version']}{tag['flags']}"
-        yield Violation(library, f"is for {own}, {target.runtime.name} loads cpython-{major}{minor}{flags}", leave)
+        yield Violation(library, f"is for {own}, {target.runtime.name} loads cpython-{major}{minor}{flags}", remedy)
 
 
 def _missing(target: Target, owner: CheckedLibrary, names: Iterable[str]) -> Violation:
@@ -248,18 +264,18 @@ def _missing(target: Target, owner: CheckedLibrary, names: Iterable[str]) -> Vio
         owner,
         f"needs {listed}: not in the layer, not known to be in {target.runtime.name}, and not found on this machine",
         f"install {listed} on this machine to be put into the layer's lib folder (LD_LIBRARY_PATH may name where it "
-        f"is), or leave {owner.path} away with --exclude",
-        # What could not be loaded here either is no matter of Lambda's.
+        f"is), or exclude {owner.path} with --exclude",
+        # If it was not loaded on this machine either, the layer is not worse.
         fatal=owner.loaded,
     )
 
 
-def _too_new(target: Target, library: CheckedLibrary, needs: Iterable[VersionNeed]) -> Iterator[Violation]:
-    """Tell which versions a library needs that the runtime does not have, the newest of each family first."""
+def _too_new(target: Target, library: CheckedLibrary, needs: Iterable[VersionRequirement]) -> Iterator[Violation]:
+    """Yield the problem if a library needs versions that the runtime lacks; the newest versions come first."""
     if library.path.startswith("/") and any(need.version == _PRIVATE for need in needs):
         yield Violation(
             library,
-            "is a part of this machine's C library and works with no other, so that it cannot go into the layer",
+            "is a part of this machine's C library, works with no other one, and cannot be bundled into the layer",
             f"build the layer on {target.runtime.system}",
         )
         return
@@ -281,32 +297,34 @@ def _has(runtime: Runtime, family: str) -> str:
     return f"{family}_{runtime.versions[family]}"
 
 
-# ---- words --------------------------------------------------------------------------------------------------------
+# ---- messages --------------------------------------------------------------------------------------------------------
 
 
 def refuse_violations(target: Target, findings: Findings) -> None:
-    """Refuse a layer with libraries that work on this machine and would not work in Lambda.
+    """Raise an error for libraries that work on this machine and would not work in Lambda.
 
     Raises:
-        PackError: there are some; the text lists the largest, and what to do.
+        PackError: there are such libraries; the message lists the largest ones and what to do.
     """
     fatal = sorted((each for each in findings.violations if each.fatal), key=lambda each: -each.library.size)
     if not fatal:
         return
     runtime = target.runtime
-    listed = [f"  {each.library.path} {each.said}" for each in fatal[:_SHOWN]]
+    listed = [f"  {each.library.path} {each.problem}" for each in fatal[:_SHOWN]]
     if len(fatal) > _SHOWN:
         listed.append(f"  and {len(fatal) - _SHOWN} more")
-    ways = dict.fromkeys([*_other_runtimes(target, fatal), *(each.way_out for each in fatal[:_SHOWN] if each.way_out)])
+    remedies = dict.fromkeys(
+        [*_other_runtimes(target, fatal), *(each.remedy for each in fatal[:_SHOWN] if each.remedy)]
+    )
     raise PackError(
         f"the layer would not work in {runtime.name} ({runtime.system}, {target.machine}):\n"
         + "\n".join(listed)
-        + f"\nWhat to do: {'; '.join(ways)}"
+        + f"\nWhat to do: {'; '.join(remedies)}"
     )
 
 
 def _other_runtimes(target: Target, violations: Iterable[Violation]) -> Iterator[str]:
-    """Say what to do about versions that are too new: another runtime that has them all, or older packages."""
+    """Yield what to do about versions that are too new: use another runtime, or older packages."""
     own = [each for each in violations if each.needs]
     if not own:
         return
@@ -323,7 +341,7 @@ def _other_runtimes(target: Target, violations: Iterable[Violation]) -> Iterator
         has = ", ".join(_has(oldest, family) for family in sorted(highest))
         yield f"use a Python {'.'.join(map(str, oldest.python))} and --runtime {oldest.name}, which has {has}"
     else:
-        yield "there is no runtime that has this"
+        yield "no Lambda runtime has these versions"
     sizes: Counter[str] = Counter()
     for each in own:
         sizes[each.library.owner] += each.library.size
@@ -332,15 +350,15 @@ def _other_runtimes(target: Target, violations: Iterable[Violation]) -> Iterator
         glibc = "_".join(map(str, target.runtime.versions["GLIBC"].release))
         yield f"or install older versions of {', '.join(packages)}, or builds for manylinux_{glibc} and older"
     if any(not each.library.owner for each in own):
-        yield f"or build the layer on {target.runtime.system}, whose own libraries fit"
+        yield f"or build the layer on {target.runtime.system}, whose system libraries fit"
 
 
 def compatibility_warnings(target: Target, kept: Findings, cold: Findings) -> tuple[str, ...]:
-    """Say what no event needed and what other inputs could fail for.
+    """Return warnings about libraries that the events did not need but other inputs may.
 
-    ``cold`` is what the libraries in the cold store come to.
+    ``kept`` are the findings for the kept libraries, ``cold`` those for the libraries in the cold store.
     """
-    minor = [f"{each.library.path} {each.said}" for each in kept.violations if not each.fatal]
+    minor = [f"{each.library.path} {each.problem}" for each in kept.violations if not each.fatal]
     bundled = {each.name for each in kept.bundled}
     doubtful = {each.library.path for each in cold.violations}
     doubtful |= {each.needed_by for each in cold.bundled if each.name not in bundled}

@@ -1,4 +1,4 @@
-"""The verdicts of a plan while evidence is still being added to it."""
+"""The verdicts of a plan while it is being made: evidence is still added."""
 
 from __future__ import annotations
 
@@ -14,106 +14,118 @@ if TYPE_CHECKING:
 
     from layer_minimizer.model.trace import TracedModule, TracedStandIn
 
-# Reasons to keep a file that do not make its distribution one that the run needs.
+# Reasons to keep a file that do not show that the run needs its distribution.
 _IDLE = (Reason.METADATA, Reason.STARTUP)
 
 
 @dataclass(frozen=True, slots=True)
-class Because:
-    """Why a file has its verdict; the fields are those of a `Decision`."""
+class Justification:
+    """Why a file has its verdict; see `Decision` for the fields."""
 
     reason: Reason
     evidence: str
     cause: str = ""
 
 
-_UNUSED = Because(Reason.UNUSED, "nothing asked for it")
-_UNTOUCHED = Because(Reason.UNTOUCHED, "nothing asked for it, but for others of its distribution")
-_DEVELOPMENT = Because(Reason.DEVELOPMENT, "only a compiler, a shell or a test runner reads it")
+_UNUSED = Justification(Reason.UNUSED, "nothing asked for it")
+_UNTOUCHED = Justification(Reason.UNTOUCHED, "nothing asked for it, but for others of its distribution")
+_DEVELOPMENT = Justification(Reason.DEVELOPMENT, "only a compiler, a shell or a test runner reads it")
 
 
 @dataclass(slots=True)
 class Draft:
-    """The verdicts so far. The first reason for which a file is kept stands.
+    """The verdicts so far. If a file is kept for several reasons, the first one is recorded.
 
-    ``stood_in`` are the modules that others stand in for, ``asleep`` those that only they would import, by their files.
-    ``cold_owners`` are the distributions of which all that is not kept goes into the cold store, each with the reason.
+    Attributes:
+        files: the installed files by path.
+        stand_ins: the modules that are replaced by stand-ins, by the paths of their files.
+        asleep: the modules that only modules replaced by stand-ins import, by the paths of their files.
+        kept: the files that are kept, with the reason.
+        dropped: the files that are dropped, with the reason.
+        cold_owners: the distributions whose other files go into the cold store, with the reason for these files.
     """
 
     files: dict[str, InstalledFile]
-    stood_in: Mapping[str, TracedStandIn]
+    stand_ins: Mapping[str, TracedStandIn]
     asleep: Mapping[str, TracedModule]
-    kept: dict[str, Because] = field(default_factory=dict)
-    dropped: dict[str, Because] = field(default_factory=dict)
-    cold_owners: Mapping[str, Because] = field(default_factory=dict)
+    kept: dict[str, Justification] = field(default_factory=dict)
+    dropped: dict[str, Justification] = field(default_factory=dict)
+    cold_owners: Mapping[str, Justification] = field(default_factory=dict)
 
     def copy(self) -> Draft:
-        """Return a draft with the same verdicts; what is added to it does not change this one."""
-        return Draft(self.files, self.stood_in, self.asleep, dict(self.kept), dict(self.dropped), self.cold_owners)
+        """Return an independent copy of this draft."""
+        return Draft(self.files, self.stand_ins, self.asleep, dict(self.kept), dict(self.dropped), self.cold_owners)
 
     def keep(self, path: str, reason: Reason, evidence: str, cause: str = "") -> None:
-        """Keep an installed file, unless there is a reason for that already."""
+        """Keep an installed file; ignore other paths, and files that are already kept."""
         if path in self.files:
-            self.kept.setdefault(path, Because(reason, evidence, cause))
+            self.kept.setdefault(path, Justification(reason, evidence, cause))
 
     def drop(self, path: str, reason: Reason, evidence: str) -> None:
-        """Drop a file, whatever it was kept for."""
+        """Drop a file even if it is kept."""
         self.kept.pop(path, None)
-        self.dropped[path] = Because(reason, evidence)
+        self.dropped[path] = Justification(reason, evidence)
 
     def used(self) -> set[str]:
-        """Return the distributions of which a kept file is more than metadata or a companion of Python's start."""
+        """Return the distributions with a used file, not counting metadata and files for the start of Python."""
         kept = {path for path, why in self.kept.items() if why.reason is not Reason.STARTUP and not in_metadata(path)}
-        return {self.files[path].distribution for path in {*kept, *self.stood_in, *self.asleep}}
+        return {self.files[path].distribution for path in {*kept, *self.stand_ins, *self.asleep}}
 
     def used_distributions(self) -> frozenset[str]:
-        """Return the distributions of which the run needed more than what is kept for metadata or Python's start."""
+        """Return the distributions with a file that is kept for the run itself, or would be without a stand-in."""
         needed = {path for path, why in self.kept.items() if why.reason not in _IDLE}
-        replaced = {*self.stood_in, *self.asleep} - self.kept.keys() - self.dropped.keys()
+        replaced = {*self.stand_ins, *self.asleep} - self.kept.keys() - self.dropped.keys()
         return frozenset(self.files[path].distribution for path in needed | replaced)
 
     def available(self) -> list[str]:
-        """Return the files that may still be kept: nobody has taken them out for good."""
+        """Return the files that are kept or may still be kept: all that are not dropped for a final reason."""
         final = {path for path, why in self.dropped.items() if why.reason in FINAL_REASONS} - self.kept.keys()
         return [path for path in self.files if path not in final]
 
-    def warm(self, reachable: Mapping[str, str]) -> None:
-        """Let the rest of all distributions in use go into the cold store, and all of the ``reachable`` ones."""
-        named = {
-            name: Because(Reason.REACHABLE, f"nothing asked for {name}, but {by}") for name, by in reachable.items()
+    def add_cold_owners(self, reachable: Mapping[str, str]) -> None:
+        """Put the other files of used and of ``reachable`` distributions into the cold store.
+
+        ``reachable`` has the distributions that code in the layer refers to, each with the evidence.
+        """
+        referenced = {
+            name: Justification(Reason.REACHABLE, f"nothing asked for {name}, but {evidence}")
+            for name, evidence in reachable.items()
         }
-        self.cold_owners = {**named, **dict.fromkeys(self.used(), _UNTOUCHED)}
+        self.cold_owners = {**referenced, **dict.fromkeys(self.used(), _UNTOUCHED)}
 
     def decisions(self, importers: Mapping[str, str]) -> Iterator[Decision]:
-        """Return the verdict for every file; ``importers`` of modules by name are part of the evidence."""
+        """Yield the decision for every file; ``importers`` maps module names to the importing modules, as evidence."""
         used_tests = development_files.used_test_folders(self.kept)
         for path, file in self.files.items():
             if path in self.kept:
-                yield verdict(file, Verdict.KEPT, self.kept[path])
+                yield decision_for(file, Verdict.KEPT, self.kept[path])
             elif path in self.dropped:
-                yield verdict(file, Verdict.DROPPED, self.dropped[path])
+                yield decision_for(file, Verdict.DROPPED, self.dropped[path])
             else:
                 why = self._why_not_kept(file, importers, used_tests)
-                cold = file.distribution in self.cold_owners and not file.link and why is not _DEVELOPMENT
-                yield verdict(file, Verdict.COLD if cold else Verdict.DROPPED, why)
+                development = why.reason is Reason.DEVELOPMENT
+                cold = file.distribution in self.cold_owners and not file.link and not development
+                yield decision_for(file, Verdict.COLD if cold else Verdict.DROPPED, why)
 
-    def _why_not_kept(self, file: InstalledFile, importers: Mapping[str, str], used_tests: frozenset[str]) -> Because:
+    def _why_not_kept(
+        self, file: InstalledFile, importers: Mapping[str, str], used_tests: frozenset[str]
+    ) -> Justification:
         path = file.path
-        if path in self.stood_in:
-            said = "imported, and needed by nothing after that"
-            return Because(Reason.STAND_IN, said, importers.get(self.stood_in[path].name, ""))
+        if path in self.stand_ins:
+            evidence = "imported but unused: replaced by a stand-in"
+            return Justification(Reason.STAND_IN, evidence, importers.get(self.stand_ins[path].name, ""))
         if path in self.asleep:
             by = self.asleep[path].importer
-            said = f"imported by {by} alone, which nothing needed" if by else "imported by what nothing needed"
-            return Because(Reason.ASLEEP, said, by)
+            evidence = f"imported only by {by}, which is unused" if by else "imported only by unused modules"
+            return Justification(Reason.ASLEEP, evidence, by)
         if development_files.is_for_development(file, used_tests):
             return _DEVELOPMENT
         return self.cold_owners.get(file.distribution, _UNUSED)
 
 
-def verdict(file: InstalledFile, what: Verdict, why: Because) -> Decision:
-    """Return the decision about a file."""
-    return Decision(file.path, file.size, file.distribution, what, why.reason, why.evidence, why.cause)
+def decision_for(file: InstalledFile, verdict: Verdict, why: Justification) -> Decision:
+    """Return the decision for a file."""
+    return Decision(file.path, file.size, file.distribution, verdict, why.reason, why.evidence, why.cause)
 
 
 def in_metadata(path: str) -> bool:
@@ -122,7 +134,7 @@ def in_metadata(path: str) -> bool:
 
 
 def folders_of(paths: Iterable[str]) -> set[str]:
-    """Return all folders that the files lie in, at any depth."""
+    """Return all folders that contain one of the files, at any depth."""
     found: set[str] = set()
     for path in paths:
         folder = path.rpartition("/")[0]

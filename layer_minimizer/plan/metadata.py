@@ -1,4 +1,4 @@
-"""What the plan keeps of distributions beside their code: metadata, and what runs when Python starts."""
+"""Decide about the metadata of distributions, and about files that Python reads when it starts."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 def start_only(trace: Trace) -> set[str]:
-    """Return the files of modules that only the interpreter's start imported."""
+    """Return the files of modules that were imported only while the interpreter started."""
     start = {m.path for m in trace.modules if m.startup and m.path}
     return start - {m.path for m in trace.modules if not m.startup}
 
 
 def keep_metadata(draft: Draft, trace: Trace, inventory: Inventory, reachable: Collection[str]) -> None:
-    """Keep metadata of distributions that the run asked for by name, and what it read of those that it used.
+    """Keep metadata that the run looked up by the distribution's name, or read of a distribution in the layer.
 
-    ``entry_points()`` and ``distributions()`` read every distribution's files; that alone is no use of them.
+    ``entry_points()`` and ``distributions()`` read the metadata of every distribution; this does not count as use.
     """
-    asked = {m.distribution: m.asked_by for m in trace.metadata}
+    lookups = {m.distribution: m.asked_by for m in trace.metadata}
     used = draft.used()
     folders = {d.metadata: d for d in inventory.distributions}
     touched = {f.path for f in trace.files if f.uses & {Use.OPEN, Use.STAT}}
@@ -34,9 +34,11 @@ def keep_metadata(draft: Draft, trace: Trace, inventory: Inventory, reachable: C
             continue
         name = path.rpartition("/")[2]
         wanted = path in touched or name in ALWAYS_METADATA or path == owner.metadata
-        if owner.name in asked and wanted:
-            asker = asked[owner.name]
-            draft.keep(path, Reason.METADATA, f"{asker or 'the run'} asked for the distribution {owner.name}", asker)
+        if owner.name in lookups and wanted:
+            importer = lookups[owner.name]
+            draft.keep(
+                path, Reason.METADATA, f"{importer or 'the run'} asked for the distribution {owner.name}", importer
+            )
         elif owner.name in used and path in touched:
             draft.keep(path, Reason.METADATA, f"the run read it, and uses {owner.name}")
         elif owner.name in reachable and path in touched:
@@ -47,19 +49,19 @@ def keep_metadata(draft: Draft, trace: Trace, inventory: Inventory, reachable: C
     present = {path.split("/", 1)[0] for path in draft.kept if path.split("/", 1)[0] in folders}
     for path in draft.files:
         if path.split("/", 1)[0] in present and path.rpartition("/")[2] in ALWAYS_METADATA:
-            draft.keep(path, Reason.METADATA, "every distribution that can be found must say its name")
+            draft.keep(path, Reason.METADATA, "importlib.metadata reads the name of every distribution that it finds")
 
 
 def keep_startup(draft: Draft, trace: Trace, inventory: Inventory) -> None:
-    """Keep a ``.pth`` file, and what it imported, where its distribution is used; one that leads elsewhere never."""
+    """Keep ``.pth`` files of used distributions and what they import; drop those that add folders of this machine."""
     used = draft.used()
     editable = {d.name for d in inventory.distributions if d.editable}
-    alive = folders_of(draft.kept)
+    kept_folders = folders_of(draft.kept)
     for pth in inventory.pth:
         owner = draft.files[pth.path].distribution
         if owner in editable or (pth.leaves_site and not pth.folders):
             draft.drop(pth.path, Reason.IDLE, "it names folders of this machine; their packages are in the layer")
-        elif (pth.runs_code and owner in used) or any(folder in alive for folder in pth.folders):
+        elif (pth.runs_code and owner in used) or any(folder in kept_folders for folder in pth.folders):
             draft.keep(pth.path, Reason.STARTUP, "read when Python starts, and its distribution is used")
         else:
             draft.drop(pth.path, Reason.IDLE, "read when Python starts, but nothing of its distribution is used")

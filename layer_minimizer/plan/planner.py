@@ -1,11 +1,17 @@
-"""Decides about every installed file. Pure: what it needs to know of a file's contents is handed in.
+"""Decide for every installed file whether it is kept, cold or dropped. The planner itself reads no files.
 
-The order of evidence: what the run used, metadata that it asked for, names in the models, rules, static imports,
-the user's own globs; then what all of these need (packages, shared libraries, link targets); then what is taken out
-again because the user, another layer, or the lack of any real use says so.
+Evidence is applied in this order:
 
-Some evidence follows from the draft itself: what code in it names, what its libraries could open, what modules import
-that did not run. It takes its place in that order, and only what comes behind it is decided again.
+1. files that the run used, modules that are named in models, rules;
+2. files that native code could open;
+3. metadata, and files that Python reads when it starts;
+4. static imports, the user's ``--keep`` and ``--include``, files that a run on the layer missed;
+5. files that are dropped: provided by another layer, or excluded by the user.
+
+After steps 2 and 4, what the kept files need is added: packages, shared libraries, targets of links.
+
+Some evidence is found by analyses of the draft: distributions that its code refers to, files that its libraries could
+open, modules that it could import. Each result is added at its step, and only the steps from there on are repeated.
 """
 
 from __future__ import annotations
@@ -21,16 +27,16 @@ from layer_minimizer.model import modules
 from layer_minimizer.model.plan import KeepPlan, Reason, Verdict
 from layer_minimizer.model.trace import Trace, TracedModule, Use
 from layer_minimizer.plan import rules
-from layer_minimizer.plan.draft import Because, Draft, folders_of, in_metadata, verdict
+from layer_minimizer.plan.draft import Draft, Justification, decision_for, folders_of, in_metadata
 from layer_minimizer.plan.metadata import keep_metadata, keep_startup, start_only
 
 if TYPE_CHECKING:
     from layer_minimizer.model.installed import Inventory
     from layer_minimizer.plan.rules import Rule
 
-# Of the given libraries, the installed ones that they need, directly or not: (needed, needed by) pairs.
+# Returns the installed libraries that the given ones need, directly or indirectly, as pairs (needed, needed by).
 LibraryNeeds = Callable[[Iterable[str]], Iterable[tuple[str, str]]]
-_SAID = {
+_USES = {
     Use.OPEN: "read by the run",
     Use.TEXT: "its text was read by the run",
     Use.MAP: "loaded by the run as a shared library",
@@ -42,12 +48,20 @@ _SAID = {
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What the user says beside the evidence, and what earlier attempts to verify have taught.
+    """What to keep and to drop in addition to what the trace shows.
 
-    ``keep`` are modules that are to be importable, ``cold`` says that what nothing touched goes into the layer's cold
-    store. ``reachable`` are the distributions that go there although nothing touched them, each with the
-    reason, ``loadable`` the libraries that are laid out although nothing loaded them. ``below`` are the files that
-    layers below this one have, each with its layer.
+    Attributes:
+        include: globs of files to keep (``--include``).
+        exclude: globs of files to drop (``--exclude``).
+        keep: modules that must be importable (``--keep``).
+        provided: distributions that another layer provides (``--provided``).
+        static_modules: modules that kept code could import.
+        cold: whether unused files of distributions in the layer go into its cold store.
+        companions: modules that are imported by kept modules which did not run.
+        reachable: unused distributions that go into the cold store, each with the evidence.
+        loadable: files that are kept because native code could open them.
+        repaired: files that earlier runs on the layer missed.
+        base_files: files that the base layers provide, each with the name of its layer.
     """
 
     include: tuple[str, ...] = ()
@@ -60,16 +74,18 @@ class PlanRequest:
     reachable: Mapping[str, str] = field(default_factory=dict)
     loadable: tuple[str, ...] = ()
     repaired: frozenset[str] = frozenset()
-    below: Mapping[str, str] = field(default_factory=dict)
+    base_files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Analyses:
-    """What is found by reading files, once the draft has all evidence that comes before. None: nobody looks.
+    """Functions that read installed files to find more evidence. An analysis that is None is skipped.
 
-    ``references`` gives the distributions that code in the layer names, for those in use, each with the reason;
-    ``c_opened`` the cold files that code in C could open, ``companions`` the modules that those import which are kept
-    and did not run, ``static`` all that kept modules could import.
+    Attributes:
+        references: takes the used distributions and returns those that code in the layer refers to, with the evidence.
+        c_opened: returns the cold files that native code could open.
+        companions: returns the modules that are imported by kept modules which did not run.
+        static: returns all modules that kept modules could import.
     """
 
     references: Callable[[frozenset[str]], Mapping[str, str]] | None = None
@@ -78,74 +94,74 @@ class Analyses:
     static: Callable[[Draft], tuple[str, ...]] | None = None
 
 
-_NOBODY_LOOKS = Analyses()
+_NO_ANALYSES = Analyses()
 
 
 def plan(  # noqa: PLR0913 - each is one kind of evidence
     trace: Trace,
     inventory: Inventory,
     known_rules: Iterable[Rule],
-    wishes: PlanRequest,
+    request: PlanRequest,
     *,
     pickled: Iterable[tuple[str, str, str]] = (),
     library_needs: LibraryNeeds,
-    analyses: Analyses = _NOBODY_LOOKS,
+    analyses: Analyses = _NO_ANALYSES,
 ) -> KeepPlan:
-    """Return a verdict with a reason for every file of ``inventory``.
+    """Return the plan: a verdict with a reason for every file of ``inventory``.
 
-    ``pickled`` are (model, module, name) triples.
+    ``pickled`` has the names in models, as triples (model, module, name).
 
     Raises:
-        PlanError: a glob or a distribution's name fits nothing, or nothing at all would be kept.
+        PlanError: a glob, module or distribution that the user named matches nothing, or no file would be kept.
     """
-    _refuse_unknown(inventory, wishes)
-    phases = _Phases(trace, inventory, _Needs(inventory, library_needs))
-    return _finished(phases.draft(known_rules, pickled, wishes, analyses), trace, inventory)
+    _reject_unknown_names(inventory, request)
+    phases = _Phases(trace, inventory, _Dependencies(inventory, library_needs))
+    return _to_plan(phases.draft(known_rules, pickled, request, analyses), trace, inventory)
 
 
 @dataclass(frozen=True, slots=True)
 class _Phases:
-    """The order of evidence: each phase goes on from a copy of the draft that the one before has left."""
+    """Apply the evidence in order: each phase extends a copy of the previous draft, so that it can be repeated."""
 
     trace: Trace
     inventory: Inventory
-    needs: _Needs
+    needs: _Dependencies
 
     def draft(
         self,
         known_rules: Iterable[Rule],
         pickled: Iterable[tuple[str, str, str]],
-        wishes: PlanRequest,
+        request: PlanRequest,
         analyses: Analyses,
     ) -> Draft:
-        """Return the draft with all evidence, that of the analyses too."""
-        traced = self._traced(known_rules, pickled)
-        closed = self._closed(traced, wishes.loadable)
-        placed = self._placed(closed, wishes)
-        draft = self._decided(placed, wishes)
-        if not draft.stood_in and not draft.kept:
+        """Return the draft with all evidence, including that of the analyses."""
+        traced = self._with_traced(known_rules, pickled)
+        native = self._with_native(traced, request.loadable)
+        described = self._with_metadata(native, request)
+        draft = self._with_requests(described, request)
+        if not draft.stand_ins and not draft.kept:
             raise PlanError(f"{self.trace.workload.entry.name} uses no installed file: it needs no layer")
         if analyses.references and (reachable := analyses.references(draft.used_distributions())):
-            wishes = replace(wishes, reachable=reachable)
-            placed = self._placed(closed, wishes)
-            draft = self._decided(placed, wishes)
+            request = replace(request, reachable=reachable)
+            described = self._with_metadata(native, request)
+            draft = self._with_requests(described, request)
         if analyses.c_opened and (loadable := analyses.c_opened(draft)):
-            closed = self._closed(traced, loadable)
-            placed = self._placed(closed, wishes)
-            draft = self._decided(placed, wishes)
+            native = self._with_native(traced, loadable)
+            described = self._with_metadata(native, request)
+            draft = self._with_requests(described, request)
         if analyses.companions and (companions := analyses.companions(draft)):
-            wishes = replace(wishes, companions=companions)
-            draft = self._decided(placed, wishes)
+            request = replace(request, companions=companions)
+            draft = self._with_requests(described, request)
         if analyses.static:
-            draft = self._decided(placed, replace(wishes, static_modules=analyses.static(draft)))
+            draft = self._with_requests(described, replace(request, static_modules=analyses.static(draft)))
         return draft
 
-    def _traced(self, known_rules: Iterable[Rule], pickled: Iterable[tuple[str, str, str]]) -> Draft:
-        """What the run used, what models name, what rules say."""
+    def _with_traced(self, known_rules: Iterable[Rule], pickled: Iterable[tuple[str, str, str]]) -> Draft:
+        """Return a draft that keeps what the run used, what models name and what rules require."""
         files = {file.path: file for file in self.inventory.files}
         draft = Draft(
             files,
-            stood_in={module.path: module for module in self.trace.stand_ins if module.path in files},
+            stand_ins={module.path: module for module in self.trace.stand_ins if module.path in files},
             asleep={module.path: module for module in self.trace.asleep if module.path in files},
         )
         _keep_traced(draft, self.trace, self.inventory, self.needs.resolve)
@@ -153,37 +169,37 @@ class _Phases:
         _keep_ruled(draft, self.trace, known_rules)
         return draft
 
-    def _closed(self, traced: Draft, loadable: Iterable[str]) -> Draft:
-        """What code in C could open, and what all of it needs."""
+    def _with_native(self, traced: Draft, loadable: Iterable[str]) -> Draft:
+        """Return the draft with files that native code could open, and with what the kept files need."""
         draft = traced.copy()
         for path in loadable:
             draft.keep(path, Reason.LOADABLE, "code in C could open it by its path")
-        self.needs.close(draft)
+        self.needs.keep_needed(draft)
         return draft
 
-    def _placed(self, closed: Draft, wishes: PlanRequest) -> Draft:
-        """What distributions have beside their code."""
-        draft = closed.copy()
-        keep_metadata(draft, self.trace, self.inventory, wishes.reachable)
+    def _with_metadata(self, native: Draft, request: PlanRequest) -> Draft:
+        """Return the draft with metadata and with files that Python reads when it starts."""
+        draft = native.copy()
+        keep_metadata(draft, self.trace, self.inventory, request.reachable)
         keep_startup(draft, self.trace, self.inventory)
         return draft
 
-    def _decided(self, placed: Draft, wishes: PlanRequest) -> Draft:
-        """What is wished for, what that needs, and what is taken out again."""
-        draft = placed.copy()
-        _keep_wished(draft, wishes)
-        self.needs.close(draft)
-        _take_out(draft, wishes)
-        if wishes.cold:
-            draft.warm(wishes.reachable)
+    def _with_requests(self, described: Draft, request: PlanRequest) -> Draft:
+        """Return the draft with what is requested and what that needs, without what is provided or excluded."""
+        draft = described.copy()
+        _keep_requested(draft, request)
+        self.needs.keep_needed(draft)
+        _drop_unwanted(draft, request)
+        if request.cold:
+            draft.add_cold_owners(request.reachable)
         return draft
 
 
-def _finished(draft: Draft, trace: Trace, inventory: Inventory) -> KeepPlan:
-    """Return the plan that a draft with all evidence comes to."""
+def _to_plan(draft: Draft, trace: Trace, inventory: Inventory) -> KeepPlan:
+    """Return the plan for a draft with all evidence."""
     decisions = [*draft.decisions({module.name: module.importer for module in trace.modules})]
-    shadow = Because(Reason.SHADOWED, "a folder earlier on sys.path has a file of this name")
-    decisions += [verdict(file, Verdict.DROPPED, shadow) for file in inventory.shadowed]
+    shadow = Justification(Reason.SHADOWED, "a folder earlier on sys.path has a file of this name")
+    decisions += [decision_for(file, Verdict.DROPPED, shadow) for file in inventory.shadowed]
     return KeepPlan(
         python=trace.python,
         decisions=tuple(decisions),
@@ -191,27 +207,27 @@ def _finished(draft: Draft, trace: Trace, inventory: Inventory) -> KeepPlan:
         chains=_chains(draft, trace),
         stand_ins=tuple(
             replace(module, table={})
-            for path, module in draft.stood_in.items()
+            for path, module in draft.stand_ins.items()
             if path not in draft.kept.keys() | draft.dropped.keys()
         ),
     )
 
 
-def _refuse_unknown(inventory: Inventory, wishes: PlanRequest) -> None:
+def _reject_unknown_names(inventory: Inventory, request: PlanRequest) -> None:
     names = {d.name for d in inventory.distributions}
-    for name in wishes.provided:
+    for name in request.provided:
         if canonicalize_name(name) not in names:
             raise PlanError(f"--provided {name}: no such distribution is installed; pip list shows their names")
     paths = [file.path for file in inventory.files]
     importable = modules.with_packages(modules.by_name(paths))
-    for name in wishes.keep:
+    for name in request.keep:
         if name not in importable:
             raise PlanError(f"--keep {name}: no installed module has that name; it takes names as in import statements")
-    for option, patterns in (("--include", wishes.include), ("--exclude", wishes.exclude)):
+    for option, patterns in (("--include", request.include), ("--exclude", request.exclude)):
         for pattern in patterns:
             if not rules.matching(pattern, paths):
                 raise PlanError(
-                    f"{option} {pattern} fits no installed file; patterns are relative to site-packages, "
+                    f"{option} {pattern} matches no installed file; patterns are relative to site-packages, "
                     "for instance 'PIL/*.py' or 'scipy/**'"
                 )
 
@@ -221,27 +237,27 @@ def _refuse_unknown(inventory: Inventory, wishes: PlanRequest) -> None:
 
 def _keep_traced(draft: Draft, trace: Trace, inventory: Inventory, resolve: Callable[[str], Iterable[str]]) -> None:
     importers = {m.path: m for m in trace.modules if m.path}
-    skipped = start_only(trace) | {pth.path for pth in inventory.pth} | set(draft.stood_in)
+    skipped = start_only(trace) | {pth.path for pth in inventory.pth} | set(draft.stand_ins)
     for traced in trace.files:
         for path in resolve(traced.path):
             if path not in draft.files or path in skipped or in_metadata(path):
                 continue
             module = importers.get(traced.path)
-            use = next(use for use in _SAID if use in traced.uses)
+            use = next(use for use in _USES if use in traced.uses)
             if module is not None and module.importer:
-                said = f"imported as {module.name} by {module.importer}, line {module.line}"
-                draft.keep(path, Reason.TRACED, said, module.importer)
+                evidence = f"imported as {module.name} by {module.importer}, line {module.line}"
+                draft.keep(path, Reason.TRACED, evidence, module.importer)
             else:
-                draft.keep(path, Reason.TRACED, _SAID[use])
+                draft.keep(path, Reason.TRACED, _USES[use])
 
 
 def _link_resolver(inventory: Inventory) -> Callable[[str], Iterable[str]]:
-    """Return a function that names a path, every link on the way to it, and what it leads to."""
+    """Return a function that yields a path, every symbolic link on the way to it, and its resolved targets."""
     links = {file.path: file.link for file in inventory.files if file.link}
 
     def resolve(path: str) -> Iterable[str]:
         yield path
-        for _ in range(40):  # as many links as the kernel follows
+        for _ in range(40):  # the kernel's limit
             parts = path.split("/")
             prefix = next((p for n in range(1, len(parts) + 1) if (p := "/".join(parts[:n])) in links), None)
             if prefix is None:
@@ -281,37 +297,37 @@ def _keep_ruled(draft: Draft, trace: Trace, known_rules: Iterable[Rule]) -> None
                     draft.keep(path, Reason.RULE, rule.because, rule.when)
 
 
-def _keep_wished(draft: Draft, wishes: PlanRequest) -> None:
+def _keep_requested(draft: Draft, request: PlanRequest) -> None:
     names = modules.by_name(draft.files)
-    for module in wishes.static_modules:
+    for module in request.static_modules:
         if module in names:
             draft.keep(names[module], Reason.STATIC, "kept code could import it", "")
-    for module in wishes.companions:
+    for module in request.companions:
         if module in names:
             draft.keep(names[module], Reason.STATIC, "imported by a module that is kept although it did not run", "")
-    for module in wishes.keep:
+    for module in request.keep:
         if module in names:
             draft.keep(names[module], Reason.INCLUDED, f"--keep {module}")
-    for pattern in wishes.include:
+    for pattern in request.include:
         for path in rules.matching(pattern, draft.files):
             draft.keep(path, Reason.INCLUDED, f"--include {pattern}")
-    for path in sorted(wishes.repaired):
+    for path in sorted(request.repaired):
         draft.keep(path, Reason.REPAIRED, "the run on the layer alone asked for it")
 
 
-# ---- what follows -------------------------------------------------------------------------------------------------
+# ---- dependencies -------------------------------------------------------------------------------------------------
 
 
-class _Needs:
-    """Knows what installed files need: packages, link targets, shared libraries."""
+class _Dependencies:
+    """What installed files need: packages, targets of links, shared libraries."""
 
     def __init__(self, inventory: Inventory, libraries: LibraryNeeds) -> None:
         self.resolve = _link_resolver(inventory)
         self._libraries = libraries
         self._inits = _inits(file.path for file in inventory.files)
 
-    def close(self, draft: Draft) -> None:
-        """Add what the kept files need, until nothing is added."""
+    def keep_needed(self, draft: Draft) -> None:
+        """Keep what the kept files need, directly or indirectly."""
         done: set[str] = set()
         while todo := sorted(draft.kept.keys() - done):
             done.update(todo)
@@ -322,7 +338,7 @@ class _Needs:
                 folder = path.rpartition("/")[0]
                 while folder:
                     for init in self._inits.get(folder, ()):
-                        if init not in draft.stood_in:
+                        if init not in draft.stand_ins:
                             draft.keep(init, Reason.PACKAGE, f"package of {path}", path)
                     folder = folder.rpartition("/")[0]
             for needed, by in self._libraries(path for path in todo if ".so" in path):
@@ -337,22 +353,22 @@ def _inits(files: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _take_out(draft: Draft, wishes: PlanRequest) -> None:
-    provided = {canonicalize_name(name) for name in wishes.provided}
+def _drop_unwanted(draft: Draft, request: PlanRequest) -> None:
+    provided = {canonicalize_name(name) for name in request.provided}
     for path, file in draft.files.items():
         if file.distribution in provided:
             draft.drop(path, Reason.PROVIDED, f"--provided {file.distribution}")
-        elif path in wishes.below and path not in wishes.repaired:
-            draft.drop(path, Reason.PROVIDED, f"--base-layer {wishes.below[path]}")
-    for pattern in wishes.exclude:
+        elif path in request.base_files and path not in request.repaired:
+            draft.drop(path, Reason.PROVIDED, f"--base-layer {request.base_files[path]}")
+    for pattern in request.exclude:
         for path in rules.matching(pattern, draft.files):
             draft.drop(path, Reason.EXCLUDED, f"--exclude {pattern}")
 
 
 def _empty_folders(draft: Draft, trace: Trace, inventory: Inventory) -> tuple[str, ...]:
-    """Return the folders that the run looked into or asked for and that no kept file makes.
+    """Return the folders that the run listed or looked up and that contain no kept file.
 
-    Without them a program that lists a folder of data would fail, though it uses none of the data.
+    Without them a program that lists a folder of data would fail, although it reads none of the data.
     """
     made = folders_of(draft.kept)
     looked = {f.path for f in trace.files if f.uses & {Use.LIST, Use.STAT}}
@@ -362,17 +378,17 @@ def _empty_folders(draft: Draft, trace: Trace, inventory: Inventory) -> tuple[st
         sorted(
             folder
             for folder in looked & inventory.folders
-            # A top-level folder of its own could be imported: it would be a namespace package.
+            # An empty top-level folder could be imported as a namespace package.
             if folder not in made and folder.split("/", 1)[0] in made and folder not in gone and not in_metadata(folder)
         )
     )
 
 
 def _chains(draft: Draft, trace: Trace) -> tuple[TracedModule, ...]:
-    """Return the modules of kept files and those that others stand in for, and all on the way from them to the entry."""
+    """Return the traced modules that are kept, replaced by stand-ins or asleep, and their importers up to the entry."""
     by_name = {m.name: m for m in (*trace.asleep, *trace.modules)}
     wanted: dict[str, TracedModule] = {}
-    todo = [m for m in by_name.values() if m.path in {*draft.kept, *draft.stood_in, *draft.asleep}]
+    todo = [m for m in by_name.values() if m.path in {*draft.kept, *draft.stand_ins, *draft.asleep}]
     while todo:
         module = todo.pop()
         if module.name not in wanted:

@@ -1,4 +1,4 @@
-"""Make a plan from a trace and an environment: the planner, with the analyses that it needs."""
+"""Make a plan from a trace and an environment: call the planner with the analyses that it needs."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
 
     Modules = dict[str, tuple[Path, bool]]
 
-# Reasons to keep a module that say nothing of what it imports.
+# Reasons to keep a module that did not run: the trace does not show what it imports.
 _UNTRACED = (Reason.RULE, Reason.PICKLED, Reason.INCLUDED)
 
 
-def make(traced: Traced, site: Site, settings: Settings, adjustments: Adjustments) -> KeepPlan:
-    """Return a verdict for every installed file.
+def make_plan(traced: Traced, site: Site, settings: Settings, adjustments: Adjustments) -> KeepPlan:
+    """Return the plan: a verdict for every installed file.
 
     Raises:
-        PlanError: no sound decision is possible.
+        PlanError: a name that the user gave matches nothing, the run uses no installed file, or a file is unreadable.
     """
     keeps_cold = settings.cold is not Cold.DROP
-    wishes = PlanRequest(
+    request = PlanRequest(
         include=settings.include,
         exclude=settings.exclude,
         provided=settings.provided,
         keep=settings.keep,
         cold=keeps_cold,
         repaired=adjustments.repaired,
-        below=site.base.provided,
+        base_files=site.base.provided,
     )
 
     def references(used: frozenset[str]) -> dict[str, str]:
@@ -53,9 +53,9 @@ def make(traced: Traced, site: Site, settings: Settings, adjustments: Adjustment
     return planner.plan(
         traced.trace,
         site.inventory,
-        # Who drops what the events did not need has said that there will be no other inputs.
+        # Rules are for other inputs than the traced ones; with --cold drop there are none.
         rules.load_rules() if keeps_cold else (),
-        wishes,
+        request,
         pickled=traced.pickled,
         library_needs=site.library_closure,
         analyses=Analyses(
@@ -68,37 +68,37 @@ def make(traced: Traced, site: Site, settings: Settings, adjustments: Adjustment
 
 
 def installed_modules(paths: Iterable[str], site: Site) -> Modules:
-    """Return the modules among installed files, by name: their file, and whether they are packages."""
+    """Return the modules among installed files by name, each with its file and whether it is a package."""
     sources = site.sources
     return {name: (sources[path], modules.is_package(path)) for name, path in modules.by_name(paths).items()}
 
 
 def available_modules(plan: KeepPlan, site: Site) -> Modules:
-    """Return the installed modules that a plan may keep: nobody has taken them out for good."""
+    """Return the installed modules that a plan may keep: all but those that were dropped for a final reason."""
     return installed_modules((d.path for d in plan.decisions if d.reason not in FINAL_REASONS), site)
 
 
 def not_exercised(plan: KeepPlan, site: Site) -> tuple[NotExercised, ...]:
-    """Return the modules that kept code could import and that are not in the layer."""
+    """Return the modules that kept code could import and that are not kept."""
     kept = installed_modules((d.path for d in plan.decisions if d.verdict is Verdict.KEPT), site)
     source = {name: file for name, file in kept.items() if file[0].suffix == ".py"}
     return imports.not_exercised(imports.scan(source), available_modules(plan, site), kept)
 
 
-# What code names is read anew only where other distributions are in use than in the attempt before.
+# Cached: most attempts use the same distributions as the previous one.
 @lru_cache(maxsize=4)
 def _references(traced: Traced, site: Site, used: frozenset[str]) -> Mapping[str, str]:
-    """Return the distributions that nothing touched and that the layer's code names, each with the file that does."""
-    return _reach(site).beyond(used, own_code(traced.trace, site.interpreter.avoid))
+    """Return the unused distributions that code in the layer refers to, each with the evidence."""
+    return _all_references(site).referenced_distributions(used, own_code(traced.trace, site.interpreter.avoid))
 
 
 @lru_cache(maxsize=1)
-def _reach(site: Site) -> DistributionReferences:
+def _all_references(site: Site) -> DistributionReferences:
     return DistributionReferences.of(site.inventory)
 
 
 def _companions(draft: Draft, site: Site) -> tuple[str, ...]:
-    """Return what modules import that are kept although they did not run: of those the trace knows nothing."""
+    """Return the modules that are imported by kept modules which did not run: the trace does not show these imports."""
     traced: set[str] = set()
     untraced: set[str] = set()
     for path, why in draft.kept.items():
@@ -112,19 +112,19 @@ def _companions(draft: Draft, site: Site) -> tuple[str, ...]:
 
 
 def _static(draft: Draft, site: Site) -> tuple[str, ...]:
-    """Return all modules that the kept ones could import."""
+    """Return all modules that kept modules could import."""
     kept = installed_modules(draft.kept, site)
     return imports.closure(sorted(kept), installed_modules(draft.available(), site))
 
 
 def _needed_to_run(statement: imports.ImportStatement) -> bool:
-    """Return whether a module that is used will need an import: at once, or later from its own package."""
+    """Return whether a used module will execute an import: on import, or later for a module of its own package."""
     own = statement.name.split(".")[0] == statement.importer.split(".")[0]
     return not statement.conditional and (own or not statement.function)
 
 
 def imported_files(plan: KeepPlan, site: Site, paths: Iterable[str]) -> frozenset[str]:
-    """Return the files of all modules that those among ``paths`` could import and that a plan may keep."""
+    """Return the files of all modules that modules among ``paths`` could import and that the plan may keep."""
     available = available_modules(plan, site)
     names = [name for path in paths if (name := modules.module_name(path)) in available]
     if not names:

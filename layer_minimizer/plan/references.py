@@ -1,7 +1,8 @@
-"""Finds the distributions that no event touched and that another event may ask for.
+"""Find the unused distributions that code in the layer refers to, so that another event may need them.
 
-Code asks for one with an import, with a name in a text (``import_module("openpyxl")``, ``engine="pyarrow"``), or by
-listing the entry points of a group. Whether it ever will is not known; what nothing even names, nothing can ask for.
+Code refers to a distribution with an import, with a name in a string (``import_module("openpyxl")``,
+``engine="pyarrow"``), or with the name of an entry point group. Whether such code will run is unknown; a distribution
+that no code refers to is never needed.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ if TYPE_CHECKING:
 _Code = list[tuple[str, Path]]
 _IMPORT = re.compile(r"(?m)^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import\b([^\n#]*)|import[ \t]+([^\n#]+))")
 _NAME = re.compile(r"[\w.]+")
-# Also "package.module:name", as entry points are written, and "package[extra]".
-_TEXT = re.compile(r"[\"']([\w.-]+)(?=[\"':\[])")
+# A name in a string, also "package.module:name" as in entry points, and "package[extra]".
+_STRING = re.compile(r"[\"']([\w.-]+)(?=[\"':\[])")
 
 
 @dataclass(frozen=True, slots=True)
 class DistributionReferences:
-    """Knows the code and the packages of every distribution, and the names by which others may ask for it."""
+    """The source files and packages of all distributions, and the names by which other code may refer to them."""
 
     _code: Mapping[str, _Code]
     _packages: Mapping[str, set[str]]
     _owners: Mapping[str, frozenset[str]]
-    _groups: frozenset[str]  # those of the names that are groups of entry points
+    _groups: frozenset[str]  # the names that are groups of entry points
 
     @classmethod
     def of(cls, inventory: Inventory) -> DistributionReferences:
-        """Take stock of an environment. Tools for development count as asked for by nobody."""
+        """Read the names from an inventory. Development tools are left out: programs do not need them."""
         code: dict[str, _Code] = defaultdict(list)
         packages: dict[str, set[str]] = defaultdict(set)
         for file in inventory.files:
@@ -53,10 +54,12 @@ class DistributionReferences:
         groups = frozenset(group for each in inventory.distributions for group in each.groups)
         return cls(dict(code), packages, _owners(inventory), groups)
 
-    def beyond(self, used: Collection[str], own: _Code) -> dict[str, str]:
-        """Return the distributions that are not ``used``, but named by their code, by ``own`` code, or by each other.
+    def referenced_distributions(self, used: Collection[str], own: _Code) -> dict[str, str]:
+        """Return the unused distributions that other code refers to, each with the evidence.
 
-        Each comes with the reason.
+        Args:
+            used: the used distributions; their code is searched.
+            own: the user's code, which is searched too.
         """
         used = frozenset(used)
         waiting = [*own, *(file for name in sorted(used) for file in self._code.get(name, ()))]
@@ -64,14 +67,16 @@ class DistributionReferences:
         newest: Collection[str] = used
         while waiting:
             names = {name for name, owners in self._owners.items() if owners - used - found.keys()}
-            asked = [(name, f"{shown} names it") for shown, path in waiting for name in _asked_for(path, names)]
+            referenced = [(name, f"{shown} names it") for shown, path in waiting for name in _names_in(path, names)]
             packages = set[str]().union(*(self._packages.get(name, ()) for name in newest))
             groups = self._groups & names
-            asked += [
-                (name, f"it may extend {whom}") for name in sorted(groups) for whom in sorted(_starts(name) & packages)
+            referenced += [
+                (name, f"it may extend {extended}")
+                for name in sorted(groups)
+                for extended in sorted(_prefixes(name) & packages)
             ]
             fresh: dict[str, str] = {}
-            for name, why in asked:
+            for name, why in referenced:
                 for owner in self._owners[name] - used - found.keys():
                     fresh.setdefault(owner, why)
             found |= fresh
@@ -81,16 +86,16 @@ class DistributionReferences:
 
 
 def own_code(trace: Trace, avoid: Iterable[str]) -> _Code:
-    """Return the traced entry and the modules beside it that it could import."""
+    """Return the traced entry file and the user's modules next to it that it could import."""
     entry = trace.workload.entry
     if not entry.is_file():
         return []
-    beside = dict(task_root.files_beside(entry, avoid))
-    return [(name, beside[name]) for name in sorted(local_modules(trace, beside))]
+    files = dict(task_root.workload_files(entry, avoid))
+    return [(name, files[name]) for name in sorted(local_modules(trace, files))]
 
 
 def _owners(inventory: Inventory) -> dict[str, frozenset[str]]:
-    """Return the distributions by the names under which code may ask for them: of modules, and of entry point groups."""
+    """Return the distributions by the names with which code may refer to them: of modules and of entry point groups."""
     metadata: dict[str, dict[str, Path]] = defaultdict(dict)
     named: dict[str, set[str]] = defaultdict(set)
     for file in inventory.files:
@@ -100,7 +105,7 @@ def _owners(inventory: Inventory) -> dict[str, frozenset[str]]:
             for package in modules.with_parents(module):
                 named[package].add(file.distribution)
     tools = {each.name for each in inventory.distributions if _is_tool(each, metadata)}
-    # Of a package that several distributions share, the name of the part that is its alone.
+    # In a package that several distributions share, only the names of parts with one owner identify it.
     names = {
         name: owners - tools
         for name, owners in named.items()
@@ -114,27 +119,27 @@ def _owners(inventory: Inventory) -> dict[str, frozenset[str]]:
 
 def _is_tool(distribution: Distribution, metadata: Mapping[str, Mapping[str, Path]]) -> bool:
     files = metadata[distribution.metadata]
-    said = files.get("METADATA") or files.get("PKG-INFO")
-    if said is None:
+    metadata_file = files.get("METADATA") or files.get("PKG-INFO")
+    if metadata_file is None:
         return False
-    with said.open("rb") as source:
+    with metadata_file.open("rb") as source:
         return development_files.is_tool(BytesHeaderParser().parse(source).get_all("Classifier", ()))
 
 
-def _starts(name: str) -> set[str]:
-    """Return what a group of entry points may be named after: "xarray" for "xarray.backends" or "xarray_backends"."""
+def _prefixes(name: str) -> set[str]:
+    """Return the packages that an entry point group may be named after: "xarray" for "xarray.backends"."""
     return {name[: found.start()] for found in re.finditer(r"[._-]", name)}
 
 
-def _asked_for(source: Path, names: set[str]) -> set[str]:
-    """Return those of ``names`` that a source imports, or has at the beginning of a text."""
+def _names_in(source: Path, names: set[str]) -> set[str]:
+    """Return those of ``names`` that a source file imports or has at the beginning of a string."""
     content = source.read_bytes()
-    # Most sources name none of them, and need not be looked at closely.
+    # Most files contain none of the names: skip the expensive search.
     if not any(name.rpartition(".")[2].encode() in content for name in names):
         return set()
     text = content.decode("utf-8", "replace")
-    asked = set(_TEXT.findall(text))
+    referenced = set(_STRING.findall(text))
     for package, listed, imported in _IMPORT.findall(text):
         parts = _NAME.findall(listed or imported)
-        asked.update(f"{package}.{part}" if package else part for part in parts)
-    return {part for name in asked for part in modules.with_parents(name)} & names
+        referenced.update(f"{package}.{part}" if package else part for part in parts)
+    return {part for name in referenced for part in modules.with_parents(name)} & names

@@ -1,1 +1,1 @@
-"""Render what a run produced as text, JSON and HTML. Computes nothing new."""
+"""Render the results of a run as text, JSON and HTML, without computing anything new."""

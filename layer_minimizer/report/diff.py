@@ -1,4 +1,4 @@
-"""Compares two reports: what came into the layer, what went, what grew, and why."""
+"""Compare two reports: which distributions were added, removed, grew or shrank, and why."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 _SHOWN, _SHOWN_CAUSES = 8, 3
 _ABSENT = "not installed"
-_OWN = "(what the layer brings for itself)"
+_OWN = "(the layer's own files)"
 
 
 @dataclass(frozen=True, slots=True)
 class ReportedFile:
-    """What a report says of an installed file; sizes in bytes, ``shipped`` those in the layer."""
+    """A report's row about an installed file. ``bytes`` is its installed size, ``shipped`` its size in the layer."""
 
     path: str
     distribution: str
@@ -37,7 +37,7 @@ class ReportedFile:
 
 @dataclass(frozen=True, slots=True)
 class SavedReport:
-    """What is compared of a report: the layer's sizes in bytes, and every file by its path."""
+    """The compared parts of a report: versions, the layer's sizes in bytes, every file by its path, and the imports."""
 
     name: str
     python: str
@@ -49,17 +49,17 @@ class SavedReport:
 
     @staticmethod
     def from_json(data: Any, name: str) -> SavedReport:
-        """Take a report's JSON.
+        """Read a report's JSON.
 
         Raises:
-            UsageError: it is none, or one of another format.
+            UsageError: it is not a report, or has another format.
         """
         if not isinstance(data, dict) or "layer" not in data:
-            raise UsageError("it is not a report: make one with --report DIR or --report-json FILE")
+            raise UsageError("not a report: make one with --report DIR or --report-json FILE")
         if data.get("format") != REPORT_FORMAT or "files" not in data:
             raise UsageError(
-                f"it has format {data.get('format')!r}, or was made by a version that did not list files; this version "
-                f"compares format {REPORT_FORMAT}: make the layer again"
+                f"it has format {data.get('format')!r} or no list of files; this version compares format "
+                f"{REPORT_FORMAT} with files: make the layer again"
             )
         try:
             files: dict[str, ReportedFile] = {}
@@ -80,21 +80,21 @@ class SavedReport:
 
 
 def _require_sizes(*values: object) -> None:
-    """Fail unless they are numbers of bytes.
+    """Check that the values are sizes in bytes.
 
     Raises:
-        TypeError: one is none.
+        TypeError: one is not.
     """
     for value in values:
         if type(value) is not int or value < 0:
-            raise TypeError(f"{value!r} is no number of bytes")
+            raise TypeError(f"{value!r} is not a number of bytes")
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Files of a distribution for which the same has changed: how many, by how many bytes, and the largest of them.
+    """Files of a distribution with the same kind of change: their number, the change in bytes, and the largest file.
 
-    ``why`` is the chain from what is said of that file to the entry, where it is in the new layer.
+    ``why`` is that file's evidence, and the chain from it to the entry if it is in the new layer.
     """
 
     what: str
@@ -106,7 +106,7 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What became of a distribution: "came", "went", "grew" or "shrank", from ``before`` to ``after`` bytes."""
+    """The change of a distribution: ``kind`` is "came", "went", "grew" or "shrank"; sizes are those in the layer."""
 
     distribution: str
     kind: str
@@ -117,7 +117,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class ReportDiff:
-    """What differs between two reports; the changes that matter most come first."""
+    """The differences between two reports; the largest changes come first."""
 
     old: SavedReport
     new: SavedReport
@@ -125,11 +125,11 @@ class ReportDiff:
 
     @property
     def growth(self) -> float:
-        """By what share of the old layer the new one is larger, unzipped."""
+        """The growth of the unzipped layer, as a fraction of the old size."""
         return (self.new.unzipped - self.old.unzipped) / max(self.old.unzipped, 1)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the form in which programs read it."""
+        """Return the differences as JSON."""
         layers = {
             name: {"report": report.name, "unzipped_bytes": report.unzipped, "zipped_bytes": report.zipped}
             for name, report in (("old", self.old), ("new", self.new))
@@ -137,7 +137,7 @@ class ReportDiff:
         return {**layers, "growth": round(self.growth, 6), "changes": [asdict(change) for change in self.changes]}
 
     def lines(self, *, everything: bool = False) -> Iterator[str]:
-        """Say it in lines, shortened unless ``everything`` is wanted."""
+        """Yield the differences as lines of text, shortened unless ``everything`` is set."""
         old, new = self.old, self.new
         yield (
             f"{megabytes(old.unzipped)} → {megabytes(new.unzipped)} unzipped ({signed(self.growth)}), "
@@ -147,19 +147,19 @@ class ReportDiff:
             if one != two:
                 yield f"{what} {one} → {two}"
         if not self.changes:
-            yield "No distribution has other bytes in the layer."
+            yield "No distribution's size in the layer has changed."
         shown = self.changes if everything else self.changes[:_SHOWN]
         for change in shown:
             yield f"{change.distribution} {change.kind}: {megabytes(change.before)} → {megabytes(change.after)}"
             for cause in change.causes if everything else change.causes[:_SHOWN_CAUSES]:
-                yield f"  {_delta(cause.bytes)} {cause.what}: {cause.largest}" + _others(cause.files - 1)
+                yield f"  {_delta(cause.bytes)} {cause.what}: {cause.largest}" + _further_files(cause.files - 1)
                 yield from (f"    ← {link}" for link in cause.why)
         if left := len(self.changes) - len(shown):
             yield f"and {left} more; -v shows all"
 
 
 def diff_reports(old: SavedReport, new: SavedReport) -> ReportDiff:
-    """Find what differs between two layers, by distribution."""
+    """Return the differences between two layers, by distribution."""
     paths: dict[str, list[str]] = defaultdict(list)
     for path in {**old.files, **new.files}:
         file = new.files.get(path) or old.files[path]
@@ -179,7 +179,7 @@ def _change(name: str, paths: Iterable[str], old: SavedReport, new: SavedReport)
         sizes = (one.shipped if one else 0), (two.shipped if two else 0)
         before, after = before + sizes[0], after + sizes[1]
         if sizes[0] != sizes[1]:
-            groups[_what(one, two)].append((sizes[1] - sizes[0], path))
+            groups[_kind_of_change(one, two)].append((sizes[1] - sizes[0], path))
     if not groups:
         return None
     kind = "came" if not before else "went" if not after else "grew" if after >= before else "shrank"
@@ -187,8 +187,8 @@ def _change(name: str, paths: Iterable[str], old: SavedReport, new: SavedReport)
     return Change(name, kind, before, after, tuple(sorted(causes, key=lambda cause: (-abs(cause.bytes), cause.what))))
 
 
-def _what(one: ReportedFile | None, two: ReportedFile | None) -> str:
-    """Say what has changed for a file."""
+def _kind_of_change(one: ReportedFile | None, two: ReportedFile | None) -> str:
+    """Return what has changed about a file."""
     was, is_now = (file.verdict if file else _ABSENT for file in (one, two))
     if one is None or two is None or was != is_now:
         return f"{was}, now {is_now}"
@@ -217,5 +217,5 @@ def signed(share: float) -> str:
     return f"{share:+.1%}".replace("%", " %")
 
 
-def _others(number: int) -> str:
+def _further_files(number: int) -> str:
     return f" and {number:,} more" if number else ""

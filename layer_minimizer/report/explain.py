@@ -1,4 +1,4 @@
-"""Answers why a file, a module or a distribution is kept or dropped: the chain from the entry to it."""
+"""Explain why a file, a module or a distribution is kept or dropped: the chain from the entry to it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _SHOWN = 8
 
 
 def explain(plan: KeepPlan, subject: str) -> str:
-    """Say why ``subject`` (a site-relative path, a folder, a glob, a module or a distribution) is kept or dropped.
+    """Return why ``subject`` (a site-relative path, a folder, a glob, a module or a distribution) is kept or dropped.
 
     Raises:
         PlanError: nothing installed has that name.
     """
     by_path: dict[str, Decision] = {}
     for decision in plan.decisions:
-        # A path that is there twice stands for the file that Python finds; the shadowed ones come last.
+        # For a path that is installed twice, the file that Python finds comes first; shadowed files come last.
         by_path.setdefault(decision.path, decision)
     wanted = subject.strip("/")
     names = modules.by_name(by_path)
@@ -38,23 +38,23 @@ def explain(plan: KeepPlan, subject: str) -> str:
         group = [by_path[path] for path in rules.matching(wanted, by_path)]
     lines = []
     if wanted in names:
-        lines += list(_one(plan, by_path[names[wanted]], by_path))
+        lines += list(_explain_decision(plan, by_path[names[wanted]], by_path))
     if len(group) == 1 and not lines:
-        lines += list(_one(plan, group[0], by_path))
+        lines += list(_explain_decision(plan, group[0], by_path))
     elif len(group) > 1:
         lines += ["", *_summary(group)] if lines else list(_summary(group))
         first = next((d for d in group if d.verdict is Verdict.KEPT), None)
         if first is not None and wanted not in names:
-            lines += ["", f"The first of them, {first.path}:", *_one(plan, first, by_path)]
+            lines += ["", f"The first of them, {first.path}:", *_explain_decision(plan, first, by_path)]
     paths = {decision.path for decision in group}
-    if stood_in := [m for m in plan.stand_ins if f"{m.name}.".startswith(f"{wanted}.") or m.path in paths]:
-        lines += ["", *_stand_ins(plan, stood_in, wanted, by_path)]
+    if stand_ins := [m for m in plan.stand_ins if f"{m.name}.".startswith(f"{wanted}.") or m.path in paths]:
+        lines += ["", *_stand_ins(plan, stand_ins, wanted, by_path)]
     if not lines:
         raise PlanError(f"--explain {subject}: no installed file, module or distribution has that name")
     return "\n".join(lines)
 
 
-def _one(plan: KeepPlan, decision: Decision, by_path: dict[str, Decision]) -> Iterator[str]:
+def _explain_decision(plan: KeepPlan, decision: Decision, by_path: dict[str, Decision]) -> Iterator[str]:
     owner = f" of {decision.distribution}" if decision.distribution else ""
     yield f"{decision.path} ({decision.size:,} bytes{owner}) is {decision.verdict}: {decision.reason}"
     yield f"  {decision.evidence}"
@@ -63,23 +63,23 @@ def _one(plan: KeepPlan, decision: Decision, by_path: dict[str, Decision]) -> It
 
 
 class Reasoned(Protocol):
-    """A file of which it is known why it is kept or dropped: a decision, or a report's row."""
+    """A file with the reason why it is kept or dropped: a decision, or a report's row."""
 
     @property
     def path(self) -> str:
-        """Its site-relative path."""
+        """The site-relative path."""
 
     @property
     def evidence(self) -> str:
-        """Why, in a sentence."""
+        """The reason, in a sentence."""
 
     @property
     def cause(self) -> str:
-        """The path or module that this follows from, or empty."""
+        """The path or module that the decision follows from, or empty."""
 
 
 def chain(decision: Reasoned, by_path: Mapping[str, Reasoned], imports: Mapping[str, TracedModule]) -> Iterator[str]:
-    """Say what a decision follows from, and what that follows from, up to the entry."""
+    """Yield the steps from a decision to the entry: what it follows from, what that follows from, and so on."""
     cause, seen = decision.cause, {decision.path}
     while cause and cause not in seen:
         seen.add(cause)
@@ -103,20 +103,20 @@ def _import_of(module: TracedModule) -> str:
 def _stand_ins(
     plan: KeepPlan, stand_ins: list[TracedStandIn], subject: str, by_path: dict[str, Decision]
 ) -> Iterator[str]:
-    """Say of modules that others stand in for who imports them, what is taken from them, and what that saves."""
+    """Yield lines about replaced modules: their importers, the attributes used, and what the stand-ins save."""
     names = {module.name for module in stand_ins}
     size = sum(by_path[module.path].size for module in stand_ins)
     seconds = sum(module.seconds for module in stand_ins)
     yield (
-        f"Stood in for: {len(stand_ins):,} modules; {size:,} bytes that no event needed, and {seconds:.2f} s of import "
-        "in the traced run, under observers"
+        f"Stand-ins: {len(stand_ins):,} modules; {size:,} bytes that no event needed, and {seconds:.2f} s of import in "
+        "the traced run, under observers"
     )
     importers = [m for m in plan.chains if m.name in names and m.importer not in names]
     yield from _shortened("  imported by", [f"{m.importer}, line {m.line} ({m.name})" for m in importers if m.importer])
     touched = [f"{m.name}.{name} ({kind})" for m in stand_ins for name, kind in m.touched]
-    yield from _shortened("  of them was touched", touched)
+    yield from _shortened("  attributes used", touched)
     tops = sorted({name.split(".")[0] for name in names}) if subject not in names else [subject]
-    yield f"  real with {' '.join(f'--keep {name}' for name in tops)}"
+    yield f"  ship the real modules with {' '.join(f'--keep {name}' for name in tops)}"
 
 
 def _shortened(what: str, items: list[str]) -> Iterator[str]:

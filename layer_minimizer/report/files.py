@@ -12,7 +12,7 @@ from layer_minimizer.report.report import Report, json_text
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What --report writes.
+# The files that --report writes.
 REPORT_FILES = ("report.json", "report.html")
 
 
@@ -26,7 +26,7 @@ def write_report(report: Report, file: Path) -> None:
 
 
 def write_report_folder(report: dict[str, Any], folder: Path) -> None:
-    """Write a report's JSON and its page into ``folder``, which is made if need be.
+    """Write a report's JSON and its page into ``folder``, which is created if needed.
 
     Raises:
         PackError: they cannot be written.

@@ -1,7 +1,7 @@
-"""The report as one HTML page that needs nothing else: no network, no server, no second file.
+"""Render the report as one self-contained HTML page: it needs no network, no server and no second file.
 
-The page's parts lie in ``_page``: a template, a style sheet, scripts, and d3-hierarchy, which lays out the treemap. The
-report travels in it as compressed columns; scripts put it on the page as text, never as markup.
+The page's parts are in ``page/``: a template, a style sheet, scripts, and d3-hierarchy, which computes the treemap. The
+page has the report's data as compressed columns; scripts insert it as text, never as markup.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-# In this order they are one module: each uses what stands in those before it.
+# Joined in this order to one module: each script uses names of those before it.
 _SCRIPTS = (
     "text.js", "words.js", "data.js", "nodes.js", "treemap.js", "tree.js", "details.js", "search.js", "summary.js",
     "tables.js", "page.js",
@@ -44,13 +44,13 @@ def render(report: Mapping[str, Any]) -> str:
 
 
 def pack(report: Mapping[str, Any]) -> bytes:
-    """Return the report's JSON as zlib's stream, with its long tables as columns: 26,000 files take some 400 kB."""
+    """Return the report's JSON as a zlib stream, with its long tables as columns: 26,000 files take about 400 kB."""
     packed = {key: _columns(value) if key in _LONG else value for key, value in report.items()}
     return zlib.compress(json.dumps(packed, separators=(",", ":")).encode(), 9)
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return a table by columns; text as places among different strings, without what each begins with as the last."""
+    """Return a table as columns; texts as indices into distinct strings without shared prefixes."""
     columns: dict[str, Any] = {}
     for key in rows[0] if rows else ():
         values = [row[key] for row in rows]
@@ -67,7 +67,7 @@ def _strings(values: Iterable[str]) -> dict[str, Any]:
         # JavaScript counts in units of UTF-16.
         shared.append(len(text[:common].encode("utf-16-le", "surrogatepass")) // 2)
         rest.append(text[common:])
-    # Most columns of paths have no value twice: their places say nothing.
+    # Without repeated values, as in most columns of paths, the indices are redundant.
     return {"shared": shared, "rest": rest, "at": at if len(places) < len(at) else None}
 
 
@@ -77,7 +77,7 @@ def _common(one: str, two: str) -> int:
 
 
 def _allowed(text: str) -> str:
-    """Return the source expression by which a content security policy lets this very text run, and no other."""
+    """Return the source expression with which a content security policy allows exactly this text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 

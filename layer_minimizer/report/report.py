@@ -1,4 +1,4 @@
-"""What came of a run of the tool, and its form for programs, JSON. Computes nothing new."""
+"""The report: the results of a run, and their form as JSON. Computes nothing new."""
 
 from __future__ import annotations
 
@@ -28,11 +28,15 @@ REPORT_FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A verified layer, and how it came to be. All sizes are bytes, all times seconds.
+    """A verified layer and the results of all stages, hence the many fields. All sizes are bytes, all times seconds.
 
-    ``limit`` is what the function and all its layers may take, ``function_bytes`` what the function takes of it: its
-    zip if there is one, else what lies beside its entry. ``imports`` is None where imports were not timed. It has so
-    many fields because it is what all stages together have come to.
+    ``trace`` and ``plan`` are the results of their stages, ``before`` is the size of the environment, ``archive`` the
+    layer, ``proof`` the result of the verification. ``not_exercised`` are modules that kept code could import but no
+    event did. ``seconds`` are the times of the stages. ``function`` is the function's zip, if one was made, and
+    ``emulated`` the result of the emulated Lambda. ``base_layers`` are the function's other layers, and
+    ``differences`` those between several traces. ``limit`` is the unzipped size allowed for the function and all its
+    layers, ``function_bytes`` the function's part: its zip if there is one, otherwise the files next to its entry.
+    ``imports`` is None if imports were not timed.
     """
 
     trace: Trace
@@ -45,7 +49,7 @@ class Report:
     seconds: dict[str, float]
     function: FunctionArchive | None = None
     emulated: Emulated | None = None
-    below: BaseLayers = field(default_factory=BaseLayers)
+    base_layers: BaseLayers = field(default_factory=BaseLayers)
     differences: tuple[Difference, ...] = ()
     limit: int = LAMBDA_UNZIPPED_BYTES
     function_bytes: int = 0
@@ -53,22 +57,22 @@ class Report:
 
     @property
     def base_bytes(self) -> int:
-        """The bytes that the layers below this one take together, unzipped."""
-        return self.below.base_bytes
+        """The unzipped bytes of all base layers together."""
+        return self.base_layers.base_bytes
 
     @property
     def _in_layer(self) -> tuple[Decision, ...]:
         return (*self.plan.kept, *self.plan.cold)
 
     def _shipped(self) -> dict[str, int]:
-        """Return the files' bytes in the layer: compacted, compiled or compressed they are not what is installed."""
+        """Return each file's size in the layer, which may be compacted, compiled or compressed."""
         sizes = {decision.path: decision.size for decision in self.plan.kept}
         sizes |= {library.path: library.shipped + library.cold for library in self.proof.libraries}
         return dict.fromkeys((d.path for d in self.plan.cold), 0) | sizes | dict(self.proof.shipped)
 
     @property
     def kept(self) -> dict[str, int]:
-        """Bytes in the layer by the reason for which they are there."""
+        """The bytes in the layer by the reason why they are kept."""
         sizes: Counter[str] = Counter()
         shipped = self._shipped()
         for decision in self._in_layer:
@@ -89,7 +93,7 @@ class Report:
         return tuple((name, size, reasons[name].most_common(1)[0][0]) for name, size in sizes.most_common())
 
     def stand_ins(self) -> Iterator[dict[str, Any]]:
-        """Yield for each module that another stands in for who imports it, what is taken from it, and what it saves."""
+        """Yield for each replaced module its importer, the attributes used, and what the stand-in saves."""
         sizes = {decision.path: decision.size for decision in self.plan.decisions}
         found = {module.name: module for module in self.plan.chains}
         for module in self.plan.stand_ins:
@@ -103,7 +107,7 @@ class Report:
             }
 
     def cold(self) -> dict[str, int]:
-        """Return how many files are cold, and their bytes as they are installed and in the layer."""
+        """Return the number of cold files, and their bytes as installed and in the layer."""
         shipped = self._shipped()
         return {
             "files": len(self.plan.cold),
@@ -112,12 +116,12 @@ class Report:
         }
 
     def _files(self) -> Iterator[dict[str, Any]]:
-        """Yield what became of every file that counts as installed: its verdict in one word, and why."""
+        """Yield a row for every installed file: its sizes, its verdict in one word, and the reason."""
         shipped = self._shipped()
         compacted = {library.path for library in self.proof.libraries if not library.problem}
         for decision in self.plan.decisions:
-            there = decision.verdict is not Verdict.DROPPED
-            if decision.distribution in INSTALLERS and not there:
+            is_kept = decision.verdict is not Verdict.DROPPED
+            if decision.distribution in INSTALLERS and not is_kept:
                 continue
             verdict: str = decision.verdict
             if decision.reason is Reason.STAND_IN:
@@ -128,7 +132,7 @@ class Report:
                 "path": decision.path,
                 "distribution": decision.distribution,
                 "bytes": decision.size,
-                "shipped": shipped[decision.path] if there else 0,
+                "shipped": shipped[decision.path] if is_kept else 0,
                 "verdict": verdict,
                 "reason": decision.reason,
                 "evidence": decision.evidence,
@@ -136,9 +140,9 @@ class Report:
             }
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON; ``report.schema.json`` says what is in it.
+        """Return the report as JSON; ``report.schema.json`` describes it.
 
-        The names of format 1 stay for good; new ones may join them.
+        The names of format 1 never change; new ones may be added.
         """
         return {
             "format": REPORT_FORMAT,
@@ -167,7 +171,7 @@ class Report:
             "observers": list(self.trace.observers),
             "base_layers": self._base_layers_json(),
             "base_bytes": self.base_bytes,
-            "conflicts": [dataclasses.asdict(conflict) for conflict in self.below.conflicts],
+            "conflicts": [dataclasses.asdict(conflict) for conflict in self.base_layers.conflicts],
             "differences": [difference.to_json() for difference in self.differences],
             "warnings": list(self.warnings),
             "import_time": self.imports.to_json() if self.imports else None,
@@ -178,7 +182,7 @@ class Report:
 
     def _base_layers_json(self) -> list[dict[str, Any]]:
         names = ("name", "sha256", "files", "unzipped_bytes")
-        return [{name: getattr(layer, name) for name in names} for layer in self.below.layers]
+        return [{name: getattr(layer, name) for name in names} for layer in self.base_layers.layers]
 
     def _imports_json(self) -> list[dict[str, Any]]:
         return [
@@ -203,7 +207,7 @@ def _archive_json(archive: LayerArchive) -> dict[str, Any]:
 def _proof_json(proof: Proof) -> dict[str, Any]:
     return {
         "events": proof.events,
-        "mismatches": 0,  # with one there is no report
+        "mismatches": 0,  # with a mismatch there is no report
         "repaired": list(proof.repaired),
         "isolated": proof.isolated,
         "runs": proof.runs,
@@ -212,12 +216,12 @@ def _proof_json(proof: Proof) -> dict[str, Any]:
 
 
 def megabytes(size: int) -> str:
-    """Say a number of bytes as people read it."""
-    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"  # noqa: PLR2004 - as people read it
+    """Return a number of bytes as text, in kB or MB."""
+    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"  # noqa: PLR2004 - from here on in MB
 
 
 def json_text(data: dict[str, Any]) -> str:
-    """Return the text of a report's JSON: a row for each file, import or library, so that it can be read and compared."""
+    """Return a report's JSON as text, with one line for each file, import or library, to be readable and comparable."""
     parts = []
     for name, value in data.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -229,7 +233,7 @@ def json_text(data: dict[str, Any]) -> str:
 
 
 def emulated_json(emulated: Emulated) -> dict[str, Any]:
-    """Return the part of the report's JSON about an emulated Lambda; its warnings stand among all others."""
+    """Return the part of the report's JSON about the emulated Lambda; its warnings are with all others."""
     found = dataclasses.asdict(emulated)
     del found["warnings"]
     return found

@@ -1,4 +1,4 @@
-"""A report as people read it, on a terminal. Renders; computes nothing new."""
+"""Print a report as text. Computes nothing new."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SHOWN = 8
 _STYLES = {"Verified": "green", "Warning": "yellow", "Conflict": "yellow", "Next": "bold"}
 _MIB = 1 << 20
-_TMP = "/tmp"  # noqa: S108 - Lambda's
+_TMP = "/tmp"  # noqa: S108 - a folder in Lambda
 
 
 def show(report: Report, console: Console) -> None:
@@ -40,7 +40,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _function(report)
     if report.emulated:
         yield emulated_text(report.emulated)
-    yield from _below(report)
+    yield from _base_layers(report)
     yield ""
     yield "Largest in the layer:"
     for name, size, reason in report.largest[:_SHOWN]:
@@ -50,7 +50,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _python(report)
     yield ""
     processes = _count(report.trace.processes, "process", "processes")
-    yield f"Seen by: {' and '.join(report.trace.observers)}, in {processes}."
+    yield f"Observed by: {' and '.join(report.trace.observers)}, in {processes}."
     yield from _differences(report)
     yield from _not_exercised(report)
     for warning in report.warnings:
@@ -59,12 +59,14 @@ def _lines(report: Report) -> Iterator[str]:
 
 
 def _verified(report: Report) -> str:
-    what = _count(report.proof.events, "event", "events") if report.trace.kind == "handler" else "the script's output"
+    subject = (
+        _count(report.proof.events, "event", "events") if report.trace.kind == "handler" else "the script's output"
+    )
     where = "the original environment hidden" if report.proof.isolated else "no file of the original environment used"
     repaired = len(report.proof.repaired)
-    put_back = f"; {_count(repaired, 'file', 'files')} put back" if repaired else ""
+    restored = f"; {_count(repaired, 'file', 'files')} restored" if repaired else ""
     runs = f" in {report.proof.runs} runs" if report.proof.runs > 1 else ""
-    return f"Verified: {what}, same results{runs} on the layer alone ({where}){put_back}."
+    return f"Verified: {subject}, same results{runs} on the layer alone ({where}){restored}."
 
 
 def _function(report: Report) -> Iterator[str]:
@@ -72,7 +74,7 @@ def _function(report: Report) -> Iterator[str]:
         return
     archive, models = report.function.archive, report.function.model_bytes
     together = archive.unzipped_bytes + report.archive.unzipped_bytes + report.base_bytes
-    layers = "the layers" if report.below.layers else "the layer"
+    layers = "the layers" if report.base_layers.layers else "the layer"
     yield (
         f"The function: {_count(archive.files, 'file', 'files')}, {megabytes(archive.unzipped_bytes)} unzipped, "
         f"{megabytes(models)} of it models, {megabytes(archive.zipped_bytes)} zipped; together with "
@@ -80,19 +82,19 @@ def _function(report: Report) -> Iterator[str]:
     )
     if left_out := report.function.left_out:
         listed = ", ".join(left_out[:_SHOWN]) + (", …" if len(left_out) > _SHOWN else "")
-        yield f"  Not in it, since no event used it: {listed}. --model adds a file."
+        yield f"  Left out, since no event used it: {listed}. --model adds a file."
 
 
-def _below(report: Report) -> Iterator[str]:
-    if not report.below.layers:
+def _base_layers(report: Report) -> Iterator[str]:
+    if not report.base_layers.layers:
         return
-    listed = ", ".join(f"{layer.name} ({megabytes(layer.unzipped_bytes)})" for layer in report.below.layers)
+    listed = ", ".join(f"{layer.name} ({megabytes(layer.unzipped_bytes)})" for layer in report.base_layers.layers)
     both = report.base_bytes + report.archive.unzipped_bytes
     yield f"Above {listed}; {megabytes(both)} unzipped with this layer."
-    for conflict in report.below.conflicts[:_SHOWN]:
+    for conflict in report.base_layers.conflicts[:_SHOWN]:
         yield f"Conflict: {conflict}."
-    if len(report.below.conflicts) > _SHOWN:
-        yield f"Conflict: and {len(report.below.conflicts) - _SHOWN:,} more, in the report's JSON."
+    if len(report.base_layers.conflicts) > _SHOWN:
+        yield f"Conflict: and {len(report.base_layers.conflicts) - _SHOWN:,} more, in the report's JSON."
 
 
 def _compacted(report: Report) -> Iterator[str]:
@@ -103,7 +105,7 @@ def _compacted(report: Report) -> Iterator[str]:
     yield (
         f"Shared libraries: {len(done)} compacted, {megabytes(sum(lib.file for lib in done))} → "
         f"{megabytes(sum(lib.shipped for lib in done))} and {megabytes(sum(lib.cold for lib in done))} of cold "
-        f"pages; the verifying run put {report.proof.cold_faults} back."
+        f"pages; the verifying run restored {report.proof.cold_faults}."
     )
     for library in sorted(done, key=lambda lib: -lib.file)[:3]:
         sizes = ", ".join(
@@ -122,25 +124,25 @@ def _bundled(report: Report) -> Iterator[str]:
     for library in report.proof.bundled:
         yield (
             f"Bundled: {library.name} ({megabytes(library.bytes)}, {library.source}), which {library.needed_by} "
-            "needs and the runtime is not known to have."
+            "needs and the runtime may not have."
         )
 
 
 def _python(report: Report) -> Iterator[str]:
-    stood_in, cold = list(report.stand_ins()), report.cold()
-    if stood_in:
-        tops = Counter(each["module"].split(".")[0] for each in stood_in)
+    stand_ins, cold = list(report.stand_ins()), report.cold()
+    if stand_ins:
+        tops = Counter(each["module"].split(".")[0] for each in stand_ins)
         listed = ", ".join(f"{name} ({count})" for name, count in tops.most_common(_SHOWN))
         yield ""
         yield (
-            f"Stand-ins: {_count(len(stood_in), 'module that is', 'modules that are')} imported and that no event "
-            f"needed ({megabytes(sum(each['bytes'] for each in stood_in))}), for instance in {listed}. "
-            "--explain tells more of one, --keep takes it back."
+            f"Stand-ins: {_count(len(stand_ins), 'module', 'modules')} imported but not needed by any event "
+            f"({megabytes(sum(each['bytes'] for each in stand_ins))}), for instance in {listed}. "
+            "--explain shows details, --keep ships the real module."
         )
     if cold["files"]:
         yield (
             f"Cold: {_count(cold['files'], 'file', 'files')} that no event touched, {megabytes(cold['bytes'])} → "
-            f"{megabytes(cold['stored_bytes'])}; they are there when something asks for them."
+            f"{megabytes(cold['stored_bytes'])}; they are restored on demand."
         )
 
 
@@ -174,7 +176,7 @@ def _count(number: int, one: str, many: str) -> str:
 
 
 def emulated_text(emulated: Emulated) -> str:
-    """Say what an emulated Lambda has shown."""
+    """Return the results of the emulated Lambda as one line."""
     return (
         f"Verified in emulated Lambda ({emulated.where}): {_count(emulated.events, 'event', 'events')}; "
         f"init {emulated.init_seconds:.1f} of {INIT_SECONDS:.0f} s, "

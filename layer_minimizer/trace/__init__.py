@@ -1,1 +1,1 @@
-"""Find out what a workload uses: traced runs, saved traces, logs of production, the search for stand-ins."""
+"""Record what a workload uses: traced runs, saved traces, production logs, and the search for stand-ins."""

@@ -1,10 +1,11 @@
-"""Collects what a workload needs: runs it as it is, then with stand-ins for what it may not need."""
+"""Collect what a workload needs: run it unchanged, then with stand-ins for modules that it may not need."""
 
 from __future__ import annotations
 
 import logging
 import os
 from dataclasses import replace
+from functools import cache
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
@@ -19,11 +20,11 @@ from layer_minimizer.environment.site import Python, Site
 from layer_minimizer.execution.observed_run import Observer, choose_observers
 from layer_minimizer.model import modules
 from layer_minimizer.model.plan import Cold
-from layer_minimizer.model.trace import Trace, unwatched
+from layer_minimizer.model.trace import Trace, untraced_libraries
 from layer_minimizer.model.traced import Traced
 from layer_minimizer.native import parts
 from layer_minimizer.trace import comparison, stand_in_search, tracer
-from layer_minimizer.trace.saved_traces import Earlier, merge_saved, with_stock
+from layer_minimizer.trace.saved_traces import SavedTraces, merge_saved, with_environment
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -35,72 +36,71 @@ if TYPE_CHECKING:
     from layer_minimizer.settings import Settings
 
 log = logging.getLogger(__name__)
-# What decides which modules can be stood in for: a search that another version made means nothing.
-_SEARCHERS = (
-    "trace/stand_in_search.py",
-    "payload/runtime/standin.py",
-    *(f"payload/runtime/standin_{name}.py" for name in ("finding", "placeholders", "replacing", "state", "waking")),
-    *(f"payload/probe/{name}.py" for name in ("registries", "signatures", "standins", "study", "tables")),
-)
+# The code that decides which modules a stand-in can replace: a cached search result is valid for this code only.
+_SEARCH_CODE = ("trace/stand_in_search.py", "payload/runtime/standin*.py", "payload/probe/**/*.py")
 
 
-def collect_trace(  # noqa: PLR0913, PLR0917 - what is run, what was run earlier, and how
-    source: Workload | None, earlier: Earlier, python: Python, settings: Settings, scratch: Path, clock: Clock
+def collect_trace(  # noqa: PLR0913, PLR0917 - the workload, earlier traces, the environment and the options
+    source: Workload | None, earlier: SavedTraces, python: Python, settings: Settings, scratch: Path, clock: Clock
 ) -> tuple[Traced, Site]:
-    """Run a workload, unite what that shows with ``earlier`` traces, and take stock of what is installed.
+    """Run a workload, merge its trace with ``earlier`` traces, and read what is installed.
 
     Raises:
-        MinimizeError: the workload does not run, or one of the inputs cannot be used.
+        MinimizeError: the workload fails, or an input cannot be used.
     """
     interpreter, found = python.interpreter, [*earlier.traces]
-    doubts: tuple[str, ...] = ()
-    named = [(model.name, pickles.named_globals(model)) for model in (source.models if source else ())]
+    problems: tuple[str, ...] = ()
+    named = [(model.name, pickles.read_globals(model)) for model in (source.models if source else ())]
     if source is not None:
         real = {*settings.keep, *earlier.restored.modules}
-        own, doubts = _run(source, python, settings, scratch, real=real, clock=clock)
+        own, problems = _run(source, python, settings, scratch, real=real, clock=clock)
         found.insert(0, ("this run", own))
-    found += [(name, log.trace(interpreter, scratch / f"seen{n}")) for n, (name, log) in enumerate(earlier.logs)]
+    found += [(name, log.trace(interpreter, scratch / f"production{n}")) for n, (name, log) in enumerate(earlier.logs)]
     trace = merge_saved(found)
     if source is None:
-        named = [(model.name, pickles.named_globals(model)) for model in trace.workload.models]
+        named = [(model.name, pickles.read_globals(model)) for model in trace.workload.models]
         if not trace.workload.entry.is_file():
-            raise UsageError(f"{trace.workload.entry}, the traced entry, is gone; name it with --entry")
+            raise UsageError(f"{trace.workload.entry}, the traced entry, no longer exists: pass --entry")
     _refuse_other_version(trace, interpreter)
-    with clock.stage("plan", "taking stock of what is installed"):
+    with clock.stage("plan", "reading what is installed"):
         site = Site.of(python, trace.foreign)
-        trace = earlier.restored.added_to(with_stock(trace, interpreter, site.inventory), site.inventory)
-        misfits = comparison.misfits(found[1:] if source else found, site.inventory, interpreter)
+        trace = earlier.restored.add_to(with_environment(trace, interpreter, site.inventory), site.inventory)
+        mismatches = comparison.find_mismatches(found[1:] if source else found, site.inventory, interpreter)
         owners = {file.path: file.distribution for file in site.inventory.files}
         differences = comparison.compare_traces(found, owners) if len(found) > 1 else ()
-        problems = [names.problem for _, names in named if names.problem]
+        unread = [
+            f"model {model}: {names.problem}, so the layer may lack modules that it needs"
+            for model, names in named
+            if names.problem
+        ]
         outside = [
-            f"{path} was imported from outside of the site and cannot go into a layer" for path in trace.unplaced
+            f"{path} was imported from outside site-packages and cannot go into the layer" for path in trace.unplaced
         ]
         traced = Traced(
             trace=trace,
             pickled=tuple((model, *pair) for model, names in named for pair in names.globals),
-            unwatched=frozenset[str]().union(*(unwatched(each) for _, each in found)),
+            untraced_libraries=frozenset[str]().union(*(untraced_libraries(each) for _, each in found)),
             differences=differences,
-            warnings=(*problems, *outside, *doubts, *misfits),
+            warnings=(*unread, *outside, *problems, *mismatches),
         )
     for difference in differences:
         log.info("%s", difference)
     return traced, site
 
 
-def _run(  # noqa: PLR0913 - all that a run takes
+def _run(  # noqa: PLR0913 - the parameters of a run
     source: Workload, python: Python, settings: Settings, scratch: Path, *, real: Collection[str], clock: Clock
 ) -> tuple[Trace, tuple[str, ...]]:
-    """Run the workload until it is known what it needs: once as it is, then with stand-ins for what it may not need.
+    """Run the workload unchanged, then with stand-ins, until the modules that it needs are known.
 
-    ``real`` are modules that nothing is to stand in for. Returns its trace, and what that may lack.
+    ``real`` are modules that must not be replaced by stand-ins. Return the trace, and warnings about what it may lack.
     """
     interpreter, observers = python.interpreter, choose_observers(settings.observe)
     installed = inventory.take_inventory(interpreter).files
-    libraries, problem = _watched_libraries(installed, settings, python.base.provided)
-    # Where bytecode can lie elsewhere than beside its source, the runs after the first do not read sources for it.
-    cache = scratch / "bytecode" if interpreter.version >= (3, 8) else None
-    base = tracer.Tracer(interpreter, observers, settings.timeout, bytecode=cache)
+    libraries, problem = _traceable_libraries(installed, settings, python.base.provided)
+    # Python 3.8 and later can keep bytecode in another folder: later runs then do not read sources to compile them.
+    bytecode = scratch / "bytecode" if interpreter.version >= (3, 8) else None
+    base = tracer.Tracer(interpreter, observers, settings.timeout, bytecode=bytecode)
     full = replace(base, libraries=libraries)
     name = source.entry.name
     what = f"tracing {name} with {' and '.join(observers)}"
@@ -109,11 +109,11 @@ def _run(  # noqa: PLR0913 - all that a run takes
             return full.trace(source, scratch / "trace" / "run"), problem
     with clock.stage("trace", what):
         first, study = base.study(source, scratch / "trace" / "run")
-    looking = f"looking for modules that {name} imports and does not need"
-    with clock.stage("search", looking, limit=settings.effort * 60):
-        brought = _brought_along(installed, settings, python.base.provided)
-        kept = {*real, *brought, *class_factories.derived_from(study.tables)}
-        trials = stand_in_search.Search(
+    action = f"looking for modules that {name} imports and does not need"
+    with clock.stage("search", action, limit=settings.effort * 60):
+        provided = _provided_modules(installed, settings, python.base.provided)
+        kept = {*real, *provided, *class_factories.base_class_modules(study.tables)}
+        search = stand_in_search.Search(
             tracer=replace(base, observers=(Observer.PROBE,)),
             first=first,
             study=study,
@@ -123,32 +123,33 @@ def _run(  # noqa: PLR0913 - all that a run takes
             seconds=settings.effort * 60,
             restores=settings.cold is not Cold.DROP,
         )
-        found = _searched(trials, full)
-        return found if found is not None else full.warm(first.workload, scratch / "warm" / "run"), problem
+        found = _run_search(search, full)
+        if found is None:
+            found = full.trace_with_bytecode(first.workload, scratch / "warm" / "run")
+        return found, problem
 
 
-def _searched(trials: stand_in_search.Search, full: tracer.Tracer) -> Trace | None:
-    """Return the trace of a run with all stand-ins that were found, now or by an earlier search of the same."""
+def _run_search(search: stand_in_search.Search, full: tracer.Tracer) -> Trace | None:
+    """Return the trace of a run with the stand-ins that this search, or an earlier one with the same inputs, found."""
     version = metadata.version("layer_minimizer")
-    identity = _identity(trials.first, trials.groups, trials.study, restores=trials.restores)
-    memory = stand_in_search.cache_file(version, *identity)
-    if known := stand_in_search.remembered(memory):
-        found = trials.confirm(replace(known, groups=known.groups & trials.groups.keys()), full)
+    inputs = _search_inputs(search.first, search.groups, search.study, restores=search.restores)
+    cached = stand_in_search.cache_file(version, *inputs)
+    if known := stand_in_search.read_cached(cached):
+        found = search.confirm(replace(known, groups=known.groups & search.groups.keys()), full)
         if found is not None:
             return found
-    chosen = trials.find()
-    found = trials.confirm(chosen, full)
+    chosen = search.find()
+    found = search.confirm(chosen, full)
     if found is not None:
-        stand_in_search.remember(memory, chosen)
+        stand_in_search.write_cached(cached, chosen)
     return found
 
 
-def _identity(
+def _search_inputs(
     first: Trace, groups: Mapping[str, frozenset[str]], study: tracer.Study, *, restores: bool
 ) -> Iterator[object]:
-    """Yield what a search depends on: the workload, the interpreter, what was loaded, and what can be later."""
-    for part in _SEARCHERS:
-        yield sha256((Path(__file__).parents[1] / part).read_bytes()).hexdigest()
+    """Yield the inputs of a search: its code, the workload, the interpreter, the candidates and the loaded modules."""
+    yield _search_code_digest()
     workload = first.workload
     yield restores
     yield from (first.python, workload.handler, [[e.name, e.payload, dict(e.context)] for e in workload.events])
@@ -159,31 +160,42 @@ def _identity(
     yield [(table["file"], os.stat(table["file"]).st_size) for _, table in sorted(study.tables.items())]
 
 
-def _brought_along(installed: Iterable[InstalledFile], settings: Settings, below: Collection[str]) -> set[str]:
-    """Return the top-level modules that another layer brings."""
+@cache
+def _search_code_digest() -> str:
+    """Return one digest of the names and contents of all files that match `_SEARCH_CODE`."""
+    package = Path(__file__).parents[1]
+    digest = sha256()
+    for file in sorted({file for pattern in _SEARCH_CODE for file in package.glob(pattern)}):
+        digest.update(f"{file.relative_to(package).as_posix()}\0".encode())
+        digest.update(sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _provided_modules(installed: Iterable[InstalledFile], settings: Settings, base_files: Collection[str]) -> set[str]:
+    """Return the top-level modules that another layer provides."""
     provided = {canonicalize_name(name) for name in settings.provided}
-    brought = [file.path for file in installed if file.distribution in provided or file.path in below]
-    names = {modules.module_name(path).split(".")[0] for path in brought}
+    paths = [file.path for file in installed if file.distribution in provided or file.path in base_files]
+    names = {modules.module_name(path).split(".")[0] for path in paths}
     return names - {""}
 
 
-def _watched_libraries(
-    installed: Iterable[InstalledFile], settings: Settings, below: Collection[str]
+def _traceable_libraries(
+    installed: Iterable[InstalledFile], settings: Settings, base_files: Collection[str]
 ) -> tuple[tuple[tuple[str, Path], ...], tuple[str, ...]]:
-    """Return the libraries whose pages are to be traced: all that are installed, none where they are shipped whole.
+    """Return the libraries whose pages are traced: all installed ones, or none where libraries are shipped whole.
 
-    With them comes the reason why they cannot be traced, if there is one.
+    The second value is the reason, if they cannot be traced.
     """
     if settings.native == "off":
         return (), ()
     libraries = [file for file in installed if elf.is_elf_name(file.path) and not file.link]
-    problem = parts.missing()
-    # Such a library's runtime and the observer of pages would both answer for the faults of one process.
-    compacted = [f.path for f in libraries if f.path in below and base_layers.is_compacted(Path(f.source))]
+    problem = parts.unavailable_reason()
+    # A compacted library's runtime and the page tracer would both handle the page faults of one process.
+    compacted = [f.path for f in libraries if f.path in base_files and base_layers.is_compacted(Path(f.source))]
     if compacted and not problem:
         problem = (
-            f"shared libraries are shipped whole: a layer below has {compacted[0]} without the pages that were not in "
-            "use, and the environment lacks it; install it there, too, and the others are shipped so as well"
+            f"shared libraries are shipped whole: a base layer contains {compacted[0]} without its unused pages, and "
+            "the environment does not contain it; install it in the environment, too, to trace the pages of libraries"
         )
     if problem:
         log.warning("%s", problem)
@@ -194,4 +206,6 @@ def _watched_libraries(
 def _refuse_other_version(trace: Trace, interpreter: Interpreter) -> None:
     if trace.python.split(".")[:2] != [str(part) for part in interpreter.version[:2]]:
         version = ".".join(map(str, interpreter.version))
-        raise UsageError(f"the trace is of Python {trace.python}, and --python is {version}: name the same interpreter")
+        raise UsageError(
+            f"the trace was taken with Python {trace.python}, but --python is {version}: use the same version for both"
+        )

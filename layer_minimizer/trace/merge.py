@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def merge_traces(traces: Iterable[Trace]) -> Trace:
-    """Unite the facts of several runs: what one of them used, the union uses.
+    """Merge the facts of several runs: the result contains everything that any of them used.
 
-    Events and results are those of the first trace's entry. A trace of another entry says what else must be there,
-    when several functions share a layer.
+    Events and results are those of the first trace's entry. A trace of another entry adds what that entry needs, for
+    several functions that share a layer.
 
     Raises:
-        UsageError: the runs are of different Python versions, or gave different results for the same event.
+        UsageError: the runs have different Python versions, or different results for the same event.
     """
     first, *others = traces
     for other in others:
@@ -30,26 +30,26 @@ def merge_traces(traces: Iterable[Trace]) -> Trace:
 
 def _merge(one: Trace, two: Trace) -> Trace:
     if one.python.rsplit(".", 1)[0] != two.python.rsplit(".", 1)[0]:
-        raise UsageError(f"the traces are of Python {one.python} and {two.python}: a layer is for one version")
+        raise UsageError(f"the traces are of Python {one.python} and {two.python}: a layer is built for one version")
     same_entry = one.workload.entry.name == two.workload.entry.name
     if same_entry and one.kind != two.kind:
-        raise UsageError(f"one trace is of a {one.kind}, another of a {two.kind}: they have no common entry")
+        raise UsageError(f"one trace is of a {one.kind}, another of a {two.kind}: they cannot be merged")
     events, results = _merge_events(one, two) if same_entry else (one.workload.events, one.results)
     models = (*one.workload.models, *two.workload.models) if same_entry else one.workload.models
     modules: dict[str, TracedModule] = {}
     for module in (*one.modules, *two.modules):
         known = modules.setdefault(module.name, module)
-        # A module that one run imported for its own sake is not a mere companion of the interpreter's start.
+        # A module that the workload of one run imported is more than a part of the interpreter's startup.
         if (known.startup and not module.startup) or (module.path and not known.path):
             modules[module.name] = module
-    asked = {m.distribution: m for m in (*two.metadata, *one.metadata)}
+    metadata = {m.distribution: m for m in (*two.metadata, *one.metadata)}
     return Trace(
         python=one.python,
         observers=tuple(sorted({*one.observers, *two.observers})),
         kind=one.kind,
         modules=tuple(modules.values()),
         files=_merge_files((*one.files, *two.files)),
-        metadata=tuple(asked[name] for name in sorted(asked)),
+        metadata=tuple(metadata[name] for name in sorted(metadata)),
         foreign=tuple({r.name: r for r in (*two.foreign, *one.foreign)}.values()),
         unplaced=tuple(sorted({*one.unplaced, *two.unplaced})),
         processes=one.processes + two.processes,
@@ -78,7 +78,7 @@ def _merge_files(files: Iterable[TracedFile]) -> tuple[TracedFile, ...]:
 
 
 def _merge_stand_ins(one: Trace, two: Trace) -> tuple[TracedStandIn, ...]:
-    """Return the modules that no run has needed: what one run has stood in for, another may have imported for real."""
+    """Return the stand-ins whose real modules no run has loaded."""
     found = {module.name: module for module in (*two.stand_ins, *one.stand_ins)}
     for trace in (one, two):
         own = {module.name for module in trace.stand_ins}
@@ -89,7 +89,7 @@ def _merge_stand_ins(one: Trace, two: Trace) -> tuple[TracedStandIn, ...]:
 
 
 def _merge_libraries(libraries: Iterable[LibraryPages]) -> tuple[LibraryPages, ...]:
-    """Unite touched pages by library; of one that was there in two builds the pages mean nothing together."""
+    """Merge touched pages by library; omit a library of which the runs used different builds."""
     pages: dict[str, set[int]] = {}
     sizes: dict[str, set[int]] = {}
     for library in libraries:
@@ -101,7 +101,7 @@ def _merge_libraries(libraries: Iterable[LibraryPages]) -> tuple[LibraryPages, .
 
 
 def _merge_events(one: Trace, two: Trace) -> tuple[tuple[Event, ...], tuple[Result, ...]]:
-    """Unite events and their results; of two different events with one name the second is renamed."""
+    """Merge events and their results; rename the second of two different events with the same name."""
     events = {event.name: event for event in one.workload.events}
     results = {result.event: result.value for result in one.results}
     others = {event.name: event for event in two.workload.events}
@@ -110,10 +110,10 @@ def _merge_events(one: Trace, two: Trace) -> tuple[tuple[Event, ...], tuple[Resu
         while name in results and events.get(name) != (event and replace(event, name=name)):
             name += "'"
         if results.setdefault(name, result.value) != result.value:
-            raise UsageError(f"the traces disagree on the result of {name!r}: has the entry changed? Trace both again")
+            raise UsageError(f"the traces have different results for {name!r}: has the entry changed? Trace both again")
         if event is not None:
             events[name] = replace(event, name=name)
     if events and NO_EVENT in results:
-        # One of the runs was given no event, which the runner makes up only where there is no other.
+        # One run had no event: the harness then calls the handler with an empty one under this name.
         events.setdefault(NO_EVENT, Event(NO_EVENT, {}))
     return tuple(events.values()), tuple(Result(name, value) for name, value in results.items())

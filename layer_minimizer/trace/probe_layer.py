@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     StrPath = str | os.PathLike[str]
 
-# Sets the handler that the runtime is to load, as it is documented for wrappers:
+# The wrapper replaces the handler that the runtime loads, as AWS documents it:
 # https://docs.aws.amazon.com/lambda/latest/dg/runtimes-modify.html#runtime-wrapper
 _WRAPPER = """\
 #!/bin/sh
@@ -28,7 +28,7 @@ exec "$@"
 
 
 def write_probe(target: Path, scratch: Path) -> LayerArchive:
-    """Write the layer that traces a deployed function; nothing of it runs before a variable says so.
+    """Write the layer that traces a deployed function; it is inactive until an environment variable enables it.
 
     Raises:
         PackError: the zip cannot be written.

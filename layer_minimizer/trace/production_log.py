@@ -1,7 +1,7 @@
-"""Traces of deployed functions: the layer that takes them, and the function's log turned into a `Trace`.
+"""Convert the log of a traced deployed function into a `Trace`.
 
-What runs in the function is ``payload/probe/production.py``; it prints its facts into the log. Their paths are those of
-another machine: here each becomes the path that the same file has in the environment to be minimized.
+``payload/probe/production.py`` runs in the function and prints facts to its log. Their paths are those of the Lambda
+environment; here each is mapped to the path of the same file in the environment to be minimized.
 """
 
 from __future__ import annotations
@@ -27,19 +27,23 @@ if TYPE_CHECKING:
 
     from layer_minimizer.model.interpreter import Interpreter
 
-# The name of this kind of observer in a trace.
+# The observer name in traces of deployed functions.
 OBSERVER = "production"
 _LINE = re.compile(r"\blayer_minimizer trace (?P<packed>[A-Za-z0-9+/]+=*)")
-# Facts whose second field is a path, and those with a name before it.
+# Facts with a path in their second field, and facts with a name before the path.
 _PATHS = ("open", "list", "stat", "library")
 _NAMED = ("module", "startup", "loaded")
-# The runtime's own client; in /var/lang packages may have been installed by the image's author.
-_OF_THE_RUNTIME = ("/var/runtime", "/var/rapid")
+# The runtime's own packages. /var/lang is not listed: the author of an image may install packages there.
+_RUNTIME_FOLDERS = ("/var/runtime", "/var/rapid")
 
 
 @dataclass(frozen=True, slots=True)
 class ProductionTrace:
-    """What the log of one function tells: its interpreter, its sys.path and folder, and the facts of the probe."""
+    """The environment and facts of one traced function, as its log contains them.
+
+    ``path``: the function's ``sys.path``; ``task``: its code folder; ``installed``: its distributions with versions;
+    ``facts``: lines of facts that the probe printed.
+    """
 
     python: str
     soabi: str
@@ -51,20 +55,20 @@ class ProductionTrace:
     facts: tuple[str, ...]
 
     def trace(self, interpreter: Interpreter, scratch: Path) -> Trace:
-        """Return what this says as a trace of the environment of ``interpreter``; ``scratch`` must not exist."""
+        """Convert this to a trace of the environment of ``interpreter``; the folder ``scratch`` must not exist."""
         module, _, function = self.handler.rpartition(".")
         root = scratch / "task"
         root.mkdir(parents=True)
-        places = _PathMapper.of(self, interpreter, str(root))
-        facts = read_facts(places.moved(self.facts), interpreter, root)
-        # What other machines have at the same path by chance is no part of this one's trace.
+        mapper = _PathMapper.of(self, interpreter, str(root))
+        facts = read_facts(mapper.translate(self.facts), interpreter, root)
+        # Foreign and unplaced paths are omitted: the same path on this machine may be an unrelated file.
         return Trace(
             python=self.python,
             observers=(OBSERVER,),
             kind="handler",
             modules=facts.modules(),
             files=traced_files(facts.uses),
-            metadata=tuple(TracedMetadata(name, asker) for name, asker in sorted(facts.metadata.items())),
+            metadata=tuple(TracedMetadata(name, reader) for name, reader in sorted(facts.metadata.items())),
             foreign=(),
             unplaced=(),
             processes=facts.processes,
@@ -79,7 +83,13 @@ class ProductionTrace:
 
 @dataclass(frozen=True, slots=True)
 class _PathMapper:
-    """Where the folders of a deployed function lie in this environment: (there, here) pairs, the longest first."""
+    """Maps paths of a deployed function to this environment.
+
+    ``folders``: (deployed folder, local folder) pairs, the longest first.
+    ``sites``: the local site-packages folders.
+    ``soabi``: the SOABI of the function's interpreter, and that of the local one.
+    ``entry``: module name of the handler.
+    """
 
     folders: tuple[tuple[str, str], ...]
     sites: tuple[str, ...]
@@ -87,92 +97,97 @@ class _PathMapper:
     entry: str
 
     @classmethod
-    def of(cls, seen: ProductionTrace, interpreter: Interpreter, root: str) -> _PathMapper:
+    def of(cls, deployed: ProductionTrace, interpreter: Interpreter, root: str) -> _PathMapper:
         sites = [
             folder.rstrip("/")
-            for folder in seen.path
+            for folder in deployed.path
             if folder.startswith("/opt/") or folder.rstrip("/").endswith(("/site-packages", "/dist-packages"))
         ]
-        folders = {folder: "" for folder in sites if not folder.startswith(_OF_THE_RUNTIME)} | {seen.task: root}
+        folders = {folder: "" for folder in sites if not folder.startswith(_RUNTIME_FOLDERS)} | {deployed.task: root}
         longest = sorted(folders.items(), key=lambda pair: -len(pair[0]))
         return cls(
-            tuple(longest), interpreter.site_dirs, (seen.soabi, interpreter.soabi), seen.handler.rpartition(".")[0]
+            folders=tuple(longest),
+            sites=interpreter.site_dirs,
+            soabi=(deployed.soabi, interpreter.soabi),
+            entry=deployed.handler.rpartition(".")[0],
         )
 
-    def moved(self, facts: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
-        """Yield the facts as this machine's probe would have told them; files of neither place are left out."""
+    def translate(self, facts: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
+        """Yield the facts with local paths; skip files that are neither in site-packages nor in the function."""
         for text in facts:
             for fact in parse_fact(text):
                 at = 1 if fact[0] in _PATHS else 2
                 if fact[0] not in (*_PATHS, *_NAMED):
                     yield fact
-                elif here := self._here(fact[at]):
-                    yield self._from_entry((*fact[:at], here, *fact[at + 1 :]))
+                elif local := self._local_path(fact[at]):
+                    yield self._from_entry((*fact[:at], local, *fact[at + 1 :]))
                 elif fact[0] == "module":
                     yield self._from_entry((*fact[:at], "", *fact[at + 1 :]))
 
     def _from_entry(self, fact: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Name the entry as it is named in a run of this tool's."""
+        """Rename the entry module to ``__main__``, its name in local runs."""
         if fact[0] == "module" and fact[3] == self.entry:
             return (*fact[:3], "__main__", *fact[4:])
         return fact
 
-    def _here(self, path: str) -> str:
-        for there, here in self.folders:
-            if path.startswith(f"{there}/"):
-                relative = path[len(there) + 1 :].replace(*self.soabi) if all(self.soabi) else path[len(there) + 1 :]
-                # Packages may also lie in the function's own folder, beside the handler.
+    def _local_path(self, path: str) -> str:
+        for deployed, local in self.folders:
+            if path.startswith(f"{deployed}/"):
+                relative = path[len(deployed) + 1 :]
+                if all(self.soabi):
+                    relative = relative.replace(*self.soabi)
+                # Packages may also be in the function's own folder, next to the handler.
                 known = [site for site in self.sites if Path(site, source_of(relative)).exists()]
-                return f"{(known or [here or self.sites[0]])[0]}/{relative}"
+                return f"{(known or [local or self.sites[0]])[0]}/{relative}"
         return ""
 
 
 def read_production_log(text: str) -> list[ProductionTrace]:
-    """Find what functions have printed about themselves in a log, whatever else it says; one for each environment."""
-    places: dict[str, dict[str, Any]] = {}
+    """Read the lines of traced functions from a log; return one value for each environment, ignore other lines."""
+    environments: dict[str, dict[str, Any]] = {}
     facts: dict[str, dict[str, None]] = {}
     for found in _LINE.finditer(text):
-        said = _unpack(found["packed"])
-        if said is None:
-            continue  # a line that was cut off; what it said is missing
-        more = dict.fromkeys(said.pop("facts").splitlines())
-        installed = said.pop("installed", None)
-        key = json.dumps(said, sort_keys=True)
-        places.setdefault(key, {**said, "installed": ()})
+        data = _unpack(found["packed"])
+        if data is None:
+            continue  # the line is truncated
+        lines = dict.fromkeys(data.pop("facts").splitlines())
+        installed = data.pop("installed", None)
+        key = json.dumps(data, sort_keys=True)
+        environments.setdefault(key, {**data, "installed": ()})
         if installed:
-            places[key]["installed"] = tuple((canonicalize_name(name), version) for name, version in installed)
-        facts.setdefault(key, {}).update(more)
+            environments[key]["installed"] = tuple((canonicalize_name(name), version) for name, version in installed)
+        facts.setdefault(key, {}).update(lines)
     return [
-        ProductionTrace(**{**place, "path": tuple(place["path"])}, facts=tuple(facts[key]))
-        for key, place in places.items()
+        ProductionTrace(**{**environment, "path": tuple(environment["path"])}, facts=tuple(facts[key]))
+        for key, environment in environments.items()
     ]
 
 
 def _unpack(packed: str) -> dict[str, Any] | None:
     try:
-        said = json.loads(zlib.decompress(base64.b64decode(packed, validate=True)))
+        data = json.loads(zlib.decompress(base64.b64decode(packed, validate=True)))
     except (binascii.Error, zlib.error, ValueError):
         return None
     wanted = {"python", "soabi", "machine", "path", "task", "handler", "facts"}
-    return said if isinstance(said, dict) and wanted <= said.keys() <= wanted | {"installed"} else None
+    return data if isinstance(data, dict) and wanted <= data.keys() <= wanted | {"installed"} else None
 
 
-def without_idle(trace: Trace, deployed: Trace) -> Trace:
-    """Leave away of a deployed function's trace what it imported, and what another run knows to be of no use.
+def drop_unused_imports(trace: Trace, deployed: Trace) -> Trace:
+    """Remove imports from a deployed function's trace that ``trace`` shows to be unused.
 
-    A deployed function has no stand-ins: it imports all that is imported without use. Of a module that ``trace`` has
-    stood in for, or that only such modules import, an import says nothing new.
+    A deployed function runs without stand-ins, so its trace contains unused imports, too. An import is unused if
+    ``trace`` has a stand-in for the module, or if only modules with stand-ins import it.
     """
-    idle = {module.name: module.path for module in trace.stand_ins}
-    idle |= {module.name: module.path for module in trace.asleep}
-    real = {module.name for module in trace.modules} - idle.keys()
-    new = {module.name for module in deployed.modules if module.path} - idle.keys() - real
-    tops = {_top(path) for path in idle.values()} - {_top(m.path) for m in _placed(trace, real)}
+    unused = {module.name: module.path for module in trace.stand_ins}
+    unused |= {module.name: module.path for module in trace.asleep}
+    real = {module.name for module in trace.modules} - unused.keys()
+    new = {module.name for module in deployed.modules if module.path} - unused.keys() - real
+    tops = {_top(path) for path in unused.values()} - {_top(m.path) for m in _placed(trace, real)}
     tops -= {_top(m.path) for m in _placed(deployed, new)}
-    paths = set(idle.values())
+    paths = set(unused.values())
     return replace(
         deployed,
-        modules=tuple(module for module in deployed.modules if module.name not in idle),
+        modules=tuple(module for module in deployed.modules if module.name not in unused),
         files=tuple(file for file in deployed.files if file.path not in paths and _top(file.path) not in tops),
     )
 
@@ -182,5 +197,5 @@ def _placed(trace: Trace, names: set[str]) -> Iterator[TracedModule]:
 
 
 def _top(path: str) -> str:
-    """Return the package that a file belongs to; wheels put its libraries into a folder of their own beside it."""
+    """Return the top-level package of a file; wheels put its libraries into the neighbouring folder ``NAME.libs``."""
     return path.split("/", 1)[0].removesuffix(".libs")

@@ -1,4 +1,4 @@
-"""What a layer in production had to restore, as its log tells; the next layer has that at hand."""
+"""Read from the logs of a deployed layer what it restored, so that the next layer contains these files in place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RestoreLog:
-    """What logs say: ``modules``, site-relative ``files``, and numbers of ``pages`` by the library's path."""
+    """What layers restored.
+
+    ``modules``: names of restored modules.
+    ``files``: site-relative paths of restored files.
+    ``pages``: numbers of restored pages by the library's path.
+    """
 
     modules: frozenset[str]
     files: frozenset[str]
@@ -26,7 +31,7 @@ class RestoreLog:
 
     @classmethod
     def read(cls, texts: Iterable[str]) -> RestoreLog:
-        """Find what was restored in the text of logs, whatever else they say."""
+        """Read the restored modules, files and pages from log texts; ignore all other lines."""
         names, files, pages = set(), set(), defaultdict[str, set[int]](set)
         for found in (match for text in texts for match in log_messages.RESTORED.finditer(text)):
             if name := found["module"] or found["woken"]:
@@ -39,11 +44,11 @@ class RestoreLog:
         return cls(frozenset(names), frozenset(files), {path: frozenset(numbers) for path, numbers in pages.items()})
 
     def __bool__(self) -> bool:
-        """Return whether the logs have told anything."""
+        """Return whether anything was restored."""
         return bool(self.modules or self.files or self.pages)
 
-    def added_to(self, trace: Trace, inventory: Inventory) -> Trace:
-        """Return the trace as if its run had touched all of this, too."""
+    def add_to(self, trace: Trace, inventory: Inventory) -> Trace:
+        """Return the trace with everything that was restored marked as used."""
         installed = {file.path: file for file in inventory.files}
         names = modules.by_name(installed)
         uses = {file.path: file.uses for file in trace.files}

@@ -1,4 +1,4 @@
-"""Reads the traces of earlier runs and of deployed functions, and unites them."""
+"""Read and merge the traces of earlier runs and of deployed functions."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
-    """What earlier runs have left: saved traces and logs of traced functions by name, and what layers restored.
+class SavedTraces:
+    """Traces and logs of earlier runs.
 
-    A function's log becomes a trace once it is known which environment it is to be one of.
+    ``traces``: saved traces by file name.
+    ``logs``: logs of traced functions by file name; they become traces of the environment once it is known.
+    ``restored``: what earlier layers restored, according to their logs.
     """
 
     traces: tuple[tuple[str, Trace], ...] = ()
@@ -32,54 +34,54 @@ class Earlier:
     restored: RestoreLog = field(default_factory=lambda: RestoreLog.read(()))
 
 
-def read_traces(files: Iterable[Path]) -> Earlier:
-    """Read saved traces, and logs: of traced functions, and of layers that tell what they restored.
+def read_traces(files: Iterable[Path]) -> SavedTraces:
+    """Read saved traces, logs of traced functions, and logs of layers that restored files.
 
     Raises:
-        UsageError: one cannot be read, or is neither.
+        UsageError: a file cannot be read, or is none of these.
     """
     traces: list[tuple[str, Trace]] = []
-    seen: list[tuple[str, production_log.ProductionTrace]] = []
-    logs: list[str] = []
+    production: list[tuple[str, production_log.ProductionTrace]] = []
+    texts: list[str] = []
     for file in files:
         try:
             traces.append((str(file), read_saved(file, "--trace", Trace.from_json)))
         except UsageError as exc:
-            said = file.read_text("utf-8", errors="replace") if file.is_file() else ""
-            found = production_log.read_production_log(said)
-            if not found and not RestoreLog.read([said]):
-                raise UsageError(f"{exc}; nor is it the log of a function that was traced, or of a layer") from exc
-            seen += [(str(file), each) for each in found]
-            logs.append(said)
-    return Earlier(tuple(traces), tuple(seen), RestoreLog.read(logs))
+            text = file.read_text("utf-8", errors="replace") if file.is_file() else ""
+            found = production_log.read_production_log(text)
+            if not found and not RestoreLog.read([text]):
+                raise UsageError(f"{exc}; it is not the log of a traced function or of a layer, either") from exc
+            production += [(str(file), each) for each in found]
+            texts.append(text)
+    return SavedTraces(tuple(traces), tuple(production), RestoreLog.read(texts))
 
 
 def merge_saved(saved: Sequence[tuple[str, Trace]]) -> Trace:
-    """Make one trace of all; what deployed functions have imported is judged by what the others know of it.
+    """Merge all traces; imports that other traces show to be unused are dropped from those of deployed functions.
 
     Raises:
-        UsageError: there is none, or they cannot be united.
+        UsageError: there is no trace, or the traces cannot be merged.
     """
     if not saved:
         raise UsageError(
             "there is nothing to trace: name the handler or script with --entry, or a saved --trace; "
-            "minimize init finds them, and writes them down"
+            "minimize init finds them and writes a settings file"
         )
     local = [trace for _, trace in saved if trace.observers != (production_log.OBSERVER,)]
     others = [trace for _, trace in saved if trace.observers == (production_log.OBSERVER,)]
     if not local:
         return merge_traces(others)
     trace = merge_traces(local)
-    return merge_traces([trace, *(production_log.without_idle(trace, other) for other in others)])
+    return merge_traces([trace, *(production_log.drop_unused_imports(trace, other) for other in others)])
 
 
-def with_stock(trace: Trace, interpreter: Interpreter, stock: Inventory) -> Trace:
-    """Note in a trace what it was taken of, so that it can be told later whether it fits another environment."""
+def with_environment(trace: Trace, interpreter: Interpreter, inventory: Inventory) -> Trace:
+    """Add the machine and the used distributions to a trace, so that it can be compared with another environment."""
     tops: dict[str, set[str]] = {}
-    for file in stock.files:
+    for file in inventory.files:
         tops.setdefault(file.distribution, set()).add(file.path.split("/", 1)[0])
     touched = {file.path for file in trace.files}
-    used = {file.distribution for file in stock.files if file.path in touched}
-    found = [d for d in stock.distributions if d.name in used]
+    used = {file.distribution for file in inventory.files if file.path in touched}
+    found = [d for d in inventory.distributions if d.name in used]
     listed = (TracedDistribution(d.name, d.version, tuple(sorted(tops[d.name]))) for d in found)
     return replace(trace, machine=interpreter.machine, distributions=tuple(listed))

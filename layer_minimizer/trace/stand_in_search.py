@@ -1,8 +1,8 @@
-"""Finds the modules that a workload imports and does not need: those that others can stand in for.
+"""Find the modules that a workload imports but does not need, so that stand-ins can replace them.
 
-A guess comes first: modules of which no function ran while the events were handled. All of them are stood in for in
-one run; whichever has to load its real module is taken back, and what is left is tried again, until a run needs none
-of the rest and gives the expected results. Only where a run fails are groups of modules tried by halves.
+The first candidates are all modules of which no function ran while the events were handled. One run replaces them all.
+Stand-ins that had to load their real module are removed and the rest is tried again, until a run needs no other real
+module and returns the expected results. If a run fails, the groups of modules are tried by bisection.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from layer_minimizer.core import cache, progress
 from layer_minimizer.core.files import replacing
 from layer_minimizer.model import modules
 from layer_minimizer.model.results import compare_results
-from layer_minimizer.trace.tracer import Study, Tracer, texts_marked
+from layer_minimizer.trace.tracer import Study, Tracer, mark_read_sources
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -28,22 +28,23 @@ if TYPE_CHECKING:
     from layer_minimizer.model.trace import Trace, TracedModule
 
 log = logging.getLogger(__name__)
-# A run more than this brings nothing: every one of them takes modules back.
-_MOST_ROUNDS = 12
-# Parts of used packages are many, and most are small.
-_WORTH_BYTES = 16 * 1024
-_SHARE_OF_PARTS = 0.6
-# Fields of a class's kind that has no signatures yet; see payload/runtime/standin.py.
+# Each round removes stand-ins; more rounds than this have not been useful.
+_MAX_ROUNDS = 12
+# Used packages have many unused parts, most of them too small to be worth a run.
+_MIN_PART_BYTES = 16 * 1024
+_TIME_SHARE_OF_PARTS = 0.6
+# Number of fields in the description of a class without signatures; see payload/runtime/standin.py.
 _CLASS_WITHOUT_MEMBERS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a search has found: the groups of modules that can be stood in for, and what their stand-ins have to do.
+class SearchResult:
+    """The result of a search: which groups of modules can be replaced, and what their stand-ins must do.
 
-    ``also`` are modules that a stand-in imports because an event needed them, ``bound`` those of which only a stand-in
-    is imported along with it, so that a used package has it. ``fills`` tells of stand-ins in which packages they would
-    fill registries, so that they are loaded once such a package does something new.
+    ``groups``: names of the groups that stand-ins replace.
+    ``also``: modules that a stand-in imports because an event needs them.
+    ``bound``: modules whose stand-ins a stand-in imports, so that a used package has them as attributes.
+    ``fills``: packages whose registries a module fills; its stand-in loads it once such a package does something new.
     """
 
     groups: frozenset[str] = frozenset()
@@ -54,12 +55,19 @@ class Found:
 
 @dataclass(slots=True)
 class Search:
-    """Runs a workload with stand-ins. ``first`` is a run without any, ``study`` tells what its modules are.
+    """Searches for modules that stand-ins can replace, by running the workload with stand-ins.
 
-    ``groups`` of modules are real or stood in for as one: packages that are half real are hard to get right.
-    ``seconds`` bound all runs together, but for the one that is under way, and the check at the end. With ``restores``
-    stand-ins can be loaded once a package does something new; for some of those that fill registries there is ``room``,
-    in bytes of source: they are real from the start. What has been found by now is nobody else's to see; see `Found`.
+    It has many fields because it holds the inputs of the search and its state between runs.
+
+    ``tracer``: runs the workload.
+    ``first``, ``study``: trace and study of a run without stand-ins.
+    ``groups``: modules that are replaced together, by group name; half-replaced packages often break.
+    ``tolerance``: permitted difference of numbers in the results, relative and absolute.
+    ``scratch``: folder for the runs.
+    ``seconds``: time limit for all runs; the current run and the final check may exceed it.
+    ``restores``: stand-ins can load the real module after deployment, when a package does something new.
+    ``max_registry_bytes``: source size of modules that fill registries and are therefore not replaced.
+    ``_also``, ``_bound``, ``_fills``: the state of the search; see `SearchResult`.
     """
 
     tracer: Tracer
@@ -70,63 +78,65 @@ class Search:
     scratch: Path
     seconds: float
     restores: bool = True
-    room: int = 1_500_000
+    max_registry_bytes: int = 1_500_000
     _runs: int = 0
     _begun: float = field(default_factory=time.monotonic)
     _also: dict[str, list[str]] = field(default_factory=dict)
     _bound: dict[str, list[str]] = field(default_factory=dict)
     _fills: dict[str, list[str]] = field(default_factory=dict)
 
-    def find(self) -> Found:
-        """Return the groups that can be stood in for together.
+    def find(self) -> SearchResult:
+        """Return the groups that can be replaced together.
 
-        Whole packages first; what they allow stays, whatever becomes of parts of packages that are used. Without such
-        parts, more whole packages may be needless: so those once more. What is found is checked for modules whose
-        import alone has an effect on others, and for those that cannot be loaded later: these are real after all.
+        Try whole packages first, then unused parts of used packages, then whole packages again: without those parts,
+        more packages may be unused. Then check the result: modules whose import affects others, and modules that
+        cannot be loaded later, are not replaced.
         """
         whole = [name for name in self.groups if "." not in name]
-        parts = [name for name in self.groups if "." in name and self._bytes([name]) >= _WORTH_BYTES]
+        parts = [name for name in self.groups if "." in name and self._bytes([name]) >= _MIN_PART_BYTES]
         good: frozenset[str] = frozenset()
-        for together, share in ((whole, 1.0), (parts, _SHARE_OF_PARTS), (whole, 1.0)):
-            good = self._with_most_of(together, good, share)
-        return self._found(self._checked(good))
+        for together, share in ((whole, 1.0), (parts, _TIME_SHARE_OF_PARTS), (whole, 1.0)):
+            good = self._extend(together, good, share)
+        return self._result(self._check(good))
 
-    def _found(self, groups: frozenset[str]) -> Found:
-        """Return what is known by now of the stand-ins for these groups."""
-        return Found(
+    def _result(self, groups: frozenset[str]) -> SearchResult:
+        """Return the current state of the search for these groups."""
+        return SearchResult(
             groups,
             *({name: (*some,) for name, some in each.items()} for each in (self._also, self._bound, self._fills)),
         )
 
-    def _checked(self, good: frozenset[str]) -> frozenset[str]:
-        """Take back what is better real although no event needed it, and bring back what used packages would lack."""
+    def _check(self, good: frozenset[str]) -> frozenset[str]:
+        """Remove stand-ins of modules with import side effects; add stand-ins for submodules that packages need."""
         while good:
-            self._fills = {}  # in the check every module is loaded by itself
+            self._fills = {}  # the check loads every module individually
             trace, study = self._run(good, self.tracer, check=True)
             self._fills = {name: list(packages) for name, packages in study.fills.items()}
-            self.room = study.room
+            self.max_registry_bytes = study.remaining_bytes
             if trace is None:
-                log.warning("it could not be checked whether modules that are stood in for can be loaded later")
+                log.warning(
+                    "a run to check that replaced modules can be loaded later has failed: they are used unchecked"
+                )
                 return good
             unfit = {group for group in good if self.groups[group] & study.unfit.keys()}
             if unfit:
-                log.debug("real after all:\n  %s", "\n  ".join(f"{name} {why}" for name, why in study.unfit.items()))
-                good = self._with_most_of([name for name in self.groups if name in good - unfit], frozenset(), 1.0)
+                log.debug("not replaceable:\n  %s", _listed(study.unfit))
+                good = self._extend([name for name in self.groups if name in good - unfit], frozenset(), 1.0)
                 continue
-            if not (brought := self._bind(trace)):
+            if not (added := self._bind_submodules(trace)):
                 return good
-            good = self._with_most_of([name for name in self.groups if name in brought], good, 1.0)
+            good = self._extend([name for name in self.groups if name in added], good, 1.0)
         return good
 
-    def _with_most_of(self, names: list[str], good: frozenset[str], share: float) -> frozenset[str]:
-        """Return ``good`` with as many of the groups ``names`` as can be found in the time: all of them, or by halves."""
+    def _extend(self, names: list[str], good: frozenset[str], share: float) -> frozenset[str]:
+        """Add as many groups of ``names`` to ``good`` as possible within the time: all at once, or by bisection."""
         waiting = [[name for name in names if name not in good]]
         first = True
-        while waiting and (first or self._left(share)):
+        while waiting and (first or self._has_time(share)):
             first = False
             some = waiting.pop()
             tried = self._settle(good.union(some)) if some else None
-            # What is taken back on the way may be more than what has come.
+            # Removing stand-ins on the way may cost more than the added groups gain.
             if tried is not None and self._bytes(tried) >= self._bytes(good):
                 good = tried
             elif len(some) > 1:
@@ -134,12 +144,12 @@ class Search:
                 waiting += [some[middle:], some[:middle]]
         return good
 
-    def confirm(self, found: Found, tracer: Tracer) -> Trace | None:
-        """Run once more with these stand-ins, watched by ``tracer``; None when it is not as it was."""
+    def confirm(self, found: SearchResult, tracer: Tracer) -> Trace | None:
+        """Run with these stand-ins and ``tracer``; return the trace, or None if a stand-in no longer works."""
         trace, study = self._run_with(found, tracer)
         if trace is None or study.woken or study.implicit:
             return None
-        trace = texts_marked(trace) if tracer.bytecode else trace
+        trace = mark_read_sources(trace) if tracer.bytecode else trace
         tables = self._with_members(self._tables(found), study.members)
         return replace(
             trace,
@@ -162,7 +172,7 @@ class Search:
     def _with_members(
         self, tables: dict[str, Mapping[str, Any]], members: Iterable[tuple[str, str, str]]
     ) -> dict[str, Mapping[str, Any]]:
-        """Put the signatures that were asked for into the tables."""
+        """Add the requested signatures to the tables."""
         known = json.loads(self.study.classes.read_bytes()) if members else {}
         for module, attribute, method in sorted(members):
             names = dict(tables[module]["names"])
@@ -173,7 +183,7 @@ class Search:
             tables[module] = {**tables[module], "names": names}
         return tables
 
-    def _left(self, share: float) -> bool:
+    def _has_time(self, share: float) -> bool:
         return time.monotonic() - self._begun < self.seconds * share
 
     def _bytes(self, groups: Iterable[str]) -> int:
@@ -181,14 +191,14 @@ class Search:
         return sum(Path(self.study.tables[name]["file"]).stat().st_size for name in names)
 
     def _settle(self, chosen: frozenset[str]) -> frozenset[str] | None:
-        """Take back what wakes until nothing does; give what is left, None when a run fails for another reason."""
-        for _ in range(_MOST_ROUNDS):
+        """Remove woken stand-ins until a run wakes none; return the other groups, or None if a run fails otherwise."""
+        for _ in range(_MAX_ROUNDS):
             if not chosen:
                 return chosen
             trace, study = self._run(chosen, self.tracer)
             if trace is not None and not study.woken and not study.implicit:
                 return chosen
-            log.debug("taken back:\n  %s", "\n  ".join(f"{name} {why}" for name, why in sorted(study.woken.items())))
+            log.debug("needs the real module:\n  %s", _listed(study.woken))
             left = frozenset(name for name in chosen if not self.groups[name] & study.woken.keys())
             if trace is None:
                 if left == chosen:
@@ -196,83 +206,83 @@ class Search:
                 chosen = left
                 continue
             chosen = left
-            stood_in = {module.name for module in trace.stand_ins}
+            replaced = {module.name for module in trace.stand_ins}
             for name in sorted(study.implicit):
-                if not self._bring_along(name, stood_in):
+                if not self._import_with_stand_in(name, replaced):
                     return None
         return None
 
-    def _bind(self, trace: Trace) -> set[str]:
-        """Let stand-ins import what used packages would lack: submodules of theirs that nobody has imported by now.
+    def _bind_submodules(self, trace: Trace) -> set[str]:
+        """Make stand-ins import the submodules that used packages would otherwise lack.
 
-        Gives the groups of these, which have to be stood in for, too.
+        Return the groups of these submodules, which must be replaced, too.
         """
         loaded = {module.name for module in trace.modules}
-        stood_in = {module.name for module in trace.stand_ins}
+        replaced = {module.name for module in trace.stand_ins}
         group_of = {name: group for group, members in self.groups.items() for name in members}
-        brought = set()
+        added = set()
         for package, names in self._expected().items():
             # A package with a __getattr__ of its own imports them itself.
-            if package in loaded - stood_in and not self.study.tables[package]["dynamic"]:
+            if package in loaded - replaced and not self.study.tables[package]["dynamic"]:
                 for name in (f"{package}.{last}" for last in names):
-                    by = self._importer(name, stood_in) if name not in loaded and name in group_of else ""
-                    if by and name not in self._bound.setdefault(by, []):
-                        self._bound[by].append(name)
-                        brought.add(group_of[name])
-        return brought
+                    importer = self._importer(name, replaced) if name not in loaded and name in group_of else ""
+                    if importer and name not in self._bound.setdefault(importer, []):
+                        self._bound[importer].append(name)
+                        added.add(group_of[name])
+        return added
 
-    def _importer(self, name: str, stood_in: Collection[str]) -> str:
-        """Return the stand-in through which ``name`` was imported in the run without any; empty when there is none."""
+    def _importer(self, name: str, replaced: Collection[str]) -> str:
+        """Return the stand-in whose real module imported ``name`` in the first run, directly or not; "" if none did."""
         importers = {module.name: module.importer for module in self.first.modules}
-        seen = set()
-        while name and name not in seen:
-            seen.add(name)
+        visited = set()
+        while name and name not in visited:
+            visited.add(name)
             name = importers.get(name, "")
-            if name in stood_in:
+            if name in replaced:
                 return name
         return ""
 
-    def _bring_along(self, name: str, stood_in: Collection[str]) -> bool:
-        """Let the stand-in through which ``name`` was imported import it; False when there is none."""
-        by = self._importer(name, stood_in)
-        if not by:
-            log.debug("%s is expected to be loaded, and nobody knows by whom", name)
+    def _import_with_stand_in(self, name: str, replaced: Collection[str]) -> bool:
+        """Make the stand-in whose real module imported ``name`` import it; return False if there is none."""
+        importer = self._importer(name, replaced)
+        if not importer:
+            log.debug("%s is expected to be loaded, but no stand-in's module imported it", name)
             return False
-        listed = self._also.setdefault(by, [])
+        listed = self._also.setdefault(importer, [])
         if name not in listed:
             listed.append(name)
         return True
 
-    def _tables(self, found: Found) -> dict[str, Mapping[str, Any]]:
+    def _tables(self, found: SearchResult) -> dict[str, Mapping[str, Any]]:
         tables: dict[str, Mapping[str, Any]] = {}
-        standing = {name for group in found.groups for name in self.groups[group]}
+        replaced = {name for group in found.groups for name in self.groups[group]}
         for group in sorted(found.groups):
             for name in sorted(self.groups[group]):
-                bound = [other for other in found.bound.get(name, ()) if other in standing]
+                bound = [other for other in found.bound.get(name, ()) if other in replaced]
                 table = {key: value for key, value in self.study.tables[name].items() if key != "file"}
                 fills = {"fills": [*found.fills[name]]} if name in found.fills else {}
                 tables[name] = {**table, **fills, "group": group, "also": [*found.also.get(name, ()), *bound]}
         return tables
 
     def _run(self, chosen: frozenset[str], tracer: Tracer, *, check: bool = False) -> tuple[Trace | None, Study]:
-        """Run with stand-ins for these groups, as they are by now."""
-        return self._run_with(self._found(chosen), tracer, check=check)
+        """Run with stand-ins for these groups and the current state of the search."""
+        return self._run_with(self._result(chosen), tracer, check=check)
 
-    def _run_with(self, found: Found, tracer: Tracer, *, check: bool = False) -> tuple[Trace | None, Study]:
-        """Run with stand-ins; there is no trace of a run that fails or gives other results."""
+    def _run_with(self, found: SearchResult, tracer: Tracer, *, check: bool = False) -> tuple[Trace | None, Study]:
+        """Run with stand-ins; the trace is None if the run fails or returns other results."""
         self._runs += 1
         tables = self._tables(found)
         progress.note(f"run {self._runs}, with stand-ins for {len(tables):,} modules")
         folder = self.scratch / f"run{self._runs}"
         try:
-            trace, study = tracer.stand_in(
+            trace, study = tracer.trace_with_stand_ins(
                 self.first.workload,
                 folder / "run",
                 tables,
                 expected=self._expected(),
                 study=self.study,
                 check=check,
-                room=self.room if check and self.restores else None,
+                max_registry_bytes=self.max_registry_bytes if check and self.restores else None,
             )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -285,7 +295,7 @@ class Search:
         return trace, study
 
     def _expected(self) -> dict[str, list[str]]:
-        """Return the submodules of each package as they were bound in the run without stand-ins."""
+        """Return the submodules of each package that were its attributes in the run without stand-ins."""
         expected: dict[str, list[str]] = {}
         for name in self.study.tables:
             package, _, last = name.rpartition(".")
@@ -295,9 +305,9 @@ class Search:
 
 
 def candidates(study: Study, first: Trace, kept: Collection[str]) -> dict[str, frozenset[str]]:
-    """Return groups of modules that may do nothing for the result, by the highest package or module of each.
+    """Return groups of modules that may be unused, by the topmost package or module of each group.
 
-    ``kept`` are modules that are not to be stood in for, with all that lies below them.
+    ``kept`` are modules that must not be replaced, with their submodules.
     """
     real = set(study.ran) | {module.name for module in first.modules if module.startup}
     real |= {name for name in study.tables if any(name == k or name.startswith(f"{k}.") for k in kept)}
@@ -310,8 +320,12 @@ def candidates(study: Study, first: Trace, kept: Collection[str]) -> dict[str, f
     return {top: frozenset(members) for top, members in ranked}
 
 
+def _listed(reasons: Mapping[str, str]) -> str:
+    return "\n  ".join(f"{name} {reason}" for name, reason in sorted(reasons.items()))
+
+
 def _top(name: str, real: Collection[str]) -> str:
-    """Return the highest package above ``name`` that is not used, or itself."""
+    """Return the topmost unused package that contains ``name``, or ``name`` itself."""
     parts = name.split(".")
     for depth in range(1, len(parts)):
         if ".".join(parts[:depth]) not in real:
@@ -319,34 +333,34 @@ def _top(name: str, real: Collection[str]) -> str:
     return name
 
 
-# ---- what an earlier run has found --------------------------------------------------------------------------------
+# ---- cached results -----------------------------------------------------------------------------------------------
 
 
-_FOUND = ("also", "bound", "fills")
+_MAPPINGS = ("also", "bound", "fills")
 
 
 def cache_file(*parts: object) -> Path:
-    """Return the file that remembers what a search with these inputs has found."""
+    """Return the cache file for the result of a search with these inputs."""
     digest = hashlib.sha256(json.dumps([str(part) for part in parts]).encode("utf-8", "surrogateescape")).hexdigest()
     return cache.cache_folder("stand-ins") / f"{digest[:24]}.json"
 
 
-def remembered(file: Path) -> Found | None:
-    """Return what an earlier search has found; None where nothing readable is."""
+def read_cached(file: Path) -> SearchResult | None:
+    """Read the result of an earlier search; return None if there is no readable one."""
     try:
         known = json.loads(file.read_bytes())
-        found = [{str(name): (*map(str, listed),) for name, listed in known[key].items()} for key in _FOUND]
-        return Found(frozenset(map(str, known["groups"])), *found)
+        found = [{str(name): (*map(str, listed),) for name, listed in known[key].items()} for key in _MAPPINGS]
+        return SearchResult(frozenset(map(str, known["groups"])), *found)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
-def remember(file: Path, found: Found) -> None:
-    """Remember what was found; a cache that cannot be written is none."""
+def write_cached(file: Path, found: SearchResult) -> None:
+    """Write the result of a search to the cache; ignore a cache that cannot be written."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        listed = {key: getattr(found, key) for key in _FOUND}
+        listed = {key: getattr(found, key) for key in _MAPPINGS}
         with replacing(file) as part:
             part.write_text(json.dumps({"groups": sorted(found.groups), **listed}))
     except OSError as exc:
-        log.debug("cannot remember what was found: %s", exc)
+        log.debug("cannot write the search result to the cache: %s", exc)

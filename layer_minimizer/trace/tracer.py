@@ -1,4 +1,4 @@
-"""Runs a workload once in the user's own environment, and turns what the observers saw into a `Trace`."""
+"""Run a workload once in the user's own environment, and convert the observers' records to a `Trace`."""
 
 from __future__ import annotations
 
@@ -35,17 +35,25 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What a run shows of modules beside what it used: tables by module name, and the modules whose code ran.
+    """What a run shows about modules, in addition to its trace.
 
-    ``seconds`` are those that the execution of each module took by itself, ``classes`` is the file with the signatures
-    of all methods, ``names`` that with the namespaces at the end.
+    Each of its many fields is one kind of record that the probe writes.
 
-    Of a run with stand-ins: ``woken`` are those that had to load the real module, with the reason (see
-    ``payload/runtime/standin.py``); ``implicit`` modules that were expected to be loaded and that nobody has imported;
-    ``members`` (module, class, method) of which a stand-in told the signature; ``touched`` (name, kind) pairs of what
-    was taken from each; ``unfit`` those that a check found not to be replaceable, with the reason (see
-    ``payload/probe/standins.py``); ``fills`` those that fill what modules of other packages hold, by these packages,
-    and ``room`` the bytes that are left for more of them.
+    ``tables``: description of each module by name (see ``payload/probe/study.py``).
+    ``ran``: modules whose functions were called while the events were handled.
+    ``classes``: file with the signatures of all methods.
+    ``names``: file with the modules' namespaces at the end of the run.
+    ``seconds``: execution time of each module, without its imports.
+
+    Only for runs with stand-ins:
+
+    ``woken``: stand-ins that had to load the real module, with the reason (see ``payload/runtime/standin.py``).
+    ``implicit``: modules that code expected to be loaded but did not import itself.
+    ``members``: (module, class, method) of each signature that was requested from a stand-in.
+    ``touched``: (name, kind) pairs of the attributes that were read from each stand-in.
+    ``unfit``: modules that the check found not to be replaceable, with the reason (see ``payload/probe/standins.py``).
+    ``fills``: modules that fill registries of other packages, with these packages.
+    ``remaining_bytes``: what is left of ``max_registry_bytes`` (see `Tracer.trace_with_stand_ins`).
     """
 
     tables: Mapping[str, Mapping[str, Any]]
@@ -59,15 +67,15 @@ class Study:
     touched: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     unfit: Mapping[str, str] = field(default_factory=dict)
     fills: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    room: int = 0
+    remaining_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Tracer:
-    """Runs workloads where everything is installed.
+    """Runs workloads in the full environment.
 
-    ``libraries`` are those whose pages are watched. ``bytecode`` is the interpreter's cache for all runs; the first of
-    them fills it.
+    ``libraries``: (site-relative path, file) of the libraries whose pages are traced.
+    ``bytecode``: folder for the interpreter's bytecode cache; the first run fills it, all later runs use it.
     """
 
     interpreter: Interpreter
@@ -77,34 +85,34 @@ class Tracer:
     bytecode: Path | None = None
 
     def trace(self, workload: Workload, scratch: Path) -> Trace:
-        """Run ``workload``, and record what it used.
+        """Run ``workload`` and return its trace.
 
         Raises:
-            TraceError: the workload raises, is killed, or does not end within ``timeout`` seconds.
+            TraceError: the workload raises, is killed, or does not finish within ``timeout`` seconds.
             RunnerError: the interpreter or an observer cannot be started.
         """
-        trace, _ = self._run(workload, scratch, RunOptions(**self._settings(scratch), shown=True))
+        trace, _ = self._run(workload, scratch, RunOptions(**self._settings(scratch), show_output=True))
         return trace
 
     def study(self, workload: Workload, scratch: Path) -> tuple[Trace, Study]:
-        """Do as `trace`, and find out what every module of the site is, and whose code runs.
+        """Run as `trace` does; also return a description of every imported module, and which modules' functions ran.
 
         Raises:
             TraceError, RunnerError: as `trace`.
         """
-        settings = RunOptions(**self._settings(scratch), shown=True, study=self.interpreter.site_dirs)
+        settings = RunOptions(**self._settings(scratch), show_output=True, study_folders=self.interpreter.site_dirs)
         return self._run(workload, scratch, settings)
 
-    def warm(self, workload: Workload, scratch: Path) -> Trace:
-        """Do as `trace` once the cache of bytecode is filled: whoever opens a module's source now reads its text.
+    def trace_with_bytecode(self, workload: Workload, scratch: Path) -> Trace:
+        """Run as `trace` does, with the bytecode cache filled: source files that are opened now are read as text.
 
         Raises:
             TraceError, RunnerError: as `trace`.
         """
         trace, _ = self._run(workload, scratch, RunOptions(**self._settings(scratch)))
-        return texts_marked(trace)
+        return mark_read_sources(trace)
 
-    def stand_in(  # noqa: PLR0913 - all that such a run takes
+    def trace_with_stand_ins(  # noqa: PLR0913 - the parameters of a run with stand-ins
         self,
         workload: Workload,
         scratch: Path,
@@ -113,13 +121,19 @@ class Tracer:
         expected: Mapping[str, list[str]],
         study: Study,
         check: bool = False,
-        room: int | None = None,
+        max_registry_bytes: int | None = None,
     ) -> tuple[Trace | None, Study]:
-        """Do as `trace`, with stand-ins for the modules of ``tables``; there is no trace of a workload that fails.
+        """Run as `trace` does, with stand-ins for the modules in ``tables``; the trace is None if the workload fails.
 
-        ``expected`` are the names of submodules by package that are loaded in a run without stand-ins, ``study`` what
-        that run has shown. ``check``: find out what is not replaceable, once all events have been handled;
-        ``room``: what fills registries is neither, as far as it has no more bytes together.
+        Args:
+            workload: What to run.
+            scratch: Folder for the run; it must not exist.
+            tables: Descriptions of the modules to replace, by name.
+            expected: Submodules by package that a run without stand-ins loads.
+            study: The study of a run without stand-ins.
+            check: After all events, load each replaced module, and report those that cannot be replaced.
+            max_registry_bytes: In the check, report the smallest modules that fill registries as not replaceable, up
+                to this total size.
 
         Raises:
             TraceError, RunnerError: as `trace`.
@@ -128,13 +142,15 @@ class Tracer:
         file = scratch.with_name("stand_ins.json")
         file.write_text(json.dumps({"tables": tables, "expected": expected, "classes": str(study.classes)}))
         names = study.names if check else None
-        settings = RunOptions(**self._settings(scratch), stand_ins=file, check=names, room=room)
-        observation = run_observed(workload, settings, scratch)
+        settings = RunOptions(
+            **self._settings(scratch), stand_in_tables=file, check_file=names, max_registry_bytes=max_registry_bytes
+        )
+        record = run_observed(workload, settings, scratch)
         try:
-            return self._read(observation, workload, settings)
+            return self._read(record, workload, settings)
         except TraceError as exc:
             log.debug("with stand-ins for %d modules: %s", len(tables), exc)
-            return None, _read_study(observation, observation_facts(observation, self.interpreter))
+            return None, _read_study(record, run_facts(record, self.interpreter))
 
     def _settings(self, scratch: Path) -> dict[str, Any]:
         interpreter = self.interpreter
@@ -152,12 +168,12 @@ class Tracer:
     def _run(self, workload: Workload, scratch: Path, settings: RunOptions) -> tuple[Trace, Study]:
         return self._read(run_observed(workload, settings, scratch), workload, settings)
 
-    def _read(self, observation: RunRecord, workload: Workload, settings: RunOptions) -> tuple[Trace, Study]:
-        outcome = require_success(observation, workload)
-        facts = observation_facts(observation, self.interpreter)
-        study = _read_study(observation, facts)
+    def _read(self, record: RunRecord, workload: Workload, settings: RunOptions) -> tuple[Trace, Study]:
+        outcome = require_success(record, workload)
+        facts = run_facts(record, self.interpreter)
+        study = _read_study(record, facts)
         if outcome.kind == "handler" and not workload.events:
-            # Said outright, so that this trace can be united with others that have events.
+            # Name the empty event explicitly, so that this trace can be merged with traces that have events.
             workload = replace(workload, events=tuple(Event(name, {}) for name, _ in outcome.results))
         trace = Trace(
             python=".".join(map(str, self.interpreter.version)),
@@ -165,26 +181,26 @@ class Tracer:
             kind=outcome.kind,
             modules=facts.modules(),
             files=traced_files(facts.uses),
-            metadata=tuple(TracedMetadata(name, asker) for name, asker in sorted(facts.metadata.items())),
+            metadata=tuple(TracedMetadata(name, reader) for name, reader in sorted(facts.metadata.items())),
             foreign=tuple(ForeignRoot(name, source) for name, source in sorted(facts.foreign.items())),
             unplaced=tuple(sorted(facts.unplaced)),
             processes=facts.processes,
             results=tuple(Result(name, value) for name, value in outcome.results),
-            seconds=observation.ended.seconds,
+            seconds=record.ended.seconds,
             workload=workload,
-            libraries=_touched(self.libraries, settings.page_tracer),
+            libraries=_touched_pages(self.libraries, settings.page_tracer),
             stand_ins=tuple(
-                TracedStandIn(name, facts.found[name].path, {})
-                for name in sorted(facts.stood_in - facts.woken.keys())
-                if name in facts.found
+                TracedStandIn(name, facts.modules_by_name[name].path, {})
+                for name in sorted(facts.stand_ins - facts.loaded_originals.keys())
+                if name in facts.modules_by_name
             ),
             task=traced_files(facts.task),
         )
         return trace, study
 
 
-def texts_marked(trace: Trace) -> Trace:
-    """Mark the modules whose source was opened, in a run that had bytecode for all of them."""
+def mark_read_sources(trace: Trace) -> Trace:
+    """Add ``Use.TEXT`` to modules whose source was opened although the run had bytecode for all modules."""
     modules = {module.path for module in trace.modules}
     read = [
         file for file in trace.files if file.path in modules and file.path.endswith(".py") and Use.OPEN in file.uses
@@ -193,48 +209,48 @@ def texts_marked(trace: Trace) -> Trace:
     return replace(trace, files=tuple(marked.get(file.path, file) for file in trace.files))
 
 
-def _read_study(observation: RunRecord, facts: Facts) -> Study:
-    if observation.study is None or not observation.study.exists():
+def _read_study(record: RunRecord, facts: Facts) -> Study:
+    if record.study is None or not record.study.exists():
         return Study(
             tables={},
             ran=frozenset(),
-            woken=facts.woken,
+            woken=facts.loaded_originals,
             implicit=frozenset(facts.implicit),
             members=frozenset(facts.members),
             touched={name: tuple(sorted(pairs)) for name, pairs in facts.touched.items()},
-            unfit=facts.unfit,
-            fills=facts.fills,
-            room=facts.room,
+            unfit=facts.not_replaceable,
+            fills=facts.filled_registries,
+            remaining_bytes=facts.remaining_bytes,
         )
-    said = json.loads(observation.study.read_bytes())
-    # What a layer below has compressed is not installed: nothing of ours could stand in for it.
-    tables = {name: table for name, table in said["tables"].items() if os.path.exists(table["file"])}
-    ran = set(said["ran"]) if said["ran"] is not None else {table["file"] for table in tables.values()}
+    data = json.loads(record.study.read_bytes())
+    # Modules in the compressed archive of a base layer are not installed files: no stand-in can replace them.
+    tables = {name: table for name, table in data["tables"].items() if os.path.exists(table["file"])}
+    ran = set(data["ran"]) if data["ran"] is not None else {table["file"] for table in tables.values()}
     used = frozenset(name for name, table in tables.items() if table["file"] in ran)
     return Study(
         tables=tables,
         ran=used,
-        woken=facts.woken,
-        classes=Path(f"{observation.study}.classes"),
-        names=Path(f"{observation.study}.names"),
-        seconds=said["seconds"],
+        woken=facts.loaded_originals,
+        classes=Path(f"{record.study}.classes"),
+        names=Path(f"{record.study}.names"),
+        seconds=data["seconds"],
     )
 
 
 def _page_tracer(libraries: Iterable[tuple[str, Path]], scratch: Path) -> PageTracer:
-    """Prepare the watching of pages. The tracer is copied: the loader splits the variable that names it at colons."""
+    """Prepare page tracing. The library is copied, because the loader splits LD_PRELOAD paths at colons."""
     source = parts.page_tracer()
     if source is None:
-        raise RunnerError(parts.missing())
+        raise RunnerError(parts.unavailable_reason())
     scratch.parent.mkdir(parents=True, exist_ok=True)
     tracer = PageTracer(scratch.with_name("pagetrace.so"), scratch.with_name("pages"))
     shutil.copyfile(source, tracer.library)
     for path, problem in pagetrace.make_table(libraries, tracer.table).items():
-        log.debug("pages of %s are not watched: %s", path, problem)
+        log.debug("pages of %s are not traced: %s", path, problem)
     return tracer
 
 
-def _touched(libraries: Iterable[tuple[str, Path]], tracer: PageTracer | None) -> tuple[LibraryPages, ...]:
+def _touched_pages(libraries: Iterable[tuple[str, Path]], tracer: PageTracer | None) -> tuple[LibraryPages, ...]:
     if tracer is None:
         return ()
     sizes = {path: file.stat().st_size for path, file in libraries}
@@ -242,33 +258,33 @@ def _touched(libraries: Iterable[tuple[str, Path]], tracer: PageTracer | None) -
     return tuple(LibraryPages.of(path, sizes[path], touched[path]) for path in sorted(touched))
 
 
-def require_success(observation: RunRecord, workload: Workload) -> Outcome:
-    """Return the outcome of a run that went well.
+def require_success(record: RunRecord, workload: Workload) -> Outcome:
+    """Return the outcome of a successful run.
 
     Raises:
-        TraceError: it did not; the text is the user's own traceback where there is one.
+        TraceError: the run failed; the message contains the user's traceback, if there is one.
     """
-    name, outcome, ended = workload.entry.name, observation.outcome, observation.ended
+    name, outcome, ended = workload.entry.name, record.outcome, record.ended
     if outcome is None or ended.timed_out:
-        hint = " Give it longer with --timeout." if ended.timed_out else free_space_hint(observation.root)
-        raise TraceError(f"{name} {ended.ending} before it had given a result.{hint}{_tail(observation.said)}")
+        hint = " Increase the limit with --timeout." if ended.timed_out else free_space_hint(record.root)
+        raise TraceError(f"{name} {ended.ending} before it returned a result.{hint}{_tail(record.output)}")
     if outcome.refused:
         raise TraceError(outcome.refused)
     if outcome.error:
         where = {"import": "while it was imported", "script": "", "parse": "while it was read"}
         during = where.get(outcome.phase, f"on event {outcome.phase!r}")
-        # The run happened in a copy of the entry's folder; the user knows the original.
-        said = outcome.error.rstrip().replace(f"{observation.root}/", f"{workload.entry.parent}/")
-        raise TraceError(f"{name} raised {during}".rstrip() + f":\n{said}")
+        # The workload ran in a copy of the entry's folder: show the original paths.
+        error = outcome.error.rstrip().replace(f"{record.root}/", f"{workload.entry.parent}/")
+        raise TraceError(f"{name} raised {during}".rstrip() + f":\n{error}")
     return outcome
 
 
-def _tail(said: str) -> str:
-    lines = said.strip().splitlines()[-15:]
-    return "\nIts last lines were:\n" + "\n".join(lines) if lines else ""
+def _tail(output: str) -> str:
+    lines = output.strip().splitlines()[-15:]
+    return "\nThe last lines of its output:\n" + "\n".join(lines) if lines else ""
 
 
-def observation_facts(observation: RunRecord, interpreter: Interpreter, site_dirs: Iterable[str] = ()) -> Facts:
-    """Return what the observers of a run saw; see `read_facts`."""
-    calls = observation.system_calls()
-    return read_facts(observation.probe_facts(), interpreter, observation.root, calls=calls, site_dirs=site_dirs)
+def run_facts(record: RunRecord, interpreter: Interpreter, site_dirs: Iterable[str] = ()) -> Facts:
+    """Return the facts that the observers of a run recorded; see `read_facts`."""
+    calls = record.system_calls()
+    return read_facts(record.probe_facts(), interpreter, record.root, calls=calls, site_dirs=site_dirs)

@@ -1,1 +1,1 @@
-"""Prove that a layer alone gives the same results as the full environment."""
+"""Verify that a layer alone gives the same results as the full environment."""

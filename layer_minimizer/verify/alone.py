@@ -1,4 +1,4 @@
-"""Runs the workload on the layer alone, and compares: same results, nothing missed, nothing from elsewhere."""
+"""Run the workload on the layer alone, and compare its results and the files that it used with those of the trace."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from layer_minimizer.model.installed import ALWAYS_METADATA, METADATA_FOLDERS
 from layer_minimizer.model.plan import FINAL_REASONS, Decision, KeepPlan, Reason, Verdict
 from layer_minimizer.model.results import Mismatch, compare_results
 from layer_minimizer.model.trace import Use
-from layer_minimizer.trace.tracer import observation_facts
-from layer_minimizer.verify.place import Place, RunContext, on_layer, provided_paths
+from layer_minimizer.trace.tracer import run_facts
+from layer_minimizer.verify.place import Place, RunContext, prepare_run, provided_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -27,106 +27,115 @@ if TYPE_CHECKING:
     from layer_minimizer.execution.facts import Facts
     from layer_minimizer.model.outcome import LayerArchive
 
-# From its first character only: a program may print megabytes without a space.
+# The name is matched from its first character only: output may have megabytes without a space.
 _LIBRARY_ABSENT = re.compile(r"(?<![^\s:'\"/])(?P<name>[^\s:'\"/]+\.so[.\d]*): cannot open shared object file")
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What one run on a layer showed. ``missed`` are files that the plan had dropped and the run asked for.
+    """The result of one run on a layer.
 
-    ``lacking`` are the addresses in libraries whose pages had been dropped and were touched.
+    Attributes:
+        events: number of events with a result in the trace.
+        error: the error with which the entry ended, or empty.
+        mismatches: results that differ from those of the trace.
+        missed: files that the plan dropped and the run looked up.
+        missing_pages: for each library the addresses that were accessed in dropped pages.
+        leaked: files of the original environment that the run used.
+        isolated: whether the original environment was hidden.
+        cold_faults: how often a page of a library was restored from the cold store.
     """
 
     events: int
     error: str
     mismatches: tuple[Mismatch, ...]
     missed: tuple[str, ...]
-    lacking: Mapping[str, frozenset[int]]
+    missing_pages: Mapping[str, frozenset[int]]
     leaked: tuple[str, ...]
     isolated: bool
     cold_faults: int
 
     @property
     def succeeded(self) -> bool:
-        """Return whether the layer gave the expected results, by itself."""
-        return not (self.error or self.mismatches or self.leaked or self.lacking)
+        """Whether the layer alone gave the expected results."""
+        return not (self.error or self.mismatches or self.leaked or self.missing_pages)
 
     def explain(self) -> str:
-        """Say what went wrong."""
+        """Return a message about the failure."""
         if self.leaked:
             return "the run on the layer used files of the original environment:\n  " + "\n  ".join(self.leaked[:10])
         if self.error:
             return f"on the layer alone the entry does not run:\n{self.error}"
-        if self.lacking:
-            return f"on the layer alone a child process needed pages that were dropped, of {', '.join(self.lacking)}"
+        if self.missing_pages:
+            return (
+                f"on the layer alone a child process needed pages that were dropped, of {', '.join(self.missing_pages)}"
+            )
         return "on the layer alone the results differ:\n  " + "\n  ".join(map(str, self.mismatches[:10]))
 
 
-def attempts(trial: RunContext, plan: KeepPlan, archive: LayerArchive, scratch: Path) -> Iterator[Attempt]:
-    """Unpack ``archive`` below ``scratch``, and run the workload with it and the standard library alone, once a step.
+def run_attempts(context: RunContext, plan: KeepPlan, archive: LayerArchive, scratch: Path) -> Iterator[Attempt]:
+    """Unpack ``archive`` below ``scratch``, and yield the results of runs with it and the standard library alone.
 
-    What one run touches is not all that the next one does: a hash table keyed by addresses grows at another time, a
-    thread comes first.
+    Runs differ in the pages that they touch: in the order of threads, or when hash tables keyed by addresses grow.
 
     Raises:
-        PackError: there is no room to unpack it.
+        PackError: the disk is too full to unpack it.
         RunnerError: the interpreter cannot be started.
     """
-    settings, place = on_layer(trial, plan, archive, scratch)
+    settings, place = prepare_run(context, plan, archive, scratch)
     for number in itertools.count():
         folder = scratch / f"run{number}"
-        yield _attempt(trial, plan, replace(settings, restored=folder.with_suffix(".cold")), place, folder)
+        yield _attempt(context, plan, replace(settings, restore_log=folder.with_suffix(".cold")), place, folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def try_out(  # noqa: PLR0913 - what is run, where, and how often
-    trial: RunContext, plan: KeepPlan, archive: LayerArchive, scratch: Path, *, runs: int, until_missed: bool
+def run_repeatedly(  # noqa: PLR0913 - what is run, where, and how often
+    context: RunContext, plan: KeepPlan, archive: LayerArchive, scratch: Path, *, runs: int, until_missed: bool
 ) -> Attempt:
     """Run the workload on a layer ``runs`` times; return the first attempt that fails, or else the last one.
 
-    ``until_missed``: one that misses something counts as failed.
+    With ``until_missed`` an attempt with missed files counts as failed.
 
     Raises:
-        PackError, RunnerError: as `attempts`.
+        PackError, RunnerError: see `run_attempts`.
     """
-    for attempt in itertools.islice(attempts(trial, plan, archive, scratch), runs):
+    for attempt in itertools.islice(run_attempts(context, plan, archive, scratch), runs):
         if (attempt.missed and until_missed) or not attempt.succeeded:
             break
     shutil.rmtree(scratch, ignore_errors=True)
     return attempt
 
 
-def check_deterministic(trial: RunContext, scratch: Path) -> None:
-    """Tell a workload that never gives the same result twice from a layer that does not work.
+def check_deterministic(context: RunContext, scratch: Path) -> None:
+    """Run the workload once more in the full environment, and compare the results with those of the trace.
 
     Raises:
-        VerifyError: the workload is nondeterministic.
+        VerifyError: they differ, so the workload is nondeterministic and the layer is not the cause.
     """
-    if differing := differing_again(trial, scratch):
+    if differing := compare_second_run(context, scratch):
         listed = "\n  ".join(map(str, differing))
         raise VerifyError(
-            "the entry is nondeterministic: run twice in the full environment it gave different results, so that no "
-            f"layer can be proved right by them:\n  {listed}\n"
-            "Seed its random numbers, leave times and ids out of its result, or allow for noise with --tolerance"
+            "the entry is nondeterministic: two runs in the full environment gave different results, so no layer "
+            f"can be verified by them:\n  {listed}\n"
+            "Seed its random numbers, omit times and ids from its result, or accept small differences with --tolerance"
         )
 
 
-def _attempt(trial: RunContext, plan: KeepPlan, settings: RunOptions, place: Place, scratch: Path) -> Attempt:
+def _attempt(context: RunContext, plan: KeepPlan, settings: RunOptions, place: Place, scratch: Path) -> Attempt:
     isolation = settings.isolation
-    observation = run_observed(trial.function or trial.trace.workload, settings, scratch)
-    facts = observation_facts(observation, trial.interpreter, place.roots)
-    error = _error(observation, trial)
-    said = f"{error}\n{observation.said}"
+    record = run_observed(context.function or context.trace.workload, settings, scratch)
+    facts = run_facts(record, context.interpreter, place.roots)
+    error = _error(record, context)
+    output = f"{error}\n{record.output}"
     return Attempt(
-        events=len(trial.trace.results),
+        events=len(context.trace.results),
         error=error,
-        mismatches=() if error else compare_results(trial.trace.results, _results(observation), trial.tolerance),
-        missed=_missed(facts, plan, said),
-        lacking=lacking_pages(said),
-        leaked=_leaked(facts, trial, plan, isolation.hide if isolation else ()),
+        mismatches=() if error else compare_results(context.trace.results, _results(record), context.tolerance),
+        missed=_missed(facts, plan, output),
+        missing_pages=find_missing_pages(output),
+        leaked=_leaked(facts, context, plan, isolation.hide if isolation else ()),
         isolated=isolation is not None,
-        cold_faults=_cold_faults(settings.restored),
+        cold_faults=_cold_faults(settings.restore_log),
     )
 
 
@@ -134,76 +143,76 @@ def _cold_faults(log: Path | None) -> int:
     return log_messages.count_restored_pages(log.read_bytes()) if log and log.exists() else 0
 
 
-def in_full_environment(trial: RunContext) -> RunOptions:
-    """Return how a run is made where everything is installed."""
+def full_environment_options(context: RunContext) -> RunOptions:
+    """Return the options for a run in the full environment."""
     return RunOptions(
-        python=trial.interpreter.executable,
+        python=context.interpreter.executable,
         observers=(Observer.PROBE,),
-        user_base=trial.interpreter.user_base,
-        avoid=trial.interpreter.avoid,
-        timeout=trial.timeout,
-        libraries=Path(trial.interpreter.library_dir) if trial.interpreter.library_dir else None,
+        user_base=context.interpreter.user_base,
+        avoid=context.interpreter.avoid,
+        timeout=context.timeout,
+        libraries=Path(context.interpreter.library_dir) if context.interpreter.library_dir else None,
     )
 
 
-def differing_again(trial: RunContext, scratch: Path) -> tuple[Mismatch, ...]:
-    """Run the workload once more in the full environment: what differs there is the workload's own doing.
+def compare_second_run(context: RunContext, scratch: Path) -> tuple[Mismatch, ...]:
+    """Run the workload once more in the full environment; return the results that differ from those of the trace.
 
     Raises:
-        VerifyError: this time it does not run at all.
+        VerifyError: the second run fails.
     """
-    observation = run_observed(trial.trace.workload, in_full_environment(trial), scratch)
-    error = _error(observation, trial)
+    record = run_observed(context.trace.workload, full_environment_options(context), scratch)
+    error = _error(record, context)
     if error:
-        raise VerifyError(f"the entry ran once in the full environment, and not a second time:\n{error}")
-    return compare_results(trial.trace.results, _results(observation), trial.tolerance)
+        raise VerifyError(f"the entry ran once in the full environment, but not a second time:\n{error}")
+    return compare_results(context.trace.results, _results(record), context.tolerance)
 
 
-# ---- the judgement ------------------------------------------------------------------------------------------------
+# ---- the results of a run -----------------------------------------------------------------------------------------
 
 
-def _error(observation: RunRecord, trial: RunContext) -> str:
-    outcome, name = observation.outcome, trial.trace.workload.entry.name
-    if outcome is None or observation.ended.timed_out:
-        tail = "\n".join(observation.said.strip().splitlines()[-15:])
-        return f"{name} {observation.ended.ending}\n{tail}".strip()
-    # The run happened in a copy of the entry's folder; the user knows the original.
-    said = (outcome.error or outcome.refused).strip()
-    return said.replace(f"{observation.root}/", f"{trial.trace.workload.entry.parent}/")
+def _error(record: RunRecord, context: RunContext) -> str:
+    outcome, name = record.outcome, context.trace.workload.entry.name
+    if outcome is None or record.ended.timed_out:
+        tail = "\n".join(record.output.strip().splitlines()[-15:])
+        return f"{name} {record.ended.ending}\n{tail}".strip()
+    # The entry ran in a copy of its folder; messages name the original.
+    message = (outcome.error or outcome.refused).strip()
+    return message.replace(f"{record.root}/", f"{context.trace.workload.entry.parent}/")
 
 
-def _results(observation: RunRecord) -> dict[str, str]:
-    return dict(observation.outcome.results) if observation.outcome else {}
+def _results(record: RunRecord) -> dict[str, str]:
+    return dict(record.outcome.results) if record.outcome else {}
 
 
-def _missed(facts: Facts, plan: KeepPlan, said: str) -> tuple[str, ...]:
-    """Return the dropped files that the run asked for: opened, imported, linked against, or by their metadata."""
+def _missed(facts: Facts, plan: KeepPlan, output: str) -> tuple[str, ...]:
+    """Return the dropped files that the run looked up: by opening, importing, linking, or reading metadata."""
     dropped = {d.path: d for d in plan.decisions if d.verdict is Verdict.DROPPED and d.reason not in FINAL_REASONS}
-    # Whoever looks for the source of a module that is stood in for finds none, as with all that is bytecode alone.
-    looked = {path for path, uses in facts.uses.items() if uses == {Use.STAT} and path in dropped}
-    looked = {path for path in looked if dropped[path].reason is Reason.STAND_IN}
-    found = {path for path in (*facts.uses, *facts.missing) if path in dropped} - looked
+    # Stand-ins have no source file, so a check whether it exists means nothing.
+    checked = {path for path, uses in facts.uses.items() if uses == {Use.STAT} and path in dropped}
+    checked = {path for path in checked if dropped[path].reason is Reason.STAND_IN}
+    found = {path for path in (*facts.uses, *facts.missing) if path in dropped} - checked
     names = modules.by_name(dropped)
     found |= {names[name] for name in facts.missing if name in names}
     found |= set(_missed_metadata(facts, dropped.values()))
-    absent = {match["name"] for match in _LIBRARY_ABSENT.finditer(said)}
+    absent = {match["name"] for match in _LIBRARY_ABSENT.finditer(output)}
     found |= {path for path in dropped if path.rpartition("/")[2] in absent}
-    # The library of a layer below lacks what is needed here: another copy of it, in ours, replaces it.
-    lost = lacking_pages(said)
+    # A base layer's library lacks pages that are needed here: a complete copy in the new layer replaces it.
+    lost = find_missing_pages(output)
     found |= {d.path for d in plan.decisions if d.reason is Reason.PROVIDED and d.path in lost}
     return tuple(sorted(found))
 
 
-def lacking_pages(said: str) -> dict[str, frozenset[int]]:
-    """Return where in which libraries pages were touched that had been dropped, by what the processes of a run said."""
-    lacking: dict[str, frozenset[int]] = {}
-    for match in log_messages.PAGE_DROPPED.finditer(said):
-        lacking[match["path"]] = lacking.get(match["path"], frozenset()) | {int(match["address"], 16)}
-    return lacking
+def find_missing_pages(output: str) -> dict[str, frozenset[int]]:
+    """Return for each library the addresses in dropped pages that the processes of a run report in their output."""
+    missing_pages: dict[str, frozenset[int]] = {}
+    for match in log_messages.PAGE_DROPPED.finditer(output):
+        missing_pages[match["path"]] = missing_pages.get(match["path"], frozenset()) | {int(match["address"], 16)}
+    return missing_pages
 
 
 def _missed_metadata(facts: Facts, dropped: Iterable[Decision]) -> Iterator[str]:
-    """Yield the METADATA of dropped distributions that the run asked for by name: it could not even try to open it."""
+    """Yield the METADATA files of dropped distributions that the run looked up by name, without opening any file."""
     for decision in dropped:
         folder, _, name = decision.path.partition("/")
         if not folder.endswith(METADATA_FOLDERS) or name not in ("", *ALWAYS_METADATA):
@@ -212,21 +221,21 @@ def _missed_metadata(facts: Facts, dropped: Iterable[Decision]) -> Iterator[str]
             yield decision.path
 
 
-def _leaked(facts: Facts, trial: RunContext, plan: KeepPlan, hidden: Iterable[str]) -> tuple[str, ...]:
-    """Return the files of the original environment that were opened although another layer does not bring them.
+def _leaked(facts: Facts, context: RunContext, plan: KeepPlan, hidden: Iterable[str]) -> tuple[str, ...]:
+    """Return the files of the original environment that the run opened, except those that another layer provides.
 
-    Of what lay in a ``hidden`` folder the run has seen nothing: there an open is an attempt that failed.
+    Files in ``hidden`` folders are not counted, because opening them fails.
     """
-    out_of_reach = tuple(f"{folder}/" for folder in hidden)
-    provided = provided_paths(trial, plan)
-    sources = {file.source for file in trial.inventory.files if file.path in provided}
+    hidden_prefixes = tuple(f"{folder}/" for folder in hidden)
+    provided = provided_paths(context, plan)
+    sources = {file.source for file in context.inventory.files if file.path in provided}
     sources |= {os.path.realpath(source) for source in sources}
-    roots = (*trial.interpreter.site_dirs, *(root.source for root in trial.trace.foreign))
+    roots = (*context.interpreter.site_dirs, *(root.source for root in context.trace.foreign))
     prefixes = tuple(f"{root}/" for root in roots)
     cached = re.compile(r"/__pycache__/([^/]+)\.cpython-[^/]*\.pyc$")
     found = set()
-    for path in facts.absolute:
-        if (path.startswith(prefixes) or path in roots) and not path.startswith(out_of_reach):
+    for path in facts.absolute_paths:
+        if (path.startswith(prefixes) or path in roots) and not path.startswith(hidden_prefixes):
             source = cached.sub(r"/\1.py", path)
             if source not in sources and os.path.realpath(source) not in sources and os.path.isfile(source):
                 found.add(source)

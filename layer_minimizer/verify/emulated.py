@@ -1,4 +1,4 @@
-"""Proves a layer once more in an emulated Lambda: AWS's emulator and runtime client, Lambda's folders and limits."""
+"""Verify a layer in emulated Lambda: with AWS's emulator and runtime client, and Lambda's folders and limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer.aws import programs
-from layer_minimizer.aws.limits import INIT_SECONDS, LONGEST_SECONDS
+from layer_minimizer.aws.limits import INIT_SECONDS, MAX_TIMEOUT_SECONDS
 from layer_minimizer.core.errors import RunnerError, UsageError
 from layer_minimizer.environment.base_layers import BaseLayers
 from layer_minimizer.execution.engine import Engine
@@ -35,12 +35,16 @@ _DEFAULT_EVENT = Event(NO_EVENT, {})
 
 @dataclass(frozen=True, slots=True)
 class Emulation:
-    """How Lambda is emulated: limits in MB (MiB, as Lambda counts), and where.
+    """How Lambda is emulated.
 
-    Without an ``engine`` it is this machine's own system in namespaces; with one, a container of ``image``, by default
-    Lambda's for the layer's version of Python. ``program`` is the Runtime Interface Emulator.
-    ``function`` is a folder to be /var/task, made for this alone: links and permissions in it are changed. Without it
-    the task root is laid out as for the first run.
+    Attributes:
+        memory: the memory limit in MB (MiB, as in Lambda's settings).
+        tmp_size: the size of /tmp in MB.
+        engine: ``docker`` or ``podman``; if empty, the function runs in namespaces of this machine.
+        image: the image for the engine; by default Lambda's image for the layer's version of Python.
+        program: the path of the Runtime Interface Emulator; by default it is searched for and downloaded.
+        function: the folder for /var/task; links and permissions in it are changed. By default it is created like that
+            of the traced run.
     """
 
     memory: int
@@ -51,30 +55,40 @@ class Emulation:
     function: Path | None = None
 
 
-def check(how: Emulation) -> None:
-    """Make sure, before the work begins, of what can be known by then: the engine, its image, and the program.
+def check_emulation(emulation: Emulation) -> None:
+    """Check the engine, its image and the emulator before any work begins.
 
     Raises:
-        UsageError: there is no such program, or an image without an engine.
-        RunnerError: the engine does not answer, or the image cannot be had.
+        UsageError: the emulator does not exist, or an image is given without an engine.
+        RunnerError: the engine does not respond, or the image is not available.
     """
-    if how.program:
-        programs.given_emulator(how.program)
-    if how.image and not how.engine:
-        raise UsageError(f"--verify-image {how.image} is for an engine: name it with --engine docker")
-    if how.engine:
-        engine = Engine.find(how.engine)
-        if how.image:
-            emulated_place.need_image(engine, how.image)
+    if emulation.program:
+        programs.given_emulator(emulation.program)
+    if emulation.image and not emulation.engine:
+        raise UsageError(
+            f"--verify-image {emulation.image} requires a container engine: add --engine docker or --engine podman"
+        )
+    if emulation.engine:
+        engine = Engine.find(emulation.engine)
+        if emulation.image:
+            emulated_place.ensure_image(engine, emulation.image)
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """What is run in an emulated Lambda: a layer's zip, and a workload with the results that it is to give.
+class EmulationInput:
+    """What runs in emulated Lambda: a layer, and a workload with its expected results.
 
-    ``base`` are the layers below, ``provided`` the files that other layers bring, by their paths in the site, and where
-    they lie here. ``version`` and ``machine`` are those of Python; its ``interpreter`` is needed where there is no
-    engine.
+    Attributes:
+        trace: the workload and its expected results.
+        layer: the layer's zip.
+        layout: the layout of the layer.
+        version: the version of Python.
+        machine: the architecture, as in ``platform.machine()``.
+        timeout: the time limit for one event, in seconds.
+        tolerance: by how much numbers in results may differ.
+        base: the base layers of the function.
+        interpreter: the interpreter that runs the function; only needed without an engine.
+        provided: paths in site-packages that other layers will provide, and the files on this machine.
     """
 
     trace: Trace
@@ -90,49 +104,49 @@ class Subject:
 
     @property
     def avoid(self) -> tuple[str, ...]:
-        """Folders of the interpreter's that are no part of the function."""
+        """Folders of the interpreter that do not belong to the function."""
         return self.interpreter.avoid if self.interpreter else ()
 
 
-def verify_in_emulated_lambda(subject: Subject, how: Emulation, scratch: Path) -> Emulated:
-    """Run the workload's events in an emulated Lambda with a layer, and compare the results.
+def verify_in_emulated_lambda(emulated_input: EmulationInput, emulation: Emulation, scratch: Path) -> Emulated:
+    """Run the workload's events on a layer in emulated Lambda, and compare the results.
 
     Raises:
-        VerifyError: an event fails there, or gives another result; the text says how that differs from the first run.
+        VerifyError: an event fails there, or its result differs from that of the traced run.
         UsageError: all events set fields of the context.
-        RunnerError: the place or one of AWS's programs cannot be had.
+        RunnerError: Lambda cannot be emulated here, or one of AWS's programs is not available.
     """
-    events, skipped = _events(subject.trace.workload)
-    engine = Engine.find(how.engine) if how.engine else None
-    image = how.image or _IMAGE.format(*subject.version[:2])
+    events, skipped = _events(emulated_input.trace.workload)
+    engine = Engine.find(emulation.engine) if emulation.engine else None
+    image = emulation.image or _IMAGE.format(*emulated_input.version[:2])
     scratch.mkdir(parents=True)
-    place = _place(subject, how, scratch)
+    mounts = _function_mounts(emulated_input, emulation, scratch)
     rows = [(event.name, json.dumps(event.payload)) for event in events]
     if engine:
-        where, ran = image, emulated_place.in_engine(place, rows, scratch, engine, image)
-    elif subject.interpreter:
-        where, ran = "namespaces", emulated_place.in_namespaces(place, rows, scratch, subject.interpreter)
+        where, run = image, emulated_place.in_engine(mounts, rows, scratch, engine, image)
+    elif emulated_input.interpreter:
+        where, run = "namespaces", emulated_place.in_namespaces(mounts, rows, scratch, emulated_input.interpreter)
     else:
-        raise RunnerError("--verify lambda: without an engine there is no interpreter to run the function with")
+        raise RunnerError("--verify lambda: the function needs an interpreter or a container engine to run")
     emulated_results.check_results(
         emulated_results.ExpectedResults(
-            trace=subject.trace,
-            tolerance=subject.tolerance,
-            memory=how.memory,
-            tmp_size=how.tmp_size,
+            trace=emulated_input.trace,
+            tolerance=emulated_input.tolerance,
+            memory=emulation.memory,
+            tmp_size=emulation.tmp_size,
             where=image if engine else "this machine's system",
         ),
-        ran,
+        run,
         len(rows),
     )
-    init = ran.init[0] / 1000 if ran.init else 0.0
+    init = run.init[0] / 1000 if run.init else 0.0
     return Emulated(
         events=len(events),
         init_seconds=init,
-        peak_bytes=ran.peak,
-        tmp_bytes=ran.tmp,
-        memory=how.memory,
-        tmp_size=how.tmp_size,
+        peak_bytes=run.peak,
+        tmp_bytes=run.tmp_peak,
+        memory=emulation.memory,
+        tmp_size=emulation.tmp_size,
         where=where,
         skipped=skipped,
         warnings=tuple(_warnings(init, skipped)),
@@ -144,7 +158,7 @@ def _events(workload: Workload) -> tuple[tuple[Event, ...], tuple[str, ...]]:
     events = tuple(event for event in every if not event.context)
     if not events:
         raise UsageError(
-            '--verify lambda: every event sets fields of the "context", which Lambda gives itself: add one without'
+            '--verify lambda: every event sets fields of the "context", which Lambda sets itself: add one without it'
         )
     return events, tuple(event.name for event in every if event.context)
 
@@ -152,69 +166,71 @@ def _events(workload: Workload) -> tuple[tuple[Event, ...], tuple[str, ...]]:
 def _warnings(init: float, skipped: Sequence[str]) -> Iterator[str]:
     if init > INIT_SECONDS:
         yield (
-            f"the init phase took {init:.1f} s here; after {INIT_SECONDS:.0f} s Lambda ends it and begins it anew "
-            "with the first event, where it counts against the function's timeout and is paid for"
+            f"the init phase took {init:.1f} s here; after {INIT_SECONDS:.0f} s Lambda stops it and repeats it with "
+            "the first event, where it counts for the function's timeout and is billed"
         )
     if skipped:
         yield (
-            f"not verified in emulated Lambda, which gives the context itself: {', '.join(skipped[:5])}"
-            f"{', …' if len(skipped) > 5 else ''}"  # noqa: PLR2004 - as many as can be read
+            f"not verified in emulated Lambda, because they set fields of the context: {', '.join(skipped[:5])}"
+            f"{', …' if len(skipped) > 5 else ''}"  # noqa: PLR2004 - the number of listed names
         )
 
 
-# ---- the place ----------------------------------------------------------------------------------------------------
+# ---- the function's folders and variables -------------------------------------------------------------------------
 
 
-def _place(subject: Subject, how: Emulation, scratch: Path) -> emulated_place.FunctionMounts:
+def _function_mounts(
+    emulated_input: EmulationInput, emulation: Emulation, scratch: Path
+) -> emulated_place.FunctionMounts:
     task, layer = scratch / "task", scratch / "opt"
-    subject.base.unpack(layer)
-    archive.unzip(subject.layer, layer)
+    emulated_input.base.unpack(layer)
+    archive.unzip(emulated_input.layer, layer)
     layer.mkdir(exist_ok=True)
-    if how.function is None:
-        make_task_root(subject.trace.workload, task, subject.avoid)
+    if emulation.function is None:
+        make_task_root(emulated_input.trace.workload, task, emulated_input.avoid)
     else:
-        task = how.function
-    binds = [*_provided(subject, layer), *_linked(task)]
-    # Lambda's own images bring the client.
-    bare = bool(how.engine) and not how.image
-    timeout = max(1, min(LONGEST_SECONDS, round(subject.timeout)))
+        task = emulation.function
+    binds = [*_provided(emulated_input, layer), *_external_links(task)]
+    # Lambda's own images contain the runtime client.
+    client_in_image = bool(emulation.engine) and not emulation.image
+    timeout = max(1, min(MAX_TIMEOUT_SECONDS, round(emulated_input.timeout)))
     return emulated_place.FunctionMounts(
         task=task,
         layer=layer,
         binds=tuple(binds),
-        rie=programs.find_emulator(how.program, subject.machine),
-        client=None if bare else programs.find_client(subject.version, subject.machine),
-        version=subject.version,
-        hidden=subject.avoid,
-        memory=how.memory,
-        tmp=how.tmp_size,
+        emulator=programs.find_emulator(emulation.program, emulated_input.machine),
+        client=None if client_in_image else programs.find_client(emulated_input.version, emulated_input.machine),
+        version=emulated_input.version,
+        hidden=emulated_input.avoid,
+        memory=emulation.memory,
+        tmp_size=emulation.tmp_size,
         timeout=timeout,
-        environment=_environment(subject, how, timeout),
+        environment=_environment(emulated_input, emulation, timeout),
     )
 
 
-def _environment(subject: Subject, how: Emulation, timeout: int) -> dict[str, str]:
-    """Return the variables that Lambda sets: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html."""
-    workload = subject.trace.workload
+def _environment(emulated_input: EmulationInput, emulation: Emulation, timeout: int) -> dict[str, str]:
+    """Return the variables of Lambda: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html."""
+    workload = emulated_input.trace.workload
     function = workload.entry.parent.name or "function"
-    environment = function_variables(function, how.memory) | {
+    environment = function_variables(function, emulation.memory) | {
         "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EXECUTION_ENV": "AWS_Lambda_python{}.{}".format(*subject.version[:2]),
+        "AWS_EXECUTION_ENV": "AWS_Lambda_python{}.{}".format(*emulated_input.version[:2]),
         "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout),
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "AWS_REGION": "us-east-1",
         "LAMBDA_TASK_ROOT": emulated_place.TASK,
         "TZ": ":UTC",
     }
-    name = "" if subject.trace.kind == "script" else workload.handler or handler_name(workload.entry)
-    environment |= emulated_place.handler_of(workload.entry.stem, name)
+    name = "" if emulated_input.trace.kind == "script" else workload.handler or handler_name(workload.entry)
+    environment |= emulated_place.handler_variables(workload.entry.stem, name)
     if workload.models:
         environment["MODEL_PATH"] = f"{emulated_place.TASK}/{workload.models[0].name}"
     return environment
 
 
 def handler_name(entry: Path) -> str:
-    """Return the handler that an entry defines under one of the usual names, or an empty text."""
+    """Return the handler that an entry defines under one of the usual names, else an empty string."""
     try:
         table = symtable.symtable(entry.read_text("utf-8"), str(entry), "exec")
     except (OSError, SyntaxError, ValueError):
@@ -223,17 +239,20 @@ def handler_name(entry: Path) -> str:
     return next((name for name in ("handler", "lambda_handler") if name in bound), "")
 
 
-def _provided(subject: Subject, layer: Path) -> Iterator[tuple[str, str]]:
-    """Yield what another layer brings, and where; Lambda merges all layers in /opt."""
-    prefix = subject.layout.prefix(subject.trace.python)
-    for path, source in subject.provided.items():
+def _provided(emulated_input: EmulationInput, layer: Path) -> Iterator[tuple[str, str]]:
+    """Yield (file, path) of what another layer will provide; Lambda merges all layers in /opt."""
+    prefix = emulated_input.layout.prefix(emulated_input.trace.python)
+    for path, source in emulated_input.provided.items():
         real = os.path.realpath(source)
         _mount_point(layer / prefix / path, real)
         yield real, f"{emulated_place.LAYER}/{prefix}/{path}"
 
 
-def _linked(task: Path) -> Iterator[tuple[str, str]]:
-    """Turn links that lead out of the function's folder into what they lead to, as whoever zips it would."""
+def _external_links(task: Path) -> Iterator[tuple[str, str]]:
+    """Replace links to files outside of the function's folder by mount points, and yield (file, path) for each.
+
+    A zip of the function would contain the files themselves.
+    """
     for folder, folders, names in os.walk(task):
         for name in (*folders, *names):
             path = Path(folder, name)

@@ -1,4 +1,4 @@
-"""Compares how long imports take in the full environment and on the layer."""
+"""Measure how long imports take in the full environment and on the layer."""
 
 from __future__ import annotations
 
@@ -22,59 +22,68 @@ if TYPE_CHECKING:
     from layer_minimizer.model.workload import Workload
 
 log = logging.getLogger(__name__)
-# The machine may have other work: of so many runs the fastest counts.
+# The fastest of these runs counts, since other programs may slow a run down.
 _RUNS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
-    """How long imports take, where that could be measured."""
+class ImportTiming:
+    """The times of imports.
+
+    Attributes:
+        times: seconds by distribution; None if they could not be measured.
+        warnings: why they could not be measured.
+    """
 
     times: ImportTimes | None = None
     warnings: tuple[str, ...] = ()
 
 
-def measure(trial: place.RunContext, plan: KeepPlan, archive: LayerArchive, scratch: Path, bytecode: Path) -> Timed:
-    """Time the imports of the workload where everything is installed, and on the layer; a warning says if that fails.
+def measure_imports(
+    context: place.RunContext, plan: KeepPlan, archive: LayerArchive, scratch: Path, bytecode: Path
+) -> ImportTiming:
+    """Measure the imports of the workload in the full environment and on the layer; return a warning if that fails.
 
-    ``bytecode`` is a cache that earlier runs may have filled, so that no module of the environment is compiled.
+    ``bytecode`` is a cache that earlier runs may have filled, so that no module is compiled while it is measured.
     """
-    known = bytecode if bytecode.is_dir() else None
+    cache = bytecode if bytecode.is_dir() else None
     try:
-        return Timed(_measured(trial, plan, archive, scratch, known))
+        return ImportTiming(_measure(context, plan, archive, scratch, cache))
     except MinimizeError as exc:
-        # The layer is proved, and worth more than its times.
+        # The layer is verified: missing times are no reason to fail.
         warning = f"imports were not timed: {exc}"
         log.warning("%s", warning)
-        return Timed(warnings=(warning,))
+        return ImportTiming(warnings=(warning,))
 
 
-def _measured(
-    trial: place.RunContext, plan: KeepPlan, archive: LayerArchive, scratch: Path, bytecode: Path | None
+def _measure(
+    context: place.RunContext, plan: KeepPlan, archive: LayerArchive, scratch: Path, bytecode: Path | None
 ) -> ImportTimes:
     owners = {decision.path: decision.distribution for decision in plan.decisions}
     names = {name: owners[path] for name, path in modules.by_name(owners).items()}
-    full = alone.in_full_environment(trial)
-    layer, _ = place.on_layer(trial, plan, archive, scratch / "unpacked")
-    before = _fastest(replace(full, bytecode=bytecode, timed=True), trial.trace.workload, names, scratch / "full")
-    after = _fastest(replace(layer, timed=True), trial.function or trial.trace.workload, names, scratch / "layer")
+    full = alone.full_environment_options(context)
+    layer, _ = place.prepare_run(context, plan, archive, scratch / "unpacked")
+    before = _fastest(
+        replace(full, bytecode=bytecode, time_imports=True), context.trace.workload, names, scratch / "full"
+    )
+    after = _fastest(
+        replace(layer, time_imports=True), context.function or context.trace.workload, names, scratch / "layer"
+    )
     return ImportTimes(before, after)
 
 
 def _fastest(settings: RunOptions, workload: Workload, names: dict[str, str], scratch: Path) -> dict[str, float]:
-    """Return the seconds of each distribution in the fastest of some runs."""
+    """Return the seconds of each distribution in the fastest run."""
     runs: list[dict[str, float]] = []
     for number in range(_RUNS):
         folder = scratch.with_name(f"{scratch.name}-{number}")
-        observation = run_observed(workload, settings, folder)
-        if observation.timed is None or observation.outcome is None or observation.outcome.error:
-            why = (observation.outcome.error if observation.outcome else "") or observation.said
+        record = run_observed(workload, settings, folder)
+        if record.import_times is None or record.outcome is None or record.outcome.error:
+            why = (record.outcome.error if record.outcome else "") or record.output
             last = why.rstrip().rpartition("\n")[2]
-            raise TraceError(
-                f"this time {workload.entry.name} {observation.ended.ending}{f' ({last})' if last else ''}"
-            )
+            raise TraceError(f"{workload.entry.name} {record.ended.ending}{f' ({last})' if last else ''}")
         seconds = Counter[str]()
-        for module, taken in json.loads(observation.timed.read_bytes()).items():
+        for module, taken in json.loads(record.import_times.read_bytes()).items():
             seconds[names.get(module, "")] += taken
         runs.append({name: round(taken, 4) for name, taken in seconds.most_common()})
         shutil.rmtree(folder, ignore_errors=True)

@@ -28,7 +28,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """All that a run on a layer is judged by. ``function`` is the workload as it lies in the function's zip, if any."""
+    """What runs on a layer have in common.
+
+    Attributes:
+        trace: the workload, and what it used in the full environment.
+        interpreter: the interpreter that runs the workload.
+        inventory: what is installed in the full environment.
+        layout: the layout of the layer.
+        observers: what observes the runs.
+        timeout: the time limit of a run, in seconds.
+        tolerance: by how much numbers in results may differ.
+        base: the base layers of the function.
+        function: the workload with the paths of its copy in the function's zip, if there is one.
+    """
 
     trace: Trace
     interpreter: Interpreter
@@ -37,46 +49,49 @@ class RunContext:
     observers: tuple[Observer, ...]
     timeout: float
     tolerance: float
-    below: BaseLayers
+    base: BaseLayers
     function: Workload | None = None
 
 
-def on_layer(trial: RunContext, plan: KeepPlan, archive: LayerArchive, scratch: Path) -> tuple[RunOptions, Place]:
-    """Unpack ``archive`` below ``scratch``, and give how a run with it and the standard library alone is made.
+def prepare_run(context: RunContext, plan: KeepPlan, archive: LayerArchive, scratch: Path) -> tuple[RunOptions, Place]:
+    """Unpack ``archive`` below ``scratch``; return the options for runs with it and the standard library alone.
 
     Raises:
-        PackError: there is no room to unpack it.
+        PackError: the disk is too full to unpack it.
     """
     scratch.mkdir(parents=True)
     opt = scratch / "opt"
-    trial.below.unpack(opt)
+    context.base.unpack(opt)
     unzip(archive.path, opt)
-    top = opt / trial.layout.prefix(plan.python)
-    provided = _provided_roots(plan, provided_paths(trial, plan))
-    _link_provided(top, provided, trial.inventory)
-    isolation = _isolation(trial, provided, opt) if process.can_isolate() else None
-    place = _make_place(trial, scratch / "env", opt)
+    top = opt / context.layout.prefix(plan.python)
+    provided = _provided_roots(plan, provided_paths(context, plan))
+    _link_provided(top, provided, context.inventory)
+    isolation = _isolation(context, provided, opt) if process.can_isolate() else None
+    place = _make_place(context, scratch / "env", opt)
     settings = RunOptions(
         python=str(place.python),
-        observers=(Observer.PROBE,) if isolation else trial.observers,
-        front=tuple(str(root) for root in (place.site, place.flat) if root),
+        observers=(Observer.PROBE,) if isolation else context.observers,
+        sys_path_front=tuple(str(root) for root in (place.site, place.flat) if root),
         path_entries=(str(place.flat),) if place.flat else (),
         isolation=isolation,
-        avoid=trial.interpreter.avoid,
-        timeout=trial.timeout,
+        avoid=context.interpreter.avoid,
+        timeout=context.timeout,
         libraries=libraries if (libraries := opt / layout.LIBRARY_FOLDER).is_dir() else None,
     )
     return settings, place
 
 
-# ---- the place ----------------------------------------------------------------------------------------------------
+# ---- the folders --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the merged layers' packages lie, and how the interpreter comes to see them, as it does in Lambda.
+    """The interpreter for a run on a layer, and the folders with the packages of all layers.
 
-    ``site`` is a site-packages folder or None, ``flat`` the folder ``python`` where packages lie directly in it.
+    Attributes:
+        python: the interpreter of a virtual environment.
+        site: its site-packages folder, if a layer has the ``site`` layout.
+        flat: the folder ``python`` of the layers, if a layer has the ``flat`` layout.
     """
 
     python: Path
@@ -85,41 +100,41 @@ class Place:
 
     @property
     def roots(self) -> list[str]:
-        """Where packages are found."""
+        """The folders in which packages are found."""
         return [os.path.realpath(root) for root in (self.site, self.flat) if root]
 
 
-def _make_place(trial: RunContext, prefix: Path, opt: Path) -> Place:
-    """Make a virtual environment whose site-packages *is* the layer.
+def _make_place(context: RunContext, prefix: Path, opt: Path) -> Place:
+    """Create a virtual environment whose site-packages folder is a link to the layer's.
 
-    Child processes see the layer too, and ``.pth`` files run, as in Lambda. A flat layer is merely on PYTHONPATH, so
-    there the folder stays empty.
+    So child processes use the layer too, and ``.pth`` files run, as in Lambda. The packages of a flat layer are found
+    by PYTHONPATH instead, and site-packages stays empty.
     """
-    layouts = {layout.Layout.FLAT if held.flat else layout.Layout.SITE for held in trial.below.held.values()}
-    layouts.add(trial.layout)
-    python = interpreter.make_virtual(trial.interpreter, prefix)
-    site = interpreter.site_of(trial.interpreter, prefix)
+    layouts = {layout.Layout.FLAT if held.flat else layout.Layout.SITE for held in context.base.files.values()}
+    layouts.add(context.layout)
+    python = interpreter.make_virtual_environment(context.interpreter, prefix)
+    site = interpreter.site_of(context.interpreter, prefix)
     in_site = layout.Layout.SITE in layouts
     if in_site:
-        site.symlink_to(opt / layout.Layout.SITE.prefix(trial.trace.python))
+        site.symlink_to(opt / layout.Layout.SITE.prefix(context.trace.python))
     else:
         site.mkdir()
-    flat = opt / layout.Layout.FLAT.prefix(trial.trace.python)
+    flat = opt / layout.Layout.FLAT.prefix(context.trace.python)
     return Place(python, site if in_site else None, flat if layout.Layout.FLAT in layouts else None)
 
 
-def provided_paths(trial: RunContext, plan: KeepPlan) -> set[str]:
-    """Return what another layer brings that is not here: the environment's own files stand for it."""
-    return {d.path for d in plan.decisions if d.reason is Reason.PROVIDED and d.path not in trial.below.provided}
+def provided_paths(context: RunContext, plan: KeepPlan) -> set[str]:
+    """Return the paths that an unavailable layer provides; the installed files are used instead."""
+    return {d.path for d in plan.decisions if d.reason is Reason.PROVIDED and d.path not in context.base.provided}
 
 
-def provided_sources(trial: RunContext, plan: KeepPlan) -> dict[str, str]:
-    """Return what another layer will bring, by site-relative path, and where it is installed here."""
-    return _sources(_provided_roots(plan, provided_paths(trial, plan)), trial.inventory)
+def provided_sources(context: RunContext, plan: KeepPlan) -> dict[str, str]:
+    """Return for each path that another layer will provide where it is installed here."""
+    return _sources(_provided_roots(plan, provided_paths(context, plan)), context.inventory)
 
 
 def _provided_roots(plan: KeepPlan, provided: set[str]) -> tuple[str, ...]:
-    """Return the highest folders and files that hold provided distributions and nothing else."""
+    """Return the topmost folders and files that contain provided distributions only."""
     other = {d.path for d in plan.decisions if d.path not in provided and d.reason is not Reason.SHADOWED}
     shared = {folder for path in other for folder in _parents(path)}
     roots = set()
@@ -130,7 +145,7 @@ def _provided_roots(plan: KeepPlan, provided: set[str]) -> tuple[str, ...]:
 
 
 def _parents(path: str) -> Iterator[str]:
-    """Yield the folders that ``path`` lies in, from the top."""
+    """Yield the parent folders of ``path``, the topmost first."""
     at = path.find("/")
     while at >= 0:
         yield path[:at]
@@ -138,7 +153,7 @@ def _parents(path: str) -> Iterator[str]:
 
 
 def _link_provided(top: Path, roots: Iterable[str], inventory: Inventory) -> None:
-    """Merge what another layer brings into the unpacked layer, as Lambda merges layers in /opt."""
+    """Link what another layer provides into the unpacked layer, as Lambda merges layers in /opt."""
     sources = _sources(roots, inventory)
     for root, source in sources.items():
         (top / root).parent.mkdir(parents=True, exist_ok=True)
@@ -155,17 +170,17 @@ def _sources(roots: Iterable[str], inventory: Inventory) -> dict[str, str]:
     return found
 
 
-def _isolation(trial: RunContext, provided: Iterable[str], opt: Path) -> process.Isolation:
-    """Hide all that the interpreter could find packages in, but for what another layer will bring."""
-    workload = trial.trace.workload
+def _isolation(context: RunContext, provided: Iterable[str], opt: Path) -> process.Isolation:
+    """Hide all folders with installed packages, except for what another layer will provide."""
+    workload = context.trace.workload
     own = [str(path) + "/" for path in (workload.entry, *workload.models)]
-    folders = [*trial.interpreter.avoid]
-    # A package outside of the site may lie in the very project that the entry belongs to.
+    folders = [*context.interpreter.avoid]
+    # The project that the entry belongs to stays visible, even if it contains a package outside of site-packages.
     folders += [
         root.source
-        for root in trial.trace.foreign
+        for root in context.trace.foreign
         if os.path.isdir(root.source) and not any(path.startswith(f"{root.source}/") for path in own)
     ]
     hidden = [f for f in folders if not any(f.startswith(f"{other}/") for other in folders)]
-    shown = _sources(provided, trial.inventory).values()
+    shown = _sources(provided, context.inventory).values()
     return process.Isolation(hide=tuple(hidden), show=tuple(sorted(shown)), read_only=(str(opt),))

@@ -1,4 +1,4 @@
-"""Decide what to add to a layer after a failed run, or give up with the reason."""
+"""Decide what to add to a layer after a failed run, or raise an error with the reason."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from layer_minimizer.core.errors import VerifyError
-from layer_minimizer.layer.layout import place_in_lambda
+from layer_minimizer.layer.layout import path_in_lambda
 from layer_minimizer.model import modules
 from layer_minimizer.model.plan import FINAL_REASONS, KeepPlan, Verdict
 from layer_minimizer.model.trace import Trace, Use
@@ -22,18 +22,23 @@ if TYPE_CHECKING:
     from layer_minimizer.verify.alone import Attempt
 
 log = logging.getLogger(__name__)
-# Every round puts back more than the one before: the missed files, then their static closure, then distributions.
+# Each round adds more than the one before: the missed files, what they import, then whole distributions.
 ROUNDS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
-    """What was tried, and whom to ask about it.
+class FailedAttempt:
+    """The inputs of a failed attempt, and functions that find out more about it.
 
-    ``provided`` are the files that layers below have, ``libraries`` what became of those in the layer whose pages were
-    watched; ``left_out`` says that files beside the entry are not in the function's zip.
-    ``imports`` gives the files of all modules that those of some files could import, as far as a plan may keep them;
-    ``check_deterministic`` raises VerifyError where the workload does not give the same results twice.
+    Attributes:
+        plan: the plan of the attempt.
+        trace: the trace of the workload.
+        settings: the options of the layer.
+        provided: files that base layers contain, with the name of the layer.
+        libraries: compacted libraries of the layer, by path.
+        left_out: whether files of the entry's folder are not in the function's zip.
+        imports: returns the files that the given files could import, if a plan may keep them.
+        check_deterministic: raises VerifyError if the workload does not give the same results twice.
     """
 
     plan: KeepPlan
@@ -46,67 +51,67 @@ class Tried:
     check_deterministic: Callable[[], None]
 
 
-def is_proved(adjustments: Adjustments, attempt: Attempt) -> bool:
-    """Return whether the layer is done: it works, and misses nothing that is still to be put back."""
-    # A run that asks for something else each time, and does well without, is not followed for ever.
+def is_verified(adjustments: Adjustments, attempt: Attempt) -> bool:
+    """Return whether the layer gives the expected results and no missed files are to be added."""
+    # A run may look up other files each time and work without them: the last round ignores missed files.
     return attempt.succeeded and not (attempt.missed and is_repairable(adjustments))
 
 
 def is_repairable(adjustments: Adjustments) -> bool:
-    """Return whether what the next run misses would still be put back for its own sake."""
+    """Return whether files that the next run misses would still be added even if the run succeeds."""
     return adjustments.rounds < ROUNDS - 1
 
 
-def learned(adjustments: Adjustments, attempt: Attempt, tried: Tried) -> Adjustments:
-    """Return adjustments with which the next layer has more of what the run needed.
+def learn(adjustments: Adjustments, attempt: Attempt, failed: FailedAttempt) -> Adjustments:
+    """Return adjustments with which the next layer contains more of what the run needed.
 
     Raises:
-        VerifyError: there is nothing more to add, or it was added often enough.
+        VerifyError: there is nothing more to add, or the last round has failed.
     """
-    grown, refilled_libraries = refilled(adjustments, tried.libraries, attempt.lacking)
+    grown, refilled_libraries = refilled(adjustments, failed.libraries, attempt.missing_pages)
     if refilled_libraries:
         more = ", ".join(refilled_libraries)
-        log.info("a run touched pages that the traced run had not; more is shipped of %s", more)
+        log.info("a run touched pages that the traced run had not touched; more pages are shipped of %s", more)
         return grown
     log.debug("the run missed: %s; %s", ", ".join(attempt.missed), attempt.error)
-    grown = _given_back(adjustments, attempt, tried) or _put_back(adjustments, attempt, tried)
+    grown = _add_omitted_parts(adjustments, attempt, failed) or _add_files(adjustments, attempt, failed)
     if grown.rounds + 1 == ROUNDS:
-        raise VerifyError(f"after {ROUNDS} rounds of putting files back: {attempt.explain()}")
+        raise VerifyError(f"after {ROUNDS} rounds of adding files: {attempt.explain()}")
     return replace(grown, rounds=grown.rounds + 1)
 
 
-def _given_back(adjustments: Adjustments, attempt: Attempt, tried: Tried) -> Adjustments | None:
-    """Return back what was left out of modules that are there, where that may be why the run failed."""
-    settings = tried.settings
+def _add_omitted_parts(adjustments: Adjustments, attempt: Attempt, failed: FailedAttempt) -> Adjustments | None:
+    """Return adjustments that add docstrings, sources or the whole function, if their absence may be the cause."""
+    settings = failed.settings
     if attempt.error and settings.strip_docstrings and not adjustments.with_docstrings.everything:
-        return _with_docstrings(adjustments, _named_in(attempt.error, tried))
+        return _with_docstrings(adjustments, _named_in(attempt.error, failed))
     if attempt.missed or attempt.succeeded:
         return None
     if attempt.error and settings.bytecode == "auto" and not adjustments.with_source.everything:
-        # Somebody may have read the text of a module.
-        code = [d.path for d in tried.plan.kept if d.path.endswith(".py")]
-        return _with_source(adjustments, _named_in(attempt.error, tried), code)
-    if tried.left_out and not adjustments.whole_function:
-        log.warning("with the files that it used alone the function does not work: all of its folder goes in")
+        # Code may have read the source of a module.
+        code = [d.path for d in failed.plan.kept if d.path.endswith(".py")]
+        return _with_source(adjustments, _named_in(attempt.error, failed), code)
+    if failed.left_out and not adjustments.whole_function:
+        log.warning("the function does not work with only the files that it used: all files of its folder are added")
         return replace(adjustments, whole_function=True)
     return None
 
 
 def _with_docstrings(adjustments: Adjustments, named: Iterable[str]) -> Adjustments:
-    """Ship the docstrings of the packages that a traceback names, or of all when it names none that lacks them."""
+    """Keep the docstrings of the packages that a traceback names, or of all if those have them already."""
     had = adjustments.with_docstrings
     more = {modules.top_level(path) for path in named} - had.names
     wanted = replace(had.adding(more), everything=not more)
     which = "all" if wanted.everything else ", ".join(sorted(wanted.names))
-    log.warning("without docstrings the entry does not run: those of %s stay", which)
+    log.warning("the entry does not run without docstrings: those of %s are kept", which)
     return replace(adjustments, with_docstrings=wanted)
 
 
 def _with_source(adjustments: Adjustments, named: set[str], code: Iterable[str]) -> Adjustments:
-    """Ship the source of modules that a traceback names, or of all when it names none that lacks it.
+    """Keep the source of modules that a traceback names, or of all if those have it already.
 
-    Whoever reads one text of a package goes on to others: from the second time on it is all of the package, of the
-    modules ``code``.
+    Code that reads one source of a package usually reads others: from the second time on the sources of whole packages
+    are added. ``code`` are all Python files of the layer.
     """
     had = adjustments.with_source
     if had.names:
@@ -115,53 +120,51 @@ def _with_source(adjustments: Adjustments, named: set[str], code: Iterable[str])
     return replace(adjustments, with_source=replace(had.adding(named), everything=named <= had.names))
 
 
-def _named_in(traceback: str, tried: Tried) -> set[str]:
-    """Return the layer's modules that a traceback goes through."""
-    place = place_in_lambda(tried.settings.layout, tried.trace.python)
+def _named_in(traceback: str, failed: FailedAttempt) -> set[str]:
+    """Return the layer's modules that are in a traceback."""
+    place = path_in_lambda(failed.settings.layout, failed.trace.python)
     return set(re.findall(rf'"{re.escape(place)}/([^"]+\.py)"', traceback))
 
 
-def _put_back(adjustments: Adjustments, attempt: Attempt, tried: Tried) -> Adjustments:
-    """Let the next plan keep more files.
+def _add_files(adjustments: Adjustments, attempt: Attempt, failed: FailedAttempt) -> Adjustments:
+    """Return adjustments with which the next plan keeps more files.
 
     Raises:
-        VerifyError: there is nothing more to keep.
+        VerifyError: there are no more files to keep.
     """
-    plan = tried.plan
-    there = adjustments.repaired | {d.path for d in plan.kept}
-    more = _widened(adjustments, attempt, tried) - there
+    plan = failed.plan
+    present = adjustments.repaired | {d.path for d in plan.kept}
+    more = _files_to_add(adjustments, attempt, failed) - present
     if not more and not adjustments.deterministic:
-        tried.check_deterministic()
+        failed.check_deterministic()
         adjustments = replace(adjustments, deterministic=True)
-        more = _touched_but_dropped(plan, tried.trace) - there
+        more = _used_but_dropped(plan, failed.trace) - present
     if not more:
-        raise VerifyError(attempt.explain() + _left_out_on_purpose(tried.settings))
-    log.info("putting back %d files that the run on the layer asked for", len(more))
-    log.debug("put back:\n  %s", "\n  ".join(sorted(more)))
+        raise VerifyError(attempt.explain() + _excluded_by_options(failed.settings))
+    log.info("adding %d files that the run on the layer looked up", len(more))
+    log.debug("added:\n  %s", "\n  ".join(sorted(more)))
     return replace(adjustments, repaired=adjustments.repaired | more)
 
 
-def _widened(adjustments: Adjustments, attempt: Attempt, tried: Tried) -> frozenset[str]:
-    """Return what to put back for the missed files.
-
-    A missed module brings what it imports; a second miss in the same distribution brings all of it.
-    """
-    provided = tried.provided.keys()
-    owner = {d.path: d.distribution for d in tried.plan.decisions}
+def _files_to_add(adjustments: Adjustments, attempt: Attempt, failed: FailedAttempt) -> frozenset[str]:
+    """Return the missed files, what they import, and distributions of which files were already missed before."""
+    provided = failed.provided.keys()
+    owner = {d.path: d.distribution for d in failed.plan.decisions}
     missed = frozenset(attempt.missed)
     again = {owner[path] for path in adjustments.repaired - provided} & {owner[path] for path in missed - provided}
     whole = {path for path, name in owner.items() if name and name in again and path not in provided}
-    return missed | tried.imports(attempt.missed) | whole
+    return missed | failed.imports(attempt.missed) | whole
 
 
-def _touched_but_dropped(plan: KeepPlan, trace: Trace) -> frozenset[str]:
-    """Return the files that the trace saw used in some way and that the plan judged to be of no use."""
+def _used_but_dropped(plan: KeepPlan, trace: Trace) -> frozenset[str]:
+    """Return the dropped files that the traced run used in any way except listing a folder."""
     used = {file.path for file in trace.files if file.uses - {Use.LIST}}
     dropped = (d for d in plan.decisions if d.verdict is Verdict.DROPPED and d.reason not in FINAL_REASONS)
     return frozenset(d.path for d in dropped if d.path in used)
 
 
-def _left_out_on_purpose(settings: Settings) -> str:
+def _excluded_by_options(settings: Settings) -> str:
+    """Return a hint at options that exclude files; empty if there are none."""
     names = {"exclude": "exclude", "provided": "provided", "base_layers": "base-layer"}
     options = [f"--{option} {value}" for name, option in names.items() for value in getattr(settings, name)]
-    return f"\nNothing is put back against {', '.join(options)}: is it needed after all?" if options else ""
+    return f"\nNothing is added that these options exclude: {', '.join(options)}" if options else ""

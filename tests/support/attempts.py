@@ -1,4 +1,4 @@
-"""Attempts as JSON: what the deciders were told by real runs, recorded by ``tests/support/record_attempts.py``."""
+"""Recorded arguments and results of repair and budget functions in real runs, see ``record_attempts.py``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from layer_minimizer.core.errors import VerifyError
 from layer_minimizer.model.adjustments import Adjustments, Coverage, OmittedChunk
-from layer_minimizer.model.outcome import CompactedLibrary
+from layer_minimizer.model.outcome import LibrarySizes
 from layer_minimizer.model.plan import KeepPlan
 from layer_minimizer.model.results import Mismatch
 from layer_minimizer.model.trace import Trace
@@ -18,13 +18,13 @@ from layer_minimizer.pack.budget import EvictableFile, Oversized, ReservedBytes
 from layer_minimizer.pack.libraries import EvictableChunk, PackedLibrary
 from layer_minimizer.settings import Settings, choose
 from layer_minimizer.verify.alone import Attempt
-from layer_minimizer.verify.repair import Tried
+from layer_minimizer.verify.repair import FailedAttempt
 
 RECORDED = Path(__file__).parent / "recorded_attempts"
 
 
 def plain(value: Any) -> Any:
-    """Turn values into what JSON has; sets are sorted, so that equal values make equal texts."""
+    """Convert values to JSON types; sets are sorted, so that equal values give equal text."""
     if isinstance(value, frozenset | set):
         return sorted(map(plain, value), key=json.dumps)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -62,20 +62,20 @@ def attempt(data: dict[str, Any]) -> Attempt:
             "mismatches": tuple(Mismatch(**each) for each in data["mismatches"]),
             "missed": tuple(data["missed"]),
             "leaked": tuple(data["leaked"]),
-            "lacking": {path: frozenset(addresses) for path, addresses in data["lacking"].items()},
+            "missing_pages": {path: frozenset(addresses) for path, addresses in data["missing_pages"].items()},
         }
     )
 
 
 def settings(data: dict[str, Any]) -> Settings:
-    """Read settings: those that are not the defaults."""
+    """Read settings; missing ones have their defaults."""
     return choose(None, {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
 
 
 def library(data: dict[str, Any]) -> PackedLibrary:
-    """Read a compacted library, whose files are gone."""
+    """Read a compacted library; its files do not exist any more."""
     return PackedLibrary(
-        report=CompactedLibrary(**data["report"]),
+        sizes=LibrarySizes(**data["sizes"]),
         copies=frozenset(data["copies"]),
         page_size=data["page_size"],
         file=Path(data["file"]) if data["file"] else None,
@@ -99,18 +99,18 @@ def oversized(data: dict[str, Any]) -> Oversized:
 
 @dataclasses.dataclass(frozen=True)
 class Repair:
-    """One call of ``repair.learned``: what it was given, and what it gave; ``refused`` is the text of its error."""
+    """One call of ``repair.learn``: arguments and result; ``refused`` is the message of the error that it raised."""
 
     before: Adjustments
     attempt: Attempt
-    tried: Tried
+    tried: FailedAttempt
     after: Adjustments | None
     refused: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Reduction:
-    """One call of ``budget.reduced``, as `Repair`."""
+    """One call of ``budget.adjust_to_limit``, as `Repair`."""
 
     before: Adjustments
     plan: KeepPlan
@@ -122,7 +122,7 @@ class Reduction:
 
 
 def read(name: str) -> list[Repair | Reduction]:
-    """Read the calls of one recorded run, in their order."""
+    """Return the calls of one recorded run in order."""
     data = json.loads((RECORDED / f"{name}.json").read_text())
     return [_reduction(row) if "layer" in row else _repair(row) for row in data]
 
@@ -154,7 +154,7 @@ def _repair(row: dict[str, Any]) -> Repair:
             raise VerifyError(row["nondeterministic"])
 
     imported = {tuple(paths): frozenset(files) for paths, files in row["imports"]}
-    tried = Tried(
+    tried = FailedAttempt(
         plan=KeepPlan.from_json(row["plan"]),
         trace=Trace.from_json(row["trace"]),
         settings=settings(row["settings"]),

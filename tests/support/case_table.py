@@ -1,4 +1,4 @@
-"""What the cases have shown, as a table at the end of a run."""
+"""Prints a table of the results of all cases at the end of a test run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _COLUMNS = ("before", "keep", "ratio", "zipped", "drop", "import", "on layer", "
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that names a file for the table."""
-    parser.addoption("--case-table", metavar="FILE", help="write what the cases have shown into FILE, too")
+    """Add the option --case-table."""
+    parser.addoption("--case-table", metavar="FILE", help="also write the table of case results to FILE")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print a line for each case that has run: megabytes, seconds, and what its unseen events give."""
+    """Print a line per case: megabytes, seconds, and the results of its unseen events."""
     reports = [report for key in ("passed", "failed") for report in terminalreporter.stats.get(key, ())]
     rows = [value for report in reports for name, value in report.user_properties if name == "case"]
     if not rows:

@@ -1,4 +1,4 @@
-"""A server that speaks AWS's API; its state is asked with boto3."""
+"""A local server that implements AWS's API (moto); its state is read with boto3."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def free_port() -> int:
 
 @dataclass
 class Cloud:
-    """A server of AWS's API, and the environment in which a command talks to it."""
+    """A server of AWS's API: its endpoint, and the access keys that it accepts."""
 
     endpoint: str
     keys: tuple[str, str] = ("key", "secret")
@@ -55,7 +55,7 @@ class Cloud:
         return name
 
     def authorize(self, *, after: float) -> None:
-        """Look at credentials and permissions from so many requests on."""
+        """Check credentials and permissions after this number of requests."""
         server = http.client.HTTPConnection(urlsplit(self.endpoint).netloc)
         server.request("POST", "/moto-api/reset-auth", body=str(after))
         assert server.getresponse().status == 200

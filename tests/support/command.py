@@ -1,9 +1,9 @@
-"""The command ``minimize``, run in this process or in one of its own.
+"""Runs the command ``minimize`` in this process or in a new process.
 
-Here it saves the interpreter's start and all imports, which take longer than most of what is asked of it. What the
-command sees is the same: arguments, variables, folder, files as standard streams, Python's own filters of warnings,
-no memory of earlier runs. What it may change in the process is as before afterwards. Signals, streams that are closed
-or broken, terminals, and what is set up before Python starts take a process of their own.
+In this process it is faster, since starting the interpreter and importing take longer than most tests. The command
+gets the same arguments, environment variables, working directory, files as standard streams, warning filters and empty
+caches as in a new process, and the state of this process is restored afterwards. Tests of signals, of closed or broken
+streams, of terminals, and of settings that Python reads at startup need a new process.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 SECONDS = 120
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP, signal.SIGCONT)
-# What only the start of an interpreter reads.
+# Prefixes of variables that are read only when an interpreter starts.
 _AT_START = ("PYTHON", "LC_", "LANG", "MALLOC_", "LD_")
 
 
 @dataclass
 class Ended:
-    """How the command ended and what it said."""
+    """The exit code and the output of the command."""
 
     code: int
     out: str
@@ -54,7 +54,7 @@ def run(
     apart: bool = False,
     seconds: float = SECONDS,
 ) -> Ended:
-    """Run the command here, or ``apart`` where a prefix or variables that a starting Python reads ask for it."""
+    """Run the command here; in a new process if ``apart``, with a prefix, or if Python's startup variables differ."""
     at_start = {name: value for name, value in variables.items() if name.startswith(_AT_START)}
     if apart or prefix or any(os.environ.get(name) != value for name, value in at_start.items()):
         return run_apart(arguments, variables, folder, prefix=prefix, seconds=seconds)
@@ -69,7 +69,7 @@ def run_apart(
     prefix: Sequence[str] = (),
     seconds: float = SECONDS,
 ) -> Ended:
-    """Run the command in a process of its own."""
+    """Run the command in a new process."""
     done = subprocess.run(
         [*prefix, *TOOL, *arguments],
         env=dict(variables),
@@ -87,37 +87,37 @@ def run_apart(
 def run_here(
     arguments: Sequence[str], variables: Mapping[str, str], folder: Path, *, seconds: float = SECONDS
 ) -> Ended:
-    """Run the command in this process, which is afterwards as it was before."""
+    """Run the command in this process, and restore the state of the process."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, contextlib.ExitStack() as kept:
         kept.enter_context(_streams(out.fileno(), err.fileno()))
         kept.enter_context(_logging())
         kept.enter_context(_signals(seconds))
-        kept.enter_context(_surroundings(variables, folder))
+        kept.enter_context(_environment(variables, folder))
         kept.enter_context(warnings.catch_warnings())
-        _filter_as_python_does()
+        _set_default_warning_filters()
         sys.argv[:] = [str(PACKAGE / "__main__.py"), *arguments]
         code = _code()
         if "botocore" in sys.modules:
-            gc.collect()  # it leaves sockets to be closed with what holds them
+            gc.collect()  # its sockets are closed when their owners are collected
         kept.close()
         for file in (out, err):
             file.seek(0)
-        said = [file.read().decode("utf-8", "backslashreplace") for file in (out, err)]
-    return Ended(code, *said)
+        output = [file.read().decode("utf-8", "backslashreplace") for file in (out, err)]
+    return Ended(code, *output)
 
 
 def _code() -> int:
-    """Be the command, and return the exit code that Python would give the process."""
-    _forget()
+    """Run the command, and return the exit code that a process would have."""
+    _clear_caches()
     try:
         main.run()
     except SystemExit as ended:
         code = ended.code
-    except BaseException:  # noqa: BLE001 - a process ends with these, too
+    except BaseException:  # noqa: BLE001 - these end a process, too
         traceback.print_exc()
         code = 1
     finally:
-        _forget()
+        _clear_caches()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
@@ -129,8 +129,8 @@ def _code() -> int:
     return int(code is not None)
 
 
-def _forget() -> None:
-    """Empty what the package's functions remember of earlier calls, as it is in a process that has just begun."""
+def _clear_caches() -> None:
+    """Empty the caches of the package's functions, as in a new process."""
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "layer_minimizer":
             for value in vars(module).values():
@@ -139,7 +139,7 @@ def _forget() -> None:
                     clear()
 
 
-def _filter_as_python_does() -> None:
+def _set_default_warning_filters() -> None:
     warnings.resetwarnings()
     for category in (ResourceWarning, ImportWarning, PendingDeprecationWarning, DeprecationWarning):
         warnings.simplefilter("ignore", category)
@@ -148,7 +148,7 @@ def _filter_as_python_does() -> None:
 
 @contextlib.contextmanager
 def _streams(out: int, err: int) -> Iterator[None]:
-    """Let files be the standard streams, as the operating system and as Python has them."""
+    """Make files the standard streams, both as file descriptors and in ``sys``."""
     before = sys.stdin, sys.stdout, sys.stderr
     for stream in before[1:]:
         stream.flush()
@@ -157,7 +157,7 @@ def _streams(out: int, err: int) -> Iterator[None]:
     try:
         for number, file in enumerate((nothing, out, err)):
             os.dup2(file, number)
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - closed with nothing to close
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - it does not own the descriptor
         sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", "strict", write_through=True)
         sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", write_through=True)
         yield
@@ -171,7 +171,7 @@ def _streams(out: int, err: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _logging() -> Iterator[None]:
-    """Let the log begin anew, without what listens to it here."""
+    """Run without the log handlers of this process, and restore logging afterwards."""
     root, own = logging.getLogger(), logging.getLogger("layer_minimizer")
     before = [(each, each.handlers[:], each.level, each.disabled, each.propagate) for each in (root, own)]
     root.handlers[:] = []
@@ -186,7 +186,7 @@ def _logging() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals(seconds: float) -> Iterator[None]:
-    """Keep what signals do, and end what does not end by itself."""
+    """Set default signal handlers and a timeout, and restore the handlers afterwards."""
 
     def end(_number: int, _frame: object) -> None:
         raise TimeoutError(f"the command did not end within {seconds} seconds")
@@ -206,8 +206,8 @@ def _signals(seconds: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _surroundings(variables: Mapping[str, str], folder: Path) -> Iterator[None]:
-    """Keep variables, folder, arguments, the mask of new files, and the paths of modules."""
+def _environment(variables: Mapping[str, str], folder: Path) -> Iterator[None]:
+    """Set environment variables and working directory, and restore them, umask, ``sys.argv`` and ``sys.path``."""
     environment, argv, path, temporary = dict(os.environ), sys.argv[:], sys.path[:], tempfile.tempdir
     here, mask = os.getcwd(), os.umask(0)
     os.umask(mask)

@@ -1,4 +1,4 @@
-"""Debian as tars and trees, made with mmdebstrap and kept in the cache."""
+"""Debian systems as tar files and folders, created with mmdebstrap and cached."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECONDS = 900
 
 @functools.cache
 def mirrors() -> list[str]:
-    """Return the mirrors that apt has been told of; the empty text stands for the one that mmdebstrap knows."""
+    """Return the mirrors that apt is configured with, and an empty string for mmdebstrap's default."""
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
     try:
         shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
@@ -32,35 +32,35 @@ def mirrors() -> list[str]:
 
 
 def tar_of(suite: str, packages: str) -> Path:
-    """Return a tar of a release with these packages and what they need, made now if it was not there, or skip."""
-    return _kept(suite, packages, ".tar", lambda part: _fill(part, suite, packages, "minbase"))
+    """Return a cached tar of a release with these packages and their dependencies, or skip the test."""
+    return _cached(suite, packages, ".tar", lambda part: _fill(part, suite, packages, "minbase"))
 
 
 def tree_of(suite: str, packages: str) -> Path:
-    """Return the root of a release that has these packages unpacked, made now if it was not there, or skip."""
-    return _kept(suite, packages, "", lambda part: _fill(part, suite, packages, "extract"))
+    """Return the cached root folder of a release with these packages unpacked, or skip the test."""
+    return _cached(suite, packages, "", lambda part: _fill(part, suite, packages, "extract"))
 
 
-def _kept(suite: str, packages: str, suffix: str, make: Callable[[Path], None]) -> Path:
-    """Return what lies in the cache, or comes there whole; another list of packages is another one."""
+def _cached(suite: str, packages: str, suffix: str, make: Callable[[Path], None]) -> Path:
+    """Return the path in the cache for a release and a list of packages; ``make`` creates it once, atomically."""
     digest = hashlib.sha256(packages.encode()).hexdigest()[:12]
-    kept = cache() / f"debian-{suite}-{digest}{suffix}"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with kept.with_name(f"{kept.name}.lock").open("w") as lock:
+    cached = cache() / f"debian-{suite}-{digest}{suffix}"
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    with cached.with_name(f"{cached.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not kept.exists():
-            part = kept.with_name(f"part-{kept.name}")
+        if not cached.exists():
+            part = cached.with_name(f"part-{cached.name}")
             _remove(part)
             make(part)
-            part.rename(kept)
-    return kept
+            part.rename(cached)
+    return cached
 
 
 def _fill(part: Path, suite: str, packages: str, variant: str) -> None:
     maker = shutil.which("mmdebstrap")
     if maker is None:
-        pytest.skip("there is no mmdebstrap, which makes a Debian without a registry")
-    said = ""
+        pytest.skip("mmdebstrap, which creates Debian images without a registry, is not installed")
+    output = ""
     for mirror in mirrors():
         command = [maker, "--quiet", f"--variant={variant}", f"--include={packages}", suite, str(part)]
         try:
@@ -69,13 +69,13 @@ def _fill(part: Path, suite: str, packages: str, variant: str) -> None:
                 check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            said = f"no end after {SECONDS} seconds"
+            output = f"timeout after {SECONDS} seconds"
         else:
             if done.returncode == 0:
                 return
-            said = next((line for line in done.stderr.splitlines() if line.startswith("E")), done.stderr.strip())
+            output = next((line for line in done.stderr.splitlines() if line.startswith("E")), done.stderr.strip())
         _remove(part)
-    pytest.skip(f"mmdebstrap cannot make Debian {suite} here: {said[-500:]}")
+    pytest.skip(f"mmdebstrap cannot create Debian {suite} here: {output[-500:]}")
 
 
 def _remove(part: Path) -> None:

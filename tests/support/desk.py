@@ -1,4 +1,4 @@
-"""A desk at which the command is run; every run is checked for what it leaves behind."""
+"""A workspace in which tests run the command; after every run it checks that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def listing(*roots: Path) -> dict[str, tuple[object, ...]]:
-    """Return all that can be told of every file below ``roots`` without opening it for writing."""
+    """Return mode, time, owner and content of every file in ``roots``."""
     found: dict[str, tuple[object, ...]] = {}
     for root in roots:
         for folder, folders, names in os.walk(root):
@@ -38,7 +38,10 @@ def listing(*roots: Path) -> dict[str, tuple[object, ...]]:
 
 @dataclass
 class Desk:
-    """A folder with the user's files, and folders for all that the command could leave behind."""
+    """A folder with the user's files, and the folders in which the command could leave files behind.
+
+    ``watched``: further folders that no run may change.
+    """
 
     folder: Path
     watched: list[Path] = field(default_factory=list)
@@ -74,18 +77,18 @@ class Desk:
         return {**kept, "HOME": str(self.home), "TMPDIR": str(self.tmp), **(more or {})}
 
     def arguments(self, env: Environment | None, *args: object, entry: object = "handler.py") -> list[str]:
-        given = [str(arg) for arg in args]
-        if entry and "--entry" not in given:
-            given += ["--entry", str(self.work / str(entry))]
+        arguments = [str(arg) for arg in args]
+        if entry and "--entry" not in arguments:
+            arguments += ["--entry", str(self.work / str(entry))]
         if env is not None:
-            given += ["--python", env.python]
-        if "--output" not in given and not {"--save-trace", "--save-plan", "--explain"} & set(given):
-            given += ["--output", str(self.output)]
-        # What becomes of Python code, and how often a layer is run, is not what most of these tests are about.
+            arguments += ["--python", env.python]
+        if "--output" not in arguments and not {"--save-trace", "--save-plan", "--explain"} & set(arguments):
+            arguments += ["--output", str(self.output)]
+        # Most tests do not need stand-ins, bytecode, a cold store or repeated runs.
         for option, value in (("--effort", "0"), ("--bytecode", "source"), ("--cold", "drop"), ("--runs", "1")):
-            if option not in given:
-                given += [option, value]
-        return given
+            if option not in arguments:
+                arguments += [option, value]
+        return arguments
 
     def minimize(
         self,
@@ -98,12 +101,12 @@ class Desk:
         cwd: Path | None = None,
         apart: bool = False,
     ) -> Ended:
-        """Run the command, and require its exit code and that it leaves nothing behind and changes nothing.
+        """Run the command, and require its exit code, no changed file, and no file left behind.
 
         It runs in this process, unless ``apart``.
         """
-        seen = [self.work, self.home, *self.watched, *([env.root] if env else [])]
-        before = listing(*seen)
+        watched = [self.work, self.home, *self.watched, *([env.root] if env else [])]
+        before = listing(*watched)
         ended = command.run(
             self.arguments(env, *args, entry=entry),
             self.variables(variables),
@@ -112,7 +115,7 @@ class Desk:
             apart=apart,
         )
         assert ended.code == code, f"exit code {ended.code}, not {code}\n{ended.err}\n{ended.out}"
-        assert listing(*seen) == before
+        assert listing(*watched) == before
         self.require_clean()
         if code:
             assert ended.out == ""
@@ -121,21 +124,21 @@ class Desk:
             assert "harness.py" not in ended.err
         return ended
 
-    def fails(self, env: Environment | None, code: int, words: Sequence[str], *args: object, **kwargs: object) -> Ended:
-        """Run the command, and require that it fails with ``code`` and a message that has all ``words``."""
+    def fails(self, env: Environment | None, code: int, texts: Sequence[str], *args: object, **kwargs: object) -> Ended:
+        """Run the command, and require that it fails with ``code`` and a message that contains all ``texts``."""
         ended = self.minimize(env, *args, code=code, **kwargs)  # type: ignore[arg-type]
-        missing = [word for word in words if word not in ended.err]
+        missing = [text for text in texts if text not in ended.err]
         assert not missing, f"{missing} not in:\n{ended.err}"
         return ended
 
     def require_clean(self) -> None:
-        """Require that no scratch folder and no unfinished output is left."""
+        """Require that no scratch folder and no unfinished output exists."""
         assert os.listdir(self.tmp) == []
         assert [str(path) for path in self.folder.rglob("*.part")] == []
         assert {path.name for path in self.output.parent.iterdir()} <= {self.output.name}
 
     def kept(self, version: str = MAIN, layout: str = "site") -> set[str]:
-        """Return the site-relative names of the files in the layer, but for what serves the cold store."""
+        """Return the site-relative names of the files in the layer, without this tool's runtime."""
         prefix = "python/" if layout == "flat" else f"python/lib/python{version}/site-packages/"
         with zipfile.ZipFile(self.output) as archive:
             names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]

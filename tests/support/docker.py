@@ -1,4 +1,4 @@
-"""Container engines and images of Debian that are made on the spot, without a registry."""
+"""A docker engine for the tests: a running one, or one that is started."""
 
 from __future__ import annotations
 
@@ -35,34 +35,34 @@ def _docker_answers(variables: Mapping[str, str]) -> bool:
 
 @pytest.fixture(scope="session")
 def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Return the variables under which docker answers: an engine that runs, else one that is started for the tests."""
+    """Return the environment variables for docker's client: for a running engine, or for one that is started."""
     if _docker_answers({}):
         yield {}
         return
     daemon = shutil.which("dockerd")
     if daemon is None or shutil.which("docker") is None or shutil.which("iptables") is None:
-        pytest.skip("no docker engine answers, and docker, dockerd or iptables is not installed")
+        pytest.skip("no docker engine is running, and docker, dockerd or iptables is not installed")
     if os.geteuid() != 0:
-        pytest.skip("no docker engine answers, and to start one takes root")
-    # A machine can run one; the processes among which the tests are divided share it.
+        pytest.skip("no docker engine is running, and only root can start one")
+    # A machine can run one engine, so all test processes share it.
     folder = shared_folder(tmp_path_factory) / "engine"
     variables = {"DOCKER_HOST": f"unix://{folder}/docker.sock"}
-    with _alone(folder) as users:
+    with _locked_users(folder) as users:
         if not users:
             _start_daemon(daemon, folder, variables)
         users.append(os.getpid())
     try:
         yield variables
     finally:
-        with _alone(folder) as users:
+        with _locked_users(folder) as users:
             users.remove(os.getpid())
             if not users:
                 _stop_daemon(folder)
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[list[int]]:
-    """Return the processes that use the engine, for as long as no other one can become or cease to be one of them."""
+def _locked_users(folder: Path) -> Iterator[list[int]]:
+    """Yield the ids of the processes that use the engine, with a lock: changes of the list are saved."""
     folder.mkdir(exist_ok=True)
     file = folder / "users.json"
     with (folder / "lock").open("w") as lock:
@@ -82,10 +82,10 @@ def _start_daemon(daemon: str, folder: Path, variables: dict[str, str]) -> None:
         if process.poll() is not None or time.monotonic() > end:
             process.kill()
             process.wait()
-            said = (folder / "log").read_text(errors="replace").strip().splitlines()
-            pytest.skip(f"dockerd does not start here: {' | '.join(said[-3:]) or 'it says nothing'}")
+            output = (folder / "log").read_text(errors="replace").strip().splitlines()
+            pytest.skip(f"dockerd does not start here: {' | '.join(output[-3:]) or 'no output'}")
         time.sleep(0.2)
-    # Whoever is the last to use it ends it, and that may be another process.
+    # The last user stops it, which may be another process: do not wait for it here.
     process.returncode = 0
 
 
@@ -103,47 +103,47 @@ def _stop_daemon(folder: Path) -> None:
 
 
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of all the processes among which the tests are divided."""
+    """Return a temporary folder that all test processes share."""
     base = tmp_path_factory.getbasetemp()
     return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
 
 
 @dataclass
 class Engine:
-    """Docker's command line, and the images that the tests have made with it."""
+    """Docker's client, and the images that the tests have built with it."""
 
     program: str
     variables: dict[str, str]
     images: set[str] = field(default_factory=set)
 
-    def ask(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, **self.variables, "DOCKER_BUILDKIT": "0"}
         command = [self.program, *arguments]
         options = {"timeout": MINUTES, **options}
         return subprocess.run(command, env=environment, check=False, capture_output=True, text=True, **options)
 
-    def tell(self, *arguments: str, **options: Any) -> str:
-        done = self.ask(*arguments, **options)
+    def output(self, *arguments: str, **options: Any) -> str:
+        done = self.run(*arguments, **options)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
 
     def build(self, name: str, dockerfile: str, folder: Path, *arguments: str) -> str:
-        """Build an image from a folder; its name is forgotten at the end of the tests."""
+        """Build an image from a folder; it is removed at the end of the tests."""
         (folder / "Dockerfile").write_text(dockerfile)
         self.images.add(name)
-        self.tell("build", "--force-rm", "--tag", name, *arguments, str(folder))
+        self.output("build", "--force-rm", "--tag", name, *arguments, str(folder))
         return name
 
-    def containers(self, words: str) -> list[str]:
-        """Return the containers, running or not, whose name, image or command has these words."""
-        shown = self.tell("ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Image}} {{.Command}}")
-        return [line.split()[0] for line in shown.splitlines() if words in line]
+    def containers(self, text: str) -> list[str]:
+        """Return the containers, running or not, whose name, image or command contains ``text``."""
+        shown = self.output("ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Image}} {{.Command}}")
+        return [line.split()[0] for line in shown.splitlines() if text in line]
 
 
 @pytest.fixture(scope="session")
 def engine(docker: dict[str, str]) -> Iterator[Engine]:
-    """Yield the engine; the images that the tests have made are removed from it."""
+    """Yield the engine, and remove the images that the tests have built."""
     found = Engine(shutil.which("docker") or "docker", docker)
     yield found
     if found.images:
-        found.ask("image", "rm", "--force", *found.images)
+        found.run("image", "rm", "--force", *found.images)

@@ -1,4 +1,4 @@
-"""Images of Debian that are made on the spot, without a registry."""
+"""Debian images that are created by the tests, without a registry."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 DEBIAN = "layer_minimizer_test/debian:bookworm"
 PYTHON = "python3-minimal,python3,libstdc++6"
 PACKAGES = "python3,python3-venv,python3-pip,g++,libc6-dev,strace,ca-certificates"
-# What a machine's interpreters have beyond what CPython installs stays here.
+# Of an interpreter's site-packages, only what CPython itself installs is copied.
 OF_CPYTHON = {"pip", "setuptools", "pkg_resources", "_distutils_hack", "distutils-precedence.pth"}
 
 
 @pytest.fixture(scope="session")
 def make_image(docker: dict[str, str]) -> Iterator[Callable[[str, str], str]]:
-    """Make images of Debian with its own Python, with mmdebstrap; they are removed at the end."""
+    """Return a function that creates Debian images with Debian's Python; they are removed at the end."""
     made: list[str] = []
     environment = {**os.environ, **docker}
 
     def make(suite: str, tag: str) -> str:
-        # Its own for each of the processes among which the tests are divided: one of them ends first.
+        # One per test process, since each process removes its own images when it ends.
         name = f"layer_minimizer_test/{suite}-{os.getpid()}:{tag}"
-        known = subprocess.run(["docker", "image", "inspect", name], env=environment, capture_output=True, check=False)
-        if known.returncode == 0:
+        found = subprocess.run(["docker", "image", "inspect", name], env=environment, capture_output=True, check=False)
+        if found.returncode == 0:
             return name
         rootfs = tar_of(suite, PYTHON)
         subprocess.run(["docker", "import", rootfs, name], env=environment, check=True, capture_output=True)
@@ -50,7 +50,7 @@ def make_image(docker: dict[str, str]) -> Iterator[Callable[[str, str], str]]:
 
 @pytest.fixture(scope="session")
 def image(docker: dict[str, str], make_image: Callable[[str, str], str]) -> str:
-    """An image with a Python of the version that runs the tests, and nothing else."""
+    """Return an image with a Python of the version that runs the tests, and nothing else."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     given = os.environ.get("LAYER_MINIMIZER_TEST_IMAGE", f"local/python:{version}")
     command = ["docker", "image", "inspect", given]
@@ -58,7 +58,7 @@ def image(docker: dict[str, str], make_image: Callable[[str, str], str]) -> str:
         return given
     suite = {"3.11": "bookworm", "3.13": "trixie"}.get(version)
     if suite is None:
-        pytest.skip(f"no release of Debian has Python {version}; LAYER_MINIMIZER_TEST_IMAGE may name an image")
+        pytest.skip(f"no Debian release has Python {version}; LAYER_MINIMIZER_TEST_IMAGE can name an image")
     return make_image(suite, version)
 
 
@@ -66,7 +66,7 @@ def image(docker: dict[str, str], make_image: Callable[[str, str], str]) -> str:
 def old_image(
     docker: dict[str, str], make_image: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """An image with the CPython 3.6 of this machine, where Lambda's images have theirs."""
+    """Yield an image with the CPython 3.6 of this machine in /var/lang, as in Lambda's images."""
     prefix = Path(need_python("3.6")).parent.parent
     context = tmp_path_factory.mktemp("old_image")
     skipped = shutil.ignore_patterns("site-packages", "test", "__pycache__")
@@ -86,15 +86,15 @@ def old_image(
 @pytest.fixture(scope="session")
 def debian(engine: Engine) -> str:
     """Return the name of an image with Debian's Python 3.11, pip, a compiler and strace."""
-    if engine.ask("image", "inspect", DEBIAN).returncode != 0:
+    if engine.run("image", "inspect", DEBIAN).returncode != 0:
         engine.images.add(DEBIAN)
-        engine.tell("import", str(tar_of("bookworm", PACKAGES)), DEBIAN)
+        engine.output("import", str(tar_of("bookworm", PACKAGES)), DEBIAN)
     return DEBIAN
 
 
 @pytest.fixture(scope="session")
 def trusting(engine: Engine, debian: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the Debian with what pip must trust on this machine, for a Dockerfile that nobody tells of it."""
+    """Return the Debian image with the certificates of ``PIP_CERT``, for Dockerfiles that do not set them."""
     bundle = os.environ.get("PIP_CERT")
     if not bundle:
         return debian
@@ -108,13 +108,13 @@ def trusting(engine: Engine, debian: str, tmp_path_factory: pytest.TempPathFacto
 def old_and_new(
     engine: Engine, trusting: str, python_of: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """Return an image with CPython 3.6 as its Python, and one for the tool where manylinux' images have theirs."""
+    """Return an image with CPython 3.6, and with 3.12 for the tool in /opt/python, as in manylinux images."""
     folder = tmp_path_factory.mktemp("pythons")
     lines = [f"FROM {trusting}"]
     for version in ("3.6", "3.12"):
         prefix = Path(python_of(version)).parents[1]
         shutil.copytree(prefix, folder / version, symlinks=True, ignore=foreign)
-        # Where it was built: it may look for its own library there.
+        # The same path as here: its RPATH may contain it.
         lines.append(f"COPY {version} {prefix}")
         if version == "3.6":
             lines.append(f"RUN cd /usr/local/bin && ln -s {prefix}/bin/python3.6 . && ln -s python3.6 python3")
@@ -124,7 +124,7 @@ def old_and_new(
 
 
 def foreign(folder: str, names: list[str]) -> list[str]:
-    """Return what a copy of a CPython does not need."""
+    """Return the names that are not copied with a CPython."""
     if os.path.basename(folder) == "site-packages":
         return [name for name in names if name not in OF_CPYTHON and not name.startswith(("pip-", "setuptools-"))]
     return [name for name in names if name in {"__pycache__", "test"} or name.endswith(".a")]

@@ -1,4 +1,4 @@
-"""What has no influence on tests that need not pass again with the same inputs; whatever is not named here counts."""
+"""The inputs of tests that are not repeated while their inputs are unchanged, see selection.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-# A layer that the command makes and verifies: the words about it, and other commands, change nothing in it.
+# Tests run the command and check the layer: help texts, reports and other commands do not influence it.
 OF_COMMAND = (
     "docs",
     "container",
@@ -32,21 +32,21 @@ OF_COMMAND = (
     "cli/commands/init.py",
     "cli/commands/publish.py",
 )
-# Parts of layers that a test puts together itself, and runs: a test requires that nothing of this is imported there.
+# Tests build and run parts of layers: another test requires that they import nothing of the following.
 OF_PARTS = ("docs", "cli", "container", "report", "verify", "trace", "plan", "aws", "pipeline.py")
-# The page is drawn from a report that a test has written.
+# Tests of the HTML page use a report that a test has written.
 OF_PAGE = ("docs", "cli", "container", "verify", "trace", "plan", "environment", "execution", "analysis", "pipeline.py")
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What decides how tests end: the package but for some of its rooms or modules, and files of the checkout."""
+    """The inputs of tests: the package without the modules in ``regardless_of``, and ``files`` of the checkout."""
 
     regardless_of: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
 
 
-# By file or folder, the longest that fits; tests that stand nowhere here are run each time.
+# By file or folder, the longest match counts; all other tests always run.
 INPUTS: Mapping[str, Inputs] = {
     "integration/native": Inputs(OF_PARTS),
     "integration/native/test_pipeline.py": Inputs(OF_COMMAND),
@@ -65,7 +65,7 @@ INPUTS: Mapping[str, Inputs] = {
 
 
 def inputs_of(item: pytest.Item) -> Inputs | None:
-    """Return what decides how a test ends, or None for one that is run each time."""
+    """Return the inputs of a test, or None if it always runs."""
     path = item.path.relative_to(TESTS)
     for name in map(str, (path, *path.parents)):
         if name in INPUTS:

@@ -1,6 +1,7 @@
-"""Records what real runs tell the deciders: ``python -m tests.support.record_attempts``, from the project's folder.
+"""Records the arguments and results of the functions in repair.py and budget.py during real runs.
 
-Each scenario is a handler that does another thing on its layer than it did when it was traced.
+Run ``python -m tests.support.record_attempts`` in the checkout. Each scenario has a handler that behaves differently on
+its layer than in the trace, or a layer that is too large.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from layer_minimizer.verify import repair
 from tests.support.attempts import RECORDED, plain
 from tests.support.sites import install, write_files
 
-# Says in a handler whether it runs on the layer alone.
+# Defines in a handler whether it runs on the layer alone.
 HERE = "\nimport base\nON_LAYER = not base.__file__.startswith({env!r})\n"
 BASE = {"base.py": '"""The base."""\n'}
 
@@ -46,7 +47,7 @@ SOURCES = {
     "texts/a.py": "import inspect, sys\ndef own():\n    return len(inspect.getsource(sys.modules[__name__])) > 0\n",
     "texts/b.py": "import inspect, sys\ndef own():\n    return len(inspect.getsource(sys.modules[__name__])) > 0\n",
 }
-ASKS_FOR_DOCS = {"docs/__init__.py": '"""Docs."""\nif not __doc__:\n    raise RuntimeError("no docstring")\n'}
+NEEDS_DOCSTRING = {"docs/__init__.py": '"""Docs."""\nif not __doc__:\n    raise RuntimeError("no docstring")\n'}
 FUNCTION = "long f{0}(long x) {{ volatile long y = x + {0};\n{1}return y; }}\n"
 LIBRARY = """\
 import ctypes, os, thing
@@ -66,7 +67,7 @@ def library(folder: Path) -> bytes:
     return (folder / "thing.so").read_bytes()
 
 
-# Handler, distributions beside ``base``, options, and the files beside the handler.
+# Handler, distributions in addition to ``base``, options, and files next to the handler.
 SCENARIOS: dict[str, tuple[str, dict[str, dict[str, Any]], dict[str, Any], dict[str, str]]] = {
     "missed_modules": (
         "import pkg\nfor name in ['one', 'two'] if ON_LAYER else []:\n    __import__('pkg.' + name)\nreturn 1",
@@ -82,7 +83,7 @@ SCENARIOS: dict[str, tuple[str, dict[str, dict[str, Any]], dict[str, Any], dict[
     ),
     "other_result": ("return ON_LAYER", {"pkg": PKG}, {"cold": "drop", "runs": 1}, {}),
     "nondeterministic": ("import random\nreturn random.random()", {"pkg": PKG}, {}, {}),
-    "docstrings": ("import docs\nreturn 1", {"docs": ASKS_FOR_DOCS}, {"strip_docstrings": True}, {}),
+    "docstrings": ("import docs\nreturn 1", {"docs": NEEDS_DOCSTRING}, {"strip_docstrings": True}, {}),
     "sources": (
         "import texts.a, texts.b\nON_LAYER and texts.a.own() and texts.b.own()\nreturn 1",
         {"texts": SOURCES},
@@ -121,7 +122,7 @@ SCENARIOS: dict[str, tuple[str, dict[str, dict[str, Any]], dict[str, Any], dict[
 
 
 def recorded(calls: list[dict[str, Any]], module: Any, name: str, describe: Any) -> Any:
-    """Replace a decider by itself with notes."""
+    """Replace a function by one that also records its calls, and return the original function."""
     real = getattr(module, name)
 
     def call(*args: Any) -> Any:
@@ -142,9 +143,9 @@ def recorded(calls: list[dict[str, Any]], module: Any, name: str, describe: Any)
 
 def chosen(settings: Settings) -> dict[str, Any]:
     defaults = Settings()
-    given = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
     return {
-        k: plain(v) for k, v in given.items() if v != getattr(defaults, k) and k not in ("python", "runtime_library")
+        k: plain(v) for k, v in values.items() if v != getattr(defaults, k) and k not in ("python", "runtime_library")
     }
 
 
@@ -191,13 +192,13 @@ def describe_reduction(adjustments: Any, plan: Any, layer: Any, settings: Any, r
 
 
 def run(name: str, folder: Path) -> list[dict[str, Any]]:
-    code, distributions, options, beside = SCENARIOS[name]
+    code, distributions, options, more_files = SCENARIOS[name]
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
     site = next((folder / "env/lib").glob("python3*/site-packages"))
     install(site, "base", BASE)
     for distribution, files in distributions.items():
         install(site, distribution, {path: made(folder) if callable(made) else made for path, made in files.items()})
-    write_files(folder / "task", {"handler.py": handler(code, folder / "env"), **beside})
+    write_files(folder / "task", {"handler.py": handler(code, folder / "env"), **more_files})
     options = {"python": str(folder / "env/bin/python"), "effort": 0.0, "observe": "probe", **options}
     if "function_zip" in options:
         options["function_zip"] = folder / options["function_zip"]
@@ -206,16 +207,16 @@ def run(name: str, folder: Path) -> list[dict[str, Any]]:
         full = minimize(**make, **{k: v for k, v in options.items() if k != "max_size"})
         options["max_size"] = full.archive.unzipped_bytes + int(options["max_size"])
     calls: list[dict[str, Any]] = []
-    deciders = (
-        (repair, "learned", recorded(calls, repair, "learned", describe_repair)),
-        (budget, "reduced", recorded(calls, budget, "reduced", describe_reduction)),
+    recorded_functions = (
+        (repair, "learn", recorded(calls, repair, "learn", describe_repair)),
+        (budget, "adjust_to_limit", recorded(calls, budget, "adjust_to_limit", describe_reduction)),
     )
     try:
         minimize(**make, **options)
     except MinimizeError as exc:
         print(f"{name}: {exc}")  # noqa: T201
     finally:
-        for module, each, real in deciders:
+        for module, each, real in recorded_functions:
             setattr(module, each, real)
     return calls
 

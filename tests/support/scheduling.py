@@ -1,4 +1,4 @@
-"""How the tests are divided among processes."""
+"""Distribution of the tests over processes, and their order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-# These run examples, each of which works in a folder of its own in the checkout.
+# Tests that run examples, each of which writes to its own folder in the checkout.
 _WITH_EXAMPLES = (
     "test_examples.py",
     "test_real_stack.py",
@@ -20,17 +20,17 @@ _EXAMPLES, _OLD_EXAMPLES = "examples", "old examples"
 
 
 def _scope(nodeid: str) -> str:
-    """Name what one process runs as a whole: files, whose fixtures cost much, and examples that share a folder."""
+    """Return the group of a test; one process runs all tests of a group: a file, or examples that share a folder."""
     file = nodeid.partition("::")[0]
     if file.endswith("test_cases.py"):
-        return nodeid  # nothing is shared, and the longest takes as long as ten others
+        return nodeid  # they share nothing, and their durations differ much
     if not file.endswith(_WITH_EXAMPLES):
         return file
     return _OLD_EXAMPLES if "fastai_v1" in nodeid or file.endswith("test_dockerfiles.py") else _EXAMPLES
 
 
 def _rank(item: pytest.Item) -> int:
-    """Say what begins first: what takes long, so that no process has much to do when the others are at their end."""
+    """Return the rank of a test: long ones start first, so that all processes end at about the same time."""
     scope = _scope(item.nodeid)
     ranks = [
         scope == _EXAMPLES,
@@ -45,7 +45,7 @@ def _rank(item: pytest.Item) -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Divide the tests among processes by their scopes."""
+    """Distribute the tests over processes by group."""
     from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - only where it is installed
 
     class ByScope(LoadScopeScheduling):
@@ -57,10 +57,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let begin first what takes long, and of that the files with most tests; measure coverage where it tells most."""
+    """Sort the tests by rank and by the number of tests in a group; measure no coverage in system tests."""
     tests = Counter(_scope(item.nodeid) for item in items)
     items.sort(key=lambda item: (_rank(item), -tests[_scope(item.nodeid)], _scope(item.nodeid)))
     for item in items:
-        # These run the command in processes of its own, and what they run here is timed or played against the original.
+        # They run the command in other processes, and coverage would slow down what they measure.
         if "/system/" in item.nodeid:
             item.add_marker("no_cover")

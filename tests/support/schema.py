@@ -1,4 +1,4 @@
-"""The published schema of reports."""
+"""Validation of reports against the published JSON schema."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCHEMA = json.loads((resources.files("layer_minimizer.report") / "report.schema.
 
 
 def _closed(schema: Any) -> Any:
-    """Return the schema in which nothing may be that it does not name: the published one allows what is new."""
+    """Return the schema without additional properties, which the published one allows."""
     if isinstance(schema, list):
         return [_closed(each) for each in schema]
     if not isinstance(schema, dict):
@@ -27,7 +27,7 @@ def _closed(schema: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def require_schema() -> Callable[[Any], None]:
-    """Require that a report's JSON is what the schema in the package says, and has nothing beside that."""
+    """Return a function that requires that a report matches the schema and has no additional properties."""
     validator = jsonschema.Draft202012Validator(_closed(SCHEMA))
 
     def require(report: Any) -> None:

@@ -1,19 +1,19 @@
-"""What one run of the tests leaves for another one, and why; the end of a run tells it.
+"""Options that skip part of the tests in one run. The end of a run prints which tests were skipped, and why.
 
-A test that is left out is deselected, and never counts as passed. Without the options below nothing is left out.
+Skipped tests are deselected, and never count as passed. Without the following options nothing is skipped.
 
-``--turn N/3`` takes a third of what takes long, and the next two commits take the rest:
+``--turn N/3`` runs a third of the long tests, and the next two commits run the rest:
 
-* of the cases every third one;
-* of the interpreters, in tests of all of them, two beside the oldest, the tests' own and the newest;
-* of the tests marked ``turn(1)``, ``turn(2)`` and ``turn(3)`` those of one number.
+* every third case;
+* in tests of all interpreters, two in addition to the oldest, the one that runs the tests, and the newest;
+* of the tests marked ``turn(1)``, ``turn(2)`` and ``turn(3)``, those with one of the numbers.
 
-``--proofs FOLDER`` leaves out what has passed on this machine with the same inputs. That holds for the tests in
-proofs.py: their inputs are all files of the package but those that proofs.py names as without influence, the files
-beside the test and those that proofs.py names, the shared files of the tests, pyproject.toml, what is installed, and
-the interpreters. The folder keeps a file for each test that has passed, named after it and its inputs.
+``--proofs FOLDER`` skips tests that have passed on this machine with the same inputs. This concerns the tests in
+proofs.py. Their inputs are the files of the package (except those that proofs.py excludes), the files in the folder of
+the test, the files that proofs.py adds, the shared files of the tests, pyproject.toml, the installed distributions, and
+the interpreters. The folder contains an empty file for each passed test, named by a hash of the test and its inputs.
 
-``--all`` leaves nothing out, whatever else is said.
+``--all`` skips nothing, and overrides the other options.
 """
 
 from __future__ import annotations
@@ -41,35 +41,37 @@ if TYPE_CHECKING:
     from .proofs import Inputs
 
 TURNS = 3
-_NO_INPUT = ("__pycache__", "out")
+_IGNORED = ("__pycache__", "out")
 _KEPT_DAYS = 60
-# So many tests of a folder are named, and more are counted.
+# More tests of a folder are counted instead of named.
 _NAMED = 20
 _PROOF = "proof"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options that choose among the tests."""
-    group = parser.getgroup("selection", "what a run leaves for another one")
-    group.addoption("--all", action="store_true", help="leave nothing out")
-    group.addoption("--turn", metavar=f"N/{TURNS}", help="of what takes long only one part; default: all of it")
-    group.addoption("--proofs", metavar="FOLDER", help="leave out what has passed with the same inputs, says FOLDER")
+    """Add the options that select tests."""
+    group = parser.getgroup("selection", "select part of the tests")
+    group.addoption("--all", action="store_true", help="skip nothing")
+    group.addoption("--turn", metavar=f"N/{TURNS}", help="run only this part of the long tests; default: all of them")
+    group.addoption(
+        "--proofs", metavar="FOLDER", help="skip tests that have passed with the same inputs, recorded in FOLDER"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell all processes of a run the time of its beginning: what passes later has not passed before."""
-    config.stash[_BEGUN] = getattr(config, "workerinput", {}).get("begun") or time.time()
-    config.stash[_LEFT] = {}
+    """Store the start time of the run, which is the same in all processes."""
+    config.stash[_START] = getattr(config, "workerinput", {}).get("start") or time.time()
+    config.stash[_SKIPPED] = {}
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Hand the time of the beginning to a process that runs tests."""
-    node.workerinput["begun"] = node.config.stash[_BEGUN]
+    """Send the start time of the run to a worker process."""
+    node.workerinput["start"] = node.config.stash[_START]
 
 
-_BEGUN = pytest.StashKey[float]()
-_LEFT = pytest.StashKey[dict[str, list[str]]]()
+_START = pytest.StashKey[float]()
+_SKIPPED = pytest.StashKey[dict[str, list[str]]]()
 
 
 # ---- choosing --------------------------------------------------------------------------------------------------------
@@ -77,32 +79,32 @@ _LEFT = pytest.StashKey[dict[str, list[str]]]()
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is another run's, and note why."""
-    reasons = _proved(config, items) | _others(config, items)
-    left = [item for item in items if item.nodeid in reasons]
-    if left and not config.getoption("--all"):
+    """Deselect the tests that are skipped in this run, and store the reasons."""
+    reasons = _passed_before(config, items) | _other_turns(config, items)
+    skipped = [item for item in items if item.nodeid in reasons]
+    if skipped and not config.getoption("--all"):
         items[:] = [item for item in items if item.nodeid not in reasons]
-        config.hook.pytest_deselected(items=left)
-        for item in left:
-            config.stash[_LEFT].setdefault(reasons[item.nodeid], []).append(item.nodeid)
+        config.hook.pytest_deselected(items=skipped)
+        for item in skipped:
+            config.stash[_SKIPPED].setdefault(reasons[item.nodeid], []).append(item.nodeid)
 
 
-def _others(config: pytest.Config, items: list[pytest.Item]) -> dict[str, str]:
+def _other_turns(config: pytest.Config, items: list[pytest.Item]) -> dict[str, str]:
     given = config.getoption("--turn")
     if not given:
         return {}
     known = [f"{number + 1}/{TURNS}" for number in range(TURNS)]
     if given not in known:
-        raise pytest.UsageError(f"--turn {given} is none of {', '.join(known)}")
-    return others(items, known.index(given) + 1, [version for version in VERSIONS if find_python(version)])
+        raise pytest.UsageError(f"--turn {given} must be one of {', '.join(known)}")
+    return other_turns(items, known.index(given) + 1, [version for version in VERSIONS if find_python(version)])
 
 
-def _proved(config: pytest.Config, items: list[pytest.Item]) -> dict[str, str]:
-    """Return tests the names of their proofs, and return those that have passed before this run began."""
+def _passed_before(config: pytest.Config, items: list[pytest.Item]) -> dict[str, str]:
+    """Store the name of its proof in each test, and return the tests that passed before this run, with the reason."""
     folder = config.getoption("--proofs")
     if not folder:
         return {}
-    known = {path.name for path in Path(folder).glob("*") if path.stat().st_mtime < config.stash[_BEGUN]}
+    known = {path.name for path in Path(folder).glob("*") if path.stat().st_mtime < config.stash[_START]}
     found = {}
     for item in items:
         if inputs := inputs_of(item):
@@ -113,8 +115,8 @@ def _proved(config: pytest.Config, items: list[pytest.Item]) -> dict[str, str]:
     return found
 
 
-def others(items: Iterable[pytest.Item], number: int, present: Sequence[str]) -> dict[str, str]:
-    """Return the tests of which it is not the turn, with the reason; ``present`` are the CPythons of this machine."""
+def other_turns(items: Iterable[pytest.Item], number: int, present: Sequence[str]) -> dict[str, str]:
+    """Return the tests of other turns, with the reason; ``present``: the CPython versions on this machine."""
     found: dict[str, str] = {}
     cases = sorted((item for item in items if item.get_closest_marker("case")), key=_weight)
     for at, item in enumerate(cases):
@@ -133,7 +135,7 @@ def others(items: Iterable[pytest.Item], number: int, present: Sequence[str]) ->
 
 
 def _weight(item: pytest.Item) -> tuple[bool, str]:
-    """Order the cases: each part gets as many of the heavy ones as another, and then of the others."""
+    """Return the sort key of a case: every turn gets the same number of heavy cases, and of the others."""
     return item.get_closest_marker("heavy") is None, item.nodeid
 
 
@@ -142,7 +144,7 @@ def _function(item: pytest.Item) -> str:
 
 
 def _version(item: pytest.Item) -> str:
-    """Return the version of CPython that a test is run for, or an empty text."""
+    """Return the CPython version in the parameters of a test, or an empty string."""
     values = getattr(item, "callspec", None) and item.callspec.params.values()  # type: ignore[attr-defined]
     for value in values or ():
         for part in value if isinstance(value, tuple) else (value,):
@@ -152,37 +154,37 @@ def _version(item: pytest.Item) -> str:
 
 
 def _of_all_versions(items: Iterable[pytest.Item]) -> set[str]:
-    """Return the test functions that are run for each version of CPython."""
+    """Return the test functions that run for every CPython version."""
     seen = defaultdict(set)
     for item in items:
         seen[_function(item)].add(_version(item))
     return {function for function, versions in seen.items() if versions >= set(VERSIONS)}
 
 
-# ---- what has passed -------------------------------------------------------------------------------------------------
+# ---- proofs ----------------------------------------------------------------------------------------------------------
 
 
 def _proof(item: pytest.Item, inputs: Inputs) -> str:
-    """Return the name of the file that says that a test has passed with these inputs."""
-    parts = [item.nodeid, _package(inputs.regardless_of), _beside(item.path.parent), _shared(), _surroundings()]
+    """Return the name of the file that records that a test has passed with these inputs."""
+    parts = [item.nodeid, _package(inputs.regardless_of), _files_in(item.path.parent), _shared(), _machine()]
     parts += [_folder(CHECKOUT / each) for each in inputs.files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
 @functools.cache
 def _package(regardless_of: tuple[str, ...]) -> str:
-    """Return a digest of the package but for these rooms or modules of it."""
-    left = tuple(PACKAGE / name for name in regardless_of)
+    """Return a digest of the package without these rooms or modules."""
+    skipped = tuple(PACKAGE / name for name in regardless_of)
     kept = (
         path
         for path in _files(PACKAGE)
-        if not any(path == name or path == name.with_suffix(".py") or path.is_relative_to(name) for name in left)
+        if not any(path == name or path == name.with_suffix(".py") or path.is_relative_to(name) for name in skipped)
     )
     return _digest(kept, PACKAGE)
 
 
 @functools.cache
-def _beside(folder: Path) -> str:
+def _files_in(folder: Path) -> str:
     return _digest((path for path in sorted(folder.iterdir()) if path.is_file()), folder)
 
 
@@ -198,8 +200,8 @@ def _shared() -> str:
 
 
 @functools.cache
-def _surroundings() -> str:
-    """Return what this machine has: interpreters, and what is installed beside the tests."""
+def _machine() -> str:
+    """Return a description of this machine: system, interpreters, installed distributions."""
     installed = sorted({f"{each.name} {each.version}" for each in metadata.distributions()})
     return "\n".join([sys.version, platform.platform(), *map(find_python, VERSIONS), *installed])
 
@@ -209,7 +211,7 @@ def _files(folder: Path) -> Iterator[Path]:
         yield folder
         return
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not set(_NO_INPUT) & set(path.relative_to(folder).parts):
+        if path.is_file() and not set(_IGNORED) & set(path.relative_to(folder).parts):
             yield path
 
 
@@ -221,14 +223,14 @@ def _digest(paths: Iterable[Path], top: Path) -> str:
     return digest.hexdigest()
 
 
-# ---- what became of it -----------------------------------------------------------------------------------------------
+# ---- results ---------------------------------------------------------------------------------------------------------
 
 
 class Ledger:
-    """Notes in the folder of proofs which tests have passed; lives where the results come together."""
+    """Records passed tests in the folder of proofs; a plugin of the process that collects the results."""
 
     def __init__(self, folder: Path) -> None:
-        """Begin with a folder, and forget what nobody has asked for in a long time."""
+        """Create the folder, and delete old proofs."""
         self._folder = folder
         self._failed: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
@@ -237,7 +239,7 @@ class Ledger:
                 path.unlink(missing_ok=True)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note that a test has passed, when it has ended in all its parts; a skipped one has not."""
+        """Record a test when its setup, call and teardown have passed."""
         name = dict(report.user_properties).get(_PROOF)
         if not isinstance(name, str):
             return
@@ -248,45 +250,45 @@ class Ledger:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Begin to note, in the process in which the results come together."""
+    """Register the ledger in the process that collects the results."""
     folder = session.config.getoption("--proofs")
     if folder and not hasattr(session.config, "workerinput"):
         session.config.pluginmanager.register(Ledger(Path(folder)))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand what was left out to the process that prints it."""
+    """Send the skipped tests to the process that prints them."""
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["left"] = session.config.stash[_LEFT]
+        session.config.workeroutput["skipped"] = session.config.stash[_SKIPPED]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take what was left out from the first process that ends; the others have left out the same."""
-    left: Mapping[str, Collection[str]] = getattr(node, "workeroutput", {}).get("left", {})
-    if left and not node.config.stash[_LEFT]:
-        node.config.stash[_LEFT].update({reason: list(names) for reason, names in left.items()})
+    """Take the skipped tests from the first worker process that ends; all workers skip the same tests."""
+    skipped: Mapping[str, Collection[str]] = getattr(node, "workeroutput", {}).get("skipped", {})
+    if skipped and not node.config.stash[_SKIPPED]:
+        node.config.stash[_SKIPPED].update({reason: list(names) for reason, names in skipped.items()})
         node.config.hook.pytest_deselected(
-            items=[SimpleNamespace(nodeid=name) for names in left.values() for name in names]
+            items=[SimpleNamespace(nodeid=name) for names in skipped.values() for name in names]
         )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print what this run has left for another one, and why."""
-    left = config.stash[_LEFT]
-    if not left:
+    """Print the tests that this run has skipped, and why."""
+    skipped = config.stash[_SKIPPED]
+    if not skipped:
         return
     turn = config.getoption("--turn")
-    terminalreporter.section("left out; --all runs it")
-    for reason, names in sorted(left.items()):
-        why = "" if reason.startswith("passed") else f" whose turn it is not; this run's is {turn}"
+    terminalreporter.section("skipped; --all runs them")
+    for reason, names in sorted(skipped.items()):
+        why = "" if reason.startswith("passed") else f" of another turn; this run has turn {turn}"
         terminalreporter.line(f"{len(names)} {reason}{why}")
         for line in _by_file(names):
             terminalreporter.line(f"  {line}")
 
 
 def _by_file(names: Iterable[str]) -> list[str]:
-    """Return lines that name tests, or count those of a folder of which there are many."""
+    """Return a line per folder with the names of the tests, or their number if there are many."""
     folders = defaultdict(list)
     for name in names:
         file, _, test = name.partition("::")

@@ -1,4 +1,4 @@
-"""Invented distributions, and environments that hold them."""
+"""Invented distributions, and environments in which they are installed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def install(
     metadata: Mapping[str, Content] | None = None,
     record: bool = True,
 ) -> Path:
-    """Put a distribution into ``site`` as pip does, and return its dist-info folder."""
+    """Install a distribution in ``site`` as pip does, and return its dist-info folder."""
     info = f"{name.replace('-', '_')}-{version}.dist-info"
     header = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     extra = {f"{info}/{key}": content for key, content in (metadata or {}).items()}
@@ -77,13 +77,13 @@ def install(
 
 @pytest.fixture
 def write() -> Callable[[Path, Mapping[str, Content]], Path]:
-    """Write files given by their names into a folder, and return the folder."""
+    """Return `write_files`."""
     return write_files
 
 
 @pytest.fixture
 def make_site(tmp_path: Path) -> Callable[..., Path]:
-    """Invent installed distributions: ``make_site(name, {path: content}, version)``. All lie in the same folder."""
+    """Return a function that installs an invented distribution: ``make_site(name, {path: content}, version)``."""
 
     def make(
         name: str, files: Mapping[str, Content], version: str = "1.0", *, site: str = "site", **more: object
@@ -96,7 +96,7 @@ def make_site(tmp_path: Path) -> Callable[..., Path]:
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment with nothing in it but what a test has put there."""
+    """A virtual environment without pip, with the distributions that a test installs."""
 
     root: Path
     version: str
@@ -122,12 +122,12 @@ class Environment:
 
 @functools.cache
 def _version(python: str) -> str:
-    ask = "import sys; print('%d.%d' % sys.version_info[:2])"
-    return subprocess.run([python, "-I", "-c", ask], check=True, capture_output=True, text=True).stdout.strip()
+    query = "import sys; print('%d.%d' % sys.version_info[:2])"
+    return subprocess.run([python, "-I", "-c", query], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def link_environment(root: Path, python: str, version: str = "") -> Environment:
-    """Make by hand what ``python -m venv --without-pip`` makes, in no time; its version is asked if it is not known."""
+    """Create the same as ``python -m venv --without-pip``, but faster; ``version`` is that of ``python`` if known."""
     made = Environment(root, version or _version(python))
     made.site.mkdir(parents=True)
     (root / "bin").mkdir()
@@ -140,20 +140,20 @@ def link_environment(root: Path, python: str, version: str = "") -> Environment:
 
 
 def create_environment(root: Path, python: str, *options: str) -> Environment:
-    """Make an environment with venv, as users do it."""
+    """Create an environment with venv."""
     subprocess.run([python, "-m", "venv", "--without-pip", *options, str(root)], check=True)
     return Environment(root, _version(python))
 
 
 @pytest.fixture
 def make_environment(tmp_path: Path) -> Callable[..., Environment]:
-    """Make empty environments: ``make_environment(python, name)``."""
+    """Return a function that creates an empty environment: ``make_environment(python, name)``."""
     return lambda python, name="env": link_environment(tmp_path / name, python)
 
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Return a folder that other users may enter, unlike pytest's own, under its real name."""
+    """Yield a temporary folder that other users may read, unlike pytest's, with symbolic links resolved."""
     folder = Path(tempfile.mkdtemp(prefix="minimize-tests-")).resolve()
     folder.chmod(0o755)
     try:
@@ -164,19 +164,19 @@ def temporary_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def env(tmp_path: Path, base_python: str) -> Environment:
-    """An empty environment of the Python that runs the tests."""
+    """Return an empty environment of the Python that runs the tests."""
     return link_environment(tmp_path / "env", base_python, MAIN)
 
 
 @pytest.fixture
 def each_env(make_environment: Callable[..., Environment], cpython: str) -> Environment:
-    """An empty environment of every CPython that can be minimized."""
+    """Return an empty environment of each supported CPython in turn."""
     return make_environment(cpython)
 
 
 @pytest.fixture(scope="session")
 def stocked_env() -> Iterator[Environment]:
-    """Return the environment that most tests share: every run is required to leave it as it is."""
+    """Yield the environment that most tests share; no run may change it."""
     with temporary_folder() as folder:
         made = create_environment(folder / "env", need_python(MAIN))
         made.install("alpha", ALPHA)
@@ -187,7 +187,7 @@ def stocked_env() -> Iterator[Environment]:
 
 @pytest.fixture
 def trace_run(tmp_path: Path) -> Callable[..., Trace]:
-    """Trace a workload in an environment: the files of its folder, of which ``handler.py`` is the entry."""
+    """Return a function that traces a workload in an environment; the first of its ``files`` is the entry."""
     runs: list[int] = []
 
     def run(where: Environment, files: Mapping[str, Content], observer: str = "probe", **options: object) -> Trace:

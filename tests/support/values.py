@@ -1,4 +1,4 @@
-"""Short forms of the values that stages hand to each other."""
+"""Short constructors for the values that the stages exchange."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Build:
-    """Short forms of the values that stages hand to each other."""
+    """Short constructors for the values that the stages exchange."""
 
     @staticmethod
     def interpreter(site: Path, *more: Path, version: tuple[int, int, int] = (3, 11, 7)) -> Interpreter:
@@ -48,10 +48,10 @@ class Build:
         editable: Iterable[str] = (),
         sources: Path = Path("/site"),
     ) -> Inventory:
-        """Make an inventory of {path: owner} or {path: (owner, size)}; every owner is a distribution of version 1.0."""
+        """Return an inventory of {path: owner} or {path: (owner, size)}; each owner is a distribution, version 1.0."""
         listed = []
-        for path, said in files.items():
-            owner, size = (said, 1) if isinstance(said, str) else said
+        for path, value in files.items():
+            owner, size = (value, 1) if isinstance(value, str) else value
             listed.append(InstalledFile(path, size, owner, str(sources / path), link=(links or {}).get(path, "")))
         owners = sorted({file.distribution for file in listed} - {""})
         parents = {str(parent) for path in files for parent in Path(path).parents} - {"."}
@@ -79,15 +79,17 @@ class Build:
         workload: Workload | None = None,
         observers: tuple[str, ...] = ("probe",),
     ) -> Trace:
-        """Make a trace of {path: "open stat"} (or of paths that were opened) and of modules' fields."""
+        """Return a trace of {path: "open stat"}, or of opened paths, and of the fields of modules."""
         uses = files if isinstance(files, Mapping) else dict.fromkeys(files, "open")
         return Trace(
             python=python,
             observers=observers,
             kind=kind,
             modules=tuple(TracedModule(*row) for row in modules),  # type: ignore[arg-type]
-            files=tuple(TracedFile(path, frozenset(map(Use, said.split()))) for path, said in uses.items()),
-            metadata=tuple(TracedMetadata(canonicalize_name(name), asker) for name, asker in (metadata or {}).items()),
+            files=tuple(TracedFile(path, frozenset(map(Use, text.split()))) for path, text in uses.items()),
+            metadata=tuple(
+                TracedMetadata(canonicalize_name(name), reader) for name, reader in (metadata or {}).items()
+            ),
             foreign=tuple(foreign),
             unplaced=(),
             processes=1,

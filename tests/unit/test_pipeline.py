@@ -23,12 +23,12 @@ from tests.support.sites import write_files
 
 GOOD = Attempt(1, "", (), (), {}, (), isolated=True, cold_faults=2)
 ARCHIVE = LayerArchive(Path("layer.zip"), "0" * 64, 1, 10, 5)
-PACKED = Packed(ARCHIVE, {"a.py": 10}, (), {}, ("a warning",), final=False)
+PACKED = Packed(ARCHIVE, {"a.py": 10}, (), {}, ("a warning",), lossy=False)
 LARGE = Oversized(5, Counter(a=10**9), evictable=(EvictableFile(0.1, 5, "late.py"),))
 
 
 class Stages:
-    """What the builder and the verifier answer, one attempt after the other; all else is real."""
+    """Replaces the builder and the verifier by prepared results, one per attempt."""
 
     def __init__(self, build: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         sources = write_files(folder / "site", {"a.py": "", "b.py": "", "late.py": ""})
@@ -41,23 +41,23 @@ class Stages:
         self.workspace = Workspace(folder / "scratch", folder / "part", None, ())
         self.layers: list[Any] = []
         self.attempts: list[Attempt] = []
-        self.lessons: list[Adjustments] = []
+        self.adjustments: list[Adjustments] = []
         self.kept: list[set[str]] = []
         self.runs: list[tuple[int, bool]] = []
         monkeypatch.setattr(pipeline.Builder, "pack", self.pack)
-        monkeypatch.setattr(alone, "try_out", self.try_out)
+        monkeypatch.setattr(alone, "run_repeatedly", self.run_repeatedly)
         monkeypatch.setattr(alone, "check_deterministic", lambda *_: None)
 
-    def pack(self, plan: Any, lessons: Adjustments, _required: Any, _reserved: ReservedBytes) -> Any:
-        self.lessons.append(lessons)
+    def pack(self, plan: Any, adjustments: Adjustments, _required: Any, _reserved: ReservedBytes) -> Any:
+        self.adjustments.append(adjustments)
         self.kept.append({decision.path for decision in plan.kept})
         return self.layers.pop(0)
 
-    def try_out(self, *_: Any, runs: int, until_missed: bool) -> Attempt:
+    def run_repeatedly(self, *_: Any, runs: int, until_missed: bool) -> Attempt:
         self.runs.append((runs, until_missed))
         return self.attempts.pop(0)
 
-    def prove(self, layers: list[Any], attempts: list[Attempt], **options: Any) -> pipeline.Proven:
+    def prove(self, layers: list[Any], attempts: list[Attempt], **options: Any) -> pipeline.VerifiedLayer:
         self.layers, self.attempts = layers, attempts
         return pipeline.prove(
             self.traced, self.site, choose(Settings(native="off", observe="probe"), options), self.workspace
@@ -69,55 +69,55 @@ def stages(build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage
     return Stages(build, tmp_path, monkeypatch)
 
 
-def test_a_layer_that_works_is_proved_at_once(stages: Stages) -> None:
-    proven = stages.prove([PACKED], [GOOD])
-    assert stages.lessons == [Adjustments()]
+def test_a_layer_that_works_is_verified_at_once(stages: Stages) -> None:
+    layer = stages.prove([PACKED], [GOOD])
+    assert stages.adjustments == [Adjustments()]
     assert stages.runs == [(1, True)]
-    proof = proven.proof
+    proof = layer.proof
     assert (proof.events, proof.repaired, proof.runs, proof.cold_faults) == (1, (), 1, 2)
     assert (proof.shipped, proof.warnings) == ({"a.py": 10}, ("a warning",))
 
 
-def test_what_cannot_come_back_has_to_work_more_often(stages: Stages) -> None:
-    assert stages.prove([replace(PACKED, final=True)], [GOOD]).proof.runs == pipeline.RUNS
-    assert stages.prove([replace(PACKED, final=True)], [GOOD], runs=3).proof.runs == 3
+def test_a_layer_with_dropped_parts_runs_several_times(stages: Stages) -> None:
+    assert stages.prove([replace(PACKED, lossy=True)], [GOOD]).proof.runs == pipeline.RUNS
+    assert stages.prove([replace(PACKED, lossy=True)], [GOOD], runs=3).proof.runs == 3
     assert stages.runs == [(pipeline.RUNS, True), (3, True)]
 
 
-def test_what_is_missed_is_planned_and_packed_again(stages: Stages) -> None:
-    proven = stages.prove([PACKED, PACKED], [replace(GOOD, missed=("b.py",)), GOOD])
+def test_missed_files_are_planned_and_packed_again(stages: Stages) -> None:
+    layer = stages.prove([PACKED, PACKED], [replace(GOOD, missed=("b.py",)), GOOD])
     assert stages.kept == [{"a.py"}, {"a.py", "b.py"}]
-    assert proven.proof.repaired == ("b.py",)
-    assert proven.adjustments == stages.lessons[-1] == Adjustments(rounds=1, repaired=frozenset({"b.py"}))
+    assert layer.proof.repaired == ("b.py",)
+    assert layer.adjustments == stages.adjustments[-1] == Adjustments(rounds=1, repaired=frozenset({"b.py"}))
 
 
 def test_a_layer_that_is_too_large_is_not_run(stages: Stages) -> None:
-    proven = stages.prove([LARGE, PACKED], [GOOD], cold="auto")
+    layer = stages.prove([LARGE, PACKED], [GOOD], cold="auto")
     assert len(stages.runs) == 1
-    assert proven.adjustments == Adjustments(omitted_cold=frozenset({"late.py"}))
+    assert layer.adjustments == Adjustments(omitted_cold=frozenset({"late.py"}))
 
 
-def test_what_cannot_be_made_smaller_is_refused(stages: Stages) -> None:
+def test_a_layer_that_cannot_be_made_smaller_is_an_error(stages: Stages) -> None:
     with pytest.raises(PackError, match="the layer would be 1,000,000,000 bytes"):
         stages.prove([replace(LARGE, evictable=())], [], cold="auto")
 
 
-def test_what_never_works_ends_after_some_rounds(stages: Stages) -> None:
+def test_the_loop_ends_after_some_rounds(stages: Stages) -> None:
     failed = replace(GOOD, error="MemoryError")
     with pytest.raises(VerifyError, match="MemoryError"):
         stages.prove([PACKED] * 20, [failed, *(replace(failed, missed=("b.py",)) for _ in range(20))])
-    assert all(one < two for one, two in zip(stages.lessons, stages.lessons[1:], strict=False))
+    assert all(one < two for one, two in zip(stages.adjustments, stages.adjustments[1:], strict=False))
 
 
-def test_the_last_rounds_misses_are_not_followed(stages: Stages) -> None:
-    """A run that asks for something else each time, and does well without, is proved in the end."""
+def test_missed_files_of_the_last_round_are_ignored(stages: Stages) -> None:
+    """A run that looks up other files each time and works without them is verified in the end."""
     lost = [f"m{n}.py" for n in range(8)]
     inventory = stages.site.inventory
     more = tuple(replace(inventory.files[0], path=path, distribution=path) for path in lost)
     stages.site = Site(stages.site.interpreter, replace(inventory, files=(*inventory.files, *more)))
     attempts = [replace(GOOD, missed=(path,)) for path in lost]
-    proven = stages.prove([PACKED] * 8, [*attempts])
-    assert proven.attempt == attempts[-1]
+    layer = stages.prove([PACKED] * 8, [*attempts])
+    assert layer.attempt == attempts[-1]
     assert [until_missed for _, until_missed in stages.runs] == [True] * 7 + [False]
 
 
@@ -140,7 +140,7 @@ def test_only_what_is_committed_stays(tmp_path: Path) -> None:
     assert not workspace.scratch.exists()
 
 
-def test_an_output_that_cannot_be_put_in_its_place(tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_renamed(tmp_path: Path) -> None:
     with Workspace.open(tmp_path / "layer.zip", None) as workspace:
         workspace.layer.write_text("layer")
         (tmp_path / "layer.zip").mkdir()

@@ -42,7 +42,7 @@ def item(nodeid: str, *marks: pytest.MarkDecorator, **params: object) -> pytest.
 
 def left_by(items: list[pytest.Item]) -> list[set[str]]:
     """Return the tests that each turn leaves out."""
-    return [set(selection.others(items, number, VERSIONS)) for number in (1, 2, 3)]
+    return [set(selection.other_turns(items, number, VERSIONS)) for number in (1, 2, 3)]
 
 
 def test_each_case_has_its_turn_within_three_commits_and_the_heavy_ones_are_spread() -> None:
@@ -71,7 +71,7 @@ def test_of_the_interpreters_three_are_always_there_and_two_others() -> None:
 
 def test_the_newest_interpreter_is_the_newest_that_is_there() -> None:
     tests = [item(f"f[{version}]", cpython=version) for version in VERSIONS]
-    left = [set(selection.others(tests, number, VERSIONS[:-1])) for number in (1, 2, 3)]
+    left = [set(selection.other_turns(tests, number, VERSIONS[:-1])) for number in (1, 2, 3)]
     assert not {"f[3.6]", "f[3.11]", "f[3.13]", "f[3.14]"} & set.union(*left)
     assert set.intersection(*left) == set()
 

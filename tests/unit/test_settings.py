@@ -142,14 +142,14 @@ def test_only_the_command_line_has_numbers_as_texts(key: str, text: str) -> None
 
 
 def test_an_option_that_does_not_exist() -> None:
-    with pytest.raises(UsageError, match="max_sise: there is no such option; did you mean 'max_size'"):
+    with pytest.raises(UsageError, match="unknown option 'max_sise'; did you mean 'max_size'"):
         choose(None, {"max_sise": 1})
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (lambda: Inputs(events=3), "events=3: it must be a list of texts"),  # type: ignore[arg-type]
+        (lambda: Inputs(events=3), "events=3: it must be a list of strings"),  # type: ignore[arg-type]
         (lambda: ContainerOptions(runner="dockre"), "one of local, docker, podman; did you mean 'docker'"),
         (lambda: Outputs(json=1), "json=1: it must be true or false"),  # type: ignore[arg-type]
         (lambda: PublishOptions(architectures=("arm",)), "one of x86_64, arm64"),

@@ -1,4 +1,4 @@
-"""Makes the scripts with which shells complete the command."""
+"""``minimize completion``: print the script with which a shell completes the command."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from layer_minimizer.core.option_declarations import Options, option
 from layer_minimizer.core.option_kinds import one_of
 
 if TYPE_CHECKING:
-    import argparse
+    from collections.abc import Iterator
+
+    from layer_minimizer.settings import Messages
 
 SHELLS = ("bash", "zsh", "tcsh")
-USE = """\
+INSTRUCTIONS = """\
 bash: put this into ~/.bashrc:   source <(minimize completion bash)
 zsh:  write it as _minimize into a folder of $fpath:   minimize completion zsh > "${fpath[1]}/_minimize"
 tcsh: write it into a file, and source that in ~/.tcshrc
@@ -23,11 +25,13 @@ tcsh: write it into a file, and source that in ~/.tcshrc
 
 @dataclass(frozen=True, slots=True)
 class CompletionOptions(Options):
-    """What ``minimize completion`` takes."""
+    """The options of ``minimize completion``."""
 
-    shell: str = option("", one_of(SHELLS), "whose script to print", "what is printed", positional=True, required=True)
+    shell: str = option("", one_of(SHELLS), "the script's shell", "what is printed", positional=True, required=True)
 
 
-def script(shell: str, tree: argparse.ArgumentParser) -> str:
-    """Return the script for a shell; its parsers know which values are names of files."""
-    return str(shtab.complete(tree, shell)).rstrip("\n") + "\n"
+def run(options: CompletionOptions, _messages: Messages) -> Iterator[str]:
+    """Yield the completion script of the shell; the parsers say which values are file names."""
+    from layer_minimizer.cli.parser import parser_tree  # noqa: PLC0415 - the parser imports this module
+
+    yield str(shtab.complete(parser_tree(), options.shell)).rstrip("\n") + "\n"

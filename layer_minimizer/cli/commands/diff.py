@@ -1,4 +1,4 @@
-"""``minimize diff``: compare two reports, and fail where the layer grew more than allowed."""
+"""``minimize diff``: compare two reports, and fail if the layer grew more than allowed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ALLOWANCE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _REPORT_IN_FOLDER = "report.json"
 
 
-def _share(value: Any) -> float:
+def _fraction(value: Any) -> float:
     if isinstance(value, float) and value >= 0:
         return value
     found = _ALLOWANCE.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -33,33 +33,33 @@ def _share(value: Any) -> float:
     return float(found[1]) / 100
 
 
-_PERCENTAGE = Kind("a percentage, for instance 5%", _share, metavar="PERCENT")
+_PERCENTAGE = Kind("a percentage, for instance 5%", _fraction, metavar="PERCENT")
 
 
 @dataclass(frozen=True, slots=True)
 class DiffOptions(Options):
-    """What ``minimize diff`` takes."""
+    """The options of ``minimize diff``."""
 
     old: str = option(
         "", INPUT_FILE, "the earlier report.json, or its folder", "reports", positional=True, required=True
     )
-    new: str = option("", INPUT_FILE, "the later one", "reports", positional=True, required=True)
+    new: str = option("", INPUT_FILE, "the later report", "reports", positional=True, required=True)
     fail_above: float | None = option(
-        None, _PERCENTAGE, "exit code 9 if the layer grew by more: 5%, or 0%", "what is shown"
+        None, _PERCENTAGE, "exit code 9 if the layer grew by more, e.g. 5%", "what is shown"
     )
-    json: bool = option(default=False, kind=FLAG, help_text="print all of it as JSON", group="what is shown")
+    json: bool = option(default=False, kind=FLAG, help_text="print all changes as JSON", group="what is shown")
 
 
-def answer(options: DiffOptions, messages: Messages) -> Iterator[str]:
-    """Compare the two reports and give what is to be printed.
+def run(options: DiffOptions, messages: Messages) -> Iterator[str]:
+    """Compare the two reports; yield the text for standard output.
 
     Raises:
-        UsageError: one of them is no report.
-        GrowthError: the layer has grown by more than is allowed; what is to be printed has been given by then.
+        UsageError: a file is not a report.
+        GrowthError: the layer has grown by more than ``fail_above``; raised after the whole text was yielded.
     """
     old, new = (
         read_saved(Path(file), "diff", lambda data, file=file: SavedReport.from_json(data, file))  # type: ignore[misc]
-        for file in map(_file, (options.old, options.new))
+        for file in map(_report_file, (options.old, options.new))
     )
     found = diff_reports(old, new)
     if options.json:
@@ -70,11 +70,11 @@ def answer(options: DiffOptions, messages: Messages) -> Iterator[str]:
         grown = found.new.unzipped - found.old.unzipped
         raise GrowthError(
             f"the layer has grown by {grown:,} bytes ({signed(found.growth)}), and --fail-above allows "
-            f"{signed(options.fail_above)}; what grew stands above. If that is right, make {options.new} the report "
-            "that the next one is compared with"
+            f"{signed(options.fail_above)}; see above for what grew. If the growth is intended, use {options.new} as "
+            "the old report of the next comparison"
         )
 
 
-def _file(name: str) -> str:
-    """Return the report that is meant: a folder stands for the one that ``--report`` has written into it."""
+def _report_file(name: str) -> str:
+    """Return the path of a report; for a folder, the report that ``--report`` has written into it."""
     return os.path.join(name, _REPORT_IN_FOLDER) if os.path.isdir(name) else name

@@ -1,4 +1,4 @@
-"""``minimize init``: finds a handler and what belongs to it, and writes the settings file to begin with."""
+"""``minimize init``: find a handler and its files, and write a first settings file."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from layer_minimizer.core.option_declarations import Options, option
 from layer_minimizer.core.option_kinds import FLAG, INPUT_FILE, OUTPUT_FILE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from layer_minimizer.settings import Messages
 
 log = logging.getLogger(__name__)
@@ -27,56 +29,62 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class InitOptions(Options):
-    """What ``minimize init`` takes."""
+    """The options of ``minimize init``."""
 
-    entry: str = option("", INPUT_FILE, "the handler; default: found in this folder and below", "what is set")
+    entry: str = option("", INPUT_FILE, "the handler; default: found in this folder or its subfolders", "what is set")
     output: str = option("", OUTPUT_FILE, f"the settings file; default: {OWN_FILE}", "where")
     pyproject: bool = option(
         default=False,
         kind=FLAG,
-        help_text=f"append the settings to {SHARED_FILE}, which must be there",
+        help_text=f"append the settings to the existing {SHARED_FILE}",
         group="where",
         instead_of=("output",),
     )
 
 
-def answer(options: InitOptions, _messages: Messages) -> str:
-    """Write the settings file, and give what is to be printed.
+def run(options: InitOptions, _messages: Messages) -> Iterator[str]:
+    """Write the settings file; yield the text for standard output.
 
     Raises:
-        UsageError: there is no handler, or there are settings already.
+        UsageError: no handler was found, or there are settings already.
         PackError: the file cannot be written.
     """
     try:
         here = Path.cwd()
     except FileNotFoundError as exc:
-        raise UsageError("the working directory is not there any more; change to another one") from exc
+        raise UsageError("the working directory no longer exists; change to another one") from exc
     target = Path(SHARED_FILE if options.pyproject else options.output or OWN_FILE)
     folder = target.absolute().parent
     _require_free(target, pyproject=options.pyproject)
     project = inspect_project(here, options.entry or None)
-    for line in _told(project):
+    for line in _found_lines(project):
         log.info("%s", line)
     if options.pyproject:
         _add(target, project, folder)
     else:
-        _write(target, init_template.own_file(project, folder).encode())
+        _write(target, init_template.new_file(project, folder).encode())
     command = "minimize"
     if target.name not in (OWN_FILE, SHARED_FILE) or folder != here:
         command += f" --config {shlex.quote(str(target))}"
-    return f"{target}\nNext: {command}\n"
+    yield f"{target}\nNext: {command}\n"
 
 
-def _told(project: Project) -> list[str]:
-    """Say what was found and what was not."""
+def _found_lines(project: Project) -> list[str]:
+    """Return lines about the files that were found, and those that were not."""
     lines = [f"entry: {os.path.relpath(project.entry)}"]
     if project.other_entries:
         others = ", ".join(map(os.path.relpath, project.other_entries))
-        lines.append(f"  not taken: {others}; --entry names another one")
+        lines.append(f"  not used: {others}; --entry selects another one")
     lines += [f"model: {os.path.relpath(path)}" for path in project.models]
-    lines += [f"event: {os.path.relpath(path)}" for path in project.events] or ["event: none here; {} is the only one"]
-    lines += [f"  not taken: {os.path.relpath(path)}: {why}" for path, why in project.bad_events]
-    python = os.path.relpath(project.python) if project.python else "no environment here; the one that minimize runs on"
+    lines += [f"event: {os.path.relpath(path)}" for path in project.events] or [
+        "event: none found; the only event is {}"
+    ]
+    lines += [f"  not used: {os.path.relpath(path)}: {why}" for path, why in project.bad_events]
+    python = (
+        os.path.relpath(project.python)
+        if project.python
+        else "no virtual environment found; the interpreter of minimize"
+    )
     lines.append(f"python: {python}")
     if project.problem:
         lines.append(f"  {project.problem}")
@@ -86,17 +94,17 @@ def _told(project: Project) -> list[str]:
 
 
 def _require_free(target: Path, *, pyproject: bool) -> None:
-    beside = target.absolute().parent
+    folder = target.absolute().parent
     if os.path.lexists(target) and not pyproject:
-        raise UsageError(f"{target} is there already; remove it, or name another file with --output")
-    if pyproject and os.path.lexists(beside / OWN_FILE):
-        raise UsageError(f"there is a {OWN_FILE} already; settings in two files of one folder are an error")
-    shared = beside / SHARED_FILE
+        raise UsageError(f"{target} already exists; remove it, or name another file with --output")
+    if pyproject and os.path.lexists(folder / OWN_FILE):
+        raise UsageError(f"{OWN_FILE} already exists; only one file of a folder may have settings")
+    shared = folder / SHARED_FILE
     if not os.path.isfile(shared):
         if pyproject:
-            raise UsageError(f"there is no {shared}; without --pyproject a {OWN_FILE} is written")
+            raise UsageError(f"{shared} does not exist; without --pyproject, {OWN_FILE} is written")
     elif (pyproject or target.name == OWN_FILE) and _has_table(shared, needed=pyproject):
-        raise UsageError(f"{shared} has a table [tool.{TOOL}] already")
+        raise UsageError(f"{shared} already has a table [tool.{TOOL}]")
 
 
 def _has_table(file: Path, *, needed: bool) -> bool:
@@ -107,19 +115,19 @@ def _has_table(file: Path, *, needed: bool) -> bool:
     except ValueError as exc:
         if not needed:
             return False
-        raise UsageError(f"{file} is no TOML: {exc}") from exc
+        raise UsageError(f"{file} is not valid TOML: {exc}") from exc
     return isinstance(tool, dict) and TOOL in tool
 
 
 def _add(file: Path, project: Project, folder: Path) -> None:
-    """Add the settings to a pyproject.toml, which stays as it is otherwise."""
+    """Add the settings to a pyproject.toml, and change nothing else."""
     file = Path(os.path.realpath(file))
     before = file.read_bytes()
     try:
-        after = init_template.added(before.decode(), project, folder)
+        after = init_template.add_to_pyproject(before.decode(), project, folder)
     except ValueError as exc:
         raise UsageError(
-            f"{file}: a table [tool.{TOOL}] cannot be added to it ({exc}); without --pyproject a {OWN_FILE} is written"
+            f"{file}: a table [tool.{TOOL}] cannot be added to it ({exc}); without --pyproject, {OWN_FILE} is written"
         ) from exc
     _write(file, after.encode(), like=file)
 

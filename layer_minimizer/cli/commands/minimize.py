@@ -1,91 +1,115 @@
-"""``minimize`` without a command: run one job of the command line, and return its report or answer."""
+"""``minimize`` without a command: make one layer, explain a decision, or save single stages."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layer_minimizer import pipeline
-from layer_minimizer.cli import session
-from layer_minimizer.cli.commands.explain import explain_case, read_plan
-from layer_minimizer.cli.commands.traces import save_stages, summary
+from layer_minimizer.cli import display, session
 from layer_minimizer.container.run import check_local, minimize_in_container
 from layer_minimizer.core import files
 from layer_minimizer.core.errors import UsageError
+from layer_minimizer.model.adjustments import Adjustments
+from layer_minimizer.model.plan import KeepPlan
+from layer_minimizer.plan import planning
 from layer_minimizer.report.explain import explain
 from layer_minimizer.report.files import REPORT_FILES, write_report, write_report_folder
 
 if TYPE_CHECKING:
-    from layer_minimizer.cli.jobs import Job
+    from layer_minimizer.model.workload import Workload
     from layer_minimizer.report.report import Report
-    from layer_minimizer.settings import Outputs, Request
+    from layer_minimizer.settings import Messages, Outputs, Request
 
-_OUTPUT = "layer.zip"
+_DEFAULT_OUTPUT = "layer.zip"
 
 
-def make(command: str, run: Job, *, colored: bool) -> tuple[int, Report | str]:
-    """Do a run of ``minimize`` or ``minimize trace``; return its exit code and what is to be said about it.
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The result of one job: what to print, and the exit code of the command in the container, if there was one."""
+
+    output: Report | str
+    exit_code: int = 0
+
+
+def run(options: Request, messages: Messages, layer: str = "") -> Result:
+    """Do what one request asks for, here or in a container; ``layer`` is the layer's name in the settings file.
 
     Raises:
-        MinimizeError: as `pipeline.minimize`, and as `container.minimize`.
+        MinimizeError: as `pipeline.minimize` and `minimize_in_container`.
     """
-    request, outputs = run.request, run.request.outputs
-    said: Report | str
-    with session.watched(map(Path, _written(outputs))):
+    outputs = options.outputs
+    with session.cleaned_up(map(Path, _written_files(outputs))):
         if outputs.report and outputs.makes_layer:
-            files.check_folder(Path(outputs.report).absolute(), "--report", new_levels=2 if run.name else 1)
+            files.check_folder(Path(outputs.report).absolute(), "--report", new_levels=2 if layer else 1)
         if outputs.report:
-            request = replace(request, settings=replace(request.settings, time_imports=True))
-        if request.container.local:
-            code, said = 0, _act(request)
-        else:
-            messages = replace(request.messages, color="always" if colored else "never")
-            outcome = minimize_in_container(replace(request, messages=messages))
-            code, said = outcome.code, outcome.output
-    if command == "trace" and not code:
-        return code, f"{said}{summary(outputs.save_trace)}"
-    return code, said
+            options = replace(options, settings=replace(options.settings, time_imports=True))
+        if options.container.local:
+            return Result(_run_here(options))
+        color = "always" if display.is_colored(messages.color) else "never"
+        contained = minimize_in_container(replace(options, messages=replace(messages, color=color)))
+        return Result(contained.output, contained.code)
 
 
-def output_of(outputs: Outputs) -> str:
-    """Return the layer's file."""
-    return outputs.output or _OUTPUT
+def output_file(outputs: Outputs) -> str:
+    """Return the path of the layer."""
+    return outputs.output or _DEFAULT_OUTPUT
 
 
-def _written(outputs: Outputs) -> list[str]:
-    """Return the files that the command may write."""
+def _written_files(outputs: Outputs) -> list[str]:
+    """Return the paths of all files that the command may write."""
     named = (outputs.save_trace, outputs.save_plan, outputs.function_zip, outputs.report_json)
     report = [os.path.join(outputs.report, name) for name in REPORT_FILES] if outputs.report else []
-    return [output_of(outputs), *(name for name in named if name), *report]
+    return [output_file(outputs), *(name for name in named if name), *report]
 
 
-def _act(request: Request) -> Report | str:
+def _run_here(request: Request) -> Report | str:
     check_local(request.container)
-    inputs, outputs, settings = request.inputs, request.outputs, request.settings
+    inputs, outputs = request.inputs, request.outputs
     if outputs.plan:
         if not outputs.explain:
-            raise UsageError("--plan goes with --explain")
-        return explain(read_plan(Path(outputs.plan)), outputs.explain) + "\n"
-    workload: dict[str, Any] = asdict(inputs)
-    traces = workload.pop("traces")
+            raise UsageError("--plan requires --explain")
+        plan = files.read_saved(Path(outputs.plan), "--plan", KeepPlan.from_json)
+        return explain(plan, outputs.explain) + "\n"
     if outputs.makes_layer:
-        return _minimize(request)
+        return _make_layer(request)
+    workload: dict[str, Any] = asdict(inputs)
+    del workload["traces"]
     source = pipeline.load(**workload)
     if outputs.explain:
-        save_plan = outputs.save_plan or None
-        return explain_case(source, traces, settings, outputs.explain, save_plan) + "\n"
-    save_stages(source, traces, settings, outputs.save_trace or None, outputs.save_plan or None)
+        return _explain(source, request) + "\n"
+    _save_stages(source, request)
     return ""
 
 
-def _minimize(request: Request) -> Report:
+def _explain(source: Workload | None, request: Request) -> str:
+    """Trace and plan; return why the subject would be kept or dropped. Nothing is packed."""
+    settings, outputs = request.settings, request.outputs
+    with files.scratch_folder() as scratch:
+        traced, site = pipeline.trace_workload(source, request.inputs.traces, settings, scratch)
+        plan = planning.make_plan(traced, site, settings, Adjustments())
+        pipeline.save(outputs.save_plan or None, plan, "--save-plan")
+        return explain(plan, outputs.explain)
+
+
+def _save_stages(source: Workload | None, request: Request) -> None:
+    """Trace, plan if a plan is to be saved, and save both. Nothing is packed."""
+    settings, outputs = request.settings, request.outputs
+    with files.scratch_folder() as scratch:
+        traced, site = pipeline.trace_workload(source, request.inputs.traces, settings, scratch)
+        pipeline.save(outputs.save_trace or None, traced.trace, "--save-trace")
+        if outputs.save_plan:
+            pipeline.save(outputs.save_plan, planning.make_plan(traced, site, settings, Adjustments()), "--save-plan")
+
+
+def _make_layer(request: Request) -> Report:
     outputs = request.outputs
     if outputs.report_json:
         files.check_output(Path(outputs.report_json).absolute(), "--report-json")
     report = pipeline.minimize(
-        output=output_of(outputs),
+        output=output_file(outputs),
         save_trace=outputs.save_trace or None,
         save_plan=outputs.save_plan or None,
         function_zip=outputs.function_zip or None,

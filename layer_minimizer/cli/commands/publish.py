@@ -10,18 +10,18 @@ from layer_minimizer.aws import publish
 
 if TYPE_CHECKING:
     from layer_minimizer.aws.publish import Published
-    from layer_minimizer.settings import PublishOptions
+    from layer_minimizer.settings import Messages, PublishOptions
 
 
-def publish_layer(options: PublishOptions) -> Published:
-    """Publish a layer's zip.
+def run(options: PublishOptions, _messages: Messages) -> Published:
+    """Publish one layer's zip; return the published version.
 
     Raises:
         MinimizeError: as `publish.publish`.
     """
     for name in ("boto3", "botocore", "urllib3"):
-        # They tell of every step and, when asked for more, of the headers that sign a request.
+        # They log every step and, at level DEBUG, the headers that sign a request.
         logging.getLogger(name).setLevel(logging.WARNING)
     chosen = asdict(options)
-    del chosen["json"]  # how its result is printed
+    del chosen["json"]  # the output format, not an argument of the upload
     return publish.publish(chosen.pop("archive"), **chosen)

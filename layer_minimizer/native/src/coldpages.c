@@ -1,24 +1,24 @@
-/* Puts the pages back that a compacted library was shipped without.
+/* Restores the pages that were left out of a compacted library.
  *
- * A compacted library names this one as its first DT_NEEDED entry, and describes what it lacks in an index of its own,
- * to which a dynamic tag points. Pages that were left out are mapped without any right. Touching one raises SIGSEGV;
- * the handler here finds the library and the chunk, decodes it from the store file into fresh memory, compares its
- * checksum, and moves the pages into place at once, so that no other thread ever sees half of it.
+ * A compacted library names this one as its first DT_NEEDED entry. A dynamic tag points to an index of the pages that
+ * were left out. These are mapped without access rights, so that accessing one raises SIGSEGV. The handler finds the
+ * library and the chunk, decodes the chunk from the store file into new memory, compares its checksum, and moves the
+ * pages into place atomically, so that other threads never read incomplete pages.
  *
- * Nothing is kept in tables here: every fault looks the library up among the loaded objects, so that unloading one and
- * loading another at its address is no special case. What must be remembered lies in the library's own writable memory
- * (struct ColdState), which dies with it and is copied by fork.
+ * There are no tables of libraries here: the handler looks up the library among the loaded objects for every fault, so
+ * that unloading one and loading another at its address is not a special case. State is stored in the library's own
+ * writable memory (struct ColdState), which is unmapped with it and copied by fork.
  *
- * Of the C library it needs what it diverts (sigaction and others) and dl* alone; see kernel.h. */
+ * From the C library it only needs the functions that it diverts (sigaction and others) and dl*; see kernel.h. */
 #define _GNU_SOURCE
-#define DIVERT_DLOPEN /* objects that come later are found when they come */
+#define DIVERT_DLOPEN /* to process objects that are loaded later */
 #include "coldindex.h"
 #include "faults.h"
 #include "lzma.h"
 #include "x86code.h"
 
-/* LAYER_MINIMIZER_LOG: where a line goes for every chunk that is put back. A value with a slash is a file's path, any
- * other asks for standard error. */
+/* LAYER_MINIMIZER_LOG: the destination of a line for every restored chunk. A value with a slash is the path of a file,
+ * any other value means standard error. */
 static char log_target[1024];
 
 /* ---- which library, which page ---- */
@@ -34,7 +34,7 @@ typedef struct {
 static int open_library(const struct link_map *object, Library *library) {
     const ElfW(Dyn) *tag = dynamic_entry(object, DT_COLD_INDEX);
     if (!tag) return 0;
-    /* The loader does not know the tag, so its value is still the address within the file. */
+    /* The loader ignores the tag, so its value is still relative to the base. */
     const struct ColdIndex *index = (const struct ColdIndex *)(object->l_addr + tag->d_un.d_ptr);
     while (tag->d_tag != DT_NULL) tag++;
     library->object = object;
@@ -45,7 +45,7 @@ static int open_library(const struct link_map *object, Library *library) {
     return 1;
 }
 
-static uint32_t crc_tables[8][256]; /* of CRC-32 (IEEE 802.3), for eight bytes at once */
+static uint32_t crc_tables[8][256]; /* CRC-32 (IEEE 802.3), eight bytes at a time */
 
 static void make_crc_tables(void) {
     for (uint32_t i = 0; i < 256; i++) {
@@ -71,11 +71,11 @@ static uint32_t checksum(const uint8_t *data, size_t size) {
     return ~crc;
 }
 
-/* The index lies in the library's file: compare it once a mapping before anything in it is believed. */
+/* The index is part of the library's file: compare its checksum once per mapping, before it is used. */
 static int index_is_whole(const Library *library) {
     const struct ColdIndex *index = library->index;
     if (__atomic_load_n(&library->state->checked, __ATOMIC_ACQUIRE)) return 1;
-    size_t room = (uintptr_t)library->object->l_ld - (uintptr_t)index; /* all of it is mapped */
+    size_t room = (uintptr_t)library->object->l_ld - (uintptr_t)index; /* all mapped */
     if (index->magic != COLD_INDEX_MAGIC || index->size < sizeof *index || index->size > room) return 0;
     const uint8_t *from = (const uint8_t *)index + COLD_INDEX_UNCHECKED;
     if (checksum(from, index->size - COLD_INDEX_UNCHECKED) != index->checksum) return 0;
@@ -83,9 +83,9 @@ static int index_is_whole(const Library *library) {
     return 1;
 }
 
-/* Find the library that holds an address, and whose index, unless it is damaged, says that pages around it went. */
+/* Find the library that contains an address, and whose index has cold pages around it or is damaged. */
 static int find_library(uintptr_t address, Library *library) {
-    /* Another thread may be unloading an object: only the one that holds the address is sure to be still mapped. */
+    /* Another thread may be unloading an object: only the one that contains the address is certainly still mapped. */
     FOR_EACH_OBJECT(object) {
         if (address - object->l_addr >= (uintptr_t)object->l_ld - object->l_addr || !open_library(object, library))
             continue;
@@ -115,7 +115,7 @@ static const char *library_name(const Library *library) {
     return (const char *)library->index + library->index->name;
 }
 
-/* ---- when it can not be done ---- */
+/* ---- errors ---- */
 
 static void give_up(const Library *library, uintptr_t address, const char *why) {
     char line[1024];
@@ -140,11 +140,11 @@ static void give_up(const Library *library, uintptr_t address, const char *why) 
 
 static const char DROPPED[] = "it was dropped; build the layer with --cold keep, or trace this use";
 
-/* Find the file of an object that was loaded by a relative name: the mapping that holds its dynamic section. */
+/* Find the file of an object that was loaded by a relative name: that of the mapping with its dynamic section. */
 static int path_from_maps(uintptr_t address, char *path, size_t room) {
     int file = open_file("/proc/self/maps", O_RDONLY, 0);
     if (file < 0) return 0;
-    char *line = path; /* lines are read into the caller's room; the path is moved to its front */
+    char *line = path; /* lines are read into the caller's buffer; the path is moved to its start */
     size_t length = 0;
     int found = 0;
     char byte;
@@ -172,7 +172,7 @@ static int path_from_maps(uintptr_t address, char *path, size_t room) {
     return found;
 }
 
-/* Map the store of a library, or give a reason why that is impossible. `room` is for the path. */
+/* Map the store of a library. Return NULL or the reason for failure. `room` is a buffer for the path. */
 static const char *open_store(const Library *library, char *room, size_t size) {
     const struct ColdIndex *index = library->index;
     if (__atomic_load_n(&library->state->store, __ATOMIC_ACQUIRE)) return NULL;
@@ -198,11 +198,11 @@ static const char *open_store(const Library *library, char *room, size_t size) {
     const uint8_t *nothing = NULL;
     if (!__atomic_compare_exchange_n(&library->state->store, &nothing, (const uint8_t *)at, 0, __ATOMIC_ACQ_REL,
                                      __ATOMIC_ACQUIRE))
-        unmap_memory((void *)at, (size_t)end); /* another thread was faster */
+        unmap_memory((void *)at, (size_t)end); /* another thread has mapped it */
     return NULL;
 }
 
-/* ---- putting pages back ---- */
+/* ---- restoring pages ---- */
 
 static void write_log(const Library *library, const struct ColdRun *run) {
     char line[512];
@@ -226,7 +226,7 @@ static void write_log(const Library *library, const struct ColdRun *run) {
     if (file != 2) close_file(file);
 }
 
-/* Decode one chunk and move its pages into place; NULL, or the reason why that is impossible. */
+/* Decode one chunk and move its pages into place. Return NULL or the reason for failure. */
 static const char *restore(const Library *library, uint32_t number) {
     const struct ColdIndex *index = library->index;
     const struct ColdChunk *chunk = library->chunks + number;
@@ -278,8 +278,8 @@ static int mend(uintptr_t address, enum Access access) {
         give_up(&library, address, "its index is damaged");
     }
     const struct ColdRun *run = find_run(&library, (address - library.object->l_addr) / library.index->page_size);
-    /* Pages that are left out can be read, some executed, none written: any other access is the program's own fault,
-     * and would be one with the original library too. */
+    /* Cold pages are readable, some of them executable, none writable: any other access is an error of the program and
+     * would fault with the original library, too. */
     if (!run || access == ACCESS_WRITE || (access == ACCESS_EXECUTE && !run->executable)) return 0;
     if (__atomic_load_n(&library.state->restored[run->chunk], __ATOMIC_ACQUIRE)) return 1; /* by another thread */
     const char *problem = restore(&library, run->chunk);
@@ -288,7 +288,7 @@ static int mend(uintptr_t address, enum Access access) {
     return 1;
 }
 
-/* ---- the beginning ---- */
+/* ---- start ---- */
 
 extern void *dlopen(const char *, int) __attribute__((weak));
 #if defined(__x86_64__)
@@ -297,7 +297,7 @@ __asm__(".symver dlopen, dlopen@GLIBC_2.2.5");
 __asm__(".symver dlopen, dlopen@GLIBC_2.17");
 #endif
 
-/* Say whether another copy of this library is at work: two layers may bring one each. It finds our libraries, too. */
+/* Return whether another copy of this library is active: two layers may contain one each. It serves all libraries. */
 static int another_runtime_serves(void) {
     struct KernelAction action;
     get_action(SIGSEGV, &action);
@@ -308,7 +308,7 @@ static int another_runtime_serves(void) {
     return 0;
 }
 
-/* Divert what is new, and map the stores early: later there may be no file descriptor left to open one with. */
+/* Divert the calls of new objects, and map the stores early: later there may be no free file descriptor. */
 static int look_at_objects(struct dl_phdr_info *first, size_t size, void *nothing) {
     Library library;
     (void)first, (void)size, (void)nothing;
@@ -316,21 +316,21 @@ static int look_at_objects(struct dl_phdr_info *first, size_t size, void *nothin
     FOR_EACH_OBJECT(object) {
         char room[4096];
         if (open_library(object, &library) && index_is_whole(&library) && library.index->store && !library.state->store)
-            open_store(&library, room, sizeof room); /* a problem is told when a page is needed */
+            open_store(&library, room, sizeof room); /* an error is reported when a page is needed */
     }
     return 1;
 }
 
-/* Under the lock of dl_iterate_phdr: without it another thread could unload an object while it is read. */
+/* With the lock of dl_iterate_phdr: without it, another thread could unload an object while it is read. */
 static void after_load(void) { dl_iterate_phdr(look_at_objects, NULL); }
 
-/* They may have been blocked before there was a way to prevent it. */
+/* The signal may have been blocked before calls were diverted. */
 static void unblock_faults(void) {
     uint64_t faults = 1ULL << (SIGSEGV - 1);
     kernel_call(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&faults, 0, 8, 0, 0);
 }
 
-/* The program's handler may have been that of an unloaded library: then it is none. */
+/* The program's handler may be in a library that has been unloaded: then there is none. */
 static void forget_unloaded_action(void) {
     unsigned char present;
     uintptr_t page = (uintptr_t)program_action()->sa_handler & ~(getauxval(AT_PAGESZ) - 1);
@@ -340,10 +340,11 @@ static void forget_unloaded_action(void) {
 
 static void nothing(void) {}
 
-/* IFUNC resolvers of compacted libraries run while the loader relocates, before any constructor. All that depend on
- * this library are relocated after it, and the loader calls this, a resolver too, while it relocates this one.
+/* IFUNC resolvers of compacted libraries run while the loader relocates, before all constructors. The libraries that
+ * depend on this one are relocated after it. This function is a resolver itself: the loader calls it while relocating
+ * this library.
  *
- * Only where it is needed: should the load fail after this, the handler would stay behind without its code. */
+ * The handler is only installed here if needed: if loading failed afterwards, it would remain without its code. */
 static void (*serve_early(void))(void) {
     Library library;
     int needed = 0;

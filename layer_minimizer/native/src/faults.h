@@ -1,10 +1,10 @@
-/* Shares SIGSEGV with the program: our handler stays first, and the program's own gets what is not ours.
+/* Shares SIGSEGV with the program: this handler is called first and passes faults of the program to its own handler.
  *
- * A program may install its handler before or after us, ask for the one that is installed, or block the signal. Blocked
- * or replaced, a fault that we should mend would kill the process. A library that comes late cannot interpose symbols,
- * so the calls are diverted where they are made: in the global offset tables of the loaded objects.
+ * A program may install a handler before or after this one, query the installed one, or block the signal. If the signal
+ * were blocked or the handler replaced, a fault on a cold page would end the process. A library that is loaded late
+ * cannot interpose symbols, so calls are diverted in the global offset tables of the loaded objects.
  *
- * Whoever includes this defines `mend(address, access)`, which gives 1 when the access may be tried again. */
+ * The including file defines `mend(address, access)`, which returns 1 if the access can be repeated. */
 #ifndef LAYER_FAULTS_H
 #define LAYER_FAULTS_H
 
@@ -19,7 +19,7 @@ enum Access { ACCESS_READ, ACCESS_WRITE, ACCESS_EXECUTE };
 
 static int mend(uintptr_t address, enum Access access);
 
-static struct sigaction next_actions[2];  /* what the program wants; [next_action] is valid, the other being written */
+static struct sigaction next_actions[2];  /* set by the program; [next_action] is valid, the other being written */
 static int next_action;
 
 static struct sigaction *program_action(void) {
@@ -33,9 +33,9 @@ static void set_program_action(const struct sigaction *action) {
 }
 
 #if defined(__aarch64__)
-static uint64_t last_unreported; /* the last fault whose kind nobody told */
+static uint64_t last_unreported; /* the last fault whose kind was not reported */
 
-/* Say whether the same instruction of the same thread faults at the same address as the last time. */
+/* Return whether the same instruction of the same thread faulted at the same address the last time. */
 static int comes_again(uintptr_t instruction, uintptr_t address) {
     uint64_t thread = (uint64_t)kernel_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
     uint64_t fault = (thread << 48) ^ ((uint64_t)instruction * 31) ^ address;
@@ -43,7 +43,7 @@ static int comes_again(uintptr_t instruction, uintptr_t address) {
 }
 #endif
 
-/* Say what kind of access a fault was, from what the processor reports. */
+/* Return the kind of access that caused a fault, as reported by the processor. */
 static enum Access access_of(const ucontext_t *context, uintptr_t address) {
 #if defined(__x86_64__)
     long error = context->uc_mcontext.gregs[REG_ERR];
@@ -55,20 +55,20 @@ static enum Access access_of(const ucontext_t *context, uintptr_t address) {
         if (record->magic != ESR_MAGIC) continue;
         uint64_t syndrome = ((const struct esr_context *)record)->esr, kind = syndrome >> 26;
         if (kind == 0x20 || kind == 0x21) return ACCESS_EXECUTE;
-        /* Cache maintenance (bit 8) is reported as a write, and needs the right to read. */
+        /* Cache maintenance (bit 8) is reported as a write but only needs read access. */
         return (syndrome & (1 << 6 | 1 << 8)) == 1 << 6 ? ACCESS_WRITE : ACCESS_READ;
     }
-    /* Kernels always report; QEMU's user emulation does from version 8.2 on. Reading is tried first: what faults again
-     * when the page can be read was a write. */
+    /* Kernels always report it; QEMU's user emulation does from version 8.2 on. A read is assumed first: an access that
+     * faults again on a readable page was a write. */
     int again = comes_again(context->uc_mcontext.pc, address);
     return context->uc_mcontext.pc == address ? ACCESS_EXECUTE : again ? ACCESS_WRITE : ACCESS_READ;
 #endif
 }
 
-/* Hand a fault to the program as the kernel would have done. */
+/* Pass a fault to the program as the kernel would do. */
 static void pass_on(int number, siginfo_t *fault, void *context) {
     struct sigaction action = *program_action();
-    int sent = fault->si_code <= 0; /* by kill(2) and the like: no instruction will fault again */
+    int sent = fault->si_code <= 0; /* by kill(2) or similar: no instruction will fault again */
     if (!(action.sa_flags & SA_SIGINFO) && (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)) {
         if (sent && action.sa_handler == SIG_IGN) return;
         put_action(number, (struct KernelAction){.handler = SIG_DFL});
@@ -76,7 +76,7 @@ static void pass_on(int number, siginfo_t *fault, void *context) {
             long process = kernel_call(SYS_getpid, 0, 0, 0, 0, 0, 0), thread = kernel_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
             kernel_call(SYS_tgkill, process, thread, number, 0, 0, 0);
         }
-        return; /* the instruction faults again, now with the kernel's own ending and the right address */
+        return; /* the instruction faults again, and the kernel ends the process with the right address */
     }
     if (action.sa_flags & SA_RESETHAND) {
         struct sigaction standard = {.sa_handler = SIG_DFL};
@@ -85,7 +85,7 @@ static void pass_on(int number, siginfo_t *fault, void *context) {
     uint64_t blocked = 0, before = 0;
     for (int i = 1; i <= 64; i++)
         if (sigismember(&action.sa_mask, i) == 1) blocked |= 1ULL << (i - 1);
-    blocked &= ~(1ULL << (SIGSEGV - 1)); /* its code may be cold, too */
+    blocked &= ~(1ULL << (SIGSEGV - 1)); /* the handler's code may be cold, too */
     kernel_call(SYS_rt_sigprocmask, SIG_BLOCK, (long)&blocked, (long)&before, 8, 0, 0);
     if (action.sa_flags & SA_SIGINFO)
         action.sa_sigaction(number, fault, context);
@@ -100,11 +100,11 @@ static void on_fault(int number, siginfo_t *fault, void *context) {
     pass_on(number, fault, context);
 }
 
-/* Put our handler in front, wherever it was not. Needs nothing that the loader has to relocate. */
+/* Install the handler if it is not installed. Does not use anything that the loader has to relocate. */
 static void take_faults(void) {
     struct KernelAction before;
 #if defined(__aarch64__)
-    __atomic_store_n(&last_unreported, 0, __ATOMIC_RELEASE); /* other objects may lie where the last fault was */
+    __atomic_store_n(&last_unreported, 0, __ATOMIC_RELEASE); /* objects may have been loaded at the last fault */
 #endif
     get_action(SIGSEGV, &before);
     if (before.handler == (void *)on_fault) return;
@@ -116,7 +116,7 @@ static void take_faults(void) {
     put_action(SIGSEGV, (struct KernelAction){.handler = (void *)on_fault, .flags = flags});
 }
 
-/* ---- what the program's calls are diverted to ---- */
+/* ---- replacements for the program's calls ---- */
 
 static int our_sigaction(int number, const struct sigaction *action, struct sigaction *before) {
     struct sigaction open_minded;
@@ -146,7 +146,7 @@ static int change_mask(int how, const sigset_t *set, sigset_t *before) {
     uint64_t wanted = 0, old = 0;
     if (set) {
         wanted = *(const uint64_t *)set;
-        /* The C library's own two signals can not be blocked either. */
+        /* Nor can the two signals that the C library reserves for itself be blocked. */
         if (how != SIG_UNBLOCK) wanted &= ~((1ULL << (SIGSEGV - 1)) | (3ULL << 31));
     }
     long result = kernel_call(SYS_rt_sigprocmask, how, set ? (long)&wanted : 0, (long)&old, 8, 0, 0);
@@ -175,8 +175,8 @@ static void *our_dlopen(const char *name, int flags) {
         marked |= *at == '$';
         slash |= *at == '/';
     }
-    /* The loader looks at its caller for the search path of a plain name, so such a call must seem to come from the
-     * program: a jump, not a call. What it loads is looked at with the next one. */
+    /* For a plain name, the loader takes the search path from its caller, so the call must appear to come from the
+     * program: a jump, not a call. The objects that it loads are processed at the next call. */
     after_load();
     if (!slash || marked) return real_dlopen(name, flags);
     void *handle = real_dlopen(name, flags);
@@ -185,7 +185,7 @@ static void *our_dlopen(const char *name, int flags) {
 }
 #endif
 
-/* ---- diverting them ---- */
+/* ---- diverting calls ---- */
 
 static const struct {
     const char *name;
@@ -200,7 +200,7 @@ static const struct {
 #endif
 };
 
-/* Give what a call by this name is diverted to, NULL when it is not. */
+/* Return the replacement for a function by name, NULL if it is not diverted. */
 static void *our_function(const char *name) {
     if (*name != 's' && *name != 'p' && *name != 'd' && *name != '_' && *name != 'b') return NULL;
     for (size_t k = 0; k < sizeof diverted / sizeof *diverted; k++)
@@ -214,7 +214,7 @@ enum { SLOT = R_X86_64_JUMP_SLOT, DATA = R_X86_64_GLOB_DAT };
 enum { SLOT = R_AARCH64_JUMP_SLOT, DATA = R_AARCH64_GLOB_DAT };
 #endif
 
-/* Say whether the loader has made a page read-only after relocation: 1, 0, or -1 where that cannot be known. */
+/* Return whether the loader has made a page read-only after relocation: 1, 0, or -1 if that is not known. */
 static int in_relro(const struct link_map *object, uintptr_t page) {
     size_t count = 0;
     const ElfW(Phdr) *headers = object_headers(object, &count);
@@ -222,7 +222,7 @@ static int in_relro(const struct link_map *object, uintptr_t page) {
     for (size_t i = 0; headers && i < count; i++) {
         if (headers[i].p_type != PT_GNU_RELRO) continue;
         uintptr_t start = object->l_addr + headers[i].p_vaddr, end = start + headers[i].p_memsz;
-        /* The loader leaves a last page writable that is not wholly part of it: other data lies there. */
+        /* The loader leaves a partial last page writable, because it contains other data. */
         if (page >= (start & page_mask) && page < (end & page_mask)) return 1;
     }
     return headers ? 0 : -1;
@@ -238,16 +238,16 @@ static void write_slot(const struct link_map *object, uintptr_t slot, void *valu
     if (closed == 1) kernel_call(SYS_mprotect, (long)page, size, PROT_READ, 0, 0, 0);
 }
 
-/* Say whether the loader has filled in a slot. The list of objects may hold one that is just being loaded: what is
- * written into it now the loader would overwrite, and could not where the page has been made read-only. Until then a
- * slot holds nothing, or an address within the file, without the base. (Not every address below the base is one: other
- * objects may be mapped lower.) */
+/* Return whether the loader has relocated a slot. The list of objects may contain one that is being loaded: the loader
+ * would overwrite a value written now, or crash if the page was made read-only. Before relocation a slot is zero or
+ * contains an address relative to the base. (Not every address below the base is relative: other objects may be mapped
+ * lower.) */
 static int is_relocated(const struct link_map *object, uintptr_t slot) {
     uintptr_t value = *(uintptr_t *)slot;
     return value != 0 && (value >= (uintptr_t)object->l_ld - object->l_addr || object->l_addr < (1UL << 32));
 }
 
-/* Give 0 when the object is not relocated yet. */
+/* Return 0 if the object is not relocated yet. */
 static int divert_in_table(const struct link_map *object, const ElfW(Rela) *table, size_t size) {
     const ElfW(Dyn) *symbols = dynamic_entry(object, DT_SYMTAB), *strings = dynamic_entry(object, DT_STRTAB);
     if (!symbols || !strings) return 1;
@@ -265,12 +265,12 @@ static int divert_in_table(const struct link_map *object, const ElfW(Rela) *tabl
         if (is_relocated(object, slot))
             write_slot(object, slot, ours);
         else
-            whole = 0; /* for good where a weak symbol is missing */
+            whole = 0; /* permanently if a weak symbol is missing */
     }
     return whole;
 }
 
-/* Divert the calls of one object; give 0 when it is not relocated yet. */
+/* Divert the calls of one object. Return 0 if it is not relocated yet. */
 static int divert(const struct link_map *object) {
     const ElfW(Dyn) *tables[][2] = {
         {dynamic_entry(object, DT_RELA), dynamic_entry(object, DT_RELASZ)},
@@ -285,14 +285,14 @@ static int divert(const struct link_map *object) {
     return whole;
 }
 
-/* Say whether an object is this one or another copy of it: two that divert each other's calls never come to an end. */
+/* Return whether an object is this one or another copy of it: two that divert each other's calls would loop forever. */
 static int is_runtime(const struct link_map *object) {
     const ElfW(Dyn) *name = dynamic_entry(object, DT_SONAME), *strings = dynamic_entry(object, DT_STRTAB);
     if (!name || !strings) return object->l_ld == _DYNAMIC;
     return same_text((const char *)dynamic_address(object, strings->d_un.d_ptr) + name->d_un.d_val, RUNTIME_NAME);
 }
 
-/* Objects whose calls have been diverted, so that each is read once. */
+/* Objects whose calls have been diverted, so that each is processed once. */
 static struct {
     const struct link_map *object;
     ElfW(Addr) base;
@@ -309,15 +309,15 @@ static int is_new_object(const struct link_map *object, size_t position) {
     return !known;
 }
 
-/* Divert the calls of all objects that are new since the last time, and put our handler in front again. */
+/* Divert the calls of all objects that are new since the last time, and install the handler again if necessary. */
 static void divert_all(void) {
     size_t position = 0;
     FOR_EACH_OBJECT(object) {
         if (is_new_object(object, position) && !is_runtime(object) && !divert(object))
-            seen_objects[position].dynamic = NULL; /* again the next time */
+            seen_objects[position].dynamic = NULL; /* try again the next time */
         position++;
     }
-    /* What lay behind was unloaded, and may be loaded again at the same place. */
+    /* Objects after that position were unloaded, and may be loaded again at the same address. */
     for (; position < sizeof seen_objects / sizeof *seen_objects && seen_objects[position].object; position++)
         seen_objects[position].object = NULL;
     take_faults();

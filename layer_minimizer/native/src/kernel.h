@@ -1,5 +1,5 @@
-/* System calls and the few string functions that the C parts need. No libc: this code runs inside signal handlers, in
- * every process that loads a compacted library, and must need no symbol that an old C library lacks. */
+/* System calls and the few string functions that the C parts need. Does not use libc: this code runs in signal
+ * handlers, in every process that loads a compacted library, and must not need symbols that old C libraries lack. */
 #ifndef LAYER_KERNEL_H
 #define LAYER_KERNEL_H
 
@@ -40,7 +40,7 @@ static inline long kernel_call(long number, long a, long b, long c, long d, long
 /* Results from -4095 to -1 are error numbers. */
 static inline int failed(long result) { return result < 0 && result >= -4095; }
 
-/* What rt_sigaction takes: the C library's sigaction is not relocated yet where this is first needed. */
+/* The argument of rt_sigaction: the C library's sigaction is not relocated yet when this is first needed. */
 struct KernelAction {
     void *handler;
     unsigned long flags;
@@ -50,7 +50,7 @@ struct KernelAction {
 #define KERNEL_SA_RESTORER 0x04000000
 
 #if defined(__x86_64__)
-/* How a handler returns. Unwinders and debuggers know a signal's frame by exactly these bytes. */
+/* Returns from a handler. Unwinders and debuggers recognize a signal frame by exactly these bytes. */
 __asm__(".pushsection .text\n"
         ".type return_from_signal, @function\n"
         "nop\n"
@@ -98,7 +98,7 @@ static inline int same_text(const char *one, const char *two) {
     return *one == *two;
 }
 
-/* Append `text` at `at`, never beyond `end` (which keeps room for the final zero); give the new end of the text. */
+/* Append `text` at `at`, not beyond `end` (which leaves room for the final zero). Return the new end of the text. */
 static inline char *append_text(char *at, const char *end, const char *text) {
     while (*text && at < end) *at++ = *text++;
     *at = 0;

@@ -1,8 +1,8 @@
-/* Decodes one raw LZMA stream whose decoded size is known, as Python's lzma module writes it (FORMAT_RAW, LZMA1).
+/* Decodes one raw LZMA stream of known decoded size, as written by Python's lzma module (FORMAT_RAW, LZMA1).
  *
- * Written after the LZMA specification that Igor Pavlov put into the public domain. Made for signal handlers: no
- * allocation, no library call, a few hundred bytes of stack; the caller brings the memory for the probabilities.
- * Every read and write is checked, so that damaged input gives an error and nothing else.
+ * Written after the LZMA specification, which Igor Pavlov placed in the public domain. Safe in signal handlers: no
+ * allocation, no library calls, a few hundred bytes of stack; the caller provides the memory for the probabilities.
+ * Every read and write is checked, so damaged input only results in an error.
  */
 #ifndef LAYER_LZMA_H
 #define LAYER_LZMA_H
@@ -122,7 +122,7 @@ static uint8_t lzma_literal(LzmaRange *rc, uint16_t *probs, int matched, unsigne
     return (uint8_t)symbol;
 }
 
-/* Decode `in` into exactly `out_size` bytes. `probs` has room for LZMA_PROBS values. Gives 0, or -1 for bad input. */
+/* Decode `in` into exactly `out_size` bytes. `probs` has room for LZMA_PROBS values. Returns 0, or -1 for bad input. */
 static int lzma_decode(const uint8_t *in, size_t in_size, uint8_t *out, size_t out_size, uint16_t *probs) {
     LzmaRange rc = {in, in + in_size, 0xFFFFFFFFu, 0, 0};
     uint32_t rep0 = 0, rep1 = 0, rep2 = 0, rep3 = 0;

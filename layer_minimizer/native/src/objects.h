@@ -1,7 +1,7 @@
 /* The objects that are loaded in this process, as the dynamic loader's debugger interface lists them.
  *
- * dl_iterate_phdr takes a lock and is not for signal handlers; this list can be read anywhere: the loader appends to
- * it, and keeps it whole for debuggers that stop a process at any instruction. */
+ * dl_iterate_phdr takes a lock and must not be called in signal handlers. This list can be read at any time: the loader
+ * appends to it, and keeps it consistent for debuggers, which stop a process at any instruction. */
 #ifndef LAYER_OBJECTS_H
 #define LAYER_OBJECTS_H
 
@@ -12,11 +12,11 @@
 #include "coldindex.h"
 #include "kernel.h"
 
-/* The loader's own variable: the list of the program's namespace. Found by name, since what the kernel says of the
- * program is said of the loader where that was started by hand, and /proc may be absent. */
+/* A variable of the loader: the list of the program's namespace. It is found by name, because the auxiliary vector
+ * describes the loader if that was started explicitly, and /proc may be absent. */
 #pragma weak _r_debug
 
-/* Namespaces that dlmopen made follow the program's own, from glibc 2.35 on. */
+/* Namespaces created by dlmopen follow the program's own, from glibc 2.35 on. */
 static inline const struct r_debug *next_namespace(const struct r_debug *space) {
     struct Extended {
         struct r_debug base;
@@ -29,7 +29,7 @@ static inline const struct r_debug *next_namespace(const struct r_debug *space) 
     for (const struct r_debug *space = &_r_debug; space; space = next_namespace(space))        \
         for (const struct link_map *object = space->r_map; object; object = object->l_next)
 
-/* Addresses in a dynamic section: the loader adds the base to those that it knows, and leaves others alone. */
+/* Addresses in a dynamic section: the loader adds the base for tags that it supports, and does not change others. */
 static inline uintptr_t dynamic_address(const struct link_map *object, ElfW(Addr) value) {
     return value < object->l_addr ? object->l_addr + value : value;
 }
@@ -40,7 +40,7 @@ static inline const ElfW(Dyn) *dynamic_entry(const struct link_map *object, ElfW
     return NULL;
 }
 
-/* Give an object's program headers, NULL when it is not known where they are in memory. */
+/* Return an object's program headers; NULL if their address in memory is not known. */
 static inline const ElfW(Phdr) *object_headers(const struct link_map *object, size_t *count) {
     const ElfW(Dyn) *tag = dynamic_entry(object, DT_COLD_INDEX);
     unsigned char present;
@@ -54,7 +54,7 @@ static inline const ElfW(Phdr) *object_headers(const struct link_map *object, si
     *count = head->e_phnum;
     const ElfW(Dyn) *strings = dynamic_entry(object, DT_STRTAB);
     if (tag) return strings ? (const ElfW(Phdr) *)dynamic_address(object, strings->d_un.d_ptr) - *count : NULL;
-    /* Elsewhere than behind the header, a file offset does not tell the address. */
+    /* If they do not follow the ELF header, their address cannot be derived from the file offset. */
     return head->e_phoff == sizeof *head ? (const ElfW(Phdr) *)(head + 1) : NULL;
 }
 

@@ -1,12 +1,12 @@
 /* Records which pages of shared libraries a process touches. Loaded with LD_AUDIT.
  *
- * When an object of the table is mapped (before relocation and constructors), the pages that might be left out of its
- * file are made inaccessible; the first touch of a page raises SIGSEGV, is noted, and the page is opened up again. Exact
- * to the page, no privilege needed. Only pages that the compacted library may lack are watched, so that a run which can
- * be traced is one that can be served: the same system calls see the same memory.
+ * When an object of the table is mapped (before relocation and constructors), the pages that could be left out of its
+ * file are made inaccessible. The first access to a page raises SIGSEGV; the handler marks the page and makes it
+ * accessible again. This is exact to the page and needs no privileges. Only pages that may be cold are traced, so that
+ * system calls see the same memory while tracing as with the compacted library.
  *
- * The table is a file named by LAYER_MINIMIZER_PAGES (see ../pagetrace.py, which writes it). It is mapped shared: each
- * page has a byte there, so that child processes add to the same record and a process that is killed has lost nothing. */
+ * The table is the file named by LAYER_MINIMIZER_PAGES, written by ../pagetrace.py. It is mapped shared and has a byte
+ * for each page, so that child processes add to the same record and nothing is lost if a process is killed. */
 #define _GNU_SOURCE
 #include <stdlib.h>
 
@@ -16,7 +16,7 @@ struct TableHeader {
     uint64_t magic;
     uint32_t libraries, ranges;
 };
-struct TableLibrary { /* by rising device and inode */
+struct TableLibrary { /* in ascending order of device and inode */
     uint64_t device, inode;
     uint32_t first_range, ranges;
 };
@@ -77,7 +77,7 @@ static const struct TableLibrary *find_file(const char *path) {
 FOR_THE_LOADER unsigned la_version(unsigned version) {
     const char *path = getenv("LAYER_MINIMIZER_PAGES");
     int file = path ? open_file(path, O_RDWR, 0) : -1;
-    if (file < 0) return 0; /* nothing to do: the loader goes on without this library */
+    if (file < 0) return 0; /* nothing to do: the loader continues without this library */
     long size = kernel_call(SYS_lseek, file, 0, SEEK_END, 0, 0, 0);
     long at = kernel_call(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     close_file(file);
@@ -85,11 +85,11 @@ FOR_THE_LOADER unsigned la_version(unsigned version) {
     table = (struct TableHeader *)at;
     libraries = (const struct TableLibrary *)(table + 1);
     ranges = (const struct TableRange *)(libraries + table->libraries);
-    /* What is used here is the same in all versions; the loader for aarch64 takes none but its own. */
+    /* The functions used here are the same in all versions; the loader for aarch64 only accepts its own version. */
     return version;
 }
 
-/* Watch an object that was just mapped; give its slot, -1 when it is none of the table's. */
+/* Trace an object that was just mapped. Return its slot, -1 if it is not in the table. */
 static int watch(const struct link_map *object) {
     const struct TableLibrary *library = find_file(object->l_name);
     int slot = 0;
@@ -112,7 +112,7 @@ FOR_THE_LOADER unsigned la_objopen(struct link_map *object, Lmid_t space, uintpt
     return LA_FLG_BINDTO | LA_FLG_BINDFROM;
 }
 
-/* Calls that are bound when they are first made. */
+/* Called for functions that are bound lazily. */
 FOR_THE_LOADER uintptr_t la_symbind64(Elf64_Sym *symbol, unsigned index, uintptr_t *from, uintptr_t *to, unsigned *flags,
                                       const char *name) {
     (void)index, (void)from, (void)to, (void)flags;
@@ -120,7 +120,7 @@ FOR_THE_LOADER uintptr_t la_symbind64(Elf64_Sym *symbol, unsigned index, uintptr
     return ours ? (uintptr_t)ours : symbol->st_value;
 }
 
-/* A load begins: all objects of the ones before are relocated. */
+/* A load begins: all objects of earlier loads are relocated. */
 FOR_THE_LOADER void la_activity(uintptr_t *cookie, unsigned what) {
     (void)cookie;
     if (what == LA_ACT_ADD && started) divert_all();
@@ -131,7 +131,7 @@ FOR_THE_LOADER unsigned la_objclose(uintptr_t *cookie) {
     return 0;
 }
 
-/* The program's first objects are relocated: from here on its calls can be diverted. */
+/* The program's first objects are relocated: from now on its calls can be diverted. */
 FOR_THE_LOADER void la_preinit(uintptr_t *cookie) {
     (void)cookie;
     started = 1;

@@ -1,9 +1,9 @@
-/* Undoes what liblzma's filter for x86 machine code (FILTER_X86) does to a chunk before it is compressed.
+/* Reverses liblzma's filter for x86 machine code (FILTER_X86), which is applied to a chunk before compression.
  *
- * The filter makes the targets of calls and jumps absolute, so that calls of one function are equal bytes. Which bytes
- * are an instruction it can only guess: E8 or E9, and an offset whose highest byte says that it is near. `recent` tells
- * at which of the last three bytes there was such an opcode that was left alone, since an offset that overlaps with it
- * is judged differently. Guesses may be wrong; what matters is that both sides guess the same. */
+ * The filter makes the targets of calls and jumps absolute, so that all calls of a function have equal bytes. It
+ * guesses which bytes are instructions: E8 or E9, followed by an offset whose highest byte is that of a near target.
+ * `recent` has a bit for each of the last three bytes that was such an opcode and was not converted, because an offset
+ * that overlaps with it is handled differently. Guesses may be wrong; encoder and decoder have to agree. */
 #ifndef LAYER_X86CODE_H
 #define LAYER_X86CODE_H
 
@@ -13,7 +13,7 @@
 static inline int x86_near(uint8_t highest) { return highest == 0x00 || highest == 0xFF; }
 
 static inline void x86_relative(uint8_t *code, size_t size) {
-    /* By `recent` (bit 0: one byte ago): may an offset be converted, and which of its bytes does an opcode overlap? */
+    /* Indexed by `recent` (bit 0: one byte ago): may the offset be converted, and which of its bytes is overlapped? */
     static const uint8_t allowed[8] = {1, 1, 1, 0, 1, 0, 0, 0};
     static const uint8_t overlapped[8] = {0, 1, 2, 2, 3, 3, 3, 3};
     size_t last = (size_t)-1; /* where the last opcode was */
@@ -38,7 +38,7 @@ static inline void x86_relative(uint8_t *code, size_t size) {
         }
         uint32_t value;
         __builtin_memcpy(&value, code + at + 1, sizeof value);
-        for (int turn = 0; turn < 4; turn++) { /* two are the most; damaged input must not decide on the end */
+        for (int turn = 0; turn < 4; turn++) { /* valid input needs at most two; damaged input must end, too */
             value -= (uint32_t)at + 5;
             if (!recent) break;
             uint32_t shift = 24 - overlapped[recent] * 8;

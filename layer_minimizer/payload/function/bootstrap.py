@@ -1,7 +1,7 @@
-"""Is the function's runtime where there is no image of Lambda's: lays out sys.path as Lambda does, then serves events.
+"""The bootstrap of emulated Lambda without Lambda's image: sets sys.path as Lambda does, then serves events.
 
 The order of folders, and that ``.pth`` files of all three run, are those of the bootstrap in Lambda's images. Runs on
-CPython 3.6 and later; awslambdaric lies in this file's folder.
+CPython 3.6 and later; awslambdaric is in the folder of this file.
 """
 
 import os
@@ -15,7 +15,7 @@ def main():
     sys.path[:0] = folders
     for folder in folders:
         site.addsitedir(folder)
-    # Child processes find the runtime, and not the layer: so it is in Lambda.
+    # As in Lambda, child processes find the runtime and not the layer.
     os.environ["PYTHONPATH"] = os.environ["LAMBDA_RUNTIME_DIR"]
     from awslambdaric import __main__ as client
 

@@ -1,6 +1,6 @@
-"""Starts the Runtime Interface Emulator, posts events to it, watches memory and /tmp, and prints what it saw as JSON.
+"""Starts the Runtime Interface Emulator, posts events to it, measures memory and /tmp, and prints the results as JSON.
 
-argv[1] is a JSON file with: ``emulator`` (the program), ``beside`` (the folder with bootstrap.py and awslambdaric),
+argv[1] is a JSON file with: ``emulator`` (the program), ``runtime`` (the folder with bootstrap.py and awslambdaric),
 ``environment`` (the function's, on top of this process' own), ``events`` ([name, JSON text] rows), ``memory`` (bytes),
 ``timeout`` (seconds for one event). Judges nothing, but for memory: a function over its limit is killed, as in Lambda.
 Runs inside the emulated function, alone with it: CPython 3.6 and later, the standard library alone.
@@ -166,7 +166,7 @@ def start(settings):
     if os.path.exists(IMAGE_RUNTIME):
         command, folder = [IMAGE_RUNTIME], os.path.dirname(IMAGE_RUNTIME)
     else:
-        folder = settings["beside"]
+        folder = settings["runtime"]
         command = [sys.executable, folder + "/bootstrap.py", environment["_HANDLER"]]
         if environment.get("AWS_LAMBDA_EXEC_WRAPPER"):
             # As the bootstrap of Lambda's images does by itself.

@@ -1,4 +1,4 @@
-"""Runs the user's entry as AWS Lambda would, and writes what came out of it as JSON.
+"""Runs the user's entry as AWS Lambda does, and writes the results as JSON.
 
 argv[1] is a JSON file with: ``root`` (the task root), ``module`` (the entry's file name without ``.py``), ``handler``
 (a function's name, or empty), ``events`` ([name, payload, context] rows), ``front`` (folders that stand on sys.path
@@ -11,7 +11,7 @@ whose modules that is about), ``check`` (the namespaces of a run without stand-i
 
 import sys
 
-from layer_minimizer_loading import load_beside, load_stand_in_parts
+from layer_minimizer_loading import load_probe_file, load_stand_in_parts
 
 # The first entry is the folder of this file; a module of the user's must never be found there.
 del sys.path[0]
@@ -201,22 +201,22 @@ def direct_output(name, file):
 
 
 def begin_watching(settings):
-    """Return what sees the modules of this run, if that is wanted, and what times them."""
+    """Return the observer of the modules in this run, if requested, and the one that times imports."""
     study = times = None
     if settings["study"]:
         load_stand_in_parts("standin_state")
-        describe = load_beside("tables").describe
-        study = load_beside("study").Study(describe, load_beside("signatures"), settings["sites"])
-        # Behind the probe, which sees everything first.
+        describe = load_probe_file("tables").describe
+        study = load_probe_file("study").Study(describe, load_probe_file("signatures"), settings["sites"])
+        # After the probe, which must be the first.
         sys.meta_path.insert(1 if "_layer_minimizer_probe" in sys.modules else 0, study)
     if settings["timed"]:
-        times = load_beside("import_times").ImportTimes()
+        times = load_probe_file("import_times").ImportTimes()
         sys.meta_path.insert(0, times)
     return study, times
 
 
 def end_watching(settings, study, times):
-    """Write what was seen."""
+    """Write the observations."""
     if study is not None:
         study.end(settings["study"])
     if times is not None:
@@ -224,7 +224,7 @@ def end_watching(settings, study, times):
 
 
 def run_entry(settings, path, outcome, study):
-    """Run the entry as what it is; whatever it raises becomes part of the outcome."""
+    """Run the entry as handler or script; an exception becomes part of the outcome."""
     try:
         name = handler_name(path, settings["handler"])
         outcome["kind"] = "handler" if name else "script"
@@ -246,12 +246,12 @@ def run_entry(settings, path, outcome, study):
 
 
 def check_stand_ins(settings):
-    """Wake the stand-ins of this run, and report what that shows; see standins.py."""
+    """Load the modules of all stand-ins, and report the results; see standins.py."""
     os.dup2(2, 1)  # what modules print now is no part of a script's output
     with open(settings["check"]) as names:
         namespaces = json.load(names)
-    room, namespace = settings["room"], load_beside("study").namespace
-    registries = load_beside("registries").Registries if room is not None else None
+    room, namespace = settings["room"], load_probe_file("study").namespace
+    registries = load_probe_file("registries").Registries if room is not None else None
     sys.modules["_layer_minimizer_standins"].check(namespaces, namespace, registries, room)
 
 

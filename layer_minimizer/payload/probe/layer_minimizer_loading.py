@@ -21,7 +21,7 @@ STAND_IN_PARTS = (
 _TRIAL = "_layer_minimizer_trial"
 
 
-def load_beside(name):
+def load_probe_file(name):
     """Load a file of this folder as the module ``_layer_minimizer_NAME``; return it."""
     return _load(name, "_layer_minimizer_" + name, "")
 

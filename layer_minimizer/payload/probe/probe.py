@@ -1,4 +1,4 @@
-"""Records what a Python process touches: modules, files, folders, shared libraries, distributions asked for by name.
+"""Records what a Python process touches: modules, files, folders, shared libraries, distributions looked up by name.
 
 Runs inside the traced interpreter, so: CPython 3.6 and later, the standard library alone, nothing imported that the
 interpreter has not loaded by itself, and no decision about anything. ``start(log)`` begins; every fact is appended
@@ -105,7 +105,7 @@ def replace_execution(spec, execute):
 
 
 class _Finder(object):
-    """Stands first in sys.meta_path, asks the finders behind it, and notes what they found for whom."""
+    """The first finder in sys.meta_path: calls the other finders, and records what they find and who imports it."""
 
     def __init__(self, log):
         self.log = log
@@ -140,7 +140,7 @@ class _Finder(object):
 
 
 def _asker():
-    """Return the module that asked for a distribution: the first frame outside the metadata libraries."""
+    """Return the module that looked up a distribution: the first frame outside the metadata libraries."""
     frame = sys._getframe(2)
     while frame is not None:
         name = str(frame.f_globals.get("__name__", ""))
@@ -151,7 +151,7 @@ def _asker():
 
 
 def _watch_metadata(module, log):
-    """Note which distributions are asked for by name; reading all of them in a scan does not count."""
+    """Record which distributions are looked up by name; a scan of all distributions does not count."""
     if module.__name__ == "pkg_resources":
         _watch_working_set(module.WorkingSet, log)
         return
@@ -174,7 +174,7 @@ def _watch_working_set(working_set, log):
     def watched_resolve(self, requirements, *args, **kwargs):
         found = resolve(self, requirements, *args, **kwargs)
         asker = _asker()
-        # Importing pkg_resources resolves the requirements of __main__; there are none, and no one asked.
+        # Importing pkg_resources resolves the requirements of __main__, which the program did not request.
         for distribution in found:
             log("distribution", str(distribution.key), asker)
         return found
@@ -214,7 +214,7 @@ class _Watched(object):
 
 
 def _audit(log):
-    """Watch what CPython 3.8+ announces by itself. The hook cannot be removed and must never raise."""
+    """Record the audit events of CPython 3.8+. The hook cannot be removed and must never raise."""
 
     def opened(path, mode, flags):
         if not (isinstance(flags, int) and flags & _WRITING):
@@ -296,7 +296,7 @@ def _watched_os(name, observe):
 
 
 def _wrap_stat(log):
-    """Watch questions about existence, which no audit event announces. Not needed where system calls are observed."""
+    """Record checks for existence, which have no audit event. Not needed if system calls are traced."""
 
     def asked(path, *_args, **kwargs):
         if kwargs.get("dir_fd") is None:
@@ -339,7 +339,7 @@ def snapshot():
 
 
 def note(text):
-    """Record what became of a stand-in."""
+    """Record an event of a stand-in."""
     _log("note", text)
 
 
@@ -348,7 +348,7 @@ _plain_open = open
 
 
 def start(path, stat=False):
-    """Begin to record into the file ``path``; ``stat`` also wraps the functions that ask whether a file exists."""
+    """Begin to record into the file ``path``; ``stat`` also wraps the functions that check whether a file exists."""
     global _log
     if _log is not None:
         return

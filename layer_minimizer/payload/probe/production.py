@@ -19,7 +19,7 @@ import sysconfig
 import tempfile
 import zlib
 
-from .layer_minimizer_loading import load_beside
+from .layer_minimizer_loading import load_probe_file
 
 # So many bytes of facts in a line: one that is lost takes little with it.
 _BLOCK = 8192
@@ -29,7 +29,7 @@ _METADATA = (".dist-info", ".egg-info")
 def _begin():
     """Start the probe in this process and in those that it will start, and return it and the file of its facts."""
     here = os.path.dirname(os.path.abspath(__file__))
-    probe = load_beside("probe")
+    probe = load_probe_file("probe")
     handle, facts = tempfile.mkstemp(prefix="layer_minimizer-", suffix=".facts")
     os.close(handle)
     probe.start(facts, stat=True)
@@ -98,7 +98,7 @@ class _Reporter(object):
 
 def _wrap(name):
     """Return the handler ``name``, and with it what it takes to load and to call it in the log."""
-    os.environ["_HANDLER"] = name  # the runtime has read it; the program may want to know its own
+    os.environ["_HANDLER"] = name  # the runtime has already read it; the program may read its own name
     reporter = None
     try:
         reporter = _Reporter(*(_begin() + (name,)))

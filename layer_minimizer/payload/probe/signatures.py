@@ -1,4 +1,4 @@
-"""Describes functions and classes as far as code asks for them that only decorates: signatures, names.
+"""Describes functions and classes as far as decorators read them: signatures, names.
 
 Runs inside the traced interpreter: CPython 3.6 and later, the standard library alone.
 """

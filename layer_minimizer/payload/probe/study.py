@@ -1,4 +1,4 @@
-"""Notes whose code runs for a result, and what every module consists of.
+"""Records which modules' code runs for a result, and describes every module.
 
 From that the tool guesses which modules do nothing for a result; see ../search.py. Runs inside the traced interpreter:
 CPython 3.6 and later, the standard library alone.
@@ -23,7 +23,7 @@ def namespace(module):
 
 
 class Study(object):
-    """What one run shows of the modules below ``sites``; ``describe(module)`` returns the table of one."""
+    """The observations of one run about the modules in ``sites``; ``describe(module)`` returns the table of one."""
 
     def __init__(self, describe, signatures, sites):
         self._describe = describe

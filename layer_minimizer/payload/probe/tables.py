@@ -31,7 +31,7 @@ def _kind(value):
         return ["other"] if _is_of_this_run(value) else ["value", value]
     if kind is tuple and len(value) < 20 and all(type(item) in (str, int, bool) for item in value):
         return ["other"] if any(map(_is_of_this_run, value)) else ["tuple", list(value)]
-    # Nothing is asked of the value itself: what objects do when they are looked at is theirs.
+    # Attributes of the value are not read, since that could run its code.
     if issubclass(kind, types.ModuleType):
         name = types.ModuleType.__getattribute__(value, "__dict__").get("__name__")
         return ["module", name] if sys.modules.get(name) is value else ["other"]
@@ -61,7 +61,7 @@ def _kind_of_class(value, meta):
     flags = type.__getattribute__(value, "__flags__")
     fixed = not flags & _HEAP_TYPE or flags & _IMMUTABLE_TYPE
     if fixed or meta is not type or issubclass(value, (BaseException, type)):
-        # C code wants it, it may be caught, or it decides by itself what its instances are.
+        # Used by C code, an exception, or a class that defines instance checks.
         return ["loaded"] + where
     return ["class"] + where + [[[base.__module__, base.__qualname__] for base in value.__bases__]]
 

@@ -1,7 +1,7 @@
-"""Serves, inside a layer, the modules and files that went into its cold store instead of being laid out.
+"""The runtime in a layer: serves the modules and files in the cold store of the layer.
 
-Copied into the layer as the package ``_layer_minimizer``. Runs in the handler's interpreter, so: CPython 3.6 and
-later, the standard library alone, and nothing is imported or read before something is missing.
+Copied into the layer as the package ``_layer_minimizer``. Runs in the interpreter of the handler: CPython 3.6 and
+later, with the standard library only. Nothing is imported or read before a module or file is missing.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Refuses a layer that is no longer what was proved: a file of it is missing, cut short, or has other bytes.
+"""Refuses a layer that differs from the verified one: a file is missing, truncated, or has other contents.
 
 What the layers had stands in tables in the folder ``check``. A file is compared when it is first read or loaded, and
 one that is missing when it is looked for. LAYER_MINIMIZER_CHECK may say "all" (compare all at the start) or
@@ -11,25 +11,25 @@ take to be optional, go on without it, and return another result.
 import marshal
 import os
 import sys
-from _io import open as _open  # as it is without the hooks
+from _io import open as _open  # without the hooks
 from posix import listdir
 from posix import stat as _stat
-from zlib import crc32, decompress  # loaded already by the line that begins the checks
+from zlib import crc32, decompress  # already loaded at startup
 
 PACKAGE = "_layer_minimizer"
-# When a file's bytes are compared; NEVER: only where all are.
+# When the contents of a file are compared; NEVER: only if all files are.
 NEVER, LATER, ALWAYS = range(3)
-_PIECE = 1 << 17  # stays in the processor's cache
+_PIECE = 1 << 17  # fits into the processor's cache
 _layers = {}  # by the real path of the site folder
 
 
 class Sums(object):
-    """What the layers in one site folder had; a file is right if it is as any of them had it."""
+    """The checksums of the layers in one site folder; a file must match one of the layers that contain it."""
 
     def __init__(self, root):
         self.root = root
         self.tables = []
-        self.files = {}  # of all tables: path -> ((size, crc, when) of each layer that had it)
+        self.files = {}  # path -> ((size, crc, when) of each layer that contains it)
         self.seen = set()
         self._sorted = []
 
@@ -39,7 +39,7 @@ class Sums(object):
             check, packed = source.readline(), source.read()
         if check != b"%08x\n" % (crc32(packed) & 0xFFFFFFFF):
             refuse(self.root, file[len(self.root) + 1 :], "is damaged")
-        table = marshal.loads(decompress(packed))  # noqa: S302 - the tool's own, with the right checksum
+        table = marshal.loads(decompress(packed))  # noqa: S302 - written by the tool, with a valid checksum
         self.tables.append(table)
         if not self.files:
             self.files = table["files"]
@@ -48,7 +48,7 @@ class Sums(object):
             self.files[path] = self.files.get(path, ()) + sums
 
     def compare(self, path, data=None, least=LATER):
-        """Refuse the layers if this file of them is not as it was; ``data`` are its bytes where they were read."""
+        """Refuse the layers if this file was changed; ``data`` is its content if it was read."""
         known = self.files.get(path)
         if known is not None and path not in self.seen:
             sums = [crc for _size, crc, when in known if when >= least]
@@ -61,7 +61,7 @@ class Sums(object):
             if sums and crc & 0xFFFFFFFF not in sums:
                 refuse(self.root, path, "is damaged (its checksum is wrong)")
             if sums or least <= LATER:
-                self.seen.add(path)  # else its size alone is known to be right
+                self.seen.add(path)  # otherwise only its size was compared
 
     def _read(self, path, contents):
         file = self.root + "/" + path
@@ -82,13 +82,13 @@ class Sums(object):
             return refuse(self.root, path, "is missing (%s)" % (exc.strerror or exc))
 
     def begin(self, everything):
-        """Compare what is compared at the start."""
+        """Check the files that are checked at startup."""
         for table in self.tables:
             for path in sorted(self.files) if everything else table["start"]:
                 self.compare(path, None, NEVER if everything else ALWAYS)
 
     def names(self, folder):
-        """Return the names of the files that were directly in a folder."""
+        """Return the names of the files directly in a folder."""
         from bisect import bisect_left  # few programs list a folder
 
         if len(self._sorted) != len(self.files):
@@ -99,12 +99,12 @@ class Sums(object):
             name, _, below = self._sorted[at][len(start) :].partition("/")
             if not below:
                 yield name
-            # "0" is the character behind "/": each subfolder's files are skipped at once.
+            # "0" follows "/": skips all files of a subfolder.
             at = bisect_left(self._sorted, start + name + "0", at + 1) if below else at + 1
 
 
 def begin(root):
-    """Make sure that what the layers in the site folder ``root`` start with is whole, once."""
+    """Check once the files with which the layers in the site folder ``root`` start."""
     how = os.environ.get("LAYER_MINIMIZER_CHECK", "")
     real = os.path.realpath(root)
     if how == "off" or real in _layers:
@@ -113,7 +113,7 @@ def begin(root):
     try:
         names = sorted(listdir(folder))
     except OSError:
-        return  # made without
+        return  # made without checksums
     sums = Sums(root)
     for name in names:
         sums.add(folder + "/" + name)
@@ -122,19 +122,19 @@ def begin(root):
 
 
 def content(layer, path, data=None):
-    """Make sure that a file is as it was: it is asked for, and ``data`` are its bytes if they have been read."""
+    """Check a file that is about to be used; ``data`` is its content if it was read."""
     sums = _layers.get(layer.tops[-1])
     if sums is None or path not in sums.files:
         return
     known = sums.files[path][0]
-    # Nearly all files are as the only layer that has them recorded.
+    # Fast path: most files are in one layer only, and unchanged.
     if data is not None and known[0] == len(data) and known[1] == crc32(data):
         return
     sums.compare(path, data)
 
 
 def library(layer, path):
-    """Make sure that a library is as it was, and all that the loader loads with it."""
+    """Check a library and the libraries that are loaded with it."""
     sums = _layers.get(layer.tops[-1])
     if sums is not None and path not in sums.seen:
         for table in sums.tables:
@@ -144,7 +144,7 @@ def library(layer, path):
 
 
 def module(layer, stem, suffixes):
-    """Make sure that no file is missing that would be the module of this path without its suffix."""
+    """Check that no file of a module is missing; the path has no suffix."""
     sums = _layers.get(layer.tops[-1])
     if sums is not None:
         for suffix in suffixes:
@@ -155,7 +155,7 @@ def module(layer, stem, suffixes):
 
 
 def listed(layer, folder, names):
-    """Make sure that a folder has all files that it had."""
+    """Check that no file of a folder is missing."""
     sums = _layers.get(layer.tops[-1])
     if sums is not None:
         for name in sums.names(folder):
@@ -164,13 +164,13 @@ def listed(layer, folder, names):
 
 
 def damaged(root, text):
-    """Refuse a layer whose cold store is damaged, if it was made to be compared."""
+    """Refuse a layer with a damaged cold store, if the layer has checksums."""
     if os.path.realpath(root) in _layers:
         _end(text)
 
 
 def refuse(root, path, why):
-    """End the process: the layer below ``root`` is not what was proved."""
+    """End the process: the layer in ``root`` differs from the verified one."""
     _end(
         "%s %s: the layer in %s is not what was proved. Deploy it again, or build it anew; where another layer is "
         "meant to replace that file, LAYER_MINIMIZER_CHECK=off lets it run" % (path, why, root)

@@ -14,7 +14,7 @@ from _frozen_importlib_external import FileLoader, SourceFileLoader
 from . import check
 from .finder import COLD, NOT_COLD, place
 
-# Modules that keep these functions under names of their own, where they were imported first.
+# Modules that have imported these functions under their own names before the hooks.
 _KEEPERS = ("pathlib", "pathlib._local", "pathlib._abc", "glob", "tokenize", "bz2", "tarfile", "zipfile")
 _LATE = (
     "ctypes",
@@ -29,14 +29,14 @@ _LATE = (
 
 
 def _rescue(name, *args, **kwargs):
-    """Return what the function ``name`` of rescue.py serves, or NOT_COLD."""
+    """Return the result of the function ``name`` of rescue.py, or NOT_COLD."""
     from . import rescue
 
     return getattr(rescue, name)(*args, **kwargs)
 
 
 class Hook(object):
-    """A function that asks the stores when it finds no file.
+    """A hooked function that searches the cold stores if a file is missing.
 
     No plain function: those turn into methods as class attributes, which built-in functions do not, and pathlib
     stores os.stat in a class body.
@@ -63,7 +63,7 @@ class Hook(object):
             return served
 
     def asked_for(self, args, kwargs):
-        """Return the layer and the path in it that is asked for, or None."""
+        """Return the layer and the path in it of the requested file, or None."""
         path = args[0] if args else kwargs.get("file", kwargs.get("path"))
         return place(path, kwargs.get("dir_fd"))
 
@@ -75,7 +75,7 @@ class Hook(object):
 
 
 class Reader(Hook):
-    """A function that opens a file: its bytes are those that the layer was proved with, or the process ends."""
+    """A hooked function that opens a file, and ends the process if the file was changed."""
 
     def __call__(self, *args, **kwargs):
         opened = super().__call__(*args, **kwargs)
@@ -86,7 +86,7 @@ class Reader(Hook):
 
 
 class Answer(Hook):
-    """A function that is completed below a layer: alone it may find a part, or nothing without an error."""
+    """A hooked function whose result is completed by cold files, such as os.listdir."""
 
     def __call__(self, *args, **kwargs):
         if self.asked_for(args, kwargs) is not None:
@@ -95,10 +95,10 @@ class Answer(Hook):
 
 
 def install():
-    """Put the hooks in, once."""
+    """Install the hooks once."""
     if isinstance(io.open, Hook):
         return
-    # First of all functions, so that it is called last: the program's own may still need cold files.
+    # Registered first and therefore called last: exit functions of the program may need cold files.
     atexit.register(_remove_restored)
     replaced = {}
     builtins.open = io.open = _hook(Reader, io.open, "open", replaced)
@@ -132,7 +132,7 @@ def _hook(kind, function, name, replaced):
 
 
 def _hook_loaders():
-    """Serve pkgutil.get_data, and the parts of the standard library that read files in ways of their own."""
+    """Hook pkgutil.get_data, and parts of the standard library that read files in other ways."""
     get_data = FileLoader.get_data
 
     def cold_get_data(self, path):
@@ -140,7 +140,7 @@ def _hook_loaders():
         try:
             data = get_data(self, path)
         except (FileNotFoundError, NotADirectoryError):
-            # Bytecode is looked for with every module, and its absence is no miss.
+            # Every import searches for bytecode; its absence is normal.
             if path.endswith(".pyc") or place(path) is None:
                 raise
             real = _rescue("real", path)
@@ -152,9 +152,9 @@ def _hook_loaders():
             check.content(found[0], found[1], data)
         return data
 
-    # Asked for every module before it is executed; leaves no frame in the tracebacks of what that raises.
+    # Called before every module is executed, and leaves no frame in its tracebacks.
     def create_module(self, spec):
-        """Use the default, and get ready for the few modules that need a hook."""
+        """Use the default, and prepare the modules that need a hook."""
         if spec.name in _LATE:
             from .late import hook_after
 

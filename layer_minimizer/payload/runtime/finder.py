@@ -60,7 +60,7 @@ class Layer(object):
         real = os.path.realpath(root)
         # The names that the folder is known by, its real one last.
         self.tops = (root,) if real == root else (root, real)
-        # Code names its sources below this folder.
+        # The folder in the source paths of code.
         self._named = _MEANT + "/" if real == _HERE and real != _MEANT else None
         self._store = None
 
@@ -99,7 +99,7 @@ class ColdFinder(object):
             if known.tops[-1] == layer.tops[-1]:
                 known.tops = tuple(sorted({root, *known.tops}, key=known.tops[-1].__eq__))
                 return False
-        # Where one lies below another, the inner one is asked.
+        # Of nested folders the inner one counts.
         self.layers = sorted(self.layers + [layer], key=lambda each: -len(each.root))
         for entry in list(sys.path_importer_cache):
             if isinstance(entry, str) and layer.relative(entry) is not None:
@@ -115,7 +115,7 @@ class ColdFinder(object):
         return None
 
     def find_spec(self, fullname, path=None, target=None):
-        """Find a cold module, as the finders of sys.meta_path are asked to."""
+        """Find a cold module, as a finder in sys.meta_path."""
         portions = []
         if fullname in _CUSTOMIZE:
             return None
@@ -182,7 +182,7 @@ def _standard_names():
                 try:
                     _standard.update(name.partition(".")[0] for name in listdir(folder))
                 except OSError:
-                    pass  # where it is not laid out, its names are merely looked up in the store
+                    pass  # not readable: its names are searched in the store, which is only slower
     return _standard
 
 
@@ -251,7 +251,7 @@ _SUFFIXES = EXTENSION_SUFFIXES + SOURCE_SUFFIXES + BYTECODE_SUFFIXES
 
 def _path_hook(folder):
     found = COLD.locate(folder) if isinstance(folder, str) else None
-    # A damaged store is a reason to pass, too: ColdFinder is asked later, and raises.
+    # Ignore a damaged store here: ColdFinder is called later, and raises.
     if found is None or not (_is_packed(*found) or os.path.isdir(folder) or _ask_for(folder, _is_cold_folder, *found)):
         raise ImportError("no folder of a layer", path=folder)
     return ColdFileFinder(folder, *_WARM)

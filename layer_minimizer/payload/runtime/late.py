@@ -1,4 +1,4 @@
-"""Hooks into parts of the standard library that read files in ways of their own, put in once those are there."""
+"""Hooks for parts of the standard library that read files in other ways, installed when these are imported."""
 
 import os
 from _frozen_importlib_external import FileLoader
@@ -42,14 +42,14 @@ def _real(path):
     except OSError:
         if place(path) is None:
             return None
-        from . import rescue  # few programs miss a file
+        from . import rescue  # imported only when a file is missing
 
         return rescue.real(path)
     return None
 
 
 def _hook_resources(_module):
-    """CPython 3.7 to 3.9: the loader itself answers importlib.resources, below the functions of os."""
+    """CPython 3.7 to 3.9: resources are read by the loader, not with the functions of os."""
     if not hasattr(FileLoader, "open_resource"):
         return
 
@@ -94,7 +94,7 @@ def _hook_ctypes(module):
 
 
 def _hook_as_file(module):
-    """What as_file yields may be handed to a C library, so it is a real file."""
+    """Make as_file yield a real file, since it may be passed to a C library."""
     as_file = getattr(module, "as_file", None)
     if not hasattr(as_file, "register"):
         return

@@ -16,12 +16,12 @@ RESTORED_PAGES = "restored pages %#x+%#x of %s"
 # The native part, before it ends the process: the address, and the library.
 PAGE_DROPPED = "cannot restore page %#x of %s: it was dropped"
 
-# The stderr handler that note() may have added; True once logging has been asked.
+# The stderr handler that note() may have added; True once the configuration of logging has been checked.
 _logging_ready = []
 
 
 def note(text):
-    """Log what was fetched from a cold store, if the environment asks for it with LAYER_MINIMIZER_LOG."""
+    """Log what was restored from a cold store, if LAYER_MINIMIZER_LOG is set."""
     target = os.environ.get("LAYER_MINIMIZER_LOG")
     if not target:
         return

@@ -19,7 +19,7 @@ _origins = {}
 
 
 def original(path):
-    """Translate a path below a mirror, such as one that is made from an extension module's ``__file__``."""
+    """Translate a path in a mirror, such as one derived from ``__file__`` of an extension module."""
     for top, root in list(_origins.items()):
         if path.startswith(top + "/"):
             return root + path[len(top) :]

@@ -46,7 +46,7 @@ class Names(object):
         self.names = sorted(paths)
 
     def has_folder(self, folder):
-        """Return whether a path lies below ``folder``."""
+        """Return whether a path is in ``folder``."""
         at = bisect_left(self.names, folder + "/")
         return at < len(self.names) and self.names[at].startswith(folder + "/")
 
@@ -62,7 +62,7 @@ class Names(object):
 
 
 class _Segment(Names):
-    """What a store holds below one top-level name."""
+    """The contents of a store with one top-level name."""
 
     def __init__(self, document):
         super().__init__(document["files"])
@@ -143,7 +143,7 @@ class Part(Holder):
         return self._find(path) is not None
 
     def is_folder(self, path):
-        """Return whether cold files lie below ``path``."""
+        """Return whether the folder ``path`` has cold files."""
         if not path:
             return True
         segment = self._segment(path.partition("/")[0])
@@ -215,7 +215,7 @@ class Part(Holder):
         return self._line
 
     def _segment(self, top):
-        """Return what is held below a top-level name, or None."""
+        """Return the contents with a top-level name, or None."""
         segment = self._segments.get(top)
         if segment is not None or not self.mentions(top):
             return segment

@@ -1,4 +1,4 @@
-"""Serves what is missing below a layer, for the hooks in files.py. Imported with the first miss."""
+"""Functions of the hooks in files.py that serve cold files. Imported when the first file is missing."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ def _names(layer, relative):
 
 
 def _laid_out(path, layer, relative):
-    """Return where a file really lies that was looked for next to a restored one, or an empty text."""
+    """Return the real path of a file that was searched next to a restored one, or an empty string."""
     real = layer.root + "/" + relative
     try:
         _lstat(real)
@@ -51,7 +51,7 @@ def real(path, dir_fd=None):
 
 
 def open(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, closefd=True, opener=None):
-    """Open a cold file for reading; its ``name`` stays what was asked for."""
+    """Open a cold file for reading; its ``name`` is the requested path."""
     source = None if _UPDATING.intersection(mode) else real(file)
     if source is None:
         return NOT_COLD
@@ -63,7 +63,7 @@ def open(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None,
 
 
 def open_code(path):
-    """Open a cold file as source to be run."""
+    """Open a cold file as source code."""
     return open(path, "rb")
 
 
@@ -87,12 +87,12 @@ lstat = stat
 
 
 def listxattr(path=None, *, follow_symlinks=True):
-    """Return no attributes, which copying a cold file asks for."""
+    """Return an empty list of extended attributes, for code that copies a cold file."""
     return [] if ask(_kind, *place(path)) else NOT_COLD
 
 
 def access(path, mode, **how):
-    """Return whether a cold file may be used: it may be read, and run where it could be."""
+    """Return whether a cold file is readable, or executable if its mode allows that."""
     if _access(path, mode, **how):
         return True
     if mode & os.W_OK:

@@ -1,4 +1,4 @@
-"""Finds the modules in packages that have not been woken: a package's code runs before that of its modules."""
+"""Finds modules in packages that are stand-ins: a package must be loaded before its modules."""
 
 import importlib
 import sys
@@ -10,7 +10,7 @@ from .standin_waking import wake_module
 
 
 class LastFinder(object):
-    """The last finder of all: what no other finds in a package may be there once the package is real."""
+    """The last finder: a module that no other finder has found may exist after its package is loaded."""
 
     def find_spec(self, name, path=None, target=None):
         above = name.rpartition(".")[0]
@@ -30,7 +30,7 @@ LAST = LastFinder()
 
 
 def find_below(name):
-    """Find a real module in a package that may be asleep: that wakes, since a package's code runs before its modules'.
+    """Find a real module, and load its package first if that is a stand-in.
 
     None where there is nothing to be woken.
     """
@@ -48,14 +48,14 @@ def _find_below(package, state, name, target=None):
 
 
 def _is_being_imported(frame):
-    """Return whether finders are asked for the sake of an import: importlib.util.find_spec asks, too."""
+    """Return whether the finders are called by an import, not by importlib.util.find_spec."""
     while frame.f_code.co_name != "_find_spec" and frame.f_back is not None:
         frame = frame.f_back
     return frame.f_back is not None and frame.f_back.f_code.co_name == "_find_and_load_unlocked"
 
 
 def _spec_of_loaded(name, module, frame):
-    """Return a spec that leads to a module which was loaded while it was looked for.
+    """Return the spec of a module that was loaded during the search.
 
     The import system would take the module's own, and so load it again: it hides until then.
     """
@@ -70,7 +70,7 @@ def _spec_of_loaded(name, module, frame):
 
 
 def _without_lock(call, *args):
-    """Run code as outside of the global import lock, which is held while finders are asked."""
+    """Run code without the global import lock, which is held while finders are called."""
     import _imp
 
     try:

@@ -1,4 +1,4 @@
-"""What a stand-in hands out for the classes and functions of its module, and what of them is answered from tables."""
+"""Placeholders for the classes and functions of a stand-in's module, and their attributes that come from tables."""
 
 import importlib
 import sys
@@ -10,12 +10,12 @@ from .standin_state import NOTHING, Placeholder, StandIn, find_loaded, follow, g
 from .standin_waking import wake_module
 
 _READS = frozenset(opmap[name] for name in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM") if name in opmap)
-# "from module import *": what it reads it only puts into a namespace.
+# "from module import *" only copies names to a namespace.
 _STAR = (opmap["IMPORT_STAR"],) if "IMPORT_STAR" in opmap else (opmap["CALL_INTRINSIC_1"], 2)
 
 
 def hand_out(state, attribute, kind):
-    """Return what stands for an attribute, NOTHING where only the real one will do."""
+    """Return the placeholder of an attribute, or NOTHING if the real one is needed."""
     if kind[0] == "value":
         return kind[1]
     if kind[0] == "tuple":
@@ -34,7 +34,7 @@ def hand_out(state, attribute, kind):
 
 
 def is_read(frame, attribute):
-    """Return whether Python code reads an attribute there: C code may need a type, and find that out too late."""
+    """Return whether Python code reads the attribute; C code may need a real type."""
     code = frame.f_code
     if code.co_filename.startswith("<frozen importlib"):
         return code.co_name == "_handle_fromlist"
@@ -44,15 +44,15 @@ def is_read(frame, attribute):
 
 
 def _real(placeholder, touched):
-    """Return what a placeholder stands for, from the module that defines it or that has it, too."""
+    """Return the real object of a placeholder, from the module that defines it or another one that has it."""
     kind = get_slot(placeholder, "_kind")
-    for _ in range(2):  # the one may be imported, and stood in for, by the other
+    for _ in range(2):  # one module may import the other, which is then a stand-in
         for module in (sys.modules.get(kind[1]), get_slot(placeholder, "_in")):
             if get_slot(placeholder, "_found") is None and type(module) is StandIn:
                 wake_module(module, "%s (%s)" % (get_slot(placeholder, "_as"), touched))
     if get_slot(placeholder, "_found") is None:
         real = find_loaded(kind)
-        if real is NOTHING or real is placeholder:  # a package may have a placeholder for what names it as its module
+        if real is NOTHING or real is placeholder:  # an object of a package may name the package as its module
             real = follow(get_slot(placeholder, "_in"), get_slot(placeholder, "_as").split("."))
         if real is placeholder:
             raise ImportError("%s has no %s" % (kind[1], kind[2]), name=kind[1])
@@ -63,7 +63,7 @@ def _real(placeholder, touched):
 
 
 class _Forwarding(Placeholder):
-    """Stands for a class or a function of a module that has not been woken."""
+    """Placeholder for a class or a function of a module that is not loaded yet."""
 
     __slots__ = ()
 
@@ -76,7 +76,7 @@ class _Forwarding(Placeholder):
         if name in ("__mro_entries__", "__reduce_ex__") and hasattr(type(self), name):
             return get_slot(self, name)
         if name == "__deepcopy__" and sys._getframe(1).f_globals.get("__name__") == "copy":
-            raise AttributeError(name)  # asked of an instance, which the real thing would not be there
+            raise AttributeError(name)  # an attribute of instances, which the real object does not have
         if get_slot(self, "_found") is None:
             if name in get_slot(self, "_patches"):
                 return get_slot(self, "_patches")[name]
@@ -88,7 +88,7 @@ class _Forwarding(Placeholder):
                 return (self,) + found if name == "__mro__" else found
         real = _real(self, name)
         if name == "__bases__" and not is_read(sys._getframe(1), name):
-            return (real,)  # so issubclass() comes to it
+            return (real,)  # so that issubclass() finds it
         return getattr(real, name)
 
     def __setattr__(self, name, value):
@@ -115,7 +115,7 @@ class _Forwarding(Placeholder):
     def __reduce_ex__(self, protocol):
         import copy
 
-        return copy.copy, (_real(self, "pickle"),)  # which returns classes and functions as they are, anywhere
+        return copy.copy, (_real(self, "pickle"),)  # which returns classes and functions unchanged
 
     def __repr__(self):
         found = get_slot(self, "_found")
@@ -123,7 +123,7 @@ class _Forwarding(Placeholder):
 
 
 class Target(object):
-    """Stands for an object on the way to an attribute that is set: ``module.options.display.width = 80``.
+    """Placeholder for an object in the path of an assigned attribute: ``module.options.display.width = 80``.
 
     What is set is set again on the real one. It never leaves the statement; see is_only_written_to.
     """
@@ -142,9 +142,9 @@ class Target(object):
 
 
 def is_only_written_to(frame, attribute):
-    """Return whether the attribute that is being read is only a step to one that is set."""
+    """Return whether the attribute is read only to assign an attribute of it."""
     if not is_read(frame, attribute):
-        return False  # C code keeps what it reads
+        return False  # C code may keep the object
     import dis
 
     behind = False
@@ -157,7 +157,7 @@ def is_only_written_to(frame, attribute):
 
 
 def _described(placeholder, name):
-    """Answer from a table what is asked of functions and of classes' methods by code that only decorates."""
+    """Return attributes of functions and methods, which decorators read, from a table."""
     kind = get_slot(placeholder, "_kind")
     if type(placeholder) is _Function and len(kind) > 3 and kind[3]:
         if name == "__signature__":
@@ -181,14 +181,14 @@ def _described(placeholder, name):
     return NOTHING
 
 
-# What is found on a class's class, or decides how the class itself is seen.
+# Attributes of the metaclass, or that affect the behavior of the class.
 _CLASS_LEVEL = frozenset(dir(type)) | frozenset(("__signature__", "__isabstractmethod__"))
-# Tells the signature of a method where more is known than the tables hold; False for what a class has not.
+# Returns the signature of a method that is not in the tables; False if the class does not have the method.
 _members = [lambda module, name, method: None]
 
 
 def know_members(find):
-    """Ask ``find(module, qualified class name, method)`` from now on for signatures that a table lacks."""
+    """Set the function ``find(module, qualified class name, method)`` for signatures that are not in a table."""
     _members[0] = find
 
 
@@ -216,9 +216,9 @@ def _signature(described):
 
 
 def _claimed(kind, frame):
-    """Return the class that a placeholder claims to be of."""
+    """Return the value of ``__class__`` of a placeholder."""
     if kind is _Class and frame.f_code is _RESOLVE_BASES:
-        return _Class  # so that it gets asked for the class that it stands for
+        return _Class  # so that its __mro_entries__ is called
     return {_Class: type, _Function: types.FunctionType}.get(kind, types.BuiltinFunctionType)
 
 
@@ -226,7 +226,7 @@ _RESOLVE_BASES = getattr(getattr(types, "resolve_bases", None), "__code__", None
 
 
 def _late(placeholder, descends=None):
-    """Return the real thing if it is loaded by now, or must be for the class ``descends`` to be; None if it is not."""
+    """Return the real object if it is loaded or must be loaded to create the class ``descends``, else None."""
     if get_slot(placeholder, "_found") is None:
         kind = get_slot(placeholder, "_kind")
         found = find_loaded(kind)
@@ -241,13 +241,13 @@ def _late(placeholder, descends=None):
 
 
 def _bases(kind):
-    """Return the bases where they are loaded: what they derive from themselves is known then, too."""
+    """Return the bases if they are loaded, so that their own bases are known."""
     found = tuple(find_loaded(["class"] + base) for base in kind[3])
     return NOTHING if NOTHING in found else found
 
 
 def _linear(kind):
-    """Return what follows a class in its __mro__, where that is plain to see."""
+    """Return the rest of the __mro__ of a class, if it is obvious from the tables."""
     bases = _bases(kind)
     return NOTHING if bases is NOTHING or len(bases) > 1 else bases[0].__mro__
 
@@ -264,7 +264,7 @@ _NAMES = {
 
 
 class _Class(_Forwarding):
-    """Stands for a class. No instance of it can exist before its module is loaded."""
+    """Placeholder for a class. It has no instances before its module is loaded."""
 
     __slots__ = ()
     _what = "class"
@@ -311,7 +311,7 @@ def _union(placeholder, *parts):
 
 
 class _Builtin(_Forwarding):
-    """Stands for a function that is no method where a class has it."""
+    """Placeholder for a function that does not become a method as a class attribute."""
 
     __slots__ = ()
     _what = "built-in function"
@@ -319,7 +319,7 @@ class _Builtin(_Forwarding):
 
 
 class _Function(_Builtin):
-    """Stands for a function."""
+    """Placeholder for a function."""
 
     __slots__ = ()
     _what = "function"
@@ -329,23 +329,23 @@ class _Function(_Builtin):
 
 
 _PLACEHOLDERS = {"function": _Function, "builtin": _Builtin}
-if sys.version_info >= (3, 7):  # before, a class statement does not ask what a base stands for
+if sys.version_info >= (3, 7):  # CPython 3.6 does not call __mro_entries__
     _PLACEHOLDERS["class"] = _Class
 
 
-def _teach(asked):
-    """Wrap a function of ABCs, which accepts only types, so that it gets real classes."""
+def _with_real_class(function):
+    """Wrap a function of ABCs that accepts only types, to pass real classes to it."""
 
     def ask(cls, other):
-        return asked(cls, _real(other, "abstract base class") if type(other) is _Class else other)
+        return function(cls, _real(other, "abstract base class") if type(other) is _Class else other)
 
     return ask
 
 
 def teach_abc():
-    """Let abstract base classes accept placeholders: they are asked with the real class."""
+    """Make abstract base classes accept placeholders, by passing the real class."""
     import abc
 
     for name in ("_abc_register", "_abc_subclasscheck"):
         if hasattr(abc, name):
-            setattr(abc, name, _teach(getattr(abc, name)))
+            setattr(abc, name, _with_real_class(getattr(abc, name)))

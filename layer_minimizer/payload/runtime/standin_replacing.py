@@ -1,4 +1,4 @@
-"""Puts real objects wherever the program keeps what was handed out for them."""
+"""Replaces placeholders by the real objects in all data structures of the program."""
 
 import sys
 import types
@@ -7,7 +7,7 @@ from .standin_state import Placeholder, get_slot, replaced, shared
 
 
 def settle(pairs):
-    """Hand real objects to their placeholders, and put them wherever the placeholders are."""
+    """Store the real objects in their placeholders, and replace all references to these."""
     first = len(replaced)
     for old, real in pairs:
         if issubclass(type(old), Placeholder):
@@ -80,7 +80,7 @@ def _replace_in(holder, new, left):
             holder.cell_contents = new[id(holder.cell_contents)]
         elif kind is types.FunctionType:
             holder.__defaults__ = new.get(id(holder.__defaults__), holder.__defaults__)
-            _replace_in_dict(holder.__annotations__, new)  # is a tuple until it is asked for
+            _replace_in_dict(holder.__annotations__, new)  # converts the internal tuple to a dict
         else:
             _replace_attributes(holder, new)
     except Exception:
@@ -94,7 +94,7 @@ def _is_iterated(holder):
 
 
 def _replace_in_dict(holder, new):
-    # Classes remember what they have looked up.
+    # Classes cache attribute lookups.
     owner = _class_of(holder) if "__module__" in holder and "__spec__" not in holder else None
     items = list(holder.items())
     for key, value in items:

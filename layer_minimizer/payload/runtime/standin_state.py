@@ -1,4 +1,4 @@
-"""What is known of stand-ins: everything that changes while a program runs, and how modules are looked at.
+"""The mutable state of stand-ins, and functions that look up attributes of modules.
 
 The lowest of the parts of standin.py.
 """
@@ -8,29 +8,29 @@ import types
 
 AS_IMPORTED = frozenset(("__name__", "__spec__", "__loader__", "__file__", "__path__", "__package__", "__cached__"))
 NOTHING = object()
-states = {}  # of the stand-ins that have not been woken, by id
-planned = set()  # the names of all modules that are not imported otherwise than as stand-ins
+states = {}  # of the stand-ins whose modules are not loaded, by id
+planned = set()  # the names of all modules that are imported as stand-ins only
 loading_threads = set()  # the threads that load a real module
 awake_names = set()
 awake_groups = set()
-stirred = set()  # packages in which something was loaded that the traced program had not needed
+stirred = set()  # packages with a loaded module that was not used in the trace
 shared = {}  # placeholders that have not been replaced, by module and qualified name
-replaced = []  # and those that have been: what refers to them weakly has to go on
+replaced = []  # placeholders that have been replaced, kept for weak references
 _report = [lambda text: None]
 
 
 def report_to(note):
-    """Call ``note(text)`` from now on whenever a module is stood in for or woken."""
+    """Set the function ``note(text)`` for reports about replaced and loaded modules."""
     _report[0] = note
 
 
 def report(text):
-    """Pass on what became of a stand-in."""
+    """Report an event of a stand-in."""
     _report[0](text)
 
 
 class State(object):
-    """What a stand-in knows of the module that it stands in for."""
+    """The data of a stand-in about the real module."""
 
     def __init__(self, module, table, find):
         self.module = module
@@ -40,17 +40,17 @@ class State(object):
         self.group = table["group"]
         self.fills = table.get("fills", ())
         self.find = find  # returns the real module's spec, or raises
-        self.set_later = {}  # what others have set on the module
-        self.touched = set()  # what has been taken from it
+        self.set_later = {}  # attributes that other code has set
+        self.touched = set()  # attributes that other code has read
         self.waking = None  # the thread that runs the real code
 
 
-# What a placeholder's own slots hold; all other questions go to the real thing.
+# Placeholders store their data in slots; all other attributes are those of the real object.
 get_slot = object.__getattribute__
 
 
 class Placeholder(object):
-    """Stands for a class or a function of a module that has not been woken; standin_placeholders.py has the kinds."""
+    """Placeholder for a class or function of a module that is not loaded; see standin_placeholders.py."""
 
     __slots__ = ("_in", "_as", "_kind", "_found", "_hash", "_patches", "__weakref__")
 
@@ -65,21 +65,21 @@ class Placeholder(object):
 
 
 class StandIn(types.ModuleType):
-    """The class of a module that has not been woken. standin.py, which needs all the other parts, sets its methods."""
+    """The class of a module that is not loaded yet. standin.py sets its methods."""
 
 
 def namespace(module):
-    """Return the names of a module, without waking it."""
+    """Return the names of a module without loading it."""
     return types.ModuleType.__getattribute__(module, "__dict__")
 
 
 def ask(module, name):
-    """Read an attribute of a module that is real, or just becoming so."""
+    """Read an attribute of a module that is loaded or being loaded."""
     return (types.ModuleType.__getattribute__ if type(module) is StandIn else getattr)(module, name)
 
 
 def put(module, name, value):
-    """Set an attribute of a module, without waking it."""
+    """Set an attribute of a module without loading it."""
     (types.ModuleType.__setattr__ if type(module) is StandIn else setattr)(module, name, value)
 
 
@@ -89,17 +89,17 @@ def is_child(package, name, value):
 
 
 def find_loaded(kind):
-    """Return the thing itself where the module that defines it is loaded for real."""
+    """Return the real object if the module that defines it is loaded."""
     if type(sys.modules.get(kind[1])) is StandIn:
         return NOTHING
     found = find_defined(kind[1], kind[2])
-    # Not everything is found under the name that it has.
+    # The name of an object can differ from the attribute.
     same = getattr(found, "__qualname__", None) == kind[2] and getattr(found, "__module__", None) == kind[1]
     return found if same else NOTHING
 
 
 def find_defined(module, path):
-    """Return what a module has under a qualified name; nothing is asked of objects."""
+    """Return the object with a qualified name in a module, without running its code."""
     found = sys.modules.get(module)
     if not issubclass(type(found), types.ModuleType):
         return NOTHING
@@ -111,7 +111,7 @@ def find_defined(module, path):
 
 
 def follow(module, path):
-    """Return what attributes lead to, one after the other."""
+    """Return the value of a chain of attributes."""
     found = ask(module, path[0])
     for name in path[1:]:
         found = getattr(found, name)
@@ -119,7 +119,7 @@ def follow(module, path):
 
 
 def read(module, attribute):
-    """Return what a dotted attribute of a module leads to, or NOTHING."""
+    """Return the value of a dotted attribute of a module, or NOTHING."""
     try:
         return follow(module, attribute.split("."))
     except AttributeError:

@@ -1,4 +1,4 @@
-"""Wakes stand-ins: runs the real code in the very same module object, and replaces what was handed out for it."""
+"""Loads the modules of stand-ins: runs the real code in the same module object, and replaces the placeholders."""
 
 import importlib
 import os
@@ -57,7 +57,7 @@ def wake_module(module, touched):
     if type(package) is StandIn:
         wake_module(package, touched)
     caller = find_caller()
-    # The import system's own lock: it knows of threads that wait for each other in a circle.
+    # The lock of the import system, which detects deadlocks.
     lock = importlib._bootstrap._ModuleLockManager(state.name)
     try:
         lock.__enter__()
@@ -225,7 +225,7 @@ def _become_plain(state, module, real):
     if real is not module:
         namespace(module)["__forward__"] = real
         module.__class__ = _Forward
-    elif type(module) is StandIn:  # it may have given itself another class
+    elif type(module) is StandIn:  # the module may have set another class
         module.__class__ = types.ModuleType
     del states[id(module)]
     package, _, last = state.name.rpartition(".")

@@ -21,7 +21,7 @@ class PackedPart(Holder):
         self.about = packed.about
 
     def mentions(self, name):
-        """Return whether this could hold anything below a top-level name."""
+        """Return whether this could contain modules with a top-level name."""
         return name in self._tops or name + ".pyc" in self._tops
 
     def dropped(self, name):
@@ -32,7 +32,7 @@ class PackedPart(Holder):
         return path.endswith(".pyc") and path[:-4] in self._shelves
 
     def is_folder(self, path):
-        """Return whether modules lie below ``path``."""
+        """Return whether the folder ``path`` has modules."""
         return not path or self._names.has_folder(path)
 
     def names(self, folder):
@@ -95,7 +95,7 @@ class ColdStore(object):
         return self._part(path) is not None
 
     def is_folder(self, path):
-        """Return whether cold files lie below ``path``."""
+        """Return whether the folder ``path`` has cold files."""
         return not path or any(part.is_folder(path) for part in self.parts)
 
     def names(self, folder):

@@ -1,4 +1,4 @@
-"""Makes a module of a layer stand in for the one that its place is kept for."""
+"""Turns stub modules of a layer into stand-ins."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def _read_tables(folder):
 
 
 def _tell(text):
-    """Log which modules wake; the other reports are not for the log."""
+    """Log which modules are loaded; other reports are ignored."""
     from .messages import WOKE, note
 
     if text.startswith(WOKE.partition("%s")[0]):
@@ -61,7 +61,7 @@ def _tell(text):
 
 
 def _place(last, root):
-    """Return the layer that is served below ``root``, or None, and the folder in which the module ``last`` is found."""
+    """Return the layer served in ``root``, or None, and the folder of the module ``last``."""
     from . import finder
 
     folder = last.rpartition("/")[0]
@@ -71,7 +71,7 @@ def _place(last, root):
 
 
 def _real(name, last, root, known):
-    """Return the spec of the real module, which lies in a cold store: in that of the layer itself, or of another."""
+    """Return the spec of the real module in the cold store of the layer or of another layer."""
     from . import loaders
 
     layer, folder = _place(last, root)

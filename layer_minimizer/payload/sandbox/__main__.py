@@ -1,4 +1,4 @@
-"""Runs a command in a file system of its own: this one with some folders hidden, or one as a Lambda function sees it.
+"""Runs a command in another file system: this one with hidden folders, or one like that of a Lambda function.
 
 usage: python -I FOLDER {hidden | lambda_root} JSON COMMAND...
 
@@ -11,10 +11,10 @@ import sys
 
 
 def main() -> None:
-    """Become the command in the file system that was asked for."""
+    """Replace this process by the command in the requested file system."""
     kind, wanted, command = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3:]
     if kind == "hidden":
-        import hidden  # noqa: PLC0415 - what a run needs, and no more
+        import hidden  # noqa: PLC0415 - only the needed module
 
         hidden.run(wanted, command)
     else:

@@ -1,4 +1,4 @@
-"""Becomes a command in a mount namespace of its own, in which some folders are empty or read-only.
+"""Runs a command in a mount namespace in which some folders are empty or read-only.
 
 Asked for with ``{"hide": [...], "show": [...], "read_only": [...]}``. A program of its own, since a namespace belongs
 to a process: root makes it directly, other users inside a user namespace where the kernel allows it. Only the standard
@@ -16,7 +16,7 @@ from typing import NoReturn
 FAILED = 125
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
-# Flags of a mount that a user namespace may not take away when it remounts (statvfs bit, mount flag).
+# Mount flags that must be kept by a remount in a user namespace (statvfs bit, mount flag).
 LOCKED = ((os.ST_NOSUID, 2), (os.ST_NODEV, 4), (os.ST_NOEXEC, 8), (os.ST_NOATIME, 1024), (os.ST_RELATIME, 1 << 21))
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -44,7 +44,7 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str = ""
 
 
 def enter_namespace() -> None:
-    """Leave the mounts that this process shares with others; nothing done from here on is seen outside."""
+    """Create a mount namespace, whose changes are not visible to other processes."""
     user, group = os.geteuid(), os.getegid()
     if user == 0:
         check(libc.unshare(CLONE_NEWNS), "unshare")
@@ -57,7 +57,7 @@ def enter_namespace() -> None:
 
 
 def hide(folder: str, shown: list[str]) -> None:
-    """Make ``folder`` appear empty but for the paths ``shown`` below it."""
+    """Hide the content of ``folder`` except for the paths in ``shown``."""
     with tempfile.TemporaryDirectory(prefix="layer_minimizer-") as original:
         mount(folder, original, None, MS_BIND | MS_REC)
         mount("none", folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
@@ -85,19 +85,19 @@ def protect(folder: str) -> None:
 
 
 def make_read_only(place: str, have: int) -> None:
-    """Remount what is mounted at ``place`` with the flags ``have`` (of statvfs) read-only."""
+    """Make the mount at ``place`` read-only; ``have`` are its flags from statvfs."""
     locked = sum(flag for bit, flag in LOCKED if have & bit)
     mount("none", place, None, MS_BIND | MS_REMOUNT | MS_RDONLY | locked)
 
 
 def fail(error: Exception) -> NoReturn:
-    """End with the exit code that says that the file system cannot be made."""
+    """Exit with the code for a file system that cannot be created."""
     sys.stderr.write(f"cannot isolate the run: {error}\n")
     sys.exit(FAILED)
 
 
 def run(wanted: dict[str, list[str]], command: list[str]) -> NoReturn:
-    """Build the namespace that is asked for and become the command."""
+    """Create the namespace, and replace this process by the command."""
     try:
         enter_namespace()
         for folder in wanted["hide"]:
@@ -107,4 +107,4 @@ def run(wanted: dict[str, list[str]], command: list[str]) -> NoReturn:
         os.chdir(os.getcwd())  # the folder may be covered by a mount made after this process entered it
     except OSError as exc:
         fail(exc)
-    os.execvp(command[0], command)  # noqa: S606 - becoming the command is the purpose
+    os.execvp(command[0], command)  # noqa: S606 - intended

@@ -1,4 +1,4 @@
-"""Becomes a command inside a file system of its own, as a Lambda function sees it: read-only but for /tmp, no network.
+"""Runs a command in a file system like that of a Lambda function: read-only except for /tmp, without network.
 
 Asked for with ``{"root": DIR, "binds": [[SOURCE, TARGET]], "hide": [...], "tmp": BYTES}``. ``root`` is an empty folder,
 which outside of this process stays empty; ``binds`` are paths of this machine and where they appear; ``hide`` are
@@ -39,7 +39,7 @@ MS_NOEXEC = 8
 MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
-# The user of a function in Lambda, as getent prints it there.
+# The user of a function in Lambda, as printed by getent.
 USER, GROUP = 993, 990
 DEVICES = ("null", "zero", "random", "urandom", "full", "tty")
 # The machine's folders that programs need to run; home folders and the rest stay hidden.
@@ -48,12 +48,12 @@ CONFIGURATION = (
     "alternatives", "ca-certificates", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "mime.types",
     "nsswitch.conf", "pki", "protocols", "services", "ssl",
 )  # fmt: skip
-# The command's; an interpreter in Lambda's place for one finds its own library.
+# LD_LIBRARY_PATH: for an interpreter in /var/lang, as in Lambda's images.
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LD_LIBRARY_PATH": "/var/lang/lib"}
 
 
 def enter_namespaces() -> None:
-    """Leave all that this process shares with others; the next child is the first process of its own system."""
+    """Create new namespaces; the next child is the first process in them."""
     user, group = os.geteuid(), os.getegid()
     apart = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
     check(libc.unshare(apart if user == 0 else apart | CLONE_NEWUSER), "unshare")
@@ -65,13 +65,13 @@ def enter_namespaces() -> None:
 
 
 def raise_loopback() -> None:
-    """Let the processes inside reach each other through 127.0.0.1, and nothing else."""
+    """Enable the loopback interface, the only network of the processes inside."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
 
 
 def bind(source: str, target: str) -> None:
-    """Let ``source`` appear at ``target``, a path below the new root."""
+    """Bind-mount ``source`` at ``target``, a path in the new root."""
     if os.path.isdir(source):
         os.makedirs(target, exist_ok=True)
     elif not os.path.exists(target):
@@ -81,7 +81,7 @@ def bind(source: str, target: str) -> None:
 
 
 def build(root: str, wanted: dict[str, Any]) -> None:
-    """Fill the new root with the parts of this machine, and with what the caller wants to be where."""
+    """Mount system folders of this machine and the given folders in the new root."""
     mount("none", root, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
     os.mkdir(f"{root}/etc")
     for path in (*SYSTEM, *(f"/etc/{name}" for name in CONFIGURATION)):
@@ -101,27 +101,27 @@ def build(root: str, wanted: dict[str, Any]) -> None:
 
 
 def hide(folder: str) -> None:
-    """Make a folder below the new root appear empty, if it is there at all."""
+    """Hide the content of a folder in the new root, if the folder exists."""
     if os.path.isdir(folder):
         mount("none", folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
 
 
 def protect(root: str) -> None:
-    """Make everything read-only; each mount has flags of its own."""
+    """Make every mount read-only, and keep its other flags."""
     with open("/proc/self/mountinfo", errors="surrogateescape") as lines:
         places = [re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), line.split()[4]) for line in lines]
     for place in places:
         if place == root or place.startswith(f"{root}/"):
             try:
                 have = os.statvfs(place).f_flag
-            except OSError:  # another mount lies on it, or it may not be read
+            except OSError:  # covered by another mount, or not readable
                 continue
             if not have & os.ST_RDONLY and not place.startswith(f"{root}/dev/"):
                 make_read_only(place, have)
 
 
 def enter_root(root: str, tmp: int) -> None:
-    """Mount what may be written to and what belongs to the processes inside, and leave the old root."""
+    """Mount the writable folders and /proc, and switch to the new root."""
     mount("none", os.path.join(root, "tmp"), "tmpfs", MS_NOSUID | MS_NODEV, f"mode=1777,size={tmp}")
     mount("proc", f"{root}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     os.chdir(root)
@@ -131,12 +131,12 @@ def enter_root(root: str, tmp: int) -> None:
 
 
 def _pivot_root() -> int:
-    """Return the number of the system call, for which glibc has no function."""
+    """Return the number of pivot_root, for which glibc has no function."""
     return {"x86_64": 155, "aarch64": 41}[os.uname().machine]
 
 
 def drop_rights() -> None:
-    """Become an ordinary user, and end when the parent ends."""
+    """Change to an ordinary user, and exit with the parent process."""
     if os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(GROUP, GROUP, GROUP)
@@ -146,7 +146,7 @@ def drop_rights() -> None:
 
 
 def run(wanted: dict[str, Any], command: list[str]) -> NoReturn:
-    """Build the file system that is asked for, start the command in it, and end as it ends."""
+    """Create the file system, run the command in it, and exit with its status."""
     os.umask(0o022)
     try:
         enter_namespaces()
@@ -157,7 +157,7 @@ def run(wanted: dict[str, Any], command: list[str]) -> NoReturn:
         protect(wanted["root"])
     except (OSError, KeyError) as exc:
         fail(exc)
-    # A namespace of processes begins with a child.
+    # The new PID namespace starts with a child process.
     child = os.fork()
     if child == 0:
         try:

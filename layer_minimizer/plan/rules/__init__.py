@@ -1,11 +1,9 @@
-"""Knowledge about distributions that no trace can show: one TOML file each, read here.
+"""Rules: files that must be kept for a distribution although a trace does not show it. One TOML file each.
 
-A rule names files that other inputs than the traced ones need, and that ``opened_in_c`` does not find. ``when`` is an
-import name: the rule applies once a traced module is this one or lies below it. ``files`` are globs over site-relative
-paths; ``*`` stays within a folder, ``**`` crosses folders. ``because`` is shown as the decision's evidence and links
-its source.
-
-``runtimes.toml`` is of another kind: what Lambda's runtimes have (see ``lambda_rules``).
+A rule has files that other inputs than the traced ones need, and that ``c_opened_files`` does not find. ``when`` is an
+import name: the rule applies if this module or a submodule of it was traced. ``files`` are globs of site-relative
+paths; ``*`` matches within a folder, ``**`` across folders. ``because`` is the evidence of the decision and has a link
+to its source.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Files of a distribution that must be kept once ``when`` was imported."""
+    """Files that must be kept if the module ``when`` was imported, and why."""
 
     when: str
     files: tuple[str, ...]
@@ -32,7 +30,7 @@ class Rule:
 
 @cache
 def load_rules() -> tuple[Rule, ...]:
-    """Read the rules that come with this tool, in the order of their files' names."""
+    """Read the rules that are shipped with this tool, in the order of their file names."""
     found = []
     for file in sorted(resources.files(__name__).iterdir(), key=lambda file: file.name):
         if file.name.endswith(".toml") and file.name != "runtimes.toml":
@@ -41,11 +39,11 @@ def load_rules() -> tuple[Rule, ...]:
     return tuple(found)
 
 
-# Not by pathspec: its sets match a ``/`` (``[!b]``), it fails for ``[b-a]``, warns about ``[[]``, and reads a backslash
-# and a space at the end as git does. What users have written for --include and --exclude must go on meaning the same.
+# pathspec is not used: its sets match a ``/`` (``[!b]``), it fails for ``[b-a]``, warns about ``[[]``, and handles
+# backslashes and trailing spaces as git does. Existing patterns of --include and --exclude must keep their meaning.
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """Translate a glob: ``**`` any number of folders, ``*`` and ``?`` within a name, ``[...]`` a set."""
+    """Translate a glob: ``**`` matches any number of folders, ``*`` and ``?`` match in a name, ``[...]`` is a set."""
     parts = []
     for token in re.findall(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]|.", pattern.removeprefix("/"), flags=re.DOTALL):
         known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
@@ -59,7 +57,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _set(listed: str) -> str:
-    """Translate the inside of ``[...]``: characters and ranges like ``a-z``, or all others after a ``!``."""
+    """Translate the inside of ``[...]``: characters and ranges like ``a-z``, negated by a leading ``!``."""
     negated = listed[0] in "!^" and len(listed) > 1
     inside = ""
     for part in re.findall(".-.|.", listed[negated:], flags=re.DOTALL):
@@ -72,7 +70,7 @@ def _set(listed: str) -> str:
 
 
 def matching(pattern: str, paths: Iterable[str]) -> list[str]:
-    """Return the paths that a glob names: the files themselves, or all files below a folder that it names."""
+    """Return the paths that a glob matches: files, and all files in a folder that it matches."""
     whole = _compiled(pattern.rstrip("/"))
-    below = _compiled(pattern.rstrip("/") + "/**")
-    return [path for path in paths if whole.fullmatch(path) or below.fullmatch(path)]
+    inside = _compiled(pattern.rstrip("/") + "/**")
+    return [path for path in paths if whole.fullmatch(path) or inside.fullmatch(path)]

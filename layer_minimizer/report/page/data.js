@@ -1,4 +1,4 @@
-// Reads the report from the page: base64, zlib's stream, columns (see picture.py).
+// Reads the report from the page: base64 of a zlib stream of JSON with columns (see html.py).
 
 async function readReport() {
   const raw = atob(byId("data").textContent);

@@ -1,4 +1,4 @@
-// The details of one node: what it takes, what became of it, why, and how it follows from the entry.
+// The details of one node: its sizes, verdict and reason, and the chain from it to the entry.
 
 function showDetails(body, node, { nodes, view }) {
   const name = node.path || node.name;
@@ -24,7 +24,7 @@ function fileDetails(node, nodes) {
       ["Verdict", verdictText(file.verdict)],
       ["Reason", [make("code", null, shown(file.reason)), ` ${REASON_MEANS[file.reason] ?? ""}`]],
       ["Evidence", make("bdi", null, shown(file.evidence))],
-      nodes.repaired.has(file.path) && ["Repaired", "The run on the layer alone asked for it, so it was put back."],
+      nodes.repaired.has(file.path) && ["Repaired", "The run on the layer alone needed it, so it was added."],
     ]),
     chainOf(node, nodes),
     library && libraryFacts(library),
@@ -48,10 +48,10 @@ function libraryFacts(library) {
 const LIBRARY_MEANS = {
   file: "Its file",
   mapped: "Mapped by the loader",
-  hot: "Touched",
+  hot: "Used",
   shipped: "Shipped",
-  cold: "Compressed store",
-  dropped: "Dropped for good",
+  cold: "In the compressed store",
+  dropped: "Dropped",
 };
 
 function standInFacts(standIn, nodes) {
@@ -64,15 +64,15 @@ function standInFacts(standIn, nodes) {
     facts([
       ["Imported by", [link(nodes.moduleNode(standIn.importer), standIn.importer || "(unknown)"), standIn.line ? `, line ${standIn.line}` : ""]],
       standIn.seconds != null && ["Import saved", seconds(standIn.seconds)],
-      ["Touched of it", touched ? make("bdi", null, shown(touched)) : "nothing"],
-      ["Real with", make("code", null, `--keep ${shown(standIn.module)}`)],
+      ["Attributes used", touched ? make("bdi", null, shown(touched)) : "nothing"],
+      ["Keep the real one with", make("code", null, `--keep ${shown(standIn.module)}`)],
     ]),
   );
 }
 
 function containerDetails(node, nodes) {
   const rows = [
-    ["Kind", { root: "all that is installed", distribution: "distribution", folder: "folder", own: VERDICT_MEANS.own }[node.kind]],
+    ["Kind", { root: "the whole environment", distribution: "distribution", folder: "folder", own: VERDICT_MEANS.own }[node.kind]],
     node.kind === "folder" && ["Distribution", link(node.distribution, node.distribution.name)],
     ["Files", number(node.files)],
     ["Installed", amount(node.total("before"))],
@@ -114,7 +114,7 @@ function verdictText(verdict) {
   return [make("span", { class: `swatch ${verdict}` }), make("strong", null, shown(verdict)), `: ${VERDICT_MEANS[verdict] ?? ""}`];
 }
 
-// A link that selects a node, or plain text where there is none.
+// A link that selects a node, or plain text without a node.
 function link(node, text) {
   const label = make("bdi", null, shown(text));
   return node ? make("a", { href: addressOf(node) }, label) : label;

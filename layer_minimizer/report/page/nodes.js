@@ -1,7 +1,7 @@
-// The hierarchy that treemap and tree show: environment, distribution, folder, file; and where each thing is found.
+// The hierarchy shown by treemap and tree: environment, distribution, folder, file; with indices for lookups.
 //
-// A node has name, kind ("root", "distribution", "folder", "file" or "own"), parent and children. Its bytes lie in
-// before and after, by verdict, so that a filter needs no walk; a file has its row of the report's JSON, too.
+// A node has name, kind ("root", "distribution", "folder", "file" or "own"), parent and children. before and after
+// have its bytes by verdict, so that a filter needs no traversal; a file also has its row of the report's JSON.
 
 class Node {
   constructor(name, kind, parent, file = null) {
@@ -16,7 +16,7 @@ class Node {
     if (parent) (parent.children ??= []).push(this);
   }
 
-  // The path in site-packages; empty for what is above the folders.
+  // The path in site-packages; empty for nodes above folders.
   get path() {
     if (this.file) return this.file.path;
     return this.kind === "folder" ? (this.parent.path ? `${this.parent.path}/${this.name}` : this.name) : "";
@@ -37,7 +37,7 @@ class Node {
     return this[view].reduce((sum, bytes) => sum + bytes, 0);
   }
 
-  // Most of its bytes have this verdict.
+  // The verdict of most of its bytes.
   verdict(view, verdicts) {
     let most = -1;
     for (const index of verdicts) if (most < 0 || this[view][index] > this[view][most]) most = index;
@@ -45,7 +45,7 @@ class Node {
   }
 }
 
-// The bytes of a node that a view (a name, and the places of the verdicts shown) counts.
+// The bytes of a node in a state: its view, and the indices of the verdicts shown.
 function valueOf(node, { view, verdicts }) {
   let sum = 0;
   for (const index of verdicts) sum += node[view][index];
@@ -85,7 +85,7 @@ class Nodes {
     const folder = at < 0 ? distribution : this.#folder(distribution, file.path.slice(0, at));
     const node = new Node(file.path.slice(at + 1), "file", folder, file);
     this.leaves.push(node);
-    // A path that is there twice stands for the file that Python finds; the shadowed ones come last.
+    // For a path that is installed twice, the file that Python finds comes first; shadowed files come last.
     if (!this.byPath.has(file.path)) this.byPath.set(file.path, node);
     this.#count(node, VERDICTS.indexOf(file.verdict), file.bytes, file.shipped);
   }
@@ -110,20 +110,20 @@ class Nodes {
     return node;
   }
 
-  // What the files lack to the layer's size is its runtime, its tables, and libraries of the machine that made it.
+  // The rest of the layer's size: its runtime, its tables, and libraries bundled from the machine that made it.
   #addOwn() {
     const all = (this.report.layer?.unzipped_bytes ?? 0) - this.root.total("after");
     if (all <= 0) return;
     const own = new Node(OWN, "own", this.root);
     const parts = (this.report.bundled ?? []).map((library) => [`lib/${library.name}`, library.bytes]);
     const rest = all - parts.reduce((sum, [, bytes]) => sum + bytes, 0);
-    for (const [name, bytes] of rest >= 0 ? [...parts, ["runtime and tables", rest]] : [["all of it", all]]) {
+    for (const [name, bytes] of rest >= 0 ? [...parts, ["runtime and tables", rest]] : [["all files", all]]) {
       this.#count(new Node(name, "own", own), VERDICTS.indexOf("own"), 0, bytes);
     }
     this.own = own;
   }
 
-  // The steps from a file to the entry, as --explain gives them: sentences, each with the path that it is about.
+  // The steps from a file to the entry, as in --explain: sentences, each with the path of its subject.
   chain(file) {
     const steps = [];
     const seen = new Set([file.path]);
@@ -145,23 +145,23 @@ class Nodes {
     return startup ? `${module} was loaded when Python started` : `${module} (the entry)`;
   }
 
-  // The file of a module's name.
+  // The node of a module's file.
   moduleNode(module) {
     this.modules ??= new Map(this.leaves.map((node) => [moduleOf(node.file.path), node]).reverse());
     return this.modules.get(module);
   }
 }
 
-// The module's name that a path has, or empty.
+// The name of the module at a path, or empty.
 function moduleOf(path) {
   const found = /^(.*?)(?:\/__init__)?\.(?:pyc?|(?:[\w-]+\.)*so)$/.exec(path);
   if (/(^|\/)lib[^/]*\.so$/.test(path)) return "";
   return found ? found[1].replaceAll("/", ".") : "";
 }
 
-// ---- addresses: a colleague can be sent a pointer -------------------------------------------------------------------
+// ---- addresses: links to a node of the report ----------------------------------------------------------------------
 
-// Lone surrogates stand for bytes that are no UTF-8, and go into an address as such bytes.
+// Lone surrogates represent bytes that are not valid UTF-8; they are encoded as these bytes.
 function percent(text) {
   const parts = Array.from(text, (character) => {
     const code = character.codePointAt(0);
@@ -179,7 +179,7 @@ function addressOf(node, view) {
   return `#${named.join("&") || "explorer"}`;
 }
 
-// Give the node and the view that a fragment names; null for what it does not name, or what is not there.
+// Return the node and the view that a fragment names; null for those that it does not name or that do not exist.
 function addressed(fragment, nodes) {
   const given = Object.fromEntries(
     fragment.replace(/^#/, "").split("&").map((pair) => [pair.split("=", 1)[0], pair.slice(pair.indexOf("=") + 1)]),
@@ -194,7 +194,7 @@ function addressed(fragment, nodes) {
   return { node: nodes.byPath.get(given.path) ?? nodes.leaves.find((leaf) => same(leaf.path, given.path)) ?? null, view };
 }
 
-// Browsers write some characters of an address in another way than percent does.
+// Browsers encode some characters of an address differently from percent().
 function same(name, given) {
   if (name === given || percent(name) === given) return true;
   try {

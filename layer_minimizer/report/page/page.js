@@ -1,4 +1,4 @@
-// The page as a whole: one state, and who follows it. data-state of the document says how far it is.
+// The page as a whole: its state, and the parts that show it. The document's data-state is the loading progress.
 
 const DARK = matchMedia("(prefers-color-scheme: dark)");
 
@@ -20,7 +20,7 @@ class Page {
     showTables(report, this.nodes, byId("tables"));
   }
 
-  // Show a node's details, and a container's content.
+  // Select a node: show its details, and zoom to a container.
   choose(node) {
     if (node.children) {
       this.state.zoom = node;
@@ -29,7 +29,7 @@ class Page {
     this.#selected(node);
   }
 
-  // Show a node wherever it is: with its verdict among those shown, in a view in which it takes an area.
+  // Select a node from elsewhere: show its verdict, in a view in which it has an area.
   go(node, view = null) {
     const { state } = this;
     const drawn = `${state.view} ${state.verdicts}`;
@@ -64,7 +64,7 @@ class Page {
     else if (node === this.state.root && location.hash.includes("=")) history.replaceState(null, "", address);
   }
 
-  // The view or the verdicts shown have changed: areas, tree and sums are others.
+  // Update areas, tree and sums after a change of the view or the verdicts shown.
   #redraw() {
     const { state } = this;
     document.querySelector(`input[name=view][value=${state.view}]`).checked = true;
@@ -105,7 +105,7 @@ class Page {
     this.#redraw();
   }
 
-  // Go to what the address names.
+  // Select the node that the address names.
   #follow() {
     const { node, view } = addressed(location.hash, this.nodes);
     if (node) this.go(node, view);
@@ -135,7 +135,7 @@ class Page {
     new ResizeObserver(() => requestAnimationFrame(() => this.treemap.update(this.state))).observe(byId("treemap").parentElement);
   }
 
-  // A link from below to a file leads up to the files, whether or not the address is a new one.
+  // A link in the tables to a file scrolls up to the files, even if the address does not change.
   #linked(event) {
     const anchor = event.target.closest?.("a[href^='#path='], a[href^='#distribution=']");
     if (!anchor || event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -157,12 +157,12 @@ function say(state, text) {
 
 async function start() {
   if (!globalThis.DecompressionStream) {
-    say("failed", "This browser cannot decompress the report (it has no DecompressionStream): use a browser of 2023 or later.");
+    say("failed", "This browser cannot decompress the report (no DecompressionStream): use a browser of 2023 or later.");
     return;
   }
   try {
     const page = new Page(await readReport());
-    // For programs that take pictures of the page.
+    // For programs that take screenshots of the page.
     globalThis.layerReport = {
       rectangle: (path) => page.treemap.rectangle(page.nodes.byPath.get(path)),
       show: (path) => page.go(page.nodes.byPath.get(path)),

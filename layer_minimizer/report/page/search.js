@@ -1,4 +1,4 @@
-// Search by path, distribution or module: a list that follows what is typed.
+// Search by path, distribution or module, with a list of results that is updated while typing.
 
 const RESULTS = 60;
 
@@ -17,7 +17,7 @@ class Search {
     this.field.addEventListener("blur", () => this.#show([]));
   }
 
-  // Distributions come before folders, and these before files; in each what begins with the text, then the largest.
+  // Exact matches first, then names that start with the text; distributions before folders before files; then by size.
   find(text) {
     const wanted = text.trim().toLowerCase();
     if (!wanted) return [];
@@ -41,15 +41,15 @@ class Search {
     const files = found.filter((node) => node.file).length;
     const groups = found.length - files;
     const more = found.length > RESULTS ? `, the first ${RESULTS} shown` : "";
-    const said = `${count(files, "file", "files")}, ${count(groups, "distribution or folder", "distributions and folders")}${more}`;
-    byId("found").textContent = found.length ? said : "Nothing has this name.";
+    const summary = `${count(files, "file", "files")}, ${count(groups, "distribution or folder", "distributions and folders")}${more}`;
+    byId("found").textContent = found.length ? summary : "No match.";
     this.#show(found.slice(0, RESULTS));
   }
 
   #show(found) {
-    const asked = this.field.value.trim() && document.activeElement === this.field;
-    this.popup.hidden = !asked;
-    this.field.setAttribute("aria-expanded", String(Boolean(asked && found.length)));
+    const isOpen = this.field.value.trim() && document.activeElement === this.field;
+    this.popup.hidden = !isOpen;
+    this.field.setAttribute("aria-expanded", String(Boolean(isOpen && found.length)));
     this.field.removeAttribute("aria-activedescendant");
     this.options = found.map((node, index) =>
       make(

@@ -1,4 +1,4 @@
-// What stands above the files: the outcome, and how the limit is used.
+// The top of the page: the result, and the use of the size limit.
 
 function showSummary(report) {
   const { before, layer } = report;
@@ -15,7 +15,7 @@ function showSummary(report) {
     ),
     make("p", null, verified(report)),
     report.lambda ? make("p", null, emulated(report.lambda)) : null,
-    make("p", { class: "note" }, `Python ${shown(report.python ?? "")} · layer_minimizer ${shown(report.version ?? "")} · seen by ${(report.observers ?? []).map(shown).join(" and ") || "nobody"}`),
+    make("p", { class: "note" }, `Python ${shown(report.python ?? "")} · layer_minimizer ${shown(report.version ?? "")} · observed by ${(report.observers ?? []).map(shown).join(" and ") || "no observer"}`),
     warnings(report.warnings ?? []),
   ];
   byId("summary").append(...parts.filter(Boolean));
@@ -27,7 +27,7 @@ function verified({ verified: proved, verification }) {
   if (!proved || !verification) return "Not verified.";
   const { events, isolated, repaired, runs, cold_faults: faults } = verification;
   const where = isolated ? "the original environment hidden" : "no file of the original environment used";
-  const back = repaired?.length ? `; ${count(repaired.length, "file", "files")} put back` : "";
+  const back = repaired?.length ? `; ${count(repaired.length, "file", "files")} restored` : "";
   const pages = faults ? `; ${count(faults, "cold page", "cold pages")} restored` : "";
   const often = runs > 1 ? ` in ${number(runs)} runs` : "";
   return [make("strong", { class: "good" }, "Verified"), `: ${count(events, "result", "results")}, the same${often} on the layer alone (${where})${back}${pages}.`];
@@ -41,13 +41,13 @@ function emulated(lambda) {
   );
 }
 
-function warnings(given) {
-  if (!given.length) return null;
+function warnings(messages) {
+  if (!messages.length) return null;
   return make(
     "details",
-    { class: "warnings", open: given.length <= 3 },
-    make("summary", null, count(given.length, "warning", "warnings")),
-    make("ul", null, given.map((warning) => make("li", null, make("bdi", null, shown(warning))))),
+    { class: "warnings", open: messages.length <= 3 },
+    make("summary", null, count(messages.length, "warning", "warnings")),
+    make("ul", null, messages.map((warning) => make("li", null, make("bdi", null, shown(warning))))),
   );
 }
 
@@ -76,7 +76,7 @@ function showBudget({ budget }, section) {
     mark.style.left = `${(100 * budget.limit) / used}%`;
     bar.append(mark);
   }
-  section.firstElementChild.after(make("p", null, `${size(used)} of ${size(budget.limit)} unzipped, ${share(used, budget.limit)}${free < 0 ? ": more than there may be" : ""}.`));
+  section.firstElementChild.after(make("p", null, `${size(used)} of ${size(budget.limit)} unzipped, ${share(used, budget.limit)}${free < 0 ? "; over the limit" : ""}.`));
   section.append(
     bar,
     make("ul", { class: "key" }, parts.map(([name, label, bytes]) => make("li", null, make("span", { class: `dot ${name}` }), `${label} `, make("strong", null, size(bytes))))),

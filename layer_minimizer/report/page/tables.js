@@ -1,8 +1,8 @@
-// Tables of what the treemap does not show. Each is sorted by any column, and shortened until all of it is asked for.
+// Tables of data that the treemap does not show. Each can be sorted by any column, and is shortened until expanded.
 
 const SHORT = 12;
 
-// A column: [title, value of a row, how it is shown]; numbers are sorted as such, and stand on the right.
+// A column: [title, function for a row's value, function to show it]; numbers are sorted by value, aligned right.
 function sortable(caption, rows, columns, order) {
   let [by, falling] = order;
   let all = rows.length <= SHORT + 3;
@@ -55,14 +55,14 @@ function showTables(report, nodes, into) {
       standInTable(report.stand_ins ?? [], nodes),
       notExercised(report.not_exercised, nodes),
       repairedList(report.verification?.repaired ?? [], nodes),
-      besides(report),
+      furtherLists(report),
     ].filter(Boolean),
   );
 }
 
 function libraryTable(libraries, nodes) {
   const title = "Shared libraries";
-  if (!libraries.length) return part("libraries", title, note("None was compacted."));
+  if (!libraries.length) return part("libraries", title, note("No library was compacted."));
   const columns = ["file", "mapped", "hot", "shipped", "cold", "dropped"].map((key) => [
     key[0].toUpperCase() + key.slice(1),
     (row) => row[key],
@@ -71,7 +71,7 @@ function libraryTable(libraries, nodes) {
   return part(
     "libraries",
     title,
-    note("File: as installed. Mapped: what the loader maps of it. Hot: what stays of that. Shipped: its size in the layer. Cold: its compressed store. Dropped: what no store brings back."),
+    note("File: as installed. Mapped: what the loader maps of it. Hot: the used part of that. Shipped: its size in the layer. Cold: its pages in the compressed store. Dropped: neither in the layer nor in a store."),
     sortable(
       title,
       libraries,
@@ -82,7 +82,7 @@ function libraryTable(libraries, nodes) {
 }
 
 function standInTable(rows, nodes) {
-  if (!rows.length) return part("stand-ins", "Stand-ins", note("No module is stood in for."));
+  if (!rows.length) return part("stand-ins", "Stand-ins", note("No module was replaced by a stand-in."));
   const columns = [
     ["Module", (row) => row.module, (module) => link(nodes.moduleNode(module), module)],
     ["Importer", (row) => row.importer, (module) => link(nodes.moduleNode(module), module)],
@@ -93,13 +93,13 @@ function standInTable(rows, nodes) {
   return part(
     "stand-ins",
     "Stand-ins",
-    note("Modules that are imported and that no event needed. Import: what it took to execute the real module in the traced run."),
+    note("Modules that are imported but that no event needed. Import: the time to execute the real module in the traced run."),
     sortable("Stand-ins", rows, columns, [3, true]),
   );
 }
 
 function notExercised(rows, nodes) {
-  if (!rows.length) return part("not-exercised", "Not exercised", note("There is no module that kept code could import and no event did."));
+  if (!rows.length) return part("not-exercised", "Not exercised", note("Events imported every module that kept code could import."));
   const columns = [
     ["Module", (row) => row.module, (module) => link(nodes.moduleNode(module), module)],
     ["Importer", (row) => row.importer, (module) => link(nodes.moduleNode(module), module)],
@@ -108,7 +108,7 @@ function notExercised(rows, nodes) {
   return part(
     "not-exercised",
     "Not exercised",
-    note("Modules that kept code could import and that no event did. More events, --include or --closure static keep them."),
+    note("Modules that kept code could import but no event did. More events, --include or --closure static keep them."),
     sortable("Not exercised", rows, columns, [0, false]),
   );
 }
@@ -118,13 +118,13 @@ function repairedList(paths, nodes) {
   return part(
     "repaired",
     "Repaired",
-    note("Files that the run on the layer alone asked for, and that were put back."),
+    note("Files that the run on the layer alone needed, and that were added to the layer."),
     sortable("Repaired", paths, [["Path", (path) => path, (path) => link(nodes.byPath.get(path), path)]], [0, false]),
   );
 }
 
 function importTimes(times) {
-  if (!times) return part("import-time", "Import time", note("It was not measured."));
+  if (!times) return part("import-time", "Import time", note("Not measured."));
   const [before, after] = [times.before, times.after].map((each) => new Map(Object.entries(each.distributions)));
   const rows = [...new Set([...before.keys(), ...after.keys()])].map((name) => ({
     name: name || "(the entry, the standard library, the rest)",
@@ -150,17 +150,17 @@ function importTimes(times) {
   );
 }
 
-// What most reports have none of.
-function besides(report) {
+// Lists that most reports do not have.
+function furtherLists(report) {
   const lists = [
     ["Bundled libraries", (report.bundled ?? []).map((each) => `${each.name} (${size(each.bytes)}, ${each.source}), which ${each.needed_by} needs`)],
     ["Base layers", (report.base_layers ?? []).map((each) => `${each.name}: ${size(each.unzipped_bytes)}, ${count(each.files, "file", "files")}`)],
     ["Conflicts with base layers", (report.conflicts ?? []).map((each) => `${each.name} (${each.kind}): ${each.first} and ${each.second}; ${each.winner} wins`)],
     ["Differences between traces", (report.differences ?? []).map((each) => `${each.distribution || NO_DISTRIBUTION}, only in ${each.only_in.join(", ")}: ${differing(each)}`)],
-    ["Beside the entry, not in the function", report.function?.left_out ?? []],
+    ["Next to the entry, not in the function", report.function?.left_out ?? []],
   ].filter(([, items]) => items.length);
   if (!lists.length) return null;
-  return part("besides", "Besides", ...lists.map(([title, items]) => [make("h3", null, title), make("ul", null, items.map((item) => make("li", null, make("bdi", null, shown(item)))))]).flat());
+  return part("further", "Further details", ...lists.map(([title, items]) => [make("h3", null, title), make("ul", null, items.map((item) => make("li", null, make("bdi", null, shown(item)))))]).flat());
 }
 
 function differing(difference) {

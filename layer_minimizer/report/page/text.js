@@ -1,7 +1,7 @@
-// Text as it is shown, and elements that hold it. Whatever comes from the report reaches the page through these alone.
+// Text for display, and elements with it. All data of the report is inserted into the page by these functions.
 
-// What has no form of its own, or would change the order of what stands around it, is shown by its number; bytes that
-// are no UTF-8 have come as lone surrogates.
+// Invisible characters and those that change the text's direction are shown by their code; lone surrogates represent
+// bytes that are not valid UTF-8.
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]|\p{Surrogate}/gu;
 
 function shown(text) {
@@ -12,7 +12,7 @@ function shown(text) {
   });
 }
 
-// make("p", {class: "note"}, "text", element …): strings become text, null is left out.
+// make("p", {class: "note"}, "text", element …): strings become text, null is skipped.
 function make(tag, attributes, ...content) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes ?? {})) {
@@ -43,7 +43,7 @@ function size(bytes) {
   return Math.abs(bytes) >= 1000 ? `${TENTHS.format(bytes / 1e3)} kB` : `${number(bytes)} B`;
 }
 
-// The share of a whole in per cent; "100 %" and "0 %" are said of all and nothing alone.
+// The share of a whole in percent; "100 %" and "0 %" only for exactly all and nothing.
 function share(part, whole) {
   if (!whole || !part) return "0 %";
   if (part === whole) return "100 %";

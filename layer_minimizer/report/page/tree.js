@@ -1,9 +1,9 @@
-// The tree: the same hierarchy as text, for the keyboard and for screen readers. Built as far as it is opened.
+// The tree: the same hierarchy as text, for the keyboard and for screen readers. Only opened parts are built.
 
 const CHUNK = 200;
 
 class Tree {
-  // choose(node) is called for Enter and clicks, out() for Escape and Backspace.
+  // choose(node) is called for Enter and clicks.
   constructor(list, choose) {
     this.list = list;
     this.choose = choose;
@@ -13,7 +13,7 @@ class Tree {
     list.addEventListener("click", (event) => this.#click(event));
   }
 
-  // Build the tree again, with what was open still open.
+  // Build the tree again, and keep opened nodes open.
   update(state) {
     this.state = state;
     const focused = this.list.contains(document.activeElement);
@@ -25,7 +25,7 @@ class Tree {
     this.select(state.selected, false);
   }
 
-  // Mark a node; with reveal open what holds it, and scroll it into sight.
+  // Mark a node; with reveal, open its parents and scroll to it.
   select(node, reveal = true) {
     this.list.querySelectorAll("[aria-selected=true]").forEach((item) => item.setAttribute("aria-selected", "false"));
     if (node && reveal) this.#reveal(node);
@@ -49,7 +49,7 @@ class Tree {
     }
   }
 
-  // Build as many rows of a node's parent as there are up to the node.
+  // Build the rows of a node's parent up to the node.
   #until(node) {
     const group = node.parent === this.state.root ? this.list : this.items.get(node.parent).querySelector("[role=group]");
     const rank = sortedChildren(node.parent, this.state).indexOf(node);
@@ -129,7 +129,7 @@ class Tree {
     group.remove();
   }
 
-  // One item alone can be reached with the tabulator key.
+  // Only one item can be reached with the Tab key.
   #stopAt(item, focus) {
     this.list.querySelectorAll("[tabindex='0']").forEach((each) => (each.tabIndex = -1));
     if (!item) return;
@@ -178,7 +178,7 @@ class Tree {
     else this.#stopAt(item.parentElement.closest("[role=treeitem]") ?? item, true);
   }
 
-  // Characters typed within half a second begin a name.
+  // Go to the next name that starts with the characters typed within half a second.
   #find(character, items, at) {
     clearTimeout(this.forget);
     this.forget = setTimeout(() => (this.typed = ""), 500);

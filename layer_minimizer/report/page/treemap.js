@@ -1,7 +1,7 @@
-// The treemap: areas are bytes, colours and patterns are verdicts. It is the graphic form of the tree, and as such an
-// image for those who do not see it. Drawn on a canvas: thousands of areas as elements would be slow.
+// The treemap: areas are bytes, colours and patterns are verdicts. It shows the same data as the tree, and is an image
+// for screen readers. Drawn on a canvas, since thousands of elements would be slow.
 
-// Containers with less area (square pixels) are drawn as one, by the verdict of most of their bytes.
+// Containers with less area (square pixels) are drawn as one area, with the verdict of most of their bytes.
 const TINY = 20;
 const HEADER = 17;
 const PATTERNS = {
@@ -21,7 +21,7 @@ class Treemap {
     canvas.addEventListener("pointerleave", () => (tip.hidden = true));
   }
 
-  // Lay the zoomed node out, and paint it.
+  // Compute the layout of the zoomed node, and paint it.
   update(state) {
     this.state = state;
     const { width, height } = this.canvas.getBoundingClientRect();
@@ -56,7 +56,7 @@ class Treemap {
       if (area.value) groups.get(area.data.verdict(this.state.view, this.state.verdicts)).push(area);
     }
     for (const [verdict, areas] of groups) this.#fill(verdict, areas, colour);
-    if (!layout.value) this.#say("No bytes here: none of it is in the layer, or its verdicts are not shown.", colour);
+    if (!layout.value) this.#message("No bytes to show: nothing of it is in the layer, or its verdicts are not selected.", colour);
     this.#mark(colour);
   }
 
@@ -94,17 +94,17 @@ class Treemap {
     }
   }
 
-  // Text is cut to its area, or left out, as numbers must be; behind it the pattern would make it hard to read.
+  // Cut a name to its area, and omit a number that does not fit; a plain background keeps text readable on patterns.
   #label(text, area, y, behind, cut = true) {
     const { context } = this;
     const room = area.x1 - area.x0 - 8;
-    let said = shown(text);
-    let width = context.measureText(said).width;
+    let label = shown(text);
+    let width = context.measureText(label).width;
     if (width > room && !cut) return false;
-    for (let left = Math.ceil((said.length * room) / width); width > room; left -= 1) {
+    for (let left = Math.ceil((label.length * room) / width); width > room; left -= 1) {
       if (left < 3) return false;
-      said = `${shown(text).slice(0, left)}…`;
-      width = context.measureText(said).width;
+      label = `${shown(text).slice(0, left)}…`;
+      width = context.measureText(label).width;
     }
     if (behind) {
       const ink = context.fillStyle;
@@ -112,7 +112,7 @@ class Treemap {
       context.fillRect(area.x0 + 2, y - 7, Math.min(width + 4, room + 6), 14);
       context.fillStyle = ink;
     }
-    context.fillText(said, area.x0 + 4, y);
+    context.fillText(label, area.x0 + 4, y);
     return true;
   }
 
@@ -120,7 +120,7 @@ class Treemap {
     const area = this.#nearest(this.state.selected);
     if (!area || !area.depth) return;
     const { context } = this;
-    // What is too small to be seen has at least a mark that can be.
+    // The mark has a minimum size, to be visible around tiny areas.
     const across = Math.max(12, area.x1 - area.x0);
     const down = Math.max(12, area.y1 - area.y0);
     const left = Math.min((area.x0 + area.x1 - across) / 2, this.layout.x1 - across);
@@ -132,25 +132,25 @@ class Treemap {
     }
   }
 
-  #say(text, colour) {
+  #message(text, colour) {
     this.context.fillStyle = colour("muted");
     this.context.font = `14px ${FONT}`;
     this.context.fillText(text, 12, 24);
   }
 
-  // The area of a node, or of the smallest drawn one that holds it.
+  // The area of a node, or of its nearest drawn parent.
   #nearest(node) {
     for (let each = node; each; each = each.parent) if (this.areas.has(each)) return this.areas.get(each);
     return null;
   }
 
-  // Whether a node has an area of its own that can be seen and hit.
+  // Whether a node has an area of its own that is large enough to see and click.
   shows(node) {
     const area = this.areas.get(node);
     return Boolean(area) && (area.x1 - area.x0) * (area.y1 - area.y0) >= TINY;
   }
 
-  // Where a node is drawn, in the window's pixels.
+  // The rectangle of a node, in the window's pixels.
   rectangle(node) {
     const area = this.#nearest(node);
     if (!area) return null;
@@ -186,13 +186,13 @@ class Treemap {
 
 const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
 
-// Areas end at whole pixels, with a gap between them unless that would be much of them.
+// Areas end at whole pixels, with a gap between them except for small ones.
 function box(context, area) {
   const [left, top, right, bottom] = [area.x0, area.y0, area.x1, area.y1].map(Math.round);
   context.fillRect(left, top, right - left - (right - left > 3 ? 1 : 0), bottom - top - (bottom - top > 3 ? 1 : 0));
 }
 
-// Headers take area from what they name: small containers and deep ones have none.
+// Headers reduce the area of the content: small and deep containers have none.
 function roomy(area) {
   return area.depth <= 4 && area.x1 - area.x0 > 50 && area.y1 - area.y0 > 44;
 }

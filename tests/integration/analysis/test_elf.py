@@ -1,4 +1,4 @@
-"""What the ELF reader says about libraries that the real linker made, checked against what the real loader loads."""
+"""The ELF reader, with libraries from a real linker, compared with what the real loader loads."""
 
 import platform
 import re
@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from layer_minimizer.analysis.elf import (
     Dynamic,
-    VersionNeed,
+    VersionRequirement,
     is_elf_name,
     library_closure,
-    named_files,
-    needed_elsewhere,
     read_dynamic,
+    read_file_names,
     read_versions,
+    unresolved_names,
 )
 from layer_minimizer.core.errors import PlanError
 
@@ -44,7 +44,7 @@ def site(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def build(site: Path, tmp_path: Path) -> Build:
-    """Return a compiler of libraries whose DT_NEEDED names are those of the libraries they are linked with."""
+    """Return a function that compiles libraries with the given DT_NEEDED names."""
     source = tmp_path / "empty.c"
     source.write_text("")
 
@@ -52,7 +52,7 @@ def build(site: Path, tmp_path: Path) -> Build:
         target = site / path
         target.parent.mkdir(parents=True, exist_ok=True)
         libraries = [site / name for name in needs]
-        # The linker shall not look for what the libraries need in turn: that is what is tested.
+        # The linker must not search for indirect dependencies: the tests do that.
         linking = ["-Wl,--no-as-needed", "-Wl,--unresolved-symbols=ignore-all", f"-Wl,-soname,{target.name}"]
         gcc("-shared", "-nostdlib", "-fPIC", source, "-o", target, *linking, *flags, *libraries)
         return target
@@ -72,7 +72,7 @@ def loaded(site: Path, root: str) -> set[str]:
     return {path.relative_to(site).as_posix() for path in paths if path.is_relative_to(site)}
 
 
-def test_everything_that_the_loader_is_told_is_read(build: Build) -> None:
+def test_all_entries_for_the_loader_are_read(build: Build) -> None:
     build("liba.so.1")
     build("libb.so")
     needs = ("liba.so.1", "libb.so")
@@ -103,7 +103,7 @@ def test_a_library_without_section_headers_is_read(build: Build) -> None:
     assert whole.needed == ("libb.so",)
 
 
-def test_what_the_loader_does_not_load_is_none(build: Build, tmp_path: Path) -> None:
+def test_files_that_the_loader_cannot_load_are_none(build: Build, tmp_path: Path) -> None:
     script = tmp_path / "libncurses.so"
     script.write_text("INPUT(libncurses.so.6 -ltinfo)\n")
     assert read_dynamic(script) is None
@@ -140,7 +140,7 @@ def versioned_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def compile_versioned(tmp_path: Path) -> Path:
-    """Make a library that needs versions of another one."""
+    """Compile a library that requires symbol versions of another one."""
     (tmp_path / "other.c").write_text(
         "int a(void) { return 1; }\nint b(void) { return 2; }\nint c(void) { return 3; }\n"
     )
@@ -158,18 +158,21 @@ def compile_versioned(tmp_path: Path) -> Path:
 
 def test_versions_are_read_with_a_symbol_that_uses_each(versioned: Path) -> None:
     found = set(read_versions(versioned))
-    expected = {VersionNeed("libother.so.1", "FOO_1.0", "a"), VersionNeed("libother.so.1", "FOO_2.99", "b")}
-    # Whether a version that only weak symbols use is a weak need is up to the linker.
-    assert found - {VersionNeed("libother.so.1", "FOO_3.0", "c")} == expected
+    expected = {
+        VersionRequirement("libother.so.1", "FOO_1.0", "a"),
+        VersionRequirement("libother.so.1", "FOO_2.99", "b"),
+    }
+    # The linker decides whether a version that only weak symbols use is a weak requirement.
+    assert found - {VersionRequirement("libother.so.1", "FOO_3.0", "c")} == expected
 
 
-def test_a_weak_need_is_none(versioned: Path) -> None:
+def test_a_weak_requirement_is_ignored(versioned: Path) -> None:
     content = bytearray(versioned.read_bytes())
     before = read_versions(versioned)
     place = content.index(elf_hash(b"FOO_2.99").to_bytes(4, "little"))
     content[place + 4] |= 2  # vna_flags
     versioned.write_bytes(content)
-    assert set(before) - set(read_versions(versioned)) == {VersionNeed("libother.so.1", "FOO_2.99", "b")}
+    assert set(before) - set(read_versions(versioned)) == {VersionRequirement("libother.so.1", "FOO_2.99", "b")}
 
 
 def elf_hash(name: bytes) -> int:
@@ -196,7 +199,7 @@ def test_a_file_without_versions_needs_none(build: Build, tmp_path: Path) -> Non
     assert read_versions(tmp_path / "script.so") == ()
 
 
-def test_the_versions_of_every_library_that_python_loads_are_what_readelf_says() -> None:
+def test_the_versions_of_every_library_that_python_loads_are_those_of_readelf() -> None:
     maps = Path("/proc/self/maps").read_text().splitlines()
     libraries = {line.split(maxsplit=5)[5] for line in maps if line.count("/")}
     read = 0
@@ -210,7 +213,7 @@ def test_the_versions_of_every_library_that_python_loads_are_what_readelf_says()
 
 @settings(deadline=None, max_examples=200)
 @given(data=st.data())
-def test_corrupt_version_tables_raise_nothing_else(versioned_bytes: bytes, data: st.DataObject) -> None:
+def test_corrupt_version_tables_raise_no_other_errors(versioned_bytes: bytes, data: st.DataObject) -> None:
     content = bytearray(versioned_bytes)
     table = content.index(elf_hash(b"FOO_2.99").to_bytes(4, "little"))
     for _ in range(data.draw(st.integers(1, 4))):
@@ -224,7 +227,7 @@ def test_corrupt_version_tables_raise_nothing_else(versioned_bytes: bytes, data:
         except PlanError as error:
             assert "reinstall" in str(error)  # noqa: PT017 - either of two outcomes is right
         else:
-            assert all(isinstance(each, VersionNeed) for each in found)
+            assert all(isinstance(each, VersionRequirement) for each in found)
 
 
 @pytest.fixture(scope="module")
@@ -237,10 +240,10 @@ def intact(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @settings(deadline=None, max_examples=300)
 @given(data=st.data())
-def test_corrupt_bytes_raise_nothing_else(intact: bytes, data: st.DataObject) -> None:
+def test_corrupt_bytes_raise_no_other_errors(intact: bytes, data: st.DataObject) -> None:
     content = bytearray(intact)
     for _ in range(data.draw(st.integers(1, 4))):
-        # The headers stand at the start, the dynamic segment and the section headers further behind.
+        # The headers are at the start, the dynamic segment and the section headers follow later.
         place = data.draw(st.integers(4, 400) | st.integers(4, len(content) - 1))
         content[place] = data.draw(st.integers(0, 255))
     with tempfile.TemporaryDirectory() as folder:
@@ -254,14 +257,14 @@ def test_corrupt_bytes_raise_nothing_else(intact: bytes, data: st.DataObject) ->
             assert found is None or isinstance(found, Dynamic)
 
 
-def test_names_that_no_way_finds_are_the_systems(build: Build, site: Path) -> None:
+def test_names_not_found_in_the_site_are_unresolved(build: Build, site: Path) -> None:
     build("libs/libb.so")
     build("libs/liba.so", needs=("libs/libb.so",))
     build("pkg/old.so", RPATH + "$ORIGIN/../libs", needs=("libs/liba.so",))
     roots = ("pkg/old.so", "libs/liba.so", "libs/libb.so")
 
     def elsewhere(*present: str) -> dict[str, tuple[str, ...]]:
-        return needed_elsewhere(present, lambda path: read_dynamic(site / path), present.__contains__)
+        return unresolved_names(present, lambda path: read_dynamic(site / path), present.__contains__)
 
     assert elsewhere(*roots) == {}
     assert elsewhere(*roots[1:]) == {"libs/liba.so": ("libb.so",)}
@@ -307,7 +310,7 @@ def test_libraries_that_need_each_other_are_followed_once(build: Build, site: Pa
     assert loaded(site, "root.so") == {"root.so", "liba.so", "libb.so"}
 
 
-def test_a_library_is_looked_for_by_every_way_that_leads_to_it(build: Build, site: Path) -> None:
+def test_a_library_is_searched_with_the_folders_of_every_library_that_loads_it(build: Build, site: Path) -> None:
     for folder in ("one", "two"):
         build(f"{folder}/deep.so")
     build("shared.so", needs=("one/deep.so",))
@@ -318,7 +321,7 @@ def test_a_library_is_looked_for_by_every_way_that_leads_to_it(build: Build, sit
     assert loaded(site, "one/root.so") | loaded(site, "two/root.so") == {"one/root.so", "two/root.so", *found}
 
 
-def test_a_linker_script_leads_nowhere(build: Build, site: Path) -> None:
+def test_a_linker_script_has_no_dependencies(build: Build, site: Path) -> None:
     build("libb.so")
     build("root.so", RUNPATH + "$ORIGIN", needs=("libb.so",))
     (site / "libb.so").write_text("INPUT(libc.so.6)\n")
@@ -328,17 +331,17 @@ def test_a_linker_script_leads_nowhere(build: Build, site: Path) -> None:
 # ---- the names of files that a library knows -------------------------------------------------------------------------
 
 
-def test_names_of_files_among_the_texts_of_a_library(tmp_path: Path) -> None:
+def test_file_names_among_the_strings_of_a_library(tmp_path: Path) -> None:
     texts = ["proj.db", "/usr/share/tables/epsg.csv", "no name", "ends in .", "x" * 300 + ".db", "a.b c.txt"]
     listed = ", ".join(f'"{text}"' for text in texts)
     (tmp_path / "texts.c").write_text(f"const char *const texts[] = {{{listed}}};\n")
     gcc("-shared", "-nostdlib", "-fPIC", tmp_path / "texts.c", "-o", tmp_path / "texts.so")
-    found = named_files(tmp_path / "texts.so")
+    found = read_file_names(tmp_path / "texts.so")
     assert {"proj.db", "epsg.csv", "a.b c.txt"} <= found
     assert not {"no name", "x" * 300 + ".db", "tables"} & found
 
 
-def test_a_library_without_texts_and_what_is_no_library_know_no_names(build: Build, tmp_path: Path) -> None:
-    assert named_files(build("empty.so")) == frozenset()
+def test_a_library_without_strings_and_other_files_contain_no_file_names(build: Build, tmp_path: Path) -> None:
+    assert read_file_names(build("empty.so")) == frozenset()
     (tmp_path / "text.so").write_text("proj.db")
-    assert named_files(tmp_path / "text.so") == frozenset()
+    assert read_file_names(tmp_path / "text.so") == frozenset()

@@ -1,4 +1,4 @@
-"""What the reader of import statements says about real source files, checked against real interpreters where it can."""
+"""The reader of import statements, with real source files, compared with real interpreters where possible."""
 
 import json
 import os
@@ -56,13 +56,13 @@ def wait_for_children(parent: int, count: int) -> list[int]:
 
 @pytest.fixture
 def slow_tree(tmp_path: Path) -> Modules:
-    """Two files that take seconds to parse, among enough others that processes are started."""
+    """Return two files that take seconds to parse, among enough others to start processes."""
     files = {f"big{number}.py": "import os\n" + "value = [1, 2, 3]\n" * 400_000 for number in range(2)}
     files |= {f"small{number}.py": "import os\n" for number in range(250)}
     return tree(tmp_path / "slow", files)
 
 
-def test_closure_reaches_what_the_interpreter_imports(tmp_path: Path) -> None:
+def test_closure_contains_what_the_interpreter_imports(tmp_path: Path) -> None:
     files = {
         "top/__init__.py": "from . import first\n",
         "top/first.py": "from .second import deep\nimport other\nimport os\n",
@@ -83,7 +83,7 @@ def test_closure_reaches_what_the_interpreter_imports(tmp_path: Path) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 7), max_size=3), min_size=8, max_size=8), st.integers(0, 7))
-def test_closure_of_random_modules_is_what_a_real_import_loads(graph: list[list[int]], root: int) -> None:
+def test_closure_of_random_modules_equals_a_real_import(graph: list[list[int]], root: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = {f"mod{n}.py": "".join(f"import mod{other}\n" for other in row) for n, row in enumerate(graph)}
         modules = tree(Path(folder), files)
@@ -96,7 +96,7 @@ def test_closure_of_random_modules_is_what_a_real_import_loads(graph: list[list[
         assert closure([f"mod{root}"], modules) == tuple(ran.stdout.split())
 
 
-def test_scan_says_the_same_however_many_processes_read(tmp_path: Path) -> None:
+def test_scan_does_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
     files = {f"p{n}/__init__.py": f"from .sub import x{n}\nimport os\n" for n in range(130)}
     files |= {f"p{n}/sub.py": "if a:\n    import b\n" for n in range(130)}
     modules = tree(tmp_path, files) | {"gone": (tmp_path / "gone.py", False)}
@@ -130,7 +130,7 @@ def test_scan_runs_in_a_thread_of_a_script_without_a_guard(tmp_path: Path) -> No
     assert (ran.stdout, ran.stderr) == ("started\n250\n", "")
 
 
-def test_an_interrupt_leaves_no_process_behind(tmp_path: Path, slow_tree: Modules) -> None:
+def test_an_interrupt_ends_all_processes(tmp_path: Path, slow_tree: Modules) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent("""\
@@ -151,7 +151,7 @@ def test_an_interrupt_leaves_no_process_behind(tmp_path: Path, slow_tree: Module
     assert not [reader for reader in readers if Path(f"/proc/{reader}").exists()]
 
 
-def test_a_reader_that_is_killed_is_an_error_that_says_what_to_do(slow_tree: Modules) -> None:
+def test_a_killed_worker_is_an_error_with_advice(slow_tree: Modules) -> None:
     raised = []
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""What the reader of model files says about real pickles, checked against what a real unpickler looks up."""
+"""The reader of model files, with real pickles, compared with the names that a real unpickler looks up."""
 
 import io
 import struct
@@ -19,9 +19,9 @@ def test_a_large_payload_is_not_held_in_memory(tmp_path: Path) -> None:
     script.write_text(
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from layer_minimizer.analysis.pickles import named_globals\n"
+        "from layer_minimizer.analysis.pickles import read_globals\n"
         f"resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit}))\n"
-        "print(named_globals(Path(sys.argv[1])).globals)\n"
+        "print(read_globals(Path(sys.argv[1])).globals)\n"
     )
     ran = subprocess.run([sys.executable, str(script), str(path)], capture_output=True, check=True, text=True)
     assert ran.stdout == "(('decimal', 'Decimal'),)\n"

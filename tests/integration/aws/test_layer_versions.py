@@ -116,6 +116,6 @@ def test_a_layer_by_its_arn(desk: Desk, env: Environment, server: str, main_vers
         desk.fails(env, USAGE, ("No such file",), "--base-layer", arn.rpartition(":")[0], variables=given)
     (cache / "layers" / f"{digest}.zip").unlink()
     with giving(server, content + b"!") as (endpoint, _):
-        words = (arn, "another hash than Lambda tells")
+        words = (arn, "not the one that Lambda reports")
         desk.fails(env, PUBLISH, words, "--base-layer", arn, variables={**variables, "AWS_ENDPOINT_URL": endpoint})
     assert list((cache / "layers").iterdir()) == []

@@ -35,9 +35,9 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_without_a_network_the_way_out_is_named(bare: Path, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("PIP_INDEX_URL", "http://127.0.0.1:1/"), ("PIP_RETRIES", "0"), ("PIP_NO_CACHE_DIR", "1")):
         monkeypatch.setenv(name, value)
-    with pytest.raises(RunnerError, match=r"pip cannot fetch[\s\S]*pip install 'layer_minimizer\[lambda\]'"):
+    with pytest.raises(RunnerError, match=r"pip cannot download[\s\S]*pip install 'layer_minimizer\[lambda\]'"):
         programs.find_emulator("", MACHINE)
-    with pytest.raises(RunnerError, match="pip cannot fetch awslambdaric"):
+    with pytest.raises(RunnerError, match="pip cannot download awslambdaric"):
         programs.find_client(env.describe().version, env.describe().machine)
     assert [path for path in (bare / "cache").rglob("*") if path.is_file()] == []
 

@@ -464,13 +464,13 @@ def test_over_the_unzipped_limit(desk: PublishDesk) -> None:
 def test_damaged_content(desk: PublishDesk) -> None:
     archive = desk.zip({"python/alpha.py": b"VALUE = 1234567890\n"}, method=zipfile.ZIP_STORED)
     archive.write_bytes(archive.read_bytes().replace(b"1234567890", b"1234567891"))
-    desk.fails(USAGE, [str(archive), "damaged", "python/alpha.py", "make the layer anew"], archive)
+    desk.fails(USAGE, [str(archive), "damaged", "python/alpha.py", "create the layer again"], archive)
 
 
 def test_zip_cut_short(desk: PublishDesk) -> None:
     archive = desk.zip()
     archive.write_bytes(archive.read_bytes()[:-30])
-    desk.fails(USAGE, [str(archive), "no zip"], archive)
+    desk.fails(USAGE, [str(archive), "as a zip"], archive)
 
 
 def test_damaged_compressed_data(desk: PublishDesk) -> None:
@@ -478,7 +478,7 @@ def test_damaged_compressed_data(desk: PublishDesk) -> None:
     content = bytearray(archive.read_bytes())
     content[40:60] = b"\xff" * 20
     archive.write_bytes(content)
-    desk.fails(USAGE, [str(archive), "make the layer anew"], archive)
+    desk.fails(USAGE, [str(archive), "create the layer again"], archive)
 
 
 def test_no_such_file(desk: PublishDesk) -> None:
@@ -554,8 +554,8 @@ def test_layer_without_python_is_published_with_a_warning(desk: PublishDesk) -> 
 
 def test_packages_in_the_folder_of_another_python(desk: PublishDesk) -> None:
     done = desk.publish(desk.zip(), "--runtime", "python3.13", "--runtime", "python3.12")
-    assert "python3.13 does not see it" in done.err
-    assert "python3.12 does not see it" not in done.err
+    assert "python3.13 does not read it" in done.err
+    assert "python3.12 does not read it" not in done.err
     assert done.out == f"{desk.arn(1)}\n"
 
 
@@ -655,7 +655,7 @@ def test_other_bytes_than_were_sent(desk: PublishDesk) -> None:
 
     with relay(desk.cloud, swap) as endpoint:
         desk.variables["AWS_ENDPOINT_URL"] = endpoint
-        desk.fails(PUBLISH, [desk.arn(7), "holds other bytes", "delete that version"], desk.zip())
+        desk.fails(PUBLISH, [desk.arn(7), "does not have the contents", "delete that version"], desk.zip())
 
 
 @pytest.fixture
@@ -686,7 +686,7 @@ def test_access_denied(desk: PublishDesk, strict: Callable[..., None], actions: 
     refused = desk.publish(desk.zip(), code=PUBLISH)
     assert "AccessDenied" in refused.err
     assert "is not authorized to perform: lambda:PublishLayerVersion" in refused.err
-    assert "must be allowed lambda:ListLayerVersions" in refused.err
+    assert "needs the permissions lambda:ListLayerVersions" in refused.err
     desk.cloud.authorize(after=float("inf"))
     assert desk.cloud.versions(desk.layer) == []
 
@@ -722,7 +722,7 @@ def test_object_that_may_not_be_deleted_is_named(
     strict("lambda:*", "s3:PutObject", "s3:GetObject")
     done = desk.publish(large, "--bucket", bucket, "--key", "mine.zip")
     assert done.out == f"{desk.arn(1)}\n"
-    assert f"s3://{bucket}/mine.zip may be left" in done.err
+    assert f"s3://{bucket}/mine.zip may still exist" in done.err
     assert "s3:DeleteObject" in done.err
     desk.cloud.authorize(after=float("inf"))
     assert desk.cloud.objects(bucket) == ["mine.zip"]

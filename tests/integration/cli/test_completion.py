@@ -1,4 +1,4 @@
-"""The scripts for shells, tried in the shells themselves."""
+"""The completion scripts, run in the shells themselves."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ import pytest
 
 from layer_minimizer.cli import help_text
 from layer_minimizer.cli.commands import completion
-from layer_minimizer.cli.parser import command_parser, parser_tree
+from layer_minimizer.cli.parser import command_parser
+from layer_minimizer.settings import Messages
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def script_of(shell: str) -> str:
+    return "".join(completion.run(completion.CompletionOptions(shell), Messages()))
 
 
 ASK = """
@@ -100,7 +105,7 @@ def test_bash_offers_every_command_and_every_option(folder: Path) -> None:
 )
 def test_zsh(folder: Path, typed: str, shown: str) -> None:
     zsh = need("zsh")
-    (folder / "_minimize").write_text(completion.script("zsh", parser_tree()))
+    (folder / "_minimize").write_text(script_of("zsh"))
     number, terminal = pty.fork()
     if number == 0:
         os.chdir(folder)
@@ -128,6 +133,6 @@ def until(terminal: int, word: str) -> str:
 @pytest.mark.parametrize(("shell", "options"), [("bash", ["-n"]), ("zsh", ["-n"]), ("tcsh", ["-f"])])
 def test_shells_read_their_scripts(folder: Path, shell: str, options: list[str]) -> None:
     script = folder / "script"
-    script.write_text(completion.script(shell, parser_tree()))
+    script.write_text(script_of(shell))
     done = subprocess.run([need(shell), *options, script], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")

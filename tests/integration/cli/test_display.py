@@ -1,4 +1,4 @@
-"""What a person sees while the command works: on a terminal, in a log, with -q and -v, with and without colours."""
+"""The display while the command runs: on a terminal, in a log, with -q and -v, with and without colours."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def talkative(desk: Desk) -> Desk:
 
 
 class Terminal:
-    """A terminal at which the command is run; standard output goes elsewhere."""
+    """A pseudo-terminal for standard error of the command; standard output is captured separately."""
 
     def __init__(self, desk: Desk, env: Environment, *arguments: str, variables: dict[str, str] | None = None) -> None:
         ours, theirs = pty.openpty()
@@ -84,7 +84,7 @@ class Terminal:
             time.sleep(0.02)
 
     def end(self) -> tuple[int, str, str]:
-        """Return the exit code, standard output, and what the terminal was sent."""
+        """Return the exit code, standard output, and the bytes sent to the terminal."""
         out, _ = self.process.communicate(timeout=120)
         self._reader.join()
         return self.process.returncode, out, self.shown.decode(errors="replace")

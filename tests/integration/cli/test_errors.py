@@ -1,4 +1,4 @@
-"""Every mistake that a user can make, made through the command line: exit code, message, and nothing left behind."""
+"""Every error a user can cause on the command line: exit code, message, and no files left behind."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def test_no_such_model(desk: Desk, env: Environment) -> None:
 @pytest.mark.usefixtures("handler")
 def test_model_is_a_folder(desk: Desk, env: Environment) -> None:
     (desk.work / "model").mkdir()
-    desk.fails(env, USAGE, [str(desk.work / "model"), "no regular file", "--model"], "--model", desk.work / "model")
+    desk.fails(env, USAGE, [str(desk.work / "model"), "not a regular file", "--model"], "--model", desk.work / "model")
 
 
 @pytest.mark.usefixtures("handler")
 def test_pickle_cut_short(desk: Desk, env: Environment) -> None:
     whole = pickle.dumps({"weights": list(range(1000))})
     model = desk.write("model.pkl", whole[: len(whole) // 2])
-    desk.fails(env, USAGE, [str(model), "cut short", "copy it anew"], "--model", model)
+    desk.fails(env, USAGE, [str(model), "cut short", "export or copy it again"], "--model", model)
 
 
 @pytest.mark.usefixtures("handler")
@@ -71,7 +71,7 @@ def test_zip_model_cut_short(desk: Desk, env: Environment) -> None:
     with zipfile.ZipFile(model, "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps({"weights": list(range(1000))}))
     model.write_bytes(model.read_bytes()[:-100])
-    desk.fails(env, USAGE, [str(model), "cut short", "copy it anew"], "--model", model)
+    desk.fails(env, USAGE, [str(model), "cut short", "export or copy it again"], "--model", model)
 
 
 @pytest.mark.usefixtures("handler")
@@ -84,9 +84,9 @@ def test_two_files_of_one_name(desk: Desk, env: Environment) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{not json", ["event.json is no JSON", "line 1"]),
-        ("", ["event.json is no JSON"]),
-        (b"\xff\xfe\x00", ["event.json is no JSON"]),
+        ("{not json", ["event.json is not valid JSON", "line 1"]),
+        ("", ["event.json is not valid JSON"]),
+        (b"\xff\xfe\x00", ["event.json is not valid JSON"]),
         ('{"tests": [{"name": "first"}]}', ["event.json", "test 0", '"event"']),
         ('{"tests": [{"event": 1}, 7]}', ["event.json", "test 1", '"event"']),
         ('{"tests": [{"event": 1, "context": "no"}]}', ["event.json", '"context" of test 0', "object"]),
@@ -146,7 +146,7 @@ def test_wrong_argument(desk: Desk, env: Environment, arguments: tuple[str, ...]
 
 
 def require_users_traceback(err: str, entry: Path, line: int) -> None:
-    """Require a traceback that begins in the user's file, under the name that the user knows it by."""
+    """Require a traceback that begins in the user's file, with the path that the user has passed."""
     frames = re.findall(r'^  File "([^"]+)", line (\d+)', err, re.MULTILINE)
     assert frames[0] == (str(entry), str(line)), err
     assert "layer_minimizer-" not in err
@@ -237,7 +237,7 @@ def test_script_that_exits_well_is_no_error(desk: Desk, env: Environment, kept_o
 )
 def test_entry_is_killed(desk: Desk, env: Environment, statement: str, words: str, observe: str) -> None:
     desk.write("handler.py", f"import os, signal\n\n\ndef handler(event, context):\n    {statement}\n")
-    desk.fails(env, TRACE, ["handler.py", words, "before it had given a result"], "--observe", observe)
+    desk.fails(env, TRACE, ["handler.py", words, "before it returned a result"], "--observe", observe)
 
 
 def test_entry_never_ends(desk: Desk, env: Environment) -> None:
@@ -279,7 +279,7 @@ def test_interpreter_is_not_executable(desk: Desk) -> None:
         ("#!/bin/sh\nexit 0\n", ["ended with exit code 0", "(nothing)"]),
         ("#!/bin/sh\necho unwell >&2\nexit 3\n", ["ended with exit code 3", "unwell"]),
         ("#!/bin/sh\nkill -SEGV $$\n", ["was killed by SIGSEGV"]),
-        ("#!/bin/sh\necho '{}' > \"$3\"\n", ["is no Python"]),
+        ("#!/bin/sh\necho '{}' > \"$3\"\n", ["is not a Python interpreter"]),
         ("\x00\x01\x02 no program\n", ["cannot start"]),
         ("#!/absent/interpreter\n", ["cannot start"]),
     ],
@@ -337,7 +337,7 @@ def test_entry_that_uses_nothing(desk: Desk, env: Environment) -> None:
 @pytest.mark.usefixtures("handler")
 @pytest.mark.parametrize("option", ["--include", "--exclude"])
 def test_glob_that_fits_nothing(desk: Desk, env: Environment, option: str) -> None:
-    desk.fails(env, PLAN, [f"{option} nowhere/*.py", "fits no installed file", "relative"], option, "nowhere/*.py")
+    desk.fails(env, PLAN, [f"{option} nowhere/*.py", "matches no installed file", "relative"], option, "nowhere/*.py")
 
 
 @pytest.mark.usefixtures("handler")
@@ -361,7 +361,7 @@ def test_kept_file_with_a_name_that_is_no_utf_8(desk: Desk, make_env: Callable[.
         "    return open(folder + b'/caf\\xe9.dat').read()\n"
     )
     desk.write("handler.py", source)
-    desk.fails(odd, PACK, [r"caf\xe9.dat", "no UTF-8", "rename it", "--exclude"])
+    desk.fails(odd, PACK, [r"caf\xe9.dat", "not valid UTF-8", "rename it", "--exclude"])
 
 
 def test_unused_file_with_a_name_that_is_no_utf_8(desk: Desk, make_env: Callable[..., Environment]) -> None:
@@ -414,7 +414,7 @@ def test_output_folder_is_not_writable(desk: Desk, env: Environment) -> None:
 def test_other_output_that_cannot_be_written(desk: Desk, env: Environment, option: str) -> None:
     target = desk.folder / "absent" / "file.json"
     output = ("--output", desk.output) if option != "--report-json" else ()
-    desk.fails(env, PACK, [option, str(target), "No such file", "another place"], option, target, *output)
+    desk.fails(env, PACK, [option, str(target), "No such file", "use another folder"], option, target, *output)
 
 
 @pytest.fixture
@@ -510,8 +510,8 @@ def test_handler_that_fails_in_a_thread_of_its_own(desk: Desk, env: Environment)
     ("content", "words"),
     [
         (None, ["No such file"]),
-        ("not json", ["is no JSON"]),
-        (b"\xff\xff", ["is no JSON"]),
+        ("not json", ["is not valid JSON"]),
+        (b"\xff\xff", ["is not valid JSON"]),
         ("[]", ["it is not a"]),
         ('{"name": "another program\'s file"}', ["it is not a"]),
         ('{"format": 99, "modules": [], "decisions": []}', ["format 99"]),
@@ -537,7 +537,7 @@ def saved(desk: Desk, env: Environment, handler: Path) -> Path:
 
 
 def test_every_part_of_a_trace_is_checked(saved: Path) -> None:
-    """Take each part away, and give each part another type: always a message, never a bug's exit code."""
+    """Remove each part, and change each part's type: always an error message, never the exit code of a bug."""
     whole = json.loads(saved.read_text())
     for name in whole:
         for wrong in (None, 7, "text", ["text"], [[]], [{}]):
@@ -548,7 +548,7 @@ def test_every_part_of_a_trace_is_checked(saved: Path) -> None:
 
 
 def read_trace(file: Path) -> str:
-    """Read a trace as the command does, in this process: a process for each of many parts would take minutes."""
+    """Read a trace as the command does, but in this process: a process for each case would take minutes."""
     from layer_minimizer.core import errors  # noqa: PLC0415
     from layer_minimizer.trace import saved_traces  # noqa: PLC0415
 
@@ -564,7 +564,7 @@ def test_trace_of_another_python(desk: Desk, env: Environment, saved: Path) -> N
     trace = json.loads(saved.read_text())
     trace["python"] = "3.2.1"
     saved.write_text(json.dumps(trace))
-    desk.fails(env, USAGE, ["Python 3.2.1", "--python", "same interpreter"], "--trace", saved, entry="")
+    desk.fails(env, USAGE, ["Python 3.2.1", "--python", "same version"], "--trace", saved, entry="")
 
 
 def test_two_traces_of_different_python(desk: Desk, env: Environment, saved: Path) -> None:
@@ -575,7 +575,7 @@ def test_two_traces_of_different_python(desk: Desk, env: Environment, saved: Pat
 
 def test_trace_whose_entry_is_gone(desk: Desk, env: Environment, saved: Path, handler: Path) -> None:
     handler.unlink()
-    desk.fails(env, USAGE, [str(handler), "is gone", "--entry"], "--trace", saved, entry="")
+    desk.fails(env, USAGE, [str(handler), "no longer exists", "--entry"], "--trace", saved, entry="")
 
 
 def test_explain_of_nothing(desk: Desk, env: Environment, handler: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command in the tests' own process says and does what it does in one of its own, and leaves nothing behind."""
+"""The command in the tests' process has the same output and effects as in its own process, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ CHANGING = re.compile(r"\d+(\.\d+)? (s|ms|MB/s|seconds)\b|(?<=/minimize-)[0-9a-f
 
 
 def state() -> dict[str, object]:
-    """Return what a command could have changed in the process."""
+    """Return the state of the process that a command could change."""
     files = {}
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -86,7 +86,7 @@ def state() -> dict[str, object]:
 
 
 def lines(text: str) -> list[str]:
-    """Return what was said, without what is another each time; programs that run at once may change places."""
+    """Return the output without parts that vary; parallel programs may appear in any order."""
     return sorted(CHANGING.sub("...", line) for line in text.splitlines())
 
 

@@ -1,4 +1,4 @@
-"""What is found in a folder for the settings to begin with, and the text that comes of it."""
+"""The files that ``minimize init`` finds, and the settings file that it writes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_what_lies_around_a_handler(tmp_path: Path) -> None:
     assert [path.name for path in project.events] == ["event-2.json", "event.json", "x.json"]
     ((bad, why),) = project.bad_events
     assert bad.name == "event_bad.json"
-    assert "no JSON" in why
+    assert "not valid JSON" in why
     assert project.requirements == tmp_path / "requirements.txt"
     assert project.python is None
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at every stage: the command ends with 130, and nothing of it stays, no file and no process."""
+"""Ctrl-C and SIGTERM at every stage: the command ends with 130, and leaves no file and no process."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def handler(event, context):
 """
 STAGES = (
     ("tracing", 1),
-    ("taking stock", 0),
+    ("reading what is installed", 0),
     ("deciding", 0),
     ("packing", 0),
     ("on the layer alone", 2),
@@ -56,7 +56,7 @@ STAGES = (
 
 @pytest.fixture(scope="module")
 def slow(make_lasting_env: Callable[[], Environment]) -> Environment:
-    """Return an environment that makes each stage long enough to be interrupted in it."""
+    """Return an environment in which each stage takes long enough to be interrupted."""
     made = make_lasting_env()
     noise = random.Random(0).randbytes(12_000_000)
     long = "".join(f"import module{number}\n" for number in range(20_000))
@@ -75,7 +75,7 @@ def is_alive(pid: int) -> bool:
 
 @pytest.fixture
 def started() -> Iterator[list[int]]:
-    """Collect processes that a failing test would leave behind."""
+    """Yield a list of processes, and end those that a failing test leaves behind."""
     pids: list[int] = []
     yield pids
     for pid in pids:
@@ -86,7 +86,7 @@ def started() -> Iterator[list[int]]:
 def interrupt(
     desk: Desk, env: Environment, tool: tuple[str, ...], number: int, words: str, blocked: int, *args: str
 ) -> tuple[int, str, list[int]]:
-    """Send signal ``number`` once the command says ``words``, or once the blocked run of the handler has begun."""
+    """Send signal ``number`` when the output contains ``words``, or when the blocked run of the handler has begun."""
     log, pids = desk.folder / "stderr", desk.folder / "pids"
     pids.touch()
     with log.open("wb") as err, (desk.folder / "stdout").open("wb") as out:
@@ -177,7 +177,7 @@ def test_a_run_that_is_stopped_takes_its_children_along(desk: Desk, slow: Enviro
 
 
 def test_signal_before_anything_has_begun(desk: Desk, tool: tuple[str, ...]) -> None:
-    """An interpreter that hangs when it is asked for its version can be interrupted, too."""
+    """An interpreter that hangs when its version is requested can be interrupted, too."""
     desk.write("handler.py", HANDLER.format(session=""))
     program = desk.write("python", '#!/bin/sh\necho asked > "$TEST_ASKED"\nsleep 600\n')
     program.chmod(0o755)
@@ -201,7 +201,7 @@ def test_signal_before_anything_has_begun(desk: Desk, tool: tuple[str, ...]) -> 
 
 
 def test_impatient_user(desk: Desk, slow: Environment, tool: tuple[str, ...]) -> None:
-    """A second Ctrl-C while the first one is being obeyed leaves nothing behind either."""
+    """A second Ctrl-C during the cleanup of the first one leaves nothing behind either."""
     desk.write("handler.py", HANDLER.format(session=""))
     pids = desk.folder / "pids"
     pids.touch()
@@ -229,7 +229,7 @@ def test_impatient_user(desk: Desk, slow: Environment, tool: tuple[str, ...]) ->
 
 @pytest.mark.usefixtures("handler")
 def test_nohup(desk: Desk, env: Environment, tool: tuple[str, ...]) -> None:
-    """Who has the signal ignored, as nohup and a shell's background jobs have, is not interrupted by it."""
+    """A signal that is ignored, as with nohup and in a shell's background jobs, does not interrupt the command."""
     prefix = ("sh", "-c", "trap '' HUP INT; exec \"$@\"", "sh")
     with (desk.folder / "stderr").open("wb") as err:
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The help: how long it is, that it leaves nothing out, and that its examples are right."""
+"""The help: its length, its completeness, and its examples."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ BETA = "import beta\n\n\ndef handler(event, context):\n    return beta.NAME\n"
 
 @pytest.fixture
 def run(desk: Desk, tool: tuple[str, ...]) -> Run:
-    """Run the command in the folder with the user's files, or below it; nothing unfinished may stay."""
+    """Run the command in the folder with the user's files, or a subfolder; no unfinished files may remain."""
 
     def run(
         *args: object, code: int = 0, below: str = ".", prefix: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ def run(desk: Desk, tool: tuple[str, ...]) -> Run:
 
 @pytest.fixture
 def unprivileged() -> tuple[str, ...]:
-    """Return the start of a command line for which permissions count, even if root runs it."""
+    """Return the prefix of a command line that makes file permissions apply even to root."""
     if os.geteuid() != 0:
         return ()
     program = shutil.which("setpriv")
@@ -125,7 +125,7 @@ def test_no_config_and_another_config(desk: Desk, env: Environment, run: Run) ->
     ("text", "words"),
     [
         ("max-sise = 1\n", ["layer_minimizer.toml", "max-sise", "did you mean 'max-size'"]),
-        ("effort = [\n", ["layer_minimizer.toml", "no TOML", "line 2"]),
+        ("effort = [\n", ["layer_minimizer.toml", "not valid TOML", "line 2"]),
         ("layout = 'round'\n", ["layer_minimizer.toml", 'layout = "round"', "site, flat"]),
         ("entry = 'absent.py'\n", ["{work}/absent.py", "no such entry"]),
         ("[layers.a]\n[layers.b]\n", ["nothing to trace"]),
@@ -140,7 +140,7 @@ def test_mistakes(desk: Desk, run: Run, text: str, words: list[str]) -> None:
 
 def test_settings_that_cannot_be_read(desk: Desk, run: Run) -> None:
     file = desk.write("layer_minimizer.toml", b"# caf\xe9\n")
-    assert "line 1: it is no UTF-8" in run(code=USAGE).stderr
+    assert "line 1: not valid UTF-8" in run(code=USAGE).stderr
     file.unlink()
     file.mkdir()
     assert "is a folder" in run(code=USAGE).stderr
@@ -249,9 +249,9 @@ def test_a_report_in_a_folder(desk: Desk, env: Environment, run: Run) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("file", ["file is no folder", "--report"]),
-        ("absent/report", ["--report", "there is no folder", "absent"]),
-        ("file/report", ["file is no folder"]),
+        ("file", ["file is not a folder", "--report"]),
+        ("absent/report", ["--report", "does not exist", "absent"]),
+        ("file/report", ["file is not a folder"]),
         ("/proc/report", ["--report", "/proc"]),
     ],
 )
@@ -269,7 +269,7 @@ def test_no_report_can_be_there(desk: Desk, env: Environment, run: Run, name: st
 
 @pytest.fixture
 def project(desk: Desk, env: Environment) -> Desk:
-    """A folder as somebody has it who has not heard of this tool."""
+    """A user's folder before the first use of this tool."""
     desk.write(
         "handler.py", "import alpha\n\n\ndef handler(event, context):\n    return alpha.VALUE * event['times']\n"
     )
@@ -307,11 +307,11 @@ def test_init_then_minimize(project: Desk, run: Run, options: tuple[str, ...]) -
 def test_init_overwrites_nothing(project: Desk, run: Run) -> None:
     run("init")
     before = (project.work / "layer_minimizer.toml").read_bytes()
-    assert "is there already" in run("init", code=USAGE).stderr
+    assert "already exists" in run("init", code=USAGE).stderr
     assert (project.work / "layer_minimizer.toml").read_bytes() == before
-    assert "there is a layer_minimizer.toml" in run("init", "--pyproject", code=USAGE).stderr
+    assert "layer_minimizer.toml already exists" in run("init", "--pyproject", code=USAGE).stderr
     (project.work / "layer_minimizer.toml").unlink()
-    assert "there is no" in run("init", "--pyproject", code=USAGE).stderr
+    assert "does not exist" in run("init", "--pyproject", code=USAGE).stderr
     project.write("pyproject.toml", "[tool.layer_minimizer]\n")
     for options in ((), ("--pyproject",)):
         assert "already" in run("init", *options, code=USAGE).stderr
@@ -345,8 +345,8 @@ def test_init_where_there_is_no_handler(desk: Desk, run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["trase"], ["no command 'trase'", "did you mean 'trace'"]),
-        (["handler.py"], ["no command 'handler.py'", "--entry handler.py"]),
+        (["trase"], ["unknown command 'trase'", "did you mean 'trace'"]),
+        (["handler.py"], ["unknown command 'handler.py'", "--entry handler.py"]),
         (["--config", "x.toml", "--no-config"], ["--no-config"]),
         (["--color", "red"], ["--color", "always"]),
     ],

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, or that nobody reads: the work goes on, and results stay apart."""
+"""Standard streams that are closed, full, or not read: the command continues, and results stay separate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FULL = Path("/dev/full")
 
 
 def shell(desk: Desk, env: Environment, redirected: str, *arguments: str) -> tuple[int, str, str]:
-    """Run the command as a shell does, with redirections; give its exit code, standard output and error."""
+    """Run the command in a shell, with redirections; return its exit code, standard output and error."""
     done = subprocess.run(
         ["bash", "-c", f'set -o pipefail\n"$@" {redirected}', "bash", *TOOL, *desk.arguments(env, *arguments)],
         env=desk.variables(),
@@ -66,9 +66,7 @@ def test_where_nobody_reads_the_result_the_layer_is_made(
 def test_a_result_that_cannot_be_printed_is_an_error(desk: Desk, env: Environment, arguments: tuple[str, ...]) -> None:
     code, _, err = shell(desk, env, f">{FULL}", "-q", *arguments)
     assert code == 5
-    assert err == (
-        "minimize: the result cannot be printed: No space left on device; what goes into files has been written\n"
-    )
+    assert err == ("minimize: the result cannot be printed: No space left on device; all files have been written\n")
     assert desk.output.exists()
 
 

@@ -1,4 +1,4 @@
-"""A desk at which the one command is run."""
+"""Fixtures: a folder with the user's files in which the command runs an engine."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class EngineDesk:
     def minimize(
         self, *args: object, code: int = 0, variables: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
     ) -> Ended:
-        """Run the command; no file may change, no container and no scratch folder may be left."""
+        """Run the command; no file may change, no container and no scratch folder may remain."""
         given = self.arguments(*args)
         before = listing(self.folder)
         ended = command.run(given, self.variables(variables or {}), self.folder, prefix=prefix, seconds=MINUTES)

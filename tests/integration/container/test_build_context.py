@@ -1,4 +1,4 @@
-"""What goes into the build of an image: files that stand for themselves there, and pip's settings."""
+"""The build context of an image: the tool, the requirements files, and pip's settings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_tool_runs_from_its_folder_alone(tmp_path: Path) -> None:
 
 
 def test_compilations_are_those_of_the_installation(tmp_path: Path) -> None:
-    """The commands work as they stand, and make libraries that say of themselves what the installed ones say."""
+    """The commands work unchanged, and make libraries with the same interface as the installed ones."""
     for command in build_context.add_tool(tmp_path, "other"):
         subprocess.run(command, shell=True, cwd=tmp_path, check=True)
     made = sorted(path.name for path in (tmp_path / "layer_minimizer" / "native").glob("*.so"))

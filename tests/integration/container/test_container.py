@@ -1,4 +1,4 @@
-"""The one command: an image from requirements, the whole tool in a container of it, and what comes out of it."""
+"""``--runner``: an image from requirements, the tool in a container of it, and its outputs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ USER = 1000
 
 @pytest.fixture(scope="module")
 def with_alpha(engine: Engine, debian: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An image of a user's own, with a package in it."""
+    """A user's own image with a package."""
     folder = tmp_path_factory.mktemp("alpha")
     for name, content in ALPHA.items():
         (folder / name).parent.mkdir(exist_ok=True)
@@ -79,7 +79,7 @@ def test_from_requirements_to_a_verified_layer(pillow: EngineDesk, debian: str) 
 def test_equal_to_a_run_without_a_container(
     pillow: EngineDesk, debian: str, requirements_env: Callable[[str, Path], Path]
 ) -> None:
-    """Two builds of CPython differ in what they import of a package, hardly: the results and the size do not."""
+    """Two builds of CPython may import slightly different modules; the results and the size are equal."""
     given = ["--event", "events.json", "--report-json", "report.json", "--observe", "probe"]
     pillow.minimize("--base-image", debian, "--requirements", "requirements.txt", *given)
     inside = pillow.report()
@@ -111,7 +111,7 @@ def test_all_outputs_and_no_more(function: EngineDesk, with_alpha: str) -> None:
 
 
 def test_settings_of_two_layers_and_their_reports(function: EngineDesk, with_alpha: str) -> None:
-    """The tool inside sees what the settings come to, and not the file, which asks for this machine's Python."""
+    """The tool in the container gets the combined options, not the settings file, which names this machine's Python."""
     text = f'image = "{with_alpha}"\npython = ".venv/bin/python"\nrequirements = "absent.txt"\n[layers.one]\n'
     (function.folder / "layer_minimizer.toml").write_text(f'{text}[layers.two]\nlayout = "flat"\n')
     function.fails(2, ["--image", "--requirements"])
@@ -146,7 +146,7 @@ def test_what_fails_in_lambda_alone_brings_out_no_layer(function: EngineDesk, wi
     )
     (function.folder / "handler.py").write_text(f"{beside}    open(path, 'w').close()\n    return alpha.VALUE\n")
     given = ["--image", with_alpha, "--verify", "lambda", "--verify-image", debian, "--report-json", "report.json"]
-    function.fails(6, ["Read-only file system", "can write to /tmp and nowhere else"], *given)
+    function.fails(6, ["Read-only file system", "can write to /tmp only"], *given)
     assert not (function.folder / "report.json").exists()
 
 
@@ -158,7 +158,7 @@ def test_a_failed_run_brings_out_what_it_wrote(function: EngineDesk, with_alpha:
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="to become another user takes root")
 def test_outputs_belong_to_who_called(function: EngineDesk, with_alpha: str) -> None:
-    """The user may read what only root may here (the tests' Python), and is somebody else all the same."""
+    """The user is not root, but may read the tests' Python, which otherwise only root may."""
     for path in (function.folder, function.folder / "handler.py"):
         os.chown(path, USER, USER)
     capabilities = "+dac_override,+dac_read_search"
@@ -172,7 +172,7 @@ def test_outputs_belong_to_who_called(function: EngineDesk, with_alpha: str) -> 
 
 
 def test_users_files_cannot_be_changed(desk: EngineDesk, with_alpha: str) -> None:
-    """The handler runs in a copy; the originals have the same names in the container, and are read-only there."""
+    """The handler runs in a copy; the originals have the same paths in the container, and are read-only."""
     (desk.folder / "model.bin").write_text("weights")
     (desk.folder / "handler.py").write_text(f"""\
 import errno
@@ -196,7 +196,7 @@ def handler(event, context):
 
 
 def test_files_from_everywhere(desk: EngineDesk, with_alpha: str, tmp_path: Path) -> None:
-    """The entry, a model and an event lie in three places, with names that a mount could stumble over."""
+    """The entry, a model and an event are in three folders, with names that need quoting in a mount."""
     places = [tmp_path / name for name in ("with space", "comma,colon:", 'quote"é')]
     for place in places:
         place.mkdir()
@@ -227,8 +227,8 @@ def test_without_a_compiled_part_here(function: EngineDesk, debian: str, tmp_pat
     prefix = ["env", f"PYTHONPATH={tmp_path}"]
     done = function.minimize("--image", debian, "--explain", "pip", code=4, prefix=prefix)
     script = "import sys; sys.path.insert(0, '/layer_minimizer/tool'); from layer_minimizer.native import parts; "
-    script += "import ctypes; print(repr(parts.missing())); ctypes.CDLL(str(parts.runtime_library()))"
-    asked = function.engine.tell("run", "--rm", "--entrypoint", "python3", image_of(done), "-I", "-c", script)
+    script += "import ctypes; print(repr(parts.unavailable_reason())); ctypes.CDLL(str(parts.runtime_library()))"
+    asked = function.engine.output("run", "--rm", "--entrypoint", "python3", image_of(done), "-I", "-c", script)
     assert asked == "''"
 
 
@@ -241,7 +241,7 @@ def test_another_interpreter_of_the_image(
     change = "rm -f /usr/bin/python /usr/bin/python3 && mkdir /own && ln -s /usr/bin/python3.11 /own/python3"
     text = f"FROM {with_alpha}\nUSER root\nRUN {change}\n"
     image = engine.build("layer_minimizer_test/own", text, tmp_path)
-    words = [image, "has no Python that runs (python3, python)", "--python names one"]
+    words = [image, "has no working Python (python3, python)", "with --python"]
     function.fails(7, words, "--image", image)
     function.minimize("--image", image, "--python", "/own/python3")
     assert function.layer.exists()
@@ -284,9 +284,9 @@ def test_what_pip_is_told_is_not_in_the_image(desk: EngineDesk, engine: Engine, 
     }
     done = desk.minimize("--base-image", debian, "--requirements", "requirements.txt", variables=variables)
     assert "alpha/__init__.pyc" in names_in(desk.layer)
-    assert secret not in engine.tell("history", "--no-trunc", image_of(done))
-    assert secret not in engine.tell("image", "inspect", image_of(done))
-    assert "wheels" not in engine.tell("run", "--rm", "--entrypoint", "ls", image_of(done), "/", "/layer_minimizer")
+    assert secret not in engine.output("history", "--no-trunc", image_of(done))
+    assert secret not in engine.output("image", "inspect", image_of(done))
+    assert "wheels" not in engine.output("run", "--rm", "--entrypoint", "ls", image_of(done), "/", "/layer_minimizer")
     # Where packages come from is not what they are.
     again = desk.minimize(
         "--base-image", debian, "--requirements", "requirements.txt", variables={"PIP_INDEX_URL": "http://x.example"}
@@ -311,12 +311,12 @@ def test_no_engine(function: EngineDesk, tmp_path: Path) -> None:
 
 
 def test_no_such_image(function: EngineDesk) -> None:
-    words = ["there is no image localhost:1/none here, and it cannot be pulled", "localhost:1"]
+    words = ["the image localhost:1/none does not exist here and cannot be pulled", "localhost:1"]
     function.fails(7, words, "--image", "localhost:1/none")
 
 
 def test_input_that_is_missing(function: EngineDesk) -> None:
-    """In the same words as without a container, and before anything is built."""
+    """With the same messages as without a container, and before anything is built."""
     variables = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
     function.fails(2, ["no such entry file"], "--image", "x", "--entry", "absent.py", variables=variables)
     function.fails(2, ["absent.json: cannot read"], "--image", "x", "--event", "absent.json", variables=variables)
@@ -330,10 +330,10 @@ def test_input_that_only_the_tool_inside_misses(function: EngineDesk, with_alpha
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "needs a --runtime"),
-        (("--image", "x", "--requirements", "y"), "--image has its packages already"),
-        (("--runner", "local", "--image", "x"), "--image goes with --runner docker or --runner podman"),
-        (("--base-image", "x", "--requirements", "absent.txt"), "absent.txt: there is no such file"),
+        ((), "needs --runtime"),
+        (("--image", "x", "--requirements", "y"), "--image already has packages"),
+        (("--runner", "local", "--image", "x"), "--image requires --runner docker or --runner podman"),
+        (("--base-image", "x", "--requirements", "absent.txt"), "absent.txt: no such file"),
     ],
 )
 def test_arguments_that_do_not_go_together(function: EngineDesk, arguments: tuple[str, ...], words: str) -> None:
@@ -366,7 +366,7 @@ def sleeper(function: EngineDesk) -> EngineDesk:
 
 
 def start(desk: EngineDesk, *args: str) -> Iterator[str]:
-    """Start the command; gives what it says, line by line, then its exit code. Sent values are signals for it."""
+    """Start the command; yield its output line by line, then its exit code. Sent values are signals."""
     command = [str(MINIMIZE), *desk.arguments(*args)]
     process = subprocess.Popen(
         command, cwd=desk.folder, env=desk.variables({}), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -391,7 +391,7 @@ def start(desk: EngineDesk, *args: str) -> Iterator[str]:
 
 
 def interrupt(running: Iterator[str], number: int, words: str) -> list[str]:
-    """Send a signal as soon as the command says ``words``; give all that it says afterwards."""
+    """Send a signal when the output contains ``words``; return the output after that."""
     for line in running:
         if words in line:
             return [running.send(number), *running]  # type: ignore[attr-defined]
@@ -410,7 +410,7 @@ def test_interrupted_run(sleeper: EngineDesk, with_alpha: str, number: int) -> N
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["int", "term"])
 def test_interrupted_build(function: EngineDesk, debian: str, number: int) -> None:
-    """While pip asks the package how to build it: it takes its time."""
+    """During pip's call of the package's build backend, which takes long."""
     name = f"sleeper{number}"
     (function.folder / "wheels").mkdir()
     source = function.folder / f"{name}-1.0"
@@ -436,7 +436,7 @@ def test_interrupted_build(function: EngineDesk, debian: str, number: int) -> No
 
 
 def wait_until_gone(engine: Engine, words: str) -> None:
-    """The daemon removes a build's container after the command has gone; it gets a moment."""
+    """The daemon removes a build's container after the command has ended; wait for it."""
     end = time.monotonic() + 15
     while engine.containers(words):
         assert time.monotonic() < end, engine.containers(words)
@@ -448,14 +448,14 @@ def test_killed_by_somebody_else(sleeper: EngineDesk, with_alpha: str) -> None:
     for line in running:
         if "asleep" in line:
             [container] = running_in(sleeper.engine, sleeper)
-            sleeper.engine.tell("kill", container)
+            sleeper.engine.output("kill", container)
     assert line == "ended with 7"
     assert running_in(sleeper.engine, sleeper) == []
 
 
 def running_in(engine: Engine, desk: EngineDesk) -> list[str]:
     """Return the containers that have the desk's folder mounted."""
-    shown = engine.tell("ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Mounts}}")
+    shown = engine.output("ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Mounts}}")
     return [line.split()[0] for line in shown.splitlines() if str(desk.folder) in line]
 
 
@@ -469,8 +469,8 @@ def test_out_of_memory(function: EngineDesk, with_alpha: str) -> None:
         said.append(line)
         if "hungry" in line:
             [container] = running_in(function.engine, function)
-            limited = function.engine.ask("update", "--memory=120m", "--memory-swap=120m", container)
+            limited = function.engine.run("update", "--memory=120m", "--memory-swap=120m", container)
             if limited.returncode != 0:
                 pytest.skip(f"memory cannot be limited here: {limited.stderr}")
-    assert "more memory than it may have" in "".join(said)
+    assert "exceeded its memory limit" in "".join(said)
     assert line in {"ended with 3", "ended with 7"}

@@ -1,4 +1,4 @@
-"""The Dockerfiles in docker/, built from a checkout and run by hand, on images that need no registry."""
+"""The Dockerfiles in docker/, built from a checkout and run directly, on images that need no registry."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def container(engine: Engine) -> Iterator[str]:
     name = f"layer_minimizer_test-{uuid.uuid4().hex[:12]}"
     yield name
-    engine.ask("rm", "--force", "--volumes", name)
+    engine.run("rm", "--force", "--volumes", name)
 
 
 def build(engine: Engine, name: str, **arguments: str) -> str:
@@ -35,22 +35,22 @@ def build(engine: Engine, name: str, **arguments: str) -> str:
     engine.images.add(tag)
     given = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
     dockerfile = CHECKOUT / "docker" / name / "Dockerfile"
-    engine.tell("build", "--force-rm", "--file", str(dockerfile), "--tag", tag, *given, str(CHECKOUT), timeout=1800)
+    engine.output("build", "--force-rm", "--file", str(dockerfile), "--tag", tag, *given, str(CHECKOUT), timeout=1800)
     return tag
 
 
 def run(engine: Engine, container: str, folder: Path, image: str, *arguments: str, to: Path) -> Any:
-    """Run the tool as docker/README.md says, and give its report."""
+    """Run the tool as in docker/README.md, and return its report."""
     mount = f"{folder}:/function:ro"
     out = ("--output", "/layer_minimizer/layer.zip", "--json")
-    done = engine.tell("run", "--name", container, "--volume", mount, image, *arguments, *out, timeout=1800)
-    engine.tell("cp", f"{container}:/layer_minimizer/layer.zip", str(to))
+    done = engine.output("run", "--name", container, "--volume", mount, image, *arguments, *out, timeout=1800)
+    engine.output("cp", f"{container}:/layer_minimizer/layer.zip", str(to))
     return json.loads(done)
 
 
 def test_lambda(pillow: EngineDesk, engine: Engine, trusting: str, container: str, tmp_path: Path) -> None:
     tool = build(engine, "lambda", BASE=trusting)
-    assert "--runner" in engine.tell("run", "--rm", tool)
+    assert "--runner" in engine.output("run", "--rm", tool)
     shutil.copy(pillow.folder / "requirements.txt", tmp_path)
     text = f"FROM {tool}\nCOPY requirements.txt .\nRUN pip install -r requirements.txt\n"
     mine = engine.build("layer_minimizer_test/mine", text, tmp_path)

@@ -1,4 +1,4 @@
-"""The same with podman, in a storage of the tests' own."""
+"""The container runs with podman, with a separate storage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BASE = "localhost/layer_minimizer_test/debian:bookworm"
 
 @pytest.fixture
 def podman(tmp_path: Path) -> dict[str, str]:
-    """Return the variables under which podman works here."""
+    """Return the environment variables that podman needs here."""
     program = shutil.which("podman")
     if program is None:
         pytest.skip("podman is not installed")

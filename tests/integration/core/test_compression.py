@@ -1,4 +1,4 @@
-"""Compressed chunks that are kept: the same bytes with and without, whatever has become of what is kept."""
+"""The cache of compressed chunks: the same bytes with and without it, also if it is damaged."""
 
 import lzma
 import os
@@ -26,7 +26,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_many_may_write_and_remove_at_once(kept: Path) -> None:
     code = (
-        "import sys; from layer_minimizer.core import compression as c; c._BETWEEN_LOOKS = c.LIMIT = 5000\n"
+        "import sys; from layer_minimizer.core import compression as c; c._BYTES_BETWEEN_CHECKS = c.LIMIT = 5000\n"
         f"raw = {RAW[:40000]!r}\n"
         f"for turn in range(12): print(hash(c.pack(raw + bytes([turn % 4]), {PLAIN!r})))"
     )
@@ -59,7 +59,7 @@ def test_stores_have_the_same_bytes_with_and_without(
         return [*(path.read_bytes() for path in stores), *packed]
 
     first = made("first")
-    large = [chunk for chunk in parts.chunks if len(parts.raw(chunk)) >= compression._WORTH_BYTES]
+    large = [chunk for chunk in parts.chunks if len(parts.raw(chunk)) >= compression._MIN_CACHED_BYTES]
     assert len(list(kept.iterdir())) == 1 + len(large) > 1
     assert made("second") == first
     monkeypatch.setenv("LAYER_MINIMIZER_CACHE", "/proc/self")

@@ -1,4 +1,4 @@
-"""Layers below ours in the same function: what they bring is used, not repeated, and both work together."""
+"""Base layers: their files are used and not repeated, and all layers work together."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def layer(desk: Desk, main_version: str) -> Callable[..., Path]:
 
 
 def together(desk: Desk, env: Environment, what: str, *layers: Path) -> Any:
-    """Return what the handler says with these layers alone, merged in order as Lambda does."""
+    """Return the result of the handler with these layers only, merged in order as Lambda does."""
     opt = desk.folder / f"opt{len(list(desk.folder.iterdir()))}"
     for archive in layers:
         unzip(archive, opt)
@@ -81,7 +81,7 @@ def report_of(desk: Desk, env: Environment, *options: object) -> dict[str, Any]:
 
 
 def make(desk: Desk, env: Environment, *options: object) -> str:
-    """Make a layer; what a search has found is remembered beside the desk."""
+    """Make a layer; the cache of the search is in the desk's folder."""
     return desk.minimize(env, *options, variables={"XDG_CACHE_HOME": str(desk.folder / "cache")}).out
 
 
@@ -90,49 +90,49 @@ def kept(archive: Path) -> set[str]:
         return {name.rpartition("site-packages/")[2].removeprefix("python/") for name in source.namelist()}
 
 
-def test_what_a_layer_below_has_is_used_and_not_repeated(desk: Desk, env: Environment, layer: Any) -> None:
-    below = layer(
-        "below.zip", {"beta.py": "NAME = 'below'\n", "beta-2.0.dist-info/METADATA": METADATA.format("beta", "2.0")}
+def test_what_a_base_layer_has_is_used_and_not_repeated(desk: Desk, env: Environment, layer: Any) -> None:
+    base = layer(
+        "base.zip", {"beta.py": "NAME = 'below'\n", "beta-2.0.dist-info/METADATA": METADATA.format("beta", "2.0")}
     )
-    with zipfile.ZipFile(below) as archive:
+    with zipfile.ZipFile(base) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
     desk.write(
         "handler.py", "import alpha, beta, beta_more\n\n\ndef handler(e, c):\n    return [alpha.VALUE, beta.NAME]\n"
     )
-    report = report_of(desk, env, "--base-layer", below)
+    report = report_of(desk, env, "--base-layer", base)
     assert desk.kept() == {"alpha/__init__.py", "alpha/core.py", "alpha/data.txt", "beta_more.py"}
     (named,) = report["base_layers"]
-    assert (named["name"], named["unzipped_bytes"], report["base_bytes"]) == (str(below), size, size)
+    assert (named["name"], named["unzipped_bytes"], report["base_bytes"]) == (str(base), size, size)
     assert [(each["kind"], each["name"], each["winner"]) for each in report["conflicts"]] == [
-        ("content", "beta.py", str(below))
+        ("content", "beta.py", str(base))
     ]
-    assert together(desk, env, "", below, desk.output) == ["the data of alpha", "below"]
+    assert together(desk, env, "", base, desk.output) == ["the data of alpha", "below"]
 
 
-def test_a_conflict_of_versions_gives_the_whole_distribution_to_the_layer_below(
+def test_a_conflict_of_versions_gives_the_whole_distribution_to_the_base_layer(
     desk: Desk, env: Environment, layer: Any
 ) -> None:
-    below = layer(
-        "below.zip", {"beta.py": "NAME = 'old'\n", "beta-1.0.dist-info/METADATA": METADATA.format("beta", "1.0")}
+    base = layer(
+        "base.zip", {"beta.py": "NAME = 'old'\n", "beta-1.0.dist-info/METADATA": METADATA.format("beta", "1.0")}
     )
     desk.write("handler.py", "import alpha, beta\n\n\ndef handler(e, c):\n    import beta_more\n")
-    ended = desk.fails(env, TRACE, ("No module named 'beta_more'",), "--base-layer", below)
+    ended = desk.fails(env, TRACE, ("No module named 'beta_more'",), "--base-layer", base)
     assert "Traceback" in ended.err
     desk.write("handler.py", "import alpha, beta\n\n\ndef handler(e, c):\n    return beta.NAME\n")
-    ended = desk.minimize(env, "--base-layer", below)
-    assert f"Conflict: beta is of two versions: 1.0 in {below} and 2.0 in the environment; {below} wins." in ended.out
-    assert together(desk, env, "", below, desk.output) == "old"
+    ended = desk.minimize(env, "--base-layer", base)
+    assert f"Conflict: beta is of two versions: 1.0 in {base} and 2.0 in the environment; {base} wins." in ended.out
+    assert together(desk, env, "", base, desk.output) == "old"
 
 
 def test_a_package_may_be_split_over_both(desk: Desk, env: Environment, layer: Any) -> None:
-    below = layer("below.zip", {"gamma/__init__.py": "WIDTH = 4\n"})
+    base = layer("base.zip", {"gamma/__init__.py": "WIDTH = 4\n"})
     desk.write("handler.py", "import gamma, gamma.lib\n\n\ndef handler(e, c):\n    return gamma.WIDTH + gamma.lib.X\n")
-    report = report_of(desk, env, "--base-layer", below)
+    report = report_of(desk, env, "--base-layer", base)
     assert desk.kept() == {"gamma/lib.py"}
     assert [(each["kind"], each["name"]) for each in report["conflicts"]] == [("content", "gamma/__init__.py")]
-    assert together(desk, env, "", below, desk.output) == 5
-    said = desk.minimize(env, "--base-layer", below, "--explain", "gamma/__init__.py").out
-    assert f"--base-layer {below}" in said
+    assert together(desk, env, "", base, desk.output) == 5
+    output = desk.minimize(env, "--base-layer", base, "--explain", "gamma/__init__.py").out
+    assert f"--base-layer {base}" in output
 
 
 def test_bytecode_stands_for_its_source_and_namespaces_and_pth_files_are_merged(
@@ -148,15 +148,15 @@ def test_bytecode_stands_for_its_source_and_namespaces_and_pth_files_are_merged(
         "hidden/found.py": "X = 2\n",
         "below.pth": "hidden\nimport sys; sys.seen = 3\n",
     }
-    below = layer("below.zip", files)
+    base = layer("base.zip", files)
     env.install("beta", {"beta.py": "NAME = 'source'\n"}).install("space-above", {"space/above.py": "X = 4\n"})
     code = "import sys, beta, found, space.above, space.below\n\n\ndef handler(e, c):\n"
     code += "    return [beta.NAME, space.below.X, found.X, sys.seen, space.above.X]\n"
     desk.write("handler.py", code)
-    report = report_of(desk, env, "--base-layer", below)
+    report = report_of(desk, env, "--base-layer", base)
     assert desk.kept() == {"space/above.py"}
     assert report["conflicts"] == []
-    assert together(desk, env, "", below, desk.output) == ["compiled", 1, 2, 3, 4]
+    assert together(desk, env, "", base, desk.output) == ["compiled", 1, 2, 3, 4]
 
 
 def test_the_later_of_two_layers_wins(desk: Desk, env: Environment, layer: Any) -> None:
@@ -172,29 +172,29 @@ def test_the_later_of_two_layers_wins(desk: Desk, env: Environment, layer: Any) 
         assert together(desk, env, "", first, second, desk.output) == second.stem
 
 
-def test_a_layer_below_in_the_other_layout(desk: Desk, env: Environment, layer: Any) -> None:
+def test_a_base_layer_in_the_other_layout(desk: Desk, env: Environment, layer: Any) -> None:
     desk.write("handler.py", "import alpha, low\n\n\ndef handler(e, c):\n    return [alpha.VALUE, low.X]\n")
     flat = layer("flat.zip", {"low.py": "X = 1\n", "low.pth": "import sys; sys.never = 1\n"}, prefix="python/")
     site = layer("site.zip", {"low.py": "X = 2\n"})
-    for below, layout, expected in ((flat, "site", 1), (site, "flat", 2), (flat, "flat", 1)):
-        desk.minimize(env, "--base-layer", below, "--layout", layout)
+    for base, layout, expected in ((flat, "site", 1), (site, "flat", 2), (flat, "flat", 1)):
+        desk.minimize(env, "--base-layer", base, "--layout", layout)
         assert desk.kept(layout=layout) == {"alpha/__init__.py", "alpha/core.py", "alpha/data.txt"}
-        assert together(desk, env, "", below, desk.output) == ["the data of alpha", expected]
+        assert together(desk, env, "", base, desk.output) == ["the data of alpha", expected]
 
 
 def test_a_handler_that_writes_into_a_package_changes_a_copy(desk: Desk, env: Environment, layer: Any) -> None:
-    below = layer("below.zip", {"low/__init__.py": "", "low/state.txt": "untouched"})
+    base = layer("base.zip", {"low/__init__.py": "", "low/state.txt": "untouched"})
     code = "import os, alpha, low\n\n\ndef handler(e, c):\n"
     code += "    for folder, name in ((alpha, 'unused.dat'), (low, 'state.txt')):\n"
     code += "        try:\n            open(os.path.join(os.path.dirname(folder.__file__), name), 'w').write('!')\n"
     code += "        except OSError:\n            pass\n    return alpha.VALUE\n"
     desk.write("handler.py", code)
-    before = below.read_bytes()
-    desk.minimize(env, "--base-layer", below)  # which requires that env is as it was
-    assert below.read_bytes() == before
+    before = base.read_bytes()
+    desk.minimize(env, "--base-layer", base)  # which requires that env is as it was
+    assert base.read_bytes() == before
 
 
-def test_what_is_no_layer_for_this_python_is_refused(desk: Desk, env: Environment, layer: Any) -> None:
+def test_a_file_that_is_not_a_layer_for_this_python_is_refused(desk: Desk, env: Environment, layer: Any) -> None:
     desk.write("handler.py", "import alpha\n\n\ndef handler(e, c):\n    return alpha.VALUE\n")
     other = layer("other.zip", {"x.py": ""}, prefix="python/lib/python3.5/site-packages/")
     desk.fails(env, USAGE, ("other.zip", "python3.5", "name a layer for"), "--base-layer", other)
@@ -204,7 +204,7 @@ def test_what_is_no_layer_for_this_python_is_refused(desk: Desk, env: Environmen
     desk.fails(env, USAGE, ("outside.zip", "outside of the layer"), "--base-layer", outside)
     broken = desk.folder / "layers/broken.zip"
     broken.write_bytes(other.read_bytes()[:50])
-    desk.fails(env, USAGE, ("broken.zip", "no zip"), "--base-layer", broken)
+    desk.fails(env, USAGE, ("broken.zip", "not a readable zip"), "--base-layer", broken)
     desk.fails(env, USAGE, ("never.zip", "No such file"), "--base-layer", desk.folder / "never.zip")
     older = layer("older.zip", {"_layer_minimizer/__init__.py": "", "_layer_minimizer/cold/index": ""})
     desk.fails(env, USAGE, ("older.zip", "another version of this tool"), "--base-layer", older)
@@ -259,16 +259,16 @@ def test_two_layers_of_this_tool_give_back_what_is_cold_in_both(
     event.write_text('"hot"')
     desk.write("handler.py", "import low\n\n\ndef handler(e, c):\n    return low.core.work(1)\n")
     make(desk, env, "--event", event, "--layout", layouts[0], *COLD_KEEP)
-    below = desk.output.rename(desk.folder / "below.zip")
-    assert {"heavy/__init__.pyc", "heavy/frames.pyc"} & kept(below)
+    base = desk.output.rename(desk.folder / "base.zip")
+    assert {"heavy/__init__.pyc", "heavy/frames.pyc"} & kept(base)
 
     desk.write("handler.py", ASK)
-    options = ("--event", event, "--layout", layouts[1], "--base-layer", below, *COLD_KEEP)
+    options = ("--event", event, "--layout", layouts[1], "--base-layer", base, *COLD_KEEP)
     report = report_of(desk, env, *options)
     assert report["conflicts"] == []
     assert not [name for name in kept(desk.output) if name.startswith(("low/", "heavy/"))]
     assert "bulky" in {each["module"] for each in report["stand_ins"]}
-    for order in ((below, desk.output), (desk.output, below)):
+    for order in ((base, desk.output), (desk.output, base)):
         assert together(desk, env, "hot", *order) == 50
         assert together(desk, env, "cold", *order) == [4, 6, "the data of low", "the notes of high", 3, 7]
     again = desk.output.read_bytes()
@@ -276,7 +276,7 @@ def test_two_layers_of_this_tool_give_back_what_is_cold_in_both(
     assert desk.output.read_bytes() == again
 
 
-def test_what_a_layer_below_lacks_comes_with_ours(desk: Desk, make_env: Callable[..., Environment]) -> None:
+def test_what_a_base_layer_lacks_comes_with_ours(desk: Desk, make_env: Callable[..., Environment]) -> None:
     env = make_env()
     env.install("low", LOW).install("heavy", HEAVY).install("high", HIGH)
     event = desk.folder / "event.json"
@@ -284,17 +284,17 @@ def test_what_a_layer_below_lacks_comes_with_ours(desk: Desk, make_env: Callable
     desk.write("handler.py", "import low\n\n\ndef handler(e, c):\n    return low.core.work(1)\n")
     dropped = (*COLD_KEEP[:-1], "drop")
     make(desk, env, "--event", event, *dropped)
-    below = desk.output.rename(desk.folder / "below.zip")
+    base = desk.output.rename(desk.folder / "base.zip")
     event.write_text('["hot", "cold"]')
     desk.write("handler.py", ASK)
-    make(desk, env, "--event", event, "--base-layer", below, *COLD_KEEP)
+    make(desk, env, "--event", event, "--base-layer", base, *COLD_KEEP)
     assert {"low/late.pyc", "low/data.txt", "heavy/frames.pyc", "heavy/__init__.pyc"} <= kept(desk.output)
     assert "low/core.pyc" not in kept(desk.output)
-    assert together(desk, env, "hot", below, desk.output) == 50
-    assert together(desk, env, "cold", below, desk.output)[-2:] == [3, 7]
+    assert together(desk, env, "hot", base, desk.output) == 50
+    assert together(desk, env, "cold", base, desk.output)[-2:] == [3, 7]
 
 
-def test_another_version_below_is_known_without_its_metadata(desk: Desk, make_env: Callable[..., Environment]) -> None:
+def test_another_version_in_a_base_layer_needs_no_metadata(desk: Desk, make_env: Callable[..., Environment]) -> None:
     older, newer = make_env(), make_env()
     older.install("low", LOW).install("heavy", HEAVY).install("high", HIGH)
     newer.install("low", {**LOW, "low/core.py": "def work(x):\n    return x + 2\n"}, version="2.0")
@@ -303,10 +303,10 @@ def test_another_version_below_is_known_without_its_metadata(desk: Desk, make_en
     event.write_text('"hot"')
     desk.write("handler.py", "import low\n\n\ndef handler(e, c):\n    return low.core.work(1)\n")
     make(desk, older, "--event", event, *COLD_KEEP)
-    below = desk.output.rename(desk.folder / "below.zip")
-    assert not [name for name in kept(below) if name.endswith("METADATA")]
+    base = desk.output.rename(desk.folder / "base.zip")
+    assert not [name for name in kept(base) if name.endswith("METADATA")]
     desk.write("handler.py", ASK)
-    report = report_of(desk, newer, "--event", event, "--base-layer", below, *COLD_KEEP)
+    report = report_of(desk, newer, "--event", event, "--base-layer", base, *COLD_KEEP)
     assert [(each["kind"], each["name"]) for each in report["conflicts"]] == [("version", "low")]
-    assert together(desk, newer, "hot", below, desk.output) == 50
-    assert together(desk, newer, "cold", below, desk.output) == [4, 6, "the data of low", "the notes of high", 3, 7]
+    assert together(desk, newer, "hot", base, desk.output) == 50
+    assert together(desk, newer, "cold", base, desk.output) == [4, 6, "the data of low", "the notes of high", 3, 7]

@@ -1,4 +1,4 @@
-"""Environments of every kind that people have: each CPython, each way in which packages can be installed."""
+"""All kinds of environments: each CPython, each way in which packages can be installed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def handler_source(imports: str, result: str) -> str:
 def first_result(
     desk: Desk, env: Environment | None, *args: object, variables: Mapping[str, str] | None = None
 ) -> object:
-    """Minimize and give the first result of the traced run."""
+    """Minimize and return the first result of the traced run."""
     trace = desk.folder / "trace.json"
     desk.minimize(env, "--save-trace", trace, "--output", desk.output, *args, variables=variables)
     return json.loads(json.loads(trace.read_text())["results"][0][1])
@@ -572,8 +572,8 @@ import alpha
 
 
 def handler(event, context):
-    said = subprocess.check_output([sys.executable, "-c", "import beta; print(beta.X)"])
-    return alpha.VALUE + said.decode().strip()
+    printed = subprocess.check_output([sys.executable, "-c", "import beta; print(beta.X)"])
+    return alpha.VALUE + printed.decode().strip()
 """
     desk.write("handler.py", source)
     assert first_result(desk, env, "--layout", "flat") == "ab"

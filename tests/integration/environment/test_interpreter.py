@@ -1,4 +1,4 @@
-"""What interpreters say of themselves, and which are refused."""
+"""Descriptions of interpreters, and which ones are refused."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from layer_minimizer.core.errors import RunnerError
 from layer_minimizer.environment.interpreter import NEWEST, OLDEST, describe_interpreter
 
 
-def test_every_cpython_tells_its_version_and_its_folders(each_env: Any, cpython: str) -> None:
+def test_the_version_and_the_folders_of_every_cpython(each_env: Any, cpython: str) -> None:
     found = each_env.describe()
     asked = subprocess.run(
         [cpython, "-c", "import os, sys, platform; print(platform.python_version(), os.__file__, sys.exec_prefix)"],
@@ -36,7 +36,7 @@ def test_a_base_interpreter_is_its_own_base(cpython: str) -> None:
     assert not set(found.site_dirs) & set(found.hidden_dirs)
 
 
-def test_the_packages_of_the_base_are_out_of_reach(each_env: Any, cpython: str) -> None:
+def test_the_packages_of_the_base_are_hidden(each_env: Any, cpython: str) -> None:
     base, found = describe_interpreter(cpython), each_env.describe()
     assert set(base.site_dirs) <= set(found.hidden_dirs)
     assert not set(found.site_dirs) & set(found.hidden_dirs)
@@ -44,7 +44,7 @@ def test_the_packages_of_the_base_are_out_of_reach(each_env: Any, cpython: str) 
 
 @pytest.fixture(scope="session")
 def open_venv(base_python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment that the venv module made, which sees the base's packages too."""
+    """An environment that the venv module made, which can import the base's packages too."""
     folder = tmp_path_factory.mktemp("venv")
     command = [base_python, "-m", "venv", "--without-pip", "--system-site-packages", folder / "env"]
     subprocess.run(command, check=True, capture_output=True)
@@ -116,7 +116,7 @@ def program(folder: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("#!/bin/sh\nexit 0\n", r"ended with exit code 0.*\(nothing\)"),
         ("#!/bin/sh\necho 'no python here' >&2\nexit 3\n", "ended with exit code 3.*no python here"),
@@ -125,8 +125,8 @@ def program(folder: Path, text: str) -> str:
         ("not executable in any way", "cannot start .*|exit code"),
     ],
 )
-def test_a_program_that_is_no_python_is_refused(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(RunnerError, match=f"(?s){said}"):
+def test_a_program_that_is_not_python_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(RunnerError, match=f"(?s){message}"):
         describe_interpreter(program(tmp_path, text))
 
 
@@ -137,7 +137,7 @@ def test_an_interpreter_that_is_not_there_is_refused(tmp_path: Path) -> None:
         describe_interpreter(str(tmp_path))
 
 
-def test_asking_leaves_nothing_behind(env: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_describing_leaves_no_files(env: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     before = set(env.root.rglob("*"))

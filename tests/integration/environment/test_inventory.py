@@ -1,4 +1,4 @@
-"""What is found in site-packages folders, and whose it is."""
+"""The files in site-packages folders, and their distributions."""
 
 from typing import Any
 

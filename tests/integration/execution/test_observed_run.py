@@ -1,4 +1,4 @@
-"""How a run is observed: by whom, with what around it, and what is known when it ends badly."""
+"""Observed runs: the choice of observers, the environment of the run, and failures."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,29 +36,29 @@ def test_both_observers_are_chosen_where_both_work() -> None:
     assert choose_observers("probe") == (Observer.PROBE,)
 
 
-def test_what_is_said_is_kept_unless_it_is_shown(run: Observe) -> None:
+def test_output_is_returned_unless_it_is_shown(run: Observe) -> None:
     observed = run(RETURN)
-    assert observed.said == "said\n"
+    assert observed.output == "said\n"
     assert observed.outcome is not None
     assert observed.outcome.results == (("(no event)", "5"),)
     assert observed.calls is None
     assert list(observed.system_calls()) == []
 
 
-def test_what_is_shown_goes_to_standard_error(run: Observe, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(RETURN, shown=True).said == ""
+def test_shown_output_goes_to_standard_error(run: Observe, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(RETURN, show_output=True).output == ""
     assert capfd.readouterr() == ("", "said\n")
 
 
-def test_a_run_that_ends_without_a_word_has_no_outcome(run: Observe) -> None:
+def test_a_run_that_ends_early_has_no_outcome(run: Observe) -> None:
     observed = run({"handler.py": "import os\nos.write(2, b'last words')\nos._exit(4)\ndef handler(e, c):\n    pass\n"})
     assert observed.outcome is None
     assert observed.ended.returncode == 4
-    assert observed.said == "last words"
+    assert observed.output == "last words"
     assert [fact for fact in observed.probe_facts() if fact[:2] == ("module", "handler")]
 
 
-def test_a_fact_that_was_written_in_part_is_left_away(run: Observe) -> None:
+def test_an_incomplete_fact_is_ignored(run: Observe) -> None:
     observed = run(RETURN)
     whole = list(observed.probe_facts())
     with observed.facts.open("a") as facts:
@@ -69,17 +69,19 @@ def test_a_fact_that_was_written_in_part_is_left_away(run: Observe) -> None:
 
 
 @pytest.mark.usefixtures("strace")
-def test_system_calls_are_told_by_absolute_paths(run: Observe) -> None:
+def test_system_calls_have_absolute_paths(run: Observe) -> None:
     files = RETURN | {"handler.py": "open('data.txt').close()\n" + RETURN["handler.py"], "data.txt": "x"}
     observed = run(files, (Observer.PROBE, Observer.STRACE))
     assert str(observed.root / "data.txt") in {path for path, _, done in observed.system_calls() if done}
 
 
-def test_folders_in_front_win_over_the_site(run: Observe, env: Any, write: Callable[..., Path], tmp_path: Path) -> None:
+def test_folders_in_front_override_site_packages(
+    run: Observe, env: Any, write: Callable[..., Path], tmp_path: Path
+) -> None:
     env.install("pkg", {"where.py": "W = 'site'\n"})
     front = write(tmp_path / "front", {"where.py": "W = 'front'\n"})
     source = "import where\ndef handler(event, context):\n    return where.W\n"
-    observed = run({"handler.py": source}, front=(str(front),))
+    observed = run({"handler.py": source}, sys_path_front=(str(front),))
     assert observed.outcome is not None
     assert observed.outcome.results == (("(no event)", '"front"'),)
 
@@ -97,7 +99,7 @@ def handler(event, context):
     assert observed.outcome.results == (("(no event)", '"found\\n"'),)
 
 
-def test_a_script_that_prints_no_utf8_is_told_exactly(run: Observe) -> None:
+def test_output_of_a_script_that_is_not_utf8_is_exact(run: Observe) -> None:
     observed = run({"script.py": "import os\nos.write(1, b'a\\xffb')\n"})
     assert observed.outcome is not None
     assert observed.outcome.results == (("stdout", "a\\xffb"),)

@@ -1,4 +1,4 @@
-"""Processes end for sure, and see no more than they may."""
+"""Processes always end, with all of their children, and cannot access hidden folders."""
 
 import os
 import signal
@@ -24,14 +24,14 @@ def python(code: str) -> list[str]:
 
 
 def shell(script: str, folder: Path, isolation: Isolation | None = None) -> tuple[int, str]:
-    """Run a shell script, and give its exit code and all that it said."""
+    """Run a shell script; return its exit code and output."""
     log = folder / "log"
     ended = run(["sh", "-c", script], os.environ, folder, timeout=60, output=log, isolation=isolation)
     return ended.returncode, log.read_text()
 
 
 def gone(pid: int) -> bool:
-    """Return whether a process has ended; the one who inherits it may not have collected it yet."""
+    """Return whether a process has ended; it may still be a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except FileNotFoundError:
@@ -39,7 +39,7 @@ def gone(pid: int) -> bool:
 
 
 def ends(pid: int) -> bool:
-    """Wait for a process to end; a signal that was sent takes its time."""
+    """Return whether a process ends within some time."""
     for _ in range(500):
         if gone(pid):
             return True
@@ -51,17 +51,17 @@ def ends(pid: int) -> bool:
 # ---- how they end -------------------------------------------------------------------------------------------------
 
 
-def test_exit_codes_and_output_are_given_back(tmp_path: Path) -> None:
+def test_exit_codes_and_output_are_returned(tmp_path: Path) -> None:
     assert shell("echo out; echo err >&2; exit 7", tmp_path) == (7, "out\nerr\n")
 
 
-def test_a_signal_is_told_by_its_name(tmp_path: Path) -> None:
+def test_a_signal_has_its_name(tmp_path: Path) -> None:
     ended = run(["sh", "-c", "kill -SEGV $$"], os.environ, tmp_path, timeout=60)
     assert ended.returncode == -signal.SIGSEGV
     assert ended.ending == "was killed by SIGSEGV"
 
 
-def test_a_program_that_cannot_be_started_is_told(tmp_path: Path) -> None:
+def test_a_program_that_cannot_be_started_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunnerError, match="cannot start /absent/program: No such file"):
         run(["/absent/program"], {}, tmp_path, timeout=60)
 
@@ -216,7 +216,7 @@ def test_a_folder_that_is_hidden_while_one_stands_in_it(tree: Path, tmp_path: Pa
 
 
 @isolated
-def test_a_folder_that_cannot_be_hidden_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_hidden_is_an_error(tmp_path: Path) -> None:
     code, said = shell("true", tmp_path, Isolation(hide=(str(tmp_path / "absent"),)))
     assert code == process.NOT_ISOLATED
     assert "cannot isolate" in said

@@ -19,7 +19,7 @@ Calls = set[tuple[str, Use, bool]]
 
 @pytest.fixture
 def observe(tmp_path: Path, base_python: str) -> Callable[..., Calls]:
-    """Run a Python program in a folder under strace, and read what it says of the files below that folder."""
+    """Run a Python program in a folder under strace; return the calls for files in that folder."""
 
     def run(program: str, folder: Path, *arguments: str | bytes) -> Calls:
         log = tmp_path / "calls"

@@ -1,4 +1,4 @@
-"""What the tests of the native parts share: the C parts, a library with a bit of everything, and its compaction."""
+"""Shared by the tests of the native parts: the compiled C parts, a test library with many features, compacting it."""
 
 import json
 import random
@@ -21,19 +21,19 @@ SOURCES = CHECKOUT / "layer_minimizer" / "native" / "src"
 FUNCTIONS = 300
 LINKS = 40  # functions of the C++ chain
 SECONDS = 60
-# In layers it has a digest in its name.
+# In layers, the file name contains a digest.
 RUNTIME = layout.RUNTIME.format(digest="0" * 16)
 
 
 @pytest.fixture(scope="session")
 def kit() -> ModuleType:
-    """Return this module: what follows, for tests that cannot import it."""
+    """Return this module, for tests that cannot import it."""
     return sys.modules[__name__]
 
 
 @pytest.fixture(scope="session")
 def good() -> Callable[[subprocess.CompletedProcess[str]], None]:
-    """Require of a run of the driver that its scenario went well."""
+    """Return a function that checks that a scenario of the driver succeeded."""
 
     def check(done: subprocess.CompletedProcess[str]) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
@@ -49,7 +49,7 @@ def good() -> Callable[[subprocess.CompletedProcess[str]], None]:
     ]
 )  # fmt: skip
 def scenario(request: pytest.FixtureRequest) -> str:
-    """Return the scenarios of the driver that need nothing but a library, one after the other."""
+    """One of the driver's scenarios that only need a library."""
     return str(request.param)
 
 
@@ -59,12 +59,12 @@ def scenario(request: pytest.FixtureRequest) -> str:
 def need(program: str) -> str:
     found = shutil.which(program)
     if not found:
-        pytest.skip(f"there is no {program}")
+        pytest.skip(f"{program} is not installed")
     return found
 
 
 def execute(*command: str | Path, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, whatever the end; `variables` come on top of a small environment."""
+    """Run a program without checking its exit code; `variables` are added to a minimal environment."""
     environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", **variables}
     return subprocess.run(
         list(map(str, command)), check=False, capture_output=True, text=True, timeout=SECONDS, env=environment, cwd=cwd
@@ -78,7 +78,7 @@ def build(compiler: str, output: Path, *arguments: str | Path) -> Path:
 
 
 def python(script: str, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run Python code in a child that can import this project; arguments arrive as JSON in sys.argv."""
+    """Run Python code in a child process that can import this project; arguments are passed as JSON in sys.argv."""
     path = {"PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
     return execute(sys.executable, "-c", script, *map(json.dumps, arguments), **path, **variables)
 
@@ -108,11 +108,11 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     return Parts(made["_coldpages"], made["_pagetrace"])
 
 
-# ---- a library with a bit of everything ---------------------------------------------------------------------------
+# ---- the test library ---------------------------------------------------------------------------------------------
 
 
 def c_source() -> str:
-    """Functions that are spread over many pages, most of them random bytes; and what a loader has to do with."""
+    """Return C code with functions spread over many pages of random bytes, and features that loaders handle."""
     dice = random.Random(1)
     lines = [_C_HEAD]
     for i in range(FUNCTIONS):
@@ -190,7 +190,7 @@ extern "C" int count_frames() { t0(-1); return frames; }
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """The library's object files, as one compiler made them, and its version script."""
+    """The object files of the library from one compiler, and its version script."""
 
     files: tuple[Path, ...]
     versions: Path
@@ -198,7 +198,7 @@ class Objects:
 
 @pytest.fixture(scope="session")
 def objects_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Objects]:
-    """Return the objects by a compiler, ``gcc`` or ``clang``."""
+    """Return a function that compiles the objects with ``gcc`` or ``clang``."""
     made: dict[str, Objects] = {}
 
     def compile_all(compiler: str) -> Objects:
@@ -224,7 +224,7 @@ def link(objects: Objects, output: Path, *flags: str, compiler: str = "g++") -> 
 
 @pytest.fixture(scope="session")
 def library(objects_of: Callable[[str], Objects], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library as the compiler links it unasked."""
+    """The library, linked with the compiler's default options."""
     return link(objects_of("gcc"), tmp_path_factory.mktemp("library") / "libshapes.so")
 
 
@@ -233,7 +233,7 @@ def library(objects_of: Callable[[str], Objects], tmp_path_factory: pytest.TempP
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A compacted library where it is found in a layer."""
+    """A compacted library in a layer's folders."""
 
     library: Path
     store: Path
@@ -242,18 +242,18 @@ class Tree:
 
 
 def compacted(original: Path, top: Path, runtime: Path, hot: Collection[int] = (), *, keep: bool = True) -> Tree:
-    """Write a library compacted to ``top``/package, with the runtime and the store beside that folder."""
-    folder, beside = top / "package", top / layout.FOLDER
+    """Write a library compacted to ``top``/package, and the runtime and the store next to that folder."""
+    folder, native = top / "package", top / layout.NATIVE_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    beside.mkdir(exist_ok=True)
+    native.mkdir(exist_ok=True)
     parts = compact.split(original.read_bytes(), hot)
     packed = coldstore.pack_chunks(parts, "a library") if keep else coldstore.without_data(parts)
-    tree = Tree(folder / original.name, beside / f"{original.name}.cold", beside / RUNTIME, parts)
+    tree = Tree(folder / original.name, native / f"{original.name}.cold", native / RUNTIME, parts)
     small = compact.rewrite(
         parts,
         name=f"package/{original.name}",
-        runtime=f"$ORIGIN/../{layout.FOLDER}/{RUNTIME}",
-        store=f"../{layout.FOLDER}/{tree.store.name}" if keep else "",
+        runtime=f"$ORIGIN/../{layout.NATIVE_FOLDER}/{RUNTIME}",
+        store=f"../{layout.NATIVE_FOLDER}/{tree.store.name}" if keep else "",
         packed=packed,
     )
     tree.library.write_bytes(small)
@@ -264,7 +264,7 @@ def compacted(original: Path, top: Path, runtime: Path, hot: Collection[int] = (
 
 
 def expected(n: int, x: int) -> int:
-    """Return what function ``n`` of the library answers."""
+    """Return the result of function ``n`` of the library."""
     return x * (n + 3) + n % 7
 
 
@@ -328,7 +328,7 @@ print(json.dumps(wanted))
 
 
 def same_behaviour(original: Path, trees: Sequence[Tree]) -> None:
-    """Load the original and compacted copies in one child; prove that all behave and read the same."""
+    """Check in one child process that the original and compacted copies behave the same and have equal memory."""
     done = python(CHECK, str(original), *(str(tree.library) for tree in trees))
     assert done.returncode == 0, done.stderr[-3000:] or done.returncode
     wanted = json.loads(done.stdout)

@@ -45,7 +45,7 @@ SOME = [3, 50, 51, 120, 200, 290]  # numbers of functions, each at least a page 
 
 @pytest.fixture(scope="module", autouse=True)
 def no_core_files() -> Iterator[None]:
-    """Keep QEMU from writing one for every test that crashes."""
+    """Keep QEMU from writing a core file for every crash."""
     before = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, before[1]))
     yield
@@ -67,11 +67,11 @@ def emulator() -> str:
 
 @pytest.fixture(scope="module")
 def run(kit: ModuleType, emulator: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Run a program for aarch64; `page_size` is what the emulated kernel is to have."""
+    """Run a program for aarch64; `page_size` is that of the emulated kernel."""
     folder = tmp_path_factory.mktemp("cwd")
 
     def run(*words: object, page_size: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
-        # Given to QEMU itself, LD_AUDIT would go to the loader of QEMU.
+        # In QEMU's own environment, LD_AUDIT would apply to the loader of QEMU.
         given = [word for name, value in variables.items() for word in ("-E", f"{name}={value}")]
         pages = ["-p", str(page_size)] if page_size else []
         done: subprocess.CompletedProcess[str] = kit.execute(
@@ -87,7 +87,7 @@ def run(kit: ModuleType, emulator: str, tmp_path_factory: pytest.TempPathFactory
 
 
 def built_parts(kit: ModuleType, folder: Path, *more: str) -> Any:
-    """Compile the C parts as pyproject.toml says, and with all warnings as errors."""
+    """Compile the C parts as pyproject.toml does, with warnings as errors."""
     modules = kit.tomllib.loads((kit.ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
     made = {}
     for module in modules:
@@ -146,7 +146,7 @@ def library(request: pytest.FixtureRequest, linked: Callable[..., Path]) -> Path
 
 @pytest.fixture
 def tree(kit: ModuleType, parts: Any, library: Path, tmp_path: Path) -> Any:
-    """The library with all cold that may be."""
+    """The library with as many cold pages as possible."""
     return kit.compacted(library, tmp_path / "top", parts.runtime)
 
 
@@ -166,7 +166,7 @@ def test_they_are_for_aarch64_and_run_with_its_oldest_c_library_and_no_other(kit
         assert {line.split()[-1] for line in loads.splitlines() if "LOAD" in line} == {"0x10000"}
 
 
-def test_the_linker_makes_pages_of_64_kib_unasked(linked: Callable[..., Path]) -> None:
+def test_the_linker_makes_pages_of_64_kib_by_default(linked: Callable[..., Path]) -> None:
     assert image_of(linked()).page_size == image_of(linked(*LAYOUTS["64k-pages"])).page_size == 65536
     assert image_of(linked(*LAYOUTS["4k-pages"])).page_size == 4096
     assert image_of(linked()).machine == "aarch64"
@@ -176,7 +176,7 @@ def test_the_linker_makes_pages_of_64_kib_unasked(linked: Callable[..., Path]) -
 
 
 def readable(image: ElfImage) -> Iterator[tuple[int, int]]:
-    """Yield (address, size) of what the file holds, but for what the rewriting changes or what is written to."""
+    """Yield (address, size) of what the file holds, except for parts that are rewritten or writable."""
     strings, page = image.value(Tag.STRTAB) or 0, image.page_size
     moved = -(-strings // page) * page, (strings + (image.value(Tag.STRSZ) or 0)) // page * page
     for segment in image.loads:
@@ -250,14 +250,14 @@ def test_every_layout_behaves_and_reads_the_same(
 def test_signed_return_addresses_and_branch_targets(
     run: Run, survey: Path, kit: ModuleType, parts: Any, objects_of: Callable[[str], Any], tmp_path: Path
 ) -> None:
-    """The loader asks for BTI on the hot pages, and the unwinder authenticates what it reads by cold tables."""
+    """The loader enables BTI on the hot pages, and the unwinder authenticates addresses with cold tables."""
     plain = objects_of(f"{PREFIX}gcc")
     files = []
     for name in ("shapes.c", "chain.cc"):
         flags = ["-O1", "-fPIC", "-mbranch-protection=standard", "-c", plain.versions.with_name(name)]
         files.append(kit.build(f"{PREFIX}gcc", tmp_path / f"{name}.o", *flags))
     objects = kit.Objects(tuple(files), plain.versions)
-    # Without the start files: Debian's are not made for BTI, which the original would end with, too.
+    # Without the start files: Debian's do not support BTI, so the original would crash, too.
     flags = ["-Wl,-z,max-page-size=4096", "-Wl,-z,force-bti", "-nostartfiles"]
     original = kit.link(objects, tmp_path / "libshapes.so", *flags, compiler=f"{PREFIX}g++")
     assert "Properties: AArch64 feature: BTI" in kit.execute(f"{PREFIX}readelf", "-nW", original).stdout
@@ -270,15 +270,13 @@ def test_signed_return_addresses_and_branch_targets(
 # ---- whatever a program does --------------------------------------------------------------------------------------
 
 
-def test_pages_come_back(scenario: str, run: Run, driver: Path, tree: Any, library: Path, good: Check) -> None:
+def test_pages_are_restored(scenario: str, run: Run, driver: Path, tree: Any, library: Path, good: Check) -> None:
     good(run(driver, scenario, library))  # with the original: the scenario itself is right
     good(run(driver, scenario, tree.library))
 
 
 @pytest.mark.parametrize("scenario", ["null_write", "cold_code_write", "restored_code_write", "sent_signal"])
-def test_genuine_faults_end_the_process_as_ever(
-    scenario: str, run: Run, driver: Path, tree: Any, library: Path
-) -> None:
+def test_genuine_faults_end_the_process(scenario: str, run: Run, driver: Path, tree: Any, library: Path) -> None:
     for path in (library, tree.library):
         done = run(driver, scenario, path)
         assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGSEGV, "", "")
@@ -406,10 +404,10 @@ def test_a_kernel_with_pages_of_64_kib(
     assert run(driver, "null_write", trees[0].library, page_size=large_pages).returncode == -signal.SIGSEGV
 
 
-def test_pages_of_64_kib_refuse_what_is_made_for_smaller_ones(
+def test_a_kernel_with_pages_of_64_kib_refuses_libraries_for_smaller_ones(
     run: Run, driver: Path, large_pages: int, kit: ModuleType, parts: Any, linked: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """The original is refused, and so is the compacted one: by the loader, with its own words."""
+    """The loader refuses both the original and the compacted library, with its own message."""
     original = linked(*LAYOUTS["4k-pages"])
     for path in (original, kit.compacted(original, tmp_path, parts.runtime).library):
         done = run(driver, "plain", path, page_size=large_pages)
@@ -421,7 +419,7 @@ def test_pages_of_64_kib_refuse_what_is_made_for_smaller_ones(
 
 
 def function_pages(kit: ModuleType, library: Path, names: Iterable[str]) -> set[int]:
-    """Return the pages of functions that fit into one, by the symbol table."""
+    """Return the pages of functions, from the symbol table; each function fits into one page."""
     wanted = set(names)
     pages = set()
     size = image_of(library).page_size
@@ -436,7 +434,7 @@ def function_pages(kit: ModuleType, library: Path, names: Iterable[str]) -> set[
     return pages
 
 
-def unasked_pages(kit: ModuleType, library: Path) -> set[int]:
+def pages_of_loading(kit: ModuleType, library: Path) -> set[int]:
     """Return the pages of code that loading and unloading touch."""
     names = ("construct", "choose", "_init", "_fini", "frame_dummy", "register_tm_clones", "call_weak_fn")
     pages = function_pages(kit, library, (*names, "deregister_tm_clones", "__do_global_dtors_aux"))
@@ -463,10 +461,10 @@ def answered(kit: ModuleType, done: subprocess.CompletedProcess[str], numbers: I
 
 
 def marks_exactly(kit: ModuleType, library: Path, touched: frozenset[int], numbers: Iterable[int]) -> None:
-    watched = {page for first, stop, _ in hotness.coldable_ranges(image_of(library)) for page in range(first, stop)}
+    watched = {page for first, stop, _ in hotness.cold_candidates(image_of(library)) for page in range(first, stop)}
     called = function_pages(kit, library, [f"f{n}" for n in numbers]) & watched
     assert called <= touched
-    assert touched - called <= unasked_pages(kit, library)
+    assert touched - called <= pages_of_loading(kit, library)
 
 
 @pytest.mark.parametrize("way", ["use", "in-child"])
@@ -497,9 +495,7 @@ def test_results_are_those_of_an_untraced_run(
     assert (done.returncode, done.stdout, done.stderr) == (0, alone.stdout, "")
 
 
-def test_genuine_faults_end_a_traced_process_as_ever(
-    run: Run, survey: Path, parts: Any, library: Path, tmp_path: Path
-) -> None:
+def test_genuine_faults_end_a_traced_process(run: Run, survey: Path, parts: Any, library: Path, tmp_path: Path) -> None:
     alone = run(survey, "scribble", library)
     done, touched = traced(run, parts.tracer, library, tmp_path, survey, "scribble", library, *SOME)
     assert touched
@@ -522,7 +518,7 @@ def test_a_run_on_hot_pages_alone_touches_no_cold_one(
 def test_a_tracer_that_was_built_with_an_older_c_library(
     run: Run, survey: Path, kit: ModuleType, linked: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """From glibc 2.35 on the loader for aarch64 takes no audit library that says another version than its own."""
+    """From glibc 2.35 on the loader for aarch64 refuses audit libraries that return a version other than its own."""
     headers = tmp_path / "headers"
     headers.mkdir()
     (headers / "link.h").write_text("#include_next <link.h>\n#undef LAV_CURRENT\n#define LAV_CURRENT 1\n")

@@ -1,4 +1,4 @@
-"""Compacted libraries behave as their originals, whatever linker made them and whatever pages they keep."""
+"""Compacted libraries behave as their originals, with every linker and every choice of hot pages."""
 
 import itertools
 import random
@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from layer_minimizer.native import compact, hotness
-from layer_minimizer.native.elf_image import NotUnderstoodError, read_image
+from layer_minimizer.native.elf_image import UnsupportedLibraryError, read_image
 
 LAYOUTS = {
     "one-segment": ("gcc", ["-Wl,-z,noseparate-code"]),
@@ -114,7 +114,7 @@ def test_variables_keep_an_alignment_beyond_a_page(kit: ModuleType, parts: Any, 
 
 
 def test_a_short_text_between_code_and_unwind_tables_stays(kit: ModuleType, parts: Any, tmp_path: Path) -> None:
-    """What system calls read must be in the file: the kernel raises no signal, it fails."""
+    """Data for system calls must be in the file: the kernel raises no signal, the call fails."""
     source = tmp_path / "short.c"
     say = 'long say(int file) { return write(file, "hello\\n", 6); }\n__asm__(".text\\n.skip 560000");'
     filler = "".join(f"int f{i}(int (*p)(void)) {{ return p() + {i}; }}\n" for i in range(900))
@@ -131,12 +131,12 @@ def test_a_short_text_between_code_and_unwind_tables_stays(kit: ModuleType, part
     assert kit.python(ask, str(tree.library)).stdout.split() == ["hello", "6"]
 
 
-def test_everything_that_is_no_code_and_no_unwind_table_is_hot(library: Path) -> None:
+def test_everything_except_code_and_unwind_tables_is_hot(library: Path) -> None:
     image = read_image(library.read_bytes())
-    pages = {p for first, stop, _ in hotness.coldable_ranges(image) for p in range(first, stop)}
+    pages = {p for first, stop, _ in hotness.cold_candidates(image) for p in range(first, stop)}
     for section in image.sections:
         touched = set(range(section.address // 4096, (section.address + max(section.size, 1) - 1) // 4096 + 1))
-        if section.size and not hotness.may_go_cold(section):
+        if section.size and not hotness.can_be_cold(section):
             assert not touched & pages, section.name
 
 
@@ -164,21 +164,21 @@ def test_another_hot_page_changes_the_chunks_of_its_area_alone(kit: ModuleType, 
         assert {run.page // area for chunk in other for run in chunk.runs} == {page // area}
 
 
-# ---- what is not understood ---------------------------------------------------------------------------------------
+# ---- unsupported libraries ----------------------------------------------------------------------------------------
 
 
 def refused(data: bytes) -> str:
-    with pytest.raises(NotUnderstoodError) as caught:
+    with pytest.raises(UnsupportedLibraryError) as caught:
         compact.split(data, ())
     return str(caught.value)
 
 
 def test_other_files_are_refused(library: Path) -> None:
     data = library.read_bytes()
-    assert refused(b"") == refused(b"#!/bin/sh\n" * 10) == refused(data[:20]) == "it is no ELF file"
+    assert refused(b"") == refused(b"#!/bin/sh\n" * 10) == refused(data[:20]) == "it is not an ELF file"
     assert refused(data[:4] + b"\x01" + data[5:]) == "it is not 64-bit little-endian"
     assert refused(data[:5] + b"\x02" + data[6:]) == "it is not 64-bit little-endian"
-    assert refused(data[:18] + struct.pack("<H", 243) + data[20:]) == "it is no shared library for x86_64 or aarch64"
+    assert refused(data[:18] + struct.pack("<H", 243) + data[20:]) == "it is not a shared library for x86_64 or aarch64"
 
 
 def test_a_library_without_section_headers_is_refused(library: Path) -> None:
@@ -189,20 +189,20 @@ def test_a_library_without_section_headers_is_refused(library: Path) -> None:
 
 def test_appended_data_is_refused(library: Path) -> None:
     data = library.read_bytes()
-    assert "something is appended" in refused(data + bytes(5000))
+    assert "appended data" in refused(data + bytes(5000))
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.999])
-def test_a_cut_library_is_refused(share: float, library: Path) -> None:
+def test_a_truncated_library_is_refused(share: float, library: Path) -> None:
     data = library.read_bytes()
     reason = refused(data[: int(len(data) * share)])
-    assert "cut short" in reason or "damaged" in reason
+    assert "truncated" in reason or "damaged" in reason
 
 
 def test_a_program_is_refused(kit: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "main.c").write_text("int main(void) { return 0; }")
     program = kit.build("gcc", tmp_path / "main", "-fPIE", "-pie", tmp_path / "main.c")
-    assert refused(program.read_bytes()) == "it is a program"
+    assert refused(program.read_bytes()) == "it is an executable"
 
 
 def test_relocations_in_code_are_refused(kit: ModuleType, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_a_damaged_head_is_refused_or_handled_and_never_another_error(
         data[at] = value
     try:
         parts = compact.split(bytes(data), ())
-    except NotUnderstoodError:
+    except UnsupportedLibraryError:
         return
     for one, two in itertools.pairwise(parts.cold):
         assert one.stop <= two.page
@@ -241,6 +241,6 @@ def test_damaged_section_headers_are_refused_or_handled(changes: list[tuple[int,
         data[max(0, len(data) - 1 - back)] = value
     try:
         parts = compact.split(bytes(data), ())
-    except NotUnderstoodError:
+    except UnsupportedLibraryError:
         return
     assert sum(chunk.pages for chunk in parts.chunks) == sum(run.pages for run in parts.cold)

@@ -23,7 +23,7 @@ from tests.support.debian import tree_of
 DEBIANS = {"bullseye": "2.31", "bookworm": "2.36", "trixie": "2.41"}
 PACKAGES = "base-files,bash,binutils,libc-bin,libstdc++6"  # and what they depend on
 MINUTES = 5 * 60
-# Versions of the C library that know no packed relative relocations refuse libraries that have them.
+# Versions of the C library without support for packed relative relocations refuse libraries that have them.
 PACKED = "GLIBC_ABI_DT_RELR"
 LAYOUTS = {
     f"{compiler}-{linker}": (compiler, [f"-fuse-ld={linker}"])
@@ -37,7 +37,7 @@ LAYOUTS = {
     "full-relro": ("gcc", ["-Wl,-z,relro,-z,now"]),
     "sysv-hash": ("gcc", ["-Wl,--hash-style=sysv"]),
 }
-# Does with the library whatever a loader and an unwinder have a part in, and tells what came of it.
+# Uses all features of the library that involve the loader or the unwinder, and prints the results.
 PROBE = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -115,7 +115,7 @@ class Debian:
 
     @property
     def version(self) -> tuple[int, ...]:
-        """That of the C library."""
+        """The version of the C library."""
         return numbers(DEBIANS[self.suite])
 
     @property
@@ -131,14 +131,14 @@ class Debian:
         return f"/{word.relative_to(self.root)}" if isinstance(word, Path) else word
 
     def run(self, *words: str | Path, proc: bool = True, **variables: str | Path) -> Any:
-        """Run a program of the tree's; paths and variables are meant for it, and not for what changes the root."""
+        """Run a program of the tree. Paths and variables are for the program, not for the command that changes root."""
         assigned = " ".join(f"{name}={shlex.quote(self.inside(value))}" for name, value in variables.items())
         root = [self.kit.need("unshare"), "--mount-proc" if proc else "--mount", f"--root={self.root}"]
         shell = ["/bin/bash", "-c", f'{assigned} exec "$@"', "bash"]
         return self.kit.execute(*root, *shell, *map(self.inside, words))
 
     def build(self, output: str, source: Path, *more: str | Path) -> Path:
-        """Compile for this tree: the host's compiler, the tree's C library, so that it asks for no newer one."""
+        """Compile for this tree: the host's compiler, the tree's C library, so that no newer version is required."""
         parts = [self.libraries / name for name in ("libc.so.6", "libdl.so.2", "libpthread.so.0")]
         flags = ["-std=gnu11", "-O1", "-nodefaultlibs", "-Wl,--allow-shlib-undefined", "-Wl,--no-as-needed"]
         path = f"-Wl,-rpath-link,{self.libraries}"
@@ -148,7 +148,7 @@ class Debian:
 
 @pytest.fixture(scope="session", params=DEBIANS)
 def debian(kit: ModuleType, request: pytest.FixtureRequest) -> Iterator[Debian]:
-    """Every release, one after the other."""
+    """One of the releases."""
     if os.geteuid() != 0:
         pytest.skip("to change the root takes root")
     root = tree_of(kit, request.param)
@@ -165,22 +165,22 @@ def debian(kit: ModuleType, request: pytest.FixtureRequest) -> Iterator[Debian]:
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
-    """A library and its compactions: one with nothing hot, one with a choice of pages."""
+class LibrarySet:
+    """A library and its compacted versions: one without hot pages, one with some."""
 
     original: Path
     compacted: tuple[Path, Path]
 
 
-Shelves = Callable[[str], Shelf]
+LibrarySets = Callable[[str], LibrarySet]
 
 
 @pytest.fixture(scope="session")
-def made(kit: ModuleType, parts: Any, objects_of: Any, tmp_path_factory: pytest.TempPathFactory) -> Shelves:
-    """Make the library and its compactions in a layout."""
+def made(kit: ModuleType, parts: Any, objects_of: Any, tmp_path_factory: pytest.TempPathFactory) -> LibrarySets:
+    """Return a function that builds the library and its compacted versions in a layout."""
 
     @functools.cache
-    def make(layout: str) -> Shelf:
+    def make(layout: str) -> LibrarySet:
         compiler, flags = LAYOUTS[layout]
         for flag in flags:
             if flag.startswith("-fuse-ld="):
@@ -197,30 +197,30 @@ def made(kit: ModuleType, parts: Any, objects_of: Any, tmp_path_factory: pytest.
         for tree in trees:
             tree.library.chmod(0o755)  # as linkers leave libraries; ldd asks for it
             assert tree.parts.cold_bytes > 64 * 4096
-        return Shelf(original, (trees[0].library, trees[1].library))
+        return LibrarySet(original, (trees[0].library, trees[1].library))
 
     return make
 
 
 @pytest.fixture
-def shelf(made: Shelves, debian: Debian) -> Shelves:
-    """Bring such a shelf into the tree."""
+def libraries_in(made: LibrarySets, debian: Debian) -> LibrarySets:
+    """Return a function that copies the libraries of a layout into the tree."""
 
-    def bring(layout: str) -> Shelf:
+    def copy_in(layout: str) -> LibrarySet:
         outside = made(layout)
         top = outside.original.parents[1]
         folder = debian.work / layout
         if not folder.exists():
             shutil.copytree(top, folder)
         one, two = (folder / path.relative_to(top) for path in outside.compacted)
-        return Shelf(folder / outside.original.relative_to(top), (one, two))
+        return LibrarySet(folder / outside.original.relative_to(top), (one, two))
 
-    return bring
+    return copy_in
 
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """What is compiled for a tree: the probe, the probe linked against the library, and the driver of scenarios."""
+    """The programs for a tree: the probe, the probe linked with the library, and the driver of scenarios."""
 
     probe: Path
     linked: Path
@@ -243,7 +243,7 @@ def versions_needed(kit: ModuleType, path: Path) -> set[str]:
     return {word for word in shown.split() if word.startswith("GLIBC_")}
 
 
-# ---- that the trees are what they should be -----------------------------------------------------------------------
+# ---- the trees themselves -----------------------------------------------------------------------------------------
 
 
 def test_the_tree_runs_its_own_c_library(debian: Debian, programs: Programs, kit: ModuleType) -> None:
@@ -257,13 +257,13 @@ def test_the_tree_runs_its_own_c_library(debian: Debian, programs: Programs, kit
         assert (2, 2, 5) <= max(asked) <= debian.version
 
 
-# ---- readelf, ldd, the loader's own opinion -----------------------------------------------------------------------
+# ---- readelf, ldd, the loader -------------------------------------------------------------------------------------
 
 
 READ = ["-W", "-h", "-l", "-d", "-n", "-r", "-V"]
 
 
-def spotless(done: Any) -> str:
+def without_warnings(done: Any) -> str:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     lower = done.stdout.lower()
@@ -274,35 +274,35 @@ def spotless(done: Any) -> str:
 
 
 def dynamic_symbols(readelf: Callable[..., Any], library: Path) -> list[str]:
-    """Return the dynamic symbols as they are found without a section table; addresses stay as they were."""
-    shown = spotless(readelf("-W", "-D", "-s", library)).splitlines()
+    """Return the dynamic symbols, which are found without a section table; their addresses do not change."""
+    shown = without_warnings(readelf("-W", "-D", "-s", library)).splitlines()
     lines = [line.split() for line in shown if line.split()[:1] and line.split()[0].rstrip(":").isdigit()]
     return sorted(" ".join([*words[1:6], *words[-1:]]) for words in lines)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_readelf_has_no_objection(layout: str, debian: Debian, shelf: Shelves) -> None:
-    found = shelf(layout)
+def test_readelf_has_no_warnings(layout: str, debian: Debian, libraries_in: LibrarySets) -> None:
+    found = libraries_in(layout)
     readelf = functools.partial(debian.run, "readelf")
     for library in found.compacted:
-        shown = spotless(readelf(*READ, library))
+        shown = without_warnings(readelf(*READ, library))
         assert f"{debian.kit.RUNTIME}]" in shown
-        assert "There are no sections" in spotless(readelf("-S", library))
+        assert "There are no sections" in without_warnings(readelf("-S", library))
         symbols = dynamic_symbols(readelf, library)
         assert len(symbols) > 300
         assert symbols == dynamic_symbols(readelf, found.original)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_readers_at_hand_have_no_objection(layout: str, kit: ModuleType, made: Shelves) -> None:
+def test_installed_readers_have_no_warnings(layout: str, kit: ModuleType, made: LibrarySets) -> None:
     kit.need("readelf")
     for program in filter(shutil.which, ("readelf", "llvm-readelf", "eu-readelf")):
         for library in made(layout).compacted:
-            assert f"{kit.RUNTIME}]" in spotless(kit.execute(program, "-W", "-l", "-d", library))
+            assert f"{kit.RUNTIME}]" in without_warnings(kit.execute(program, "-W", "-l", "-d", library))
 
 
 def listed(done: Any) -> list[str]:
-    """Return the names that ldd found files for."""
+    """Return the names for which ldd found files."""
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert done.stderr == ""
     assert "not found" not in done.stdout
@@ -313,13 +313,13 @@ def listed(done: Any) -> list[str]:
 
 
 def refuses(debian: Debian, library: Path) -> bool:
-    """Return whether this release's C library is right to refuse a library."""
+    """Return whether this release's C library cannot load a library."""
     return PACKED in versions_needed(debian.kit, library) and debian.version < (2, 36)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_ldd_lists_one_library_more(layout: str, debian: Debian, shelf: Shelves) -> None:
-    found = shelf(layout)
+def test_ldd_lists_one_library_more(layout: str, debian: Debian, libraries_in: LibrarySets) -> None:
+    found = libraries_in(layout)
     if refuses(debian, found.original):
         pytest.skip(f"glibc {DEBIANS[debian.suite]} cannot relocate the original")
     for tool in (["ldd"], ["ldd", "-r", "-v"], [debian.loader, "--list"]):
@@ -332,8 +332,8 @@ def test_ldd_lists_one_library_more(layout: str, debian: Debian, shelf: Shelves)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_loader_verifies_it(layout: str, debian: Debian, shelf: Shelves) -> None:
-    found = shelf(layout)
+def test_the_loader_verifies_it(layout: str, debian: Debian, libraries_in: LibrarySets) -> None:
+    found = libraries_in(layout)
     verdicts = [debian.run(debian.loader, "--verify", library) for library in (found.original, *found.compacted)]
     assert [verdict.returncode for verdict in verdicts] == [2, 2, 2]  # "dynamic, and asks for no interpreter"
     assert {verdict.stdout + verdict.stderr for verdict in verdicts} == {""}
@@ -371,8 +371,8 @@ def without_proc(debian: Debian, programs: Programs, library: Path) -> Any:
 WAYS = {way.__name__: way for way in (opened, bound_at_once, linked, preloaded, by_the_loader, without_proc)}
 
 
-def right_answers(kit: ModuleType, debian: Debian, said: str) -> None:
-    answers = {line.split()[0]: line.split()[1:] for line in said.splitlines()}
+def check_answers(kit: ModuleType, debian: Debian, output: str) -> None:
+    answers = {line.split()[0]: line.split()[1:] for line in output.splitlines()}
     assert answers.pop("glibc") == [DEBIANS[debian.suite]]
     assert answers.pop("caught") == [str(1001 * (n + 1)) for n in range(kit.LINKS)] + [str(kit.LINKS)]
     assert int(answers.pop("frames")[0]) > kit.LINKS + 2
@@ -392,10 +392,10 @@ def right_answers(kit: ModuleType, debian: Debian, said: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_it_is_served_as_the_original(
-    layout: str, way: str, debian: Debian, shelf: Shelves, programs: Programs
+def test_it_behaves_as_the_original(
+    layout: str, way: str, debian: Debian, libraries_in: LibrarySets, programs: Programs
 ) -> None:
-    found = shelf(layout)
+    found = libraries_in(layout)
     run = functools.partial(WAYS[way], debian, programs)
     wanted = run(found.original)
     if refuses(debian, found.original):
@@ -406,36 +406,37 @@ def test_it_is_served_as_the_original(
             assert f"version `{PACKED}' not found" in done.stdout + done.stderr
         return
     assert (wanted.returncode, wanted.stderr) == (0, ""), wanted
-    right_answers(debian.kit, debian, wanted.stdout)
+    check_answers(debian.kit, debian, wanted.stdout)
     for library in found.compacted:
         done = run(library)
         assert (done.returncode, done.stdout, done.stderr) == (0, wanted.stdout, "")
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_pages_come_back(scenario: str, debian: Debian, shelf: Shelves, programs: Programs) -> None:
+def test_pages_are_restored(scenario: str, debian: Debian, libraries_in: LibrarySets, programs: Programs) -> None:
     if scenario == "other_namespaces" and debian.version < (2, 35):
         pytest.skip("glibc lists other namespaces from 2.35 on")
-    found = shelf("gcc-bfd")
+    found = libraries_in("gcc-bfd")
     for library in (found.original, *found.compacted):
         done = debian.run(programs.driver, scenario, library)
         assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
 
 
 @pytest.mark.parametrize("scenario", ["null_write", "cold_code_write", "restored_code_write", "sent_signal"])
-def test_genuine_faults_end_the_process_as_ever(
-    scenario: str, debian: Debian, shelf: Shelves, programs: Programs
+def test_genuine_faults_end_the_process(
+    scenario: str, debian: Debian, libraries_in: LibrarySets, programs: Programs
 ) -> None:
-    found = shelf("gcc-bfd")
+    found = libraries_in("gcc-bfd")
     for library in (found.original, *found.compacted):
         done = debian.run(programs.driver, scenario, library)
         assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGSEGV, "", "")
 
 
-def test_what_is_served_comes_from_the_store(debian: Debian, shelf: Shelves, programs: Programs) -> None:
-    """So nothing above is served by another file, or by pages that were never cold."""
+def test_restored_pages_are_from_the_store(debian: Debian, libraries_in: LibrarySets, programs: Programs) -> None:
+    """So the tests above do not pass because of another file or pages that were never cold."""
     library = (
-        Path(shutil.copytree(shelf("gcc-bfd").compacted[0].parents[1], debian.work / "own")) / "package/libshapes.so"
+        Path(shutil.copytree(libraries_in("gcc-bfd").compacted[0].parents[1], debian.work / "own"))
+        / "package/libshapes.so"
     )
     log = debian.work / "log"
     assert debian.run(programs.probe, library, LAYER_MINIMIZER_LOG=log).returncode == 0

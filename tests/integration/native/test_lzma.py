@@ -1,4 +1,4 @@
-"""The decoder of the C parts against Python's encoder; damaged input gives an error or other bytes, nothing else."""
+"""The C decoder against Python's encoder; damaged input results in an error or other bytes, nothing else."""
 
 import ctypes
 import lzma
@@ -81,7 +81,7 @@ def relative(decoders: ctypes.CDLL) -> Callable[[bytes], bytes]:
 
 @pytest.fixture(scope="module")
 def checked(kit: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the decoder as a program that ends at the first access beyond its buffers."""
+    """Compile the decoder as a program that ends at the first access outside its buffers."""
     folder = tmp_path_factory.mktemp("checked")
     (folder / "decode.c").write_text(PROGRAM)
     program = folder / "decode"
@@ -134,22 +134,22 @@ def test_what_python_encodes_is_decoded(data: bytes, decode: Decode) -> None:
 
 
 def filtered(code: bytes) -> bytes:
-    """Return what the encoder's filter for x86 machine code makes of bytes."""
+    """Return the output of the encoder's filter for x86 machine code."""
     packed = lzma.compress(code, format=lzma.FORMAT_RAW, filters=coldstore._CODE_FILTERS)
     return lzma.decompress(packed, format=lzma.FORMAT_RAW, filters=coldstore._FILTERS)
 
 
-# Mostly opcodes and the bytes by which an offset is judged, so that offsets overlap.
+# Mostly opcodes and the bytes that mark an offset as near, so that offsets overlap.
 alike_code = st.lists(st.sampled_from([0xE8, 0xE9, 0x00, 0xFF, 0x01, 0x7F, 0x80, 0xFE]), max_size=80).map(bytes)
 
 
 @settings(max_examples=3000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(code=st.one_of(alike_code, st.builds(bytes.__add__, st.binary(max_size=600).map(lambda b: b * 9), alike_code)))
-def test_what_the_filter_for_machine_code_does_is_undone(code: bytes, relative: Callable[[bytes], bytes]) -> None:
+def test_the_filter_for_machine_code_is_reversed(code: bytes, relative: Callable[[bytes], bytes]) -> None:
     assert relative(filtered(code)) == code
 
 
-def test_machine_code_of_a_real_program_comes_back(relative: Callable[[bytes], bytes]) -> None:
+def test_machine_code_of_a_real_program_is_restored(relative: Callable[[bytes], bytes]) -> None:
     code = Path(os.path.realpath("/bin/bash")).read_bytes()[: 1 << 20]
     assert filtered(code) != code
     assert relative(filtered(code)) == code
@@ -157,13 +157,13 @@ def test_machine_code_of_a_real_program_comes_back(relative: Callable[[bytes], b
 
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(code=alike_code)
-def test_the_filter_ends_on_bytes_that_no_encoder_has_made(code: bytes, relative: Callable[[bytes], bytes]) -> None:
+def test_the_filter_ends_on_any_bytes(code: bytes, relative: Callable[[bytes], bytes]) -> None:
     assert len(relative(code)) == len(code)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32), size=st.integers(200, 20_000), cut=st.floats(0, 0.95))
-def test_a_cut_stream_is_an_error(seed: int, size: int, cut: float, decode: Decode) -> None:
+def test_a_truncated_stream_is_an_error(seed: int, size: int, cut: float, decode: Decode) -> None:
     packed = encode(random.Random(seed).randbytes(size))
     assert decode(packed[: int(len(packed) * cut)], size) is None
 
@@ -204,7 +204,7 @@ def test_damaged_streams_never_reach_beyond_the_buffers(seed: int, checked: Path
 
 
 def test_the_sanitizers_would_see_an_access_beyond_the_buffers(kit: ModuleType, checked: Path, tmp_path: Path) -> None:
-    """The proof that the test above can fail: the same program, with the decoder told a size too large."""
+    """Show that the test above can fail: the same program, with too large a size passed to the decoder."""
     source = PROGRAM.replace("out, sizes[1], prob", "out, sizes[1] + 1, prob")
     (tmp_path / "decode.c").write_text(source)
     flags = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{kit.SOURCES}"]

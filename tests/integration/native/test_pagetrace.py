@@ -27,7 +27,7 @@ SOME = [3, 50, 51, 120, 200, 290]
 
 
 def function_pages(kit: ModuleType, library: Path, names: Iterable[str]) -> set[int]:
-    """Return the pages of functions that fit into one, by the symbol table."""
+    """Return the pages of functions, from the symbol table; each function fits into one page."""
     wanted = set(names)
     pages = set()
     for line in kit.execute(kit.need("readelf"), "-sW", library).stdout.splitlines():
@@ -59,7 +59,7 @@ def trace(kit: ModuleType, parts: Any, library: Path, tmp_path: Path) -> Trace:
 
 @pytest.fixture(scope="module")
 def base(kit: ModuleType, library: Path) -> set[int]:
-    """Pages of code that loading and unloading touch: constructors, the resolver, and what the linker brings."""
+    """Pages of code that loading and unloading touch: constructors, the resolver, and code added by the linker."""
     names = ("construct", "choose", "_init", "_fini", "frame_dummy", "register_tm_clones")
     names += ("deregister_tm_clones", "__do_global_dtors_aux")
     pages = function_pages(kit, library, names)
@@ -121,15 +121,13 @@ def test_programs_that_the_traced_one_starts(trace: Trace, kit: ModuleType, libr
     marks_exactly(kit, library, base, touched["lib"], SOME)
 
 
-def test_a_process_that_is_killed_has_lost_nothing(
-    trace: Trace, kit: ModuleType, library: Path, base: set[int]
-) -> None:
+def test_nothing_is_lost_if_a_process_is_killed(trace: Trace, kit: ModuleType, library: Path, base: set[int]) -> None:
     script = "child = os.fork()\nif not child:\n use(numbers); os.kill(os.getpid(), 9)\nos.waitpid(child, 0)"
     _, touched = trace(LOAD + script)
     marks_exactly(kit, library, base, touched["lib"], SOME)
 
 
-def test_two_libraries_are_told_apart_and_a_third_is_left_alone(
+def test_two_libraries_are_traced_separately_and_a_third_is_not(
     trace: Trace, kit: ModuleType, library: Path, base: set[int], tmp_path: Path
 ) -> None:
     second, third = (Path(shutil.copy(library, tmp_path / f"{name}.so")) for name in ("second", "third"))
@@ -170,9 +168,7 @@ def test_without_a_table_nothing_is_traced_and_nothing_breaks(
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_genuine_faults_end_a_traced_process_as_ever(
-    kit: ModuleType, parts: Any, library: Path, tmp_path: Path
-) -> None:
+def test_genuine_faults_end_a_traced_process(kit: ModuleType, parts: Any, library: Path, tmp_path: Path) -> None:
     pagetrace.make_table([("lib", library)], tmp_path / "table")
     variables = {"LD_AUDIT": str(parts.tracer), "LAYER_MINIMIZER_PAGES": str(tmp_path / "table")}
     crash = "use(numbers)\nctypes.memset(ctypes.cast(library.f3, ctypes.c_void_p), 0, 1)"
@@ -183,7 +179,7 @@ def test_genuine_faults_end_a_traced_process_as_ever(
 def test_a_run_on_hot_pages_alone_touches_no_cold_one(
     trace: Trace, kit: ModuleType, parts: Any, library: Path, tmp_path: Path
 ) -> None:
-    """What the tracer is for: the library compacted after a trace serves the same run without its cold pages."""
+    """The purpose of the tracer: the library compacted after a trace works in the same run without its cold pages."""
     _, touched = trace(LOAD + "use(numbers)")
     tree = kit.compacted(library, tmp_path / "top", parts.runtime, touched["lib"], keep=False)
     assert tree.parts.cold_bytes > 64 * 1024
@@ -194,12 +190,12 @@ def test_a_run_on_hot_pages_alone_touches_no_cold_one(
     assert "it was dropped" in done.stderr
 
 
-def test_what_cannot_be_watched_is_named_with_the_reason(library: Path, tmp_path: Path) -> None:
+def test_libraries_that_cannot_be_traced_have_a_reason(library: Path, tmp_path: Path) -> None:
     (tmp_path / "text.so").write_text("no library")
     (tmp_path / "empty.so").touch()
     libraries = [(name, tmp_path / name) for name in ("text.so", "empty.so", "missing.so")]
     refused = pagetrace.make_table([*libraries, ("lib", library)], tmp_path / "table")
-    assert refused["text.so"] == "it is no ELF file"
+    assert refused["text.so"] == "it is not an ELF file"
     assert refused["empty.so"].startswith("it cannot be read")
     assert refused["missing.so"].startswith("it cannot be read")
     assert pagetrace.read_table(tmp_path / "table", [("lib", library)]) == {"lib": frozenset()}

@@ -1,4 +1,4 @@
-"""Layers with compacted libraries, made by the command: each policy, and what it leaves behind."""
+"""Layers with compacted libraries, built by the command line: each policy and its results."""
 
 import json
 import os
@@ -15,7 +15,9 @@ import pytest
 from layer_minimizer.native import parts
 from tests.support.places import MINIMIZE
 
-pytestmark = pytest.mark.skipif(bool(parts.missing()) or not shutil.which("gcc"), reason=parts.missing() or "no gcc")
+pytestmark = pytest.mark.skipif(
+    bool(parts.unavailable_reason()) or not shutil.which("gcc"), reason=parts.unavailable_reason() or "no gcc"
+)
 # Functions of which the handler calls one. Each is large enough to have pages of its own.
 FUNCTION = "long f{0}(long x) {{ volatile long y = x + {0};\n{1}return y; }}\n"
 HANDLER = """
@@ -39,10 +41,10 @@ print(handler.handler({"which": int(sys.argv[3])}, None))
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a handler and an environment that has a package with a shared library."""
-    return lay_out(tmp_path_factory.mktemp("pipeline"), HANDLER)
+    return write_project(tmp_path_factory.mktemp("pipeline"), HANDLER)
 
 
-def lay_out(folder: Path, handler: str, functions: int = 60) -> Path:
+def write_project(folder: Path, handler: str, functions: int = 60) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
     package = next((folder / "env/lib").glob("python3*/site-packages")) / "thing"
     package.mkdir()
@@ -61,8 +63,8 @@ def lay_out(folder: Path, handler: str, functions: int = 60) -> Path:
     return folder
 
 
-def claim(site: Path) -> None:
-    """Let all that lies in a site-packages folder belong to one distribution."""
+def write_record(site: Path) -> None:
+    """Write metadata of one distribution that owns all files of a site-packages folder."""
     files = [path.relative_to(site) for path in site.rglob("*") if path.is_file()]
     folder = site / "thing-1.dist-info"
     folder.mkdir()
@@ -71,7 +73,7 @@ def claim(site: Path) -> None:
 
 
 def make(place: Path, *options: str) -> tuple[Any, Path]:
-    """Make a layer; give its report and its packages, unpacked."""
+    """Build a layer. Return its report and its unpacked packages."""
     layer = place / "layer.zip"
     command = [
         MINIMIZE,
@@ -108,7 +110,7 @@ def call(place: Path, packages: Path, which: int) -> subprocess.CompletedProcess
     )
 
 
-def test_kept_cold_pages_come_back(place: Path) -> None:
+def test_kept_cold_pages_are_restored(place: Path) -> None:
     report, packages = make(place)
     (library,) = report["libraries"]
     assert library["problem"] == ""
@@ -151,7 +153,7 @@ def test_auto_keeps_what_is_likely_to_be_needed_as_far_as_the_size_allows(place:
     (part,) = smaller["libraries"]
     assert 0 < part["cold"] < whole["cold"]
     assert 0 < part["dropped"] < whole["mapped"] - whole["hot"]
-    # The event's function is number 3: its neighbours stay, what is far from all that ran goes.
+    # The event's function is number 3: neighbouring pages stay, distant ones are omitted.
     original = next((place / "env/lib").glob("python3*/site-packages"))
     assert call(place, packages, 0).stdout == call(place, original, 0).stdout
     ended = [done for which in range(10, 60, 5) if (done := call(place, packages, which)).returncode]
@@ -177,7 +179,7 @@ def handler(event, context):
 
 
 def test_a_library_that_nothing_loaded_can_be_opened_from_c(tmp_path: Path) -> None:
-    place = lay_out(tmp_path, OPENED_IN_C)
+    place = write_project(tmp_path, OPENED_IN_C)
     report, packages = make(place)
     (library,) = report["libraries"]
     assert library["shipped"] < library["file"] / 4
@@ -216,9 +218,9 @@ def handler(event, context):
 """
 
 
-def lay_out_data(folder: Path, files: dict[str, str]) -> Path:
-    """Lay out a distribution with a library and data beside it."""
-    place = lay_out(folder, READS)
+def write_data_project(folder: Path, files: dict[str, str]) -> Path:
+    """Write a distribution with a library and data files next to it."""
+    place = write_project(folder, READS)
     site = next((place / "env/lib").glob("python3*/site-packages"))
     for name, text in {"__init__.py": "", **files}.items():
         (site / "thing/data" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -226,13 +228,13 @@ def lay_out_data(folder: Path, files: dict[str, str]) -> Path:
     (folder / "data.c").write_text(READS_DATA)
     target = site / "thing/data/libdata.so"
     subprocess.run(["gcc", "-O1", "-shared", "-fPIC", folder / "data.c", "-o", target], check=True)
-    claim(site)
+    write_record(site)
     return place
 
 
 def test_data_that_a_library_opens_by_itself_is_laid_out(tmp_path: Path) -> None:
     files = {"share/main.db": "m", "share/table_7.csv": "t", "other.db": "o", "unrelated/main.txt": "u"}
-    place = lay_out_data(tmp_path, {name: letter * 5000 for name, letter in files.items()})
+    place = write_data_project(tmp_path, {name: letter * 5000 for name, letter in files.items()})
     report, packages = make(place)
     reasons = {row["path"]: row["reason"] for row in report["files"]}
     assert {name: reasons[f"thing/data/{name}"] for name in files} == {
@@ -245,13 +247,13 @@ def test_data_that_a_library_opens_by_itself_is_laid_out(tmp_path: Path) -> None
 
 
 def test_without_room_such_data_is_cold_and_the_report_says_so(tmp_path: Path) -> None:
-    place = lay_out_data(tmp_path, {"share/main.db": "m" * 500_000})
+    place = write_data_project(tmp_path, {"share/main.db": "m" * 500_000})
     large, _ = make(place)
     limit = large["layer"]["unzipped_bytes"] - 1
     report, _ = make(place, "--max-size", str(limit))
     (row,) = [row for row in report["files"] if row["path"].endswith("main.db")]
     assert (row["verdict"], row["reason"]) == ("cold", "UNTOUCHED")
-    assert "there is no room to lay out what no event used and code in C could open" in report["warnings"]
+    assert "not kept in place to fit the size limit: unused files that native code could open" in report["warnings"]
 
 
 def test_two_runs_give_the_same_bytes(place: Path) -> None:
@@ -273,7 +275,7 @@ import ctypes, os, thing
 library = ctypes.CDLL(os.path.join(os.path.dirname(thing.__file__), "libthing.so"))
 
 def handler(event, context):
-    # The layer's own run has its packages elsewhere.
+    # The run on the layer has its packages in another folder.
     function = library.f3 if thing.__file__.startswith(HERE) else library.f59
     function.restype, function.argtypes = ctypes.c_long, [ctypes.c_long]
     return function(5) != 0
@@ -281,8 +283,8 @@ def handler(event, context):
 
 
 @pytest.mark.parametrize("cold", ["drop", "auto"])
-def test_pages_that_the_layers_own_run_lacks_are_shipped(tmp_path: Path, cold: str) -> None:
-    place = lay_out(tmp_path, f"HERE = {str(tmp_path / 'env')!r}\n{OTHER_PAGES_IN_A_LAYER}")
+def test_pages_missing_in_a_run_on_the_layer_are_added(tmp_path: Path, cold: str) -> None:
+    place = write_project(tmp_path, f"HERE = {str(tmp_path / 'env')!r}\n{OTHER_PAGES_IN_A_LAYER}")
     full, _ = make(place)
     # Room for the code that is lacking, and not for the store.
     store = full["libraries"][0]["cold"]
@@ -295,7 +297,7 @@ def test_pages_that_the_layers_own_run_lacks_are_shipped(tmp_path: Path, cold: s
     assert call(place, packages, 59).stdout == "True\n"
 
 
-# Each run on the layer takes another step; what the original environment does is always the same.
+# Each run on the layer takes another step; runs in the original environment are always the same.
 STEPS = """
 import ctypes, os, thing
 
@@ -314,26 +316,26 @@ def handler(event, context):
 """
 
 
-def lay_out_steps(folder: Path, numbers: list[int]) -> Path:
+def write_steps_project(folder: Path, numbers: list[int]) -> Path:
     handler = STEPS.format(numbers=numbers, here=str(folder / "env"), steps=str(folder / "steps"))
-    return lay_out(folder, handler, functions=max(numbers) + 1)
+    return write_project(folder, handler, functions=max(numbers) + 1)
 
 
-def test_a_layer_without_a_way_back_works_more_than_once(tmp_path: Path) -> None:
-    place = lay_out_steps(tmp_path, [3, 3, 3, 59])
+def test_a_layer_with_dropped_pages_works_in_repeated_runs(tmp_path: Path) -> None:
+    place = write_steps_project(tmp_path, [3, 3, 3, 59])
     report, packages = make(place, "--cold", "drop")
     (library,) = report["libraries"]
     assert report["verification"]["runs"] == 10
     assert library["problem"] == ""
     assert library["hot"] < library["mapped"] / 2
     assert [call(place, packages, 0).stdout for _ in range(4)] == ["True\n"] * 4
-    # The third run of the layer lacks pages, perhaps the seventh more of them; after that ten go well.
+    # The third run on the layer lacks pages, perhaps the seventh lacks more; after that ten succeed.
     steps = (place / "steps").stat().st_size - 4
     assert steps in (13, 17)
 
 
 def test_fewer_runs_see_less(tmp_path: Path) -> None:
-    place = lay_out_steps(tmp_path, [3, 3, 3, 59])
+    place = write_steps_project(tmp_path, [3, 3, 3, 59])
     report, packages = make(place, "--cold", "drop", "--runs", "1")
     assert report["verification"]["runs"] == 1
     ended = [call(place, packages, 0) for _ in range(4)]
@@ -349,10 +351,10 @@ def test_with_a_way_back_one_run_is_enough(place: Path) -> None:
 
 
 def test_a_library_of_which_each_run_needs_something_else_is_shipped_whole(tmp_path: Path) -> None:
-    place = lay_out_steps(tmp_path, list(range(3, 1000, 37)))
+    place = write_steps_project(tmp_path, list(range(3, 1000, 37)))
     report, packages = make(place, "--cold", "drop")
     (library,) = report["libraries"]
-    assert library["problem"] == "shipped whole: the layer's own run needed more of it than the traced run had touched"
+    assert library["problem"] == "shipped whole: a run on the layer needed more of it than the traced run had used"
     original = next((place / "env/lib").glob("python3*/site-packages"))
     assert (packages / "thing/libthing.so").read_bytes() == (original / "thing/libthing.so").read_bytes()
 
@@ -371,7 +373,7 @@ def handler(event, context):
 
 
 def test_pages_that_a_child_lacks_are_shipped_even_if_the_result_is_the_same(tmp_path: Path) -> None:
-    place = lay_out(tmp_path, CHILD.format(here=str(tmp_path / "env")))
+    place = write_project(tmp_path, CHILD.format(here=str(tmp_path / "env")))
     report, packages = make(place, "--cold", "drop")
     (library,) = report["libraries"]
     assert library["dropped"] > 0
@@ -391,7 +393,7 @@ def handler(event, context):
 
 
 def test_copies_of_a_library_under_its_other_names_become_links(tmp_path: Path) -> None:
-    place = lay_out(tmp_path, OTHER_NAMES)
+    place = write_project(tmp_path, OTHER_NAMES)
     folder = next((place / "env/lib").glob("python3*/site-packages")) / "thing"
     (folder / "libthing.so").unlink()
     command = ["gcc", "-O0", "-g", "-shared", "-fPIC", place / "thing.c", "-Wl,-soname,libthing.so.1", "-o"]

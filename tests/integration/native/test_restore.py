@@ -1,4 +1,4 @@
-"""Cold pages come back whatever a program does; where they cannot, the process ends with one line."""
+"""Cold pages are restored whatever a program does; if that fails, the process ends with one message."""
 
 import itertools
 import platform
@@ -17,7 +17,7 @@ import pytest
 from layer_minimizer.layer.log_messages import count_restored_pages
 from layer_minimizer.payload.runtime import messages
 from layer_minimizer.trace.restore_log import RestoreLog
-from layer_minimizer.verify.alone import lacking_pages
+from layer_minimizer.verify.alone import find_missing_pages
 
 Check = Callable[[subprocess.CompletedProcess[str]], None]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -56,7 +56,7 @@ def tree(kit: ModuleType, parts: Any, library: Path, tmp_path: Path) -> Any:
     return kit.compacted(library, tmp_path / "top", parts.runtime)
 
 
-def test_pages_come_back(scenario: str, run: Run, tree: Any, library: Path, good: Check) -> None:
+def test_pages_are_restored(scenario: str, run: Run, tree: Any, library: Path, good: Check) -> None:
     good(run(scenario, library))  # with the original: the scenario itself is right
     good(run(scenario, tree.library))
 
@@ -64,7 +64,7 @@ def test_pages_come_back(scenario: str, run: Run, tree: Any, library: Path, good
 @pytest.mark.skipif(
     tuple(map(int, platform.libc_ver()[1].split("."))) < (2, 35), reason="glibc lists other namespaces from 2.35 on"
 )
-def test_pages_come_back_in_other_namespaces(run: Run, tree: Any, library: Path, good: Check) -> None:
+def test_pages_are_restored_in_other_namespaces(run: Run, tree: Any, library: Path, good: Check) -> None:
     good(run("other_namespaces", library))
     good(run("other_namespaces", tree.library))
 
@@ -191,7 +191,7 @@ def test_the_log_names_what_was_put_back(run: Run, tree: Any, tmp_path: Path, go
     runs = [(run_.page, run_.pages) for chunk in tree.parts.chunks for run_ in chunk.runs]
     assert 0 < len(lines) <= len(tree.parts.chunks)
     assert set(lines) <= {f"restored pages {at:#x}+{size:#x} of package/libshapes.so" for at, size in runs}
-    # The tool has these words from the runtime, and reads them in such a log.
+    # The tool derives its patterns from the runtime's messages, and reads such a log.
     assert set(lines) <= {messages.RESTORED_PAGES % (at, size, "package/libshapes.so") for at, size in runs}
     assert count_restored_pages(log.read_bytes()) == len(lines)
     (pages,) = RestoreLog.read([log.read_text()]).pages.items()
@@ -199,8 +199,8 @@ def test_the_log_names_what_was_put_back(run: Run, tree: Any, tmp_path: Path, go
     expected = {int(at, 16) + each for at, count in first_and_count for each in range(int(count, 16))}
     assert pages == ("package/libshapes.so", expected)
     # Without a slash the value names no file.
-    told = run("plain", tree.library, LAYER_MINIMIZER_LOG="1")
-    assert set(lines) <= set(told.stderr.splitlines())
+    logged = run("plain", tree.library, LAYER_MINIMIZER_LOG="1")
+    assert set(lines) <= set(logged.stderr.splitlines())
 
 
 def test_the_tool_reads_which_dropped_page_was_touched(
@@ -209,11 +209,11 @@ def test_the_tool_reads_which_dropped_page_was_touched(
     tree = kit.compacted(library, tmp_path / "dropped", parts.runtime, keep=False)
     done = run("plain", tree.library)
     assert done.returncode == -signal.SIGABRT
-    ((name, addresses),) = lacking_pages(done.stderr).items()
+    ((name, addresses),) = find_missing_pages(done.stderr).items()
     (address,) = addresses
     assert name == "package/libshapes.so"
-    said = messages.PAGE_DROPPED % (address, name)
-    assert done.stderr.startswith(f"layer_minimizer: {said}; build the layer with --cold keep")
+    message = messages.PAGE_DROPPED % (address, name)
+    assert done.stderr.startswith(f"layer_minimizer: {message}; build the layer with --cold keep")
 
 
 # ---- damage -------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Compacted libraries of two layers in one process: cold pages of both come back."""
+"""Compacted libraries of two layers in one process: cold pages of both are restored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from tests.support.places import MINIMIZE
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(bool(parts.missing()) or not shutil.which("gcc"), reason=parts.missing() or "no gcc")
+pytestmark = pytest.mark.skipif(
+    bool(parts.unavailable_reason()) or not shutil.which("gcc"), reason=parts.unavailable_reason() or "no gcc"
+)
 FUNCTION = "long f{0}(long x) {{ volatile long y = x + {0} + {1};\n" + "y = y * 31 + 7;\n" * 600 + "return y; }}\n"
 PACKAGE = """
 import ctypes, os
@@ -40,7 +42,7 @@ print(json.dumps([handler.handler(which, None) for which in (3, 59, 17, 0)]))
 
 
 def install(folder: Path, *names: str) -> Path:
-    """Make an environment with a package and a library for each name; give its site-packages."""
+    """Make an environment with a package and a library for each name. Return its site-packages."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     site = next((folder / "lib").glob("python3*/site-packages"))
     for name in names:
@@ -89,13 +91,13 @@ def call(folder: Path, *packages: Path | str) -> Any:
 
 
 @pytest.mark.parametrize("installed", [("lower", "upper"), ("upper",)], ids=["both installed", "one only below"])
-def test_cold_pages_of_both_come_back(tmp_path: Path, installed: tuple[str, ...]) -> None:
+def test_cold_pages_of_both_are_restored(tmp_path: Path, installed: tuple[str, ...]) -> None:
     site = install(tmp_path / "env", "lower", "upper")
     below = make(tmp_path, LOWER, site, "below")
     assert below["libraries"][0]["cold"] > 0
     chosen = site if len(installed) == 2 else install(tmp_path / "env2", *installed)
     above = make(tmp_path, BOTH, chosen, "above", "--base-layer", tmp_path / "below.zip")
-    # Pages cannot be watched beside a library that is compacted already.
+    # Pages cannot be traced if there is a library that is already compacted.
     compacted = ["upper/libcode.so"] if chosen == site else []
     assert [library["path"] for library in above["libraries"] if library["cold"]] == compacted
     assert any("lower/libcode.so" in warning for warning in above["warnings"]) == (not compacted)

@@ -1,4 +1,4 @@
-"""A plan becomes a layer: what is told of it, and that nothing of one layer is left for the next."""
+"""Building a layer from a plan: the result, and that builds of one builder do not affect each other."""
 
 import zipfile
 from dataclasses import replace
@@ -10,7 +10,7 @@ import pytest
 from layer_minimizer.core.errors import PackError
 from layer_minimizer.environment.site import Site
 from layer_minimizer.layer import layout
-from layer_minimizer.layer.archive import entries
+from layer_minimizer.layer.archive import zip_entries
 from layer_minimizer.model.adjustments import Adjustments
 from layer_minimizer.model.outcome import Bundled, Requirements
 from layer_minimizer.model.plan import Cold, Decision, KeepPlan, Reason, Verdict
@@ -34,8 +34,8 @@ VERDICTS = {
 PREFIX = "python/lib/python3.11/site-packages/"
 
 
-class Place:
-    """A site, a plan for it, and a builder. No bytecode is made: that takes another process."""
+class Workbench:
+    """A site, a plan for it, and a builder. Bytecode is off, because it needs another process."""
 
     def __init__(self, build: Any, folder: Path) -> None:
         sources = write_files(folder / "site", FILES)
@@ -60,12 +60,12 @@ class Place:
 
 
 @pytest.fixture
-def place(build: Any, tmp_path: Path) -> Place:
-    return Place(build, tmp_path)
+def workbench(build: Any, tmp_path: Path) -> Workbench:
+    return Workbench(build, tmp_path)
 
 
-def test_what_is_told_of_a_layer(place: Place) -> None:
-    packed = place.pack()
+def test_the_result_of_a_layer(workbench: Workbench) -> None:
+    packed = workbench.pack()
     assert isinstance(packed, Packed)
     with zipfile.ZipFile(packed.archive.path) as archive:
         sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
@@ -74,81 +74,88 @@ def test_what_is_told_of_a_layer(place: Place) -> None:
     assert packed.archive.unzipped_bytes == sum(sizes.values())
     assert f"{PREFIX}a/late.py" not in sizes
     assert 0 < packed.shipped["a/late.py"] < len(FILES["a/late.py"])
-    assert (packed.bundled, packed.libraries, packed.reports, packed.warnings, packed.final) == ((), {}, (), (), False)
-    assert not (place.folder / "build/stage").exists()
+    assert (packed.bundled, packed.libraries, packed.library_sizes, packed.warnings, packed.lossy) == (
+        (),
+        {},
+        (),
+        (),
+        False,
+    )
+    assert not (workbench.folder / "build/stage").exists()
 
 
-def test_without_a_way_back_it_is_final(place: Place) -> None:
-    packed = place.pack(cold=Cold.DROP)
+def test_a_layer_with_dropped_files_is_lossy(workbench: Workbench) -> None:
+    packed = workbench.pack(cold=Cold.DROP)
     assert isinstance(packed, Packed)
-    assert packed.final
+    assert packed.lossy
 
 
-def test_a_builder_keeps_nothing_of_one_layer_for_the_next(place: Place) -> None:
-    builder, none = place.builder(), Adjustments()
+def test_layers_of_one_builder_are_independent(workbench: Workbench) -> None:
+    builder, none = workbench.builder(), Adjustments()
     less = Adjustments(omitted_cold=frozenset({"a/late.py"}))
     first, second, third = (
-        builder.pack(place.plan, each, Requirements(), NOTHING_RESERVED) for each in (none, less, none)
+        builder.pack(workbench.plan, each, Requirements(), NOTHING_RESERVED) for each in (none, less, none)
     )
     assert first == third
     assert isinstance(second, Packed)
     assert "a/late.py" not in second.shipped
 
 
-def test_a_layer_that_is_too_large_tells_what_could_be_left_out(place: Place) -> None:
-    full = place.pack()
+def test_a_layer_that_is_too_large_lists_what_could_be_omitted(workbench: Workbench) -> None:
+    full = workbench.pack()
     assert isinstance(full, Packed)
-    large = place.pack(max_size=full.archive.unzipped_bytes - 1)
+    large = workbench.pack(max_size=full.archive.unzipped_bytes - 1)
     assert isinstance(large, Oversized)
     assert large.excess == 1
     assert large.sizes.total() == full.archive.unzipped_bytes
     assert large.sizes["a"] == sum(full.shipped.values())
     assert large.shipped == full.shipped
     assert large.evictable == (EvictableFile(0.5 * 2 / 3, full.shipped["a/late.py"], "a/late.py"),)
-    assert isinstance(place.pack(max_size=full.archive.unzipped_bytes), Packed)
+    assert isinstance(workbench.pack(max_size=full.archive.unzipped_bytes), Packed)
 
 
-def test_what_shares_the_limit_counts(place: Place) -> None:
-    full = place.pack()
+def test_reserved_bytes_count_for_the_limit(workbench: Workbench) -> None:
+    full = workbench.pack()
     assert isinstance(full, Packed)
-    builder = place.builder(max_size=full.archive.unzipped_bytes + 99)
-    large = builder.pack(place.plan, Adjustments(), Requirements(), ReservedBytes(code=40, layers=60))
+    builder = workbench.builder(max_size=full.archive.unzipped_bytes + 99)
+    large = builder.pack(workbench.plan, Adjustments(), Requirements(), ReservedBytes(code=40, layers=60))
     assert isinstance(large, Oversized)
     assert large.excess == 1
 
 
-def test_files_that_are_too_large_as_they_are_are_refused_before_anything_is_copied(place: Place) -> None:
+def test_kept_files_over_the_limit_are_refused_before_anything_is_copied(workbench: Workbench) -> None:
     with pytest.raises(PackError, match="the layer would be 10 bytes"):
-        place.pack(max_size=9)
-    assert not (place.folder / "build").exists()
+        workbench.pack(max_size=9)
+    assert not (workbench.folder / "build").exists()
 
 
-def test_what_there_was_no_room_for_is_said(place: Place) -> None:
+def test_what_is_omitted_for_the_limit_is_a_warning(workbench: Workbench) -> None:
     lessons = Adjustments(omitted_distributions=frozenset({"y", "x"}), keep_c_opened=False)
-    packed = place.pack(lessons)
+    packed = workbench.pack(lessons)
     assert isinstance(packed, Packed)
     assert packed.warnings == (
-        "there is no room for what code in the layer names and no event needed: x, y",
-        "there is no room to lay out what no event used and code in C could open",
+        "omitted to fit the size limit: distributions named in code that no event needed: x, y",
+        "not kept in place to fit the size limit: unused files that native code could open",
     )
 
 
-def test_libraries_of_this_machine_are_brought(place: Place) -> None:
-    library = write_files(place.folder, {"libx.so.1": "library"}) / "libx.so.1"
+def test_libraries_of_this_machine_are_bundled(workbench: Workbench) -> None:
+    library = write_files(workbench.folder, {"libx.so.1": "library"}) / "libx.so.1"
     required = Requirements((Bundled("libx.so.1", str(library), "a/x.so", 7),), ("it may fail",))
-    packed = place.builder().pack(place.plan, Adjustments(), required, NOTHING_RESERVED)
+    packed = workbench.builder().pack(workbench.plan, Adjustments(), required, NOTHING_RESERVED)
     assert isinstance(packed, Packed)
     assert (packed.bundled, packed.warnings) == (required.bundled, required.warnings)
-    assert "lib/libx.so.1" in {name for name, _ in entries(packed.archive.path)}
-    large = place.builder(max_size=100).pack(place.plan, Adjustments(), required, NOTHING_RESERVED)
+    assert "lib/libx.so.1" in {name for name, _ in zip_entries(packed.archive.path)}
+    large = workbench.builder(max_size=100).pack(workbench.plan, Adjustments(), required, NOTHING_RESERVED)
     assert isinstance(large, Oversized)
     assert large.sizes[layout.SYSTEM_LIBRARIES] == 7
 
 
-def test_what_is_dropped_with_its_distribution_is_known_in_the_layer(place: Place) -> None:
+def test_the_layer_lists_modules_of_dropped_distributions(workbench: Workbench) -> None:
     gone = Decision("b/__init__.py", 1, "b", DROPPED, Reason.UNUSED, "evidence")
     with_more, without = (
-        place.pack(plan=each) for each in (replace(place.plan, decisions=(*place.plan.decisions, gone)), place.plan)
+        workbench.pack(plan=each)
+        for each in (replace(workbench.plan, decisions=(*workbench.plan.decisions, gone)), workbench.plan)
     )
     assert isinstance(with_more, Packed)
     assert isinstance(without, Packed)

@@ -1,4 +1,4 @@
-"""The function's own zip: what goes into it, that it works with the layer and nothing else, and what fits together."""
+"""The function's own zip: its files, that it works with the layer alone, and the common size limit."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ IN_IT = {
 
 @pytest.fixture
 def weights(desk: Desk) -> Path:
-    """Lay out a function with a model of 100 kB, which lies elsewhere."""
+    """Write a function, and a model of 100 kB in another folder."""
     for name, text in FILES.items():
         desk.write(name, text)
     model = desk.folder / "models" / "weights.bin"
@@ -81,7 +81,7 @@ def names_in(desk: Desk) -> set[str]:
         return set(archive.namelist())
 
 
-def test_it_has_local_modules_used_data_and_models(desk: Desk, env: Environment, weights: Path) -> None:
+def test_it_contains_local_modules_used_data_and_models(desk: Desk, env: Environment, weights: Path) -> None:
     report = minimize(desk, env, "--model", weights)
     assert names_in(desk) == IN_IT
     function = report["function"]
@@ -96,7 +96,7 @@ def test_it_has_local_modules_used_data_and_models(desk: Desk, env: Environment,
 def test_function_and_layer_work_with_nothing_else(
     desk: Desk, env: Environment, weights: Path, python_of: Callable[[str], str]
 ) -> None:
-    """Also for an event that the traced run was not given."""
+    """Also for an event that was not in the traced run."""
     minimize(desk, env, "--model", weights)
     opt, task = desk.folder / "opt", desk.folder / "task"
     zipfile.ZipFile(desk.output).extractall(opt)
@@ -124,24 +124,22 @@ def test_equal_input_gives_equal_bytes(desk: Desk, env: Environment, weights: Pa
 
 
 def test_the_report_says_what_it_is(desk: Desk, env: Environment, weights: Path) -> None:
-    said = desk.minimize(env, "--function-zip", function_of(desk), "--model", weights).out
-    assert "The function: 8 files, 0.1 MB unzipped, 0.1 MB of it models" in said
-    assert "Lambda's limit is 262.1 MB" in said
-    assert "helpers/never.py, notes.txt, training/data.csv" in said
+    output = desk.minimize(env, "--function-zip", function_of(desk), "--model", weights).out
+    assert "The function: 8 files, 0.1 MB unzipped, 0.1 MB of it models" in output
+    assert "Lambda's limit is 262.1 MB" in output
+    assert "helpers/never.py, notes.txt, training/data.csv" in output
 
 
-def test_a_model_that_does_not_fit_is_refused_with_the_ways_that_do(
-    desk: Desk, env: Environment, weights: Path
-) -> None:
+def test_a_model_that_does_not_fit_is_refused_with_alternatives(desk: Desk, env: Environment, weights: Path) -> None:
     layer = minimize(desk, env, "--model", weights)["layer"]["unzipped_bytes"]
     code = minimize(desk, env, "--model", weights)["function"]["unzipped_bytes"] - 100_000
     desk.output.unlink()
     function_of(desk).unlink()
     limit = layer + code + 60_000
-    words = ["S3", "/tmp", "EFS", "40,000 bytes over", "60,000 under", f"{layer + code + 100_000:,}", "100,000"]
-    desk.fails(env, 5, words, "--model", weights, "--max-size", limit, "--function-zip", function_of(desk), "--json")
+    messages = ["S3", "/tmp", "EFS", "40,000 bytes over", "60,000 under", f"{layer + code + 100_000:,}", "100,000"]
+    desk.fails(env, 5, messages, "--model", weights, "--max-size", limit, "--function-zip", function_of(desk), "--json")
     assert not function_of(desk).exists()
-    # Without the model in it all of it fits.
+    # Without the model it fits.
     minimize(desk, env, "--model", weights, "--max-size", limit + 40_000)
 
 
@@ -150,9 +148,9 @@ def test_without_a_function_zip_a_warning_says_that_there_is_no_room(
 ) -> None:
     layer = minimize(desk, env, "--model", weights)["layer"]["unzipped_bytes"]
     function_of(desk).unlink()
-    said = desk.minimize(env, "--model", weights, "--max-size", layer + 60_000).out
-    assert "leaves no room" in said
-    assert "S3" in said
+    output = desk.minimize(env, "--model", weights, "--max-size", layer + 60_000).out
+    assert "leaves no room" in output
+    assert "S3" in output
     tight = desk.minimize(env, "--model", weights, "--max-size", layer + 10).out
     assert "S3" not in tight.partition("leaves no room")[2]
     roomy = desk.minimize(env, "--model", weights, "--max-size", layer + 200_000).out
@@ -173,7 +171,7 @@ def test_cold_files_make_room_for_the_function(desk: Desk, make_env: Callable[..
     assert both["function"]["with_layers_bytes"] <= 500_000
 
 
-def test_a_folder_that_is_only_listed_brings_all_that_lies_beside_the_entry(desk: Desk, env: Environment) -> None:
+def test_a_listed_folder_adds_all_files_next_to_the_entry(desk: Desk, env: Environment) -> None:
     desk.write("labels/cat", "")
     desk.write("labels/dog", "")
     desk.write("notes.txt", "")
@@ -183,11 +181,11 @@ def test_a_folder_that_is_only_listed_brings_all_that_lies_beside_the_entry(desk
         "    return [alpha.VALUE, sorted(os.listdir(os.path.dirname(__file__) + '/labels'))]\n",
     )
     ended = desk.minimize(env, "--function-zip", function_of(desk))
-    assert "all of its folder goes in" in ended.err
+    assert "all files of its folder are added" in ended.err
     assert names_in(desk) == {"handler.py", "labels/cat", "labels/dog", "notes.txt"}
 
 
-def test_a_script_has_one_too_without_the_environment_beside_it(
+def test_a_scripts_zip_does_not_contain_the_environment_next_to_it(
     desk: Desk, make_env: Callable[..., Environment]
 ) -> None:
     env = make_env()
@@ -202,6 +200,6 @@ def test_a_script_has_one_too_without_the_environment_beside_it(
     assert report["function"]["left_out"] == []
 
 
-def test_a_place_that_cannot_be_written_is_refused_at_once(desk: Desk, env: Environment, weights: Path) -> None:
+def test_an_output_that_cannot_be_written_is_refused_at_once(desk: Desk, env: Environment, weights: Path) -> None:
     ended = desk.fails(env, 5, ["--function-zip", "/proc/"], "--model", weights, "--function-zip", "/proc/function.zip")
     assert "tracing" not in ended.err

@@ -1,4 +1,4 @@
-"""Libraries as layers have them: compacted once for the same inputs, and with what earlier attempts have taught."""
+"""Compacting libraries: once for equal inputs, and according to the adjustments of earlier attempts."""
 
 import random
 import shutil
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from layer_minimizer.environment.site import Site
-from layer_minimizer.layer.layout import FOLDER
+from layer_minimizer.layer.layout import NATIVE_FOLDER
 from layer_minimizer.model.adjustments import Adjustments, OmittedChunk
 from layer_minimizer.model.plan import Cold
 from layer_minimizer.model.trace import LibraryPages
@@ -20,7 +20,9 @@ from layer_minimizer.pack.libraries import Compactor, PackedLibrary, hot_pages, 
 from layer_minimizer.settings import Settings
 from tests.support.sites import write_files
 
-pytestmark = pytest.mark.skipif(bool(parts.missing()) or not shutil.which("gcc"), reason=parts.missing() or "no gcc")
+pytestmark = pytest.mark.skipif(
+    bool(parts.unavailable_reason()) or not shutil.which("gcc"), reason=parts.unavailable_reason() or "no gcc"
+)
 LIBRARY = "a/lib.so"
 NOTHING = Adjustments()
 
@@ -41,7 +43,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (folder / "lib.so").read_bytes()
 
 
-class Place:
+class Workbench:
     """A site with a library, of which a run touched some pages."""
 
     def __init__(self, build: Any, folder: Path, files: dict[str, bytes], hot: dict[str, set[int]]) -> None:
@@ -59,8 +61,8 @@ class Place:
 
 
 @pytest.fixture
-def place(build: Any, tmp_path: Path, content: bytes) -> Place:
-    return Place(build, tmp_path, {LIBRARY: content}, {LIBRARY: {0}})
+def workbench(build: Any, tmp_path: Path, content: bytes) -> Workbench:
+    return Workbench(build, tmp_path, {LIBRARY: content}, {LIBRARY: {0}})
 
 
 def made(compactor: Compactor, adjustments: Adjustments = NOTHING, **more: Any) -> PackedLibrary:
@@ -69,7 +71,7 @@ def made(compactor: Compactor, adjustments: Adjustments = NOTHING, **more: Any) 
     return found
 
 
-def test_a_library_is_compacted_once_for_the_same_inputs(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_is_compacted_once_for_the_same_inputs(workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     packed: list[str] = []
     real = coldstore.pack_chunks
 
@@ -78,7 +80,7 @@ def test_a_library_is_compacted_once_for_the_same_inputs(place: Place, monkeypat
         return real(pages, name)
 
     monkeypatch.setattr(coldstore, "pack_chunks", pack_chunks)
-    compactor = place.compactor()
+    compactor = workbench.compactor()
     first = made(compactor)
     assert made(compactor) is first
     assert made(compactor, Adjustments(rounds=3, repaired=frozenset({"b.py"}))) is first
@@ -92,75 +94,79 @@ def test_a_library_is_compacted_once_for_the_same_inputs(place: Place, monkeypat
     assert packed == [LIBRARY, LIBRARY]
 
 
-def test_its_files_are_placed_with_what_puts_pages_back(place: Place, tmp_path: Path, content: bytes) -> None:
-    compactor = place.compactor()
+def test_its_files_are_written_with_the_runtime(workbench: Workbench, tmp_path: Path, content: bytes) -> None:
+    compactor = workbench.compactor()
     library = made(compactor)
     top = tmp_path / "layer"
     top.mkdir()
     size = library.place(top)
     compactor.place_runtime(top)
-    report = library.report
-    assert (report.path, report.file, report.problem) == (LIBRARY, len(content), "")
-    assert size == report.shipped + report.cold == (top / LIBRARY).stat().st_size + library.store.stat().st_size  # type: ignore[union-attr]
-    assert sorted(path.name for path in (top / FOLDER).iterdir()) == sorted(["a%2Flib.so.cold", compactor.runtime_name])
-    assert report.shipped < len(content)
+    sizes = library.sizes
+    assert (sizes.path, sizes.file, sizes.problem) == (LIBRARY, len(content), "")
+    assert size == sizes.shipped + sizes.cold == (top / LIBRARY).stat().st_size + library.store.stat().st_size  # type: ignore[union-attr]
+    assert sorted(path.name for path in (top / NATIVE_FOLDER).iterdir()) == sorted(
+        ["a%2Flib.so.cold", compactor.runtime_name]
+    )
+    assert sizes.shipped < len(content)
 
 
-def test_without_chunks_the_rest_is_as_it_was(place: Place) -> None:
-    compactor = place.compactor(Cold.AUTO)
+def test_omitting_chunks_does_not_change_the_others(workbench: Workbench) -> None:
+    compactor = workbench.compactor(Cold.AUTO)
     full = made(compactor)
     gone = {chunk.chunk for chunk in full.chunks[1:]}
     less = made(compactor, Adjustments(omitted_chunks=frozenset(OmittedChunk(LIBRARY, 0, each) for each in gone)))
     assert less.chunks == full.chunks[:1]
-    assert less.report.cold == full.chunks[0].size
-    assert less.report.dropped > 0
-    assert full.report.dropped == 0
+    assert less.sizes.cold == full.chunks[0].size
+    assert less.sizes.dropped > 0
+    assert full.sizes.dropped == 0
     assert less.store.read_bytes() == full.store.read_bytes()[: full.chunks[0].size]  # type: ignore[union-attr]
     nothing = made(
         compactor, Adjustments(omitted_chunks=frozenset(OmittedChunk(LIBRARY, 0, n.chunk) for n in full.chunks))
     )
-    assert (nothing.store, nothing.chunks, nothing.report.cold) == (None, (), 0)
+    assert (nothing.store, nothing.chunks, nothing.sizes.cold) == (None, (), 0)
 
 
-def test_chunks_that_were_left_out_before_it_got_more_pages_mean_nothing_any_more(place: Place) -> None:
-    compactor = place.compactor(Cold.AUTO)
+def test_omitted_chunks_are_ignored_after_pages_were_added(workbench: Workbench) -> None:
+    compactor = workbench.compactor(Cold.AUTO)
     full = made(compactor)
     omitted = Adjustments(omitted_chunks=frozenset(OmittedChunk(LIBRARY, 0, each.chunk) for each in full.chunks))
     grown, more = refilled(omitted, {LIBRARY: made(compactor, omitted)}, {LIBRARY: {200 * full.page_size}})
     assert more == (LIBRARY,)
     again = made(compactor, grown)
-    assert again.report.dropped == 0
-    assert again.report.hot > full.report.hot
+    assert again.sizes.dropped == 0
+    assert again.sizes.hot > full.sizes.hot
 
 
-def test_what_is_dropped_has_no_store(place: Place) -> None:
-    library = made(place.compactor(Cold.DROP))
-    assert (library.store, library.chunks, library.report.cold) == (None, (), 0)
-    assert library.report.dropped > 0
+def test_what_is_dropped_has_no_store(workbench: Workbench) -> None:
+    library = made(workbench.compactor(Cold.DROP))
+    assert (library.store, library.chunks, library.sizes.cold) == (None, (), 0)
+    assert library.sizes.dropped > 0
 
 
-def test_a_library_that_is_shipped_whole_says_why(build: Any, tmp_path: Path, place: Place, content: bytes) -> None:
-    whole = made(place.compactor(), whole=True)
-    assert (whole.file, whole.report.shipped, whole.report.hot) == (None, len(content), whole.report.mapped)
-    assert "needed more of it" in whole.report.problem
+def test_a_library_that_is_shipped_whole_has_a_reason(
+    build: Any, tmp_path: Path, workbench: Workbench, content: bytes
+) -> None:
+    whole = made(workbench.compactor(), whole=True)
+    assert (whole.file, whole.sizes.shipped, whole.sizes.hot) == (None, len(content), whole.sizes.mapped)
+    assert "needed more of it" in whole.sizes.problem
     assert whole.place(tmp_path) == 0
-    damaged = Place(build, tmp_path / "damaged", {LIBRARY: b"\x7fELF" + bytes(5000)}, {LIBRARY: {0}})
-    assert made(damaged.compactor()).report.problem.startswith("shipped whole: ")
-    assert made(damaged.compactor(), whole=True).report.problem == made(damaged.compactor()).report.problem
+    damaged = Workbench(build, tmp_path / "damaged", {LIBRARY: b"\x7fELF" + bytes(5000)}, {LIBRARY: {0}})
+    assert made(damaged.compactor()).sizes.problem.startswith("shipped whole: ")
+    assert made(damaged.compactor(), whole=True).sizes.problem == made(damaged.compactor()).sizes.problem
 
 
-def test_a_library_that_nobody_watched_is_nobodys(place: Place) -> None:
-    assert place.compactor().compacted("a/other.so", NOTHING) is None
-    assert Compactor.of(place.traced, place.site, Settings(native="off"), place.scratch) is None
-    nothing = Traced(replace(place.traced.trace, libraries=()))
-    assert Compactor.of(nothing, place.site, Settings(), place.scratch) is None
+def test_a_library_that_was_not_traced_is_not_compacted(workbench: Workbench) -> None:
+    assert workbench.compactor().compacted("a/other.so", NOTHING) is None
+    assert Compactor.of(workbench.traced, workbench.site, Settings(native="off"), workbench.scratch) is None
+    nothing = Traced(replace(workbench.traced.trace, libraries=()))
+    assert Compactor.of(nothing, workbench.site, Settings(), workbench.scratch) is None
 
 
-def test_copies_have_the_pages_of_each_other_and_another_build_has_none(build: Any, tmp_path: Path) -> None:
+def test_copies_share_hot_pages_and_other_builds_have_none(build: Any, tmp_path: Path) -> None:
     files = {"a/x.so": b"same", "b/x.so": b"same", "c/x.so": b"else", "d/x.so": b"another build"}
-    place = Place(build, tmp_path, files, {"a/x.so": {1}, "b/x.so": {2}, "c/x.so": {3}, "d/x.so": {4}})
-    trace = place.traced.trace
+    workbench = Workbench(build, tmp_path, files, {"a/x.so": {1}, "b/x.so": {2}, "c/x.so": {3}, "d/x.so": {4}})
+    trace = workbench.traced.trace
     other = tuple(replace(lib, size=1) if lib.path == "d/x.so" else lib for lib in trace.libraries)
-    hot, copies = hot_pages(Traced(replace(trace, libraries=other)), place.site, Cold.KEEP)
+    hot, copies = hot_pages(Traced(replace(trace, libraries=other)), workbench.site, Cold.KEEP)
     assert hot == {"a/x.so": {1, 2}, "b/x.so": {1, 2}, "c/x.so": {3}}
     assert copies == {"a/x.so": {"a/x.so", "b/x.so"}, "b/x.so": {"a/x.so", "b/x.so"}, "c/x.so": {"c/x.so"}}

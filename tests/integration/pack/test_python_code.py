@@ -1,4 +1,4 @@
-"""What becomes of Python code by default: stand-ins, the cold store, bytecode; and that a layer of them is honest."""
+"""How Python code is shipped by default (stand-ins, cold store, bytecode), and that such layers work."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def shop(desk: Desk, make_env: Callable[..., Environment]) -> Environment:
 
 
 def build(desk: Desk, env: Environment, *options: str) -> tuple[Any, Path]:
-    """Minimize with a search, which remembers in the user's cache; give the report and the unpacked packages."""
+    """Minimize with a search, which uses the user's cache. Return the report and the unpacked packages."""
     command = [MINIMIZE, "-q", "--json", "--entry", desk.work / "handler.py"]
     done = subprocess.run(
         [*command, "--python", env.python, "--output", desk.output, *options],
@@ -146,9 +146,7 @@ def names(packages: Path) -> set[str]:
     return {path.relative_to(packages).as_posix() for path in packages.rglob("*") if path.is_file()}
 
 
-def test_imports_without_use_are_stood_in_for_and_come_to_life_when_they_are_used(
-    desk: Desk, shop: Environment
-) -> None:
+def test_unused_imports_become_stand_ins_and_are_restored_when_used(desk: Desk, shop: Environment) -> None:
     report, packages = build(desk, shop)
     assert {entry["module"] for entry in report["stand_ins"]} == {"heavy", "heavy.frames", "heavy.plots"}
     assert report["cold"]["files"] >= 5
@@ -161,7 +159,7 @@ def test_imports_without_use_are_stood_in_for_and_come_to_life_when_they_are_use
             expected, actual = call(desk, shop.site, what), call(desk, packages, what, start)
             assert expected.returncode == 0, expected.stderr
             assert (actual.stdout, actual.stderr) == (expected.stdout, "")
-    # Where nothing has started the runtime, stand-ins start it.
+    # If the runtime is not running, stand-ins start it.
     assert call(desk, packages, "data", "path").stdout == '"noted\\n"\n'
     ended = call(desk, packages, "dropped")
     assert "untouched" in ended.stderr
@@ -169,7 +167,7 @@ def test_imports_without_use_are_stood_in_for_and_come_to_life_when_they_are_use
     assert os.listdir(desk.tmp) == []
 
 
-def test_what_is_dropped_says_so(desk: Desk, shop: Environment) -> None:
+def test_dropped_modules_raise_an_explanation(desk: Desk, shop: Environment) -> None:
     report, packages = build(desk, shop, "--cold", "drop")
     assert len(report["stand_ins"]) == 3
     assert report["cold"]["files"] == 0
@@ -188,14 +186,14 @@ def test_a_kept_module_is_real(desk: Desk, shop: Environment) -> None:
     assert call(desk, packages, "frame", "path").stdout == call(desk, shop.site, "frame").stdout
 
 
-def test_what_production_restored_is_at_hand_in_the_next_layer(desk: Desk, shop: Environment) -> None:
+def test_what_production_restored_is_in_the_next_layer(desk: Desk, shop: Environment) -> None:
     _, packages = build(desk, shop)
     log = desk.folder / "cold.log"
     for what in EVENTS:
         assert call(desk, packages, what, LAYER_MINIMIZER_LOG=str(log)).returncode == 0
-    told = {line.split(" for ")[0] for line in log.read_text().splitlines()}
-    assert {"restored module light.late", "restored file light/notes.txt", "woke heavy.frames"} <= told
-    # As Amazon CloudWatch shows it, between other lines.
+    restored = {line.split(" for ")[0] for line in log.read_text().splitlines()}
+    assert {"restored module light.late", "restored file light/notes.txt", "woke heavy.frames"} <= restored
+    # As in Amazon CloudWatch, among other lines.
     lines = [f"2026-01-01T00:00:00.000Z [INFO]\t2026-01-01\t7b3c\t{line}" for line in log.read_text().splitlines()]
     log.write_text("\n".join(["INIT_START Runtime Version: python:3.12.v1", *lines, "END RequestId: 7b3c"]))
     shutil.rmtree(desk.folder / "opt")
@@ -215,20 +213,22 @@ def test_a_kept_module_that_nothing_touched_can_be_imported(desk: Desk, shop: En
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "null\n", "")
 
 
-def test_a_second_search_remembers_and_gives_the_same_layer(desk: Desk, shop: Environment) -> None:
+def test_a_second_search_uses_the_cache_and_results_in_the_same_layer(desk: Desk, shop: Environment) -> None:
     one, _ = build(desk, shop)
     remembered = list((desk.home / ".cache/layer_minimizer/stand-ins").iterdir())
     assert len(remembered) == 1
     two, _ = build(desk, shop)
     assert two["layer"]["sha256"] == one["layer"]["sha256"]
-    # What was remembered is tried, not believed.
+    # Cached results are verified before they are used.
     remembered[0].write_text('["heavy", "light"]')
     three, _ = build(desk, shop)
     assert three["layer"]["sha256"] == one["layer"]["sha256"]
 
 
 @pytest.mark.parametrize(("bytecode", "suffixes"), [("only", {".pyc"}), ("both", {".py", ".pyc"}), ("source", {".py"})])
-def test_modules_are_shipped_as_wished(desk: Desk, shop: Environment, bytecode: str, suffixes: set[str]) -> None:
+def test_modules_are_shipped_in_the_chosen_form(
+    desk: Desk, shop: Environment, bytecode: str, suffixes: set[str]
+) -> None:
     desk.write(
         "handler.py", "from heavy import Frame\n\n\ndef handler(event, context):\n    return Frame([1]).total()\n"
     )
@@ -268,9 +268,9 @@ def test_docstrings_stay_where_an_import_needs_them(desk: Desk, make_env: Callab
     assert done.stdout == "Needed. None None 8\n"
 
 
-def test_a_scripts_imports_are_stood_in_for_like_a_handlers(desk: Desk, make_env: Callable[..., Environment]) -> None:
+def test_unused_imports_of_a_script_become_stand_ins(desk: Desk, make_env: Callable[..., Environment]) -> None:
     env = make_env()
-    # What runs only while a module is imported is no use of it, wherever the import stands.
+    # Code that runs only while a module is imported is not a use of it, wherever the import statement is.
     setup = "LIMITS = [1, 4, 9]\n\n\ndef prepare():\n    return dict.fromkeys(LIMITS)\n\n\nTABLE = prepare()\n"
     env.install("setup_only", {"setup_only.py": setup}).install("light", LIGHT)
     desk.write("handler.py", "import setup_only\nimport light\n\nprint(light.work(2))\n")
@@ -340,7 +340,7 @@ def handler(event, context):
 """
 
 
-def test_other_inputs_find_what_imports_leave_behind(desk: Desk, make_env: Callable[..., Environment]) -> None:
+def test_side_effects_of_imports_are_there_for_other_inputs(desk: Desk, make_env: Callable[..., Environment]) -> None:
     env = make_env()
     env.install("kit", {"kit/__init__.py": "FLAG = False\n\n\ndef work(x):\n    return x + 1\n"})
     env.install("kit-extra", {"kit/extra.py": "def value():\n    return 7\n"})
@@ -354,7 +354,7 @@ def test_other_inputs_find_what_imports_leave_behind(desk: Desk, make_env: Calla
     env.install("tables", {"tables/__init__.py": TABLES, "tables/late.py": late})
     for name, fill in FILLS.items():
         env.install(f"fills-{name}", {f"fills_{name}.py": f"import tables\n\n{fill}\n"})
-    # One that is large stays asleep until something happens that no event did.
+    # A large one stays unimported until something happens that no event did.
     much = f"import tables\n\ntables.MUCH.append('x')\nTEXT = '{'x' * 2_100_000}'\n"
     env.install("fills-much", {"fills_much.py": much})
     # Others find the submodule that it imports in the package.
@@ -373,7 +373,7 @@ def test_other_inputs_find_what_imports_leave_behind(desk: Desk, make_env: Calla
         assert expected.returncode == 0, expected.stderr
         assert (actual.stdout, actual.stderr) == (expected.stdout, ""), what
     answer = explained(desk, env, "behind")
-    assert "is cold: ASLEEP\n  imported by through alone, which nothing needed\n" in answer
+    assert "is cold: ASLEEP\n  imported only by through, which is unused\n" in answer
     assert "through is imported by handler, line 6" in answer
 
 
@@ -391,7 +391,9 @@ def handler(event, context):
 """
 
 
-def test_what_changes_others_is_real_without_a_way_back_too(desk: Desk, make_env: Callable[..., Environment]) -> None:
+def test_modules_that_change_others_are_kept_with_cold_drop_too(
+    desk: Desk, make_env: Callable[..., Environment]
+) -> None:
     env = make_env()
     env.install("kit", {"kit/__init__.py": "FLAG = False\n\n\ndef work(x):\n    return x + 1\n"})
     env.install("registers", {"registers.py": "import kit\n\nkit.READY = 'ready'\n"})
@@ -471,7 +473,7 @@ def test_distributions_that_only_another_event_needs_are_cold_where_code_names_t
         assert "nothing asked for tiff, but images/__init__.py names it" in explained(desk, env, "tiff")
 
 
-def test_what_has_no_room_is_put_aside_and_named(desk: Desk, make_env: Callable[..., Environment]) -> None:
+def test_what_exceeds_the_limit_is_omitted_with_a_warning(desk: Desk, make_env: Callable[..., Environment]) -> None:
     env = make_env()
     env.install("images", {"images.py": "def kinds():\n    return 1\n\n\ndef read():\n    import small, large\n"})
     env.install("small", {"small.py": "", "small.bin": random.Random(1).randbytes(10_000)})
@@ -479,11 +481,13 @@ def test_what_has_no_room_is_put_aside_and_named(desk: Desk, make_env: Callable[
     desk.write("handler.py", "import images\n\n\ndef handler(event, context):\n    return images.kinds()\n")
     whole, _ = build(desk, env)
     report, _ = build(desk, env, "--max-size", str(whole["layer"]["unzipped_bytes"] - 100_000))
-    assert "there is no room for what code in the layer names and no event needed: large" in report["warnings"]
+    assert (
+        "omitted to fit the size limit: distributions named in code that no event needed: large" in report["warnings"]
+    )
     assert whole["layer"]["unzipped_bytes"] - report["layer"]["unzipped_bytes"] > 400_000
 
 
-def test_sources_give_way_to_bytecode_where_there_is_no_room(desk: Desk, make_env: Callable[..., Environment]) -> None:
+def test_sources_are_omitted_to_fit_the_limit(desk: Desk, make_env: Callable[..., Environment]) -> None:
     env = make_env()
     env.install(
         "noted", {"noted.py": f"def answer():\n    return 1\n\n# {random.Random(3).randbytes(100_000).hex()}\n"}
@@ -491,7 +495,7 @@ def test_sources_give_way_to_bytecode_where_there_is_no_room(desk: Desk, make_en
     desk.write("handler.py", "import noted\n\n\ndef handler(event, context):\n    return noted.answer()\n")
     whole, _ = build(desk, env)
     report, packages = build(desk, env, "--max-size", str(whole["layer"]["unzipped_bytes"] - 10_000))
-    assert "there is no room for the sources of modules that are shipped as bytecode" in report["warnings"]
+    assert "omitted to fit the size limit: sources of modules that are shipped as bytecode" in report["warnings"]
     assert report["layer"]["unzipped_bytes"] < whole["layer"]["unzipped_bytes"] - 90_000
     assert call(desk, packages, "work").stdout == "1\n"
 

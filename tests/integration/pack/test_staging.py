@@ -1,4 +1,4 @@
-"""A layer's bytes: the same wherever they are made, the same files after unzipping, within Lambda's limits."""
+"""A layer's bytes: the same wherever they are built, the same files after unzipping, within Lambda's limits."""
 
 import json
 import os

@@ -90,7 +90,7 @@ def pack(python: str, root: Path, paths: Sequence[str], scratch: Path) -> None:
     bytecode.compile_modules(paths, root, compiler, with_source=())
     stems = [path.removesuffix(".py") for path in paths]
     packed_bytecode.pack(packed_bytecode.compress(stems, root), root)
-    stand_ins.write_anchors(packed_bytecode.anchors(stems), root, compiler)
+    stand_ins.write_starters(packed_bytecode.modules_to_start(stems), root, compiler)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def describe(settings):
         importlib.import_module(name)
     loading = loading_of(settings["probe"])
     loading.load_stand_in_parts("standin_state")
-    describe = loading.load_beside("tables").describe
+    describe = loading.load_probe_file("tables").describe
     tables = {}
     for name, module in list(sys.modules.items()):
         if type(module) is type(sys) and str(module.__dict__.get("__file__")).startswith(settings["site"] + "/"):
@@ -49,8 +49,8 @@ def main():
         loading = loading_of(settings["probe"])
         standin = loading.load_stand_in_parts()
         standin.report_to(reports.append)
-        loading.load_beside("probe")
-        finders = loading.load_beside("standins")
+        loading.load_probe_file("probe")
+        finders = loading.load_probe_file("standins")
         sys.meta_path.insert(1, finders.TrialFinder(settings["tables"], {}, standin, reports.append))
     try:
         main_names = sys.modules["__main__"].__dict__

@@ -141,7 +141,7 @@ def test_two_layers(layer_of: Callable[..., ColdLayer], cpython: str, tmp_path: 
 
 def test_a_damaged_file_ends_the_process_and_is_named(layer_of: Callable[..., ColdLayer], python: str) -> None:
     layer = layer_of(python, {}, {}, {"big.py": f"X = {os.urandom(3000).hex()!r}\n", "small.py": "X = 1\n"})
-    checksums.write_sums(layer.root, lambda _path: (), lambda _path: False)
+    checksums.write_checksums(layer.root, lambda _path: (), lambda _path: False)
     (file,) = (layer.root / packed_bytecode.CODE).iterdir()
     whole = file.read_bytes()
     layer.run("import big, small; assert small.X == 1")
@@ -177,11 +177,11 @@ def test_what_is_not_worth_it_stays(tmp_path: Path) -> None:
     (tmp_path / "m.pyc").write_bytes(text)
     packed = packed_bytecode.compress(["m"], tmp_path)
     saved = len(text) - len(zlib.compress(text, 9))
-    assert packed_bytecode.is_worth_it(packed, tmp_path, 0)
-    assert packed_bytecode.is_worth_it(packed, tmp_path, saved - 65537)
-    assert not packed_bytecode.is_worth_it(packed, tmp_path, saved - 65536)
+    assert packed_bytecode.saves_space(packed, tmp_path, 0)
+    assert packed_bytecode.saves_space(packed, tmp_path, saved - 65537)
+    assert not packed_bytecode.saves_space(packed, tmp_path, saved - 65536)
 
 
 def test_what_leads_to_modules() -> None:
     stems = ["a/__init__", "a/b", "a/c/__init__", "a/c/d", "n/e", "n/f/__init__", "g", "a/space/h"]
-    assert packed_bytecode.anchors(stems) == ["a/__init__", "a/space/h", "g", "n/e", "n/f/__init__"]
+    assert packed_bytecode.modules_to_start(stems) == ["a/__init__", "a/space/h", "g", "n/e", "n/f/__init__"]

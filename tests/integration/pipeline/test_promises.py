@@ -1,4 +1,4 @@
-"""What the README promises: nothing of the user's changes, the same bytes each time, and a layer that really works."""
+"""The promises of the README: the user's files do not change, equal input gives equal bytes, and the layer works."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ env = stocked_env
 
 
 def result_of(desk: Desk, env: Environment, *args: object, **kwargs: Any) -> Any:
-    """Minimize, and give the first result of the traced run."""
+    """Minimize; return the first result of the traced run."""
     trace = desk.folder / "trace.json"
     desk.minimize(env, "--save-trace", trace, "--output", desk.output, *args, **kwargs)
     return json.loads(json.loads(trace.read_text())["results"][0][1])
@@ -42,7 +42,7 @@ def report_of(desk: Desk, env: Environment, *args: object, **kwargs: Any) -> Any
 @pytest.mark.usefixtures("handler")
 @pytest.mark.parametrize("observe", ["probe", "auto"])
 def test_environment_stays_as_it_is(desk: Desk, env: Environment, observe: str) -> None:
-    """`Desk.minimize` compares it; here is what it would find first."""
+    """`Desk.minimize` compares the environment; this test checks what it would find first."""
     desk.minimize(env, "--observe", observe)
     assert list(env.root.rglob("__pycache__")) == []
     assert list(desk.work.rglob("__pycache__")) == []
@@ -74,14 +74,14 @@ def handler(event, context):
 """
 
 
-def test_handler_that_writes_beside_itself(desk: Desk, env: Environment) -> None:
+def test_handler_that_writes_next_to_itself(desk: Desk, env: Environment) -> None:
     desk.write("handler.py", WRITER)
     desk.write("data.txt", "the user's data")
     desk.minimize(env)
     assert {path.name for path in desk.work.iterdir()} == {"handler.py", "data.txt"}
 
 
-def test_handler_that_is_a_link_and_writes_beside_itself(desk: Desk, env: Environment) -> None:
+def test_handler_that_is_a_link_and_writes_next_to_itself(desk: Desk, env: Environment) -> None:
     desk.write("project/handler.py", WRITER)
     desk.write("project/data.txt", "the user's data")
     desk.write("function/about.txt", "the folder of the function")
@@ -375,7 +375,7 @@ def handler(event, context):
     ],
     ids=["module", "package", "data", "metadata", "child"],
 )
-def test_missed_file_is_put_back(desk: Desk, env: Environment, statement: str, put_back: list[str]) -> None:
+def test_missed_file_is_added(desk: Desk, env: Environment, statement: str, put_back: list[str]) -> None:
     desk.write("handler.py", REPAIRED.format(prefix=str(env.root), statement=statement))
     report = report_of(desk, env)
     assert set(report["verification"]["repaired"]) >= set(put_back)
@@ -383,7 +383,7 @@ def test_missed_file_is_put_back(desk: Desk, env: Environment, statement: str, p
     assert report["kept"]["REPAIRED"] > 0
 
 
-def test_missed_file_is_put_back_although_the_result_is_right(desk: Desk, env: Environment) -> None:
+def test_missed_file_is_added_although_the_result_is_right(desk: Desk, env: Environment) -> None:
     source = REPAIRED.format(prefix=str(env.root), statement="pass").replace(
         "        pass\n", "        try:\n            import beta\n        except ImportError:\n            pass\n"
     )
@@ -392,11 +392,11 @@ def test_missed_file_is_put_back_although_the_result_is_right(desk: Desk, env: E
     assert "beta.py" in desk.kept()
 
 
-def test_text_report_tells_of_repairs(desk: Desk, env: Environment) -> None:
+def test_text_report_has_repairs(desk: Desk, env: Environment) -> None:
     desk.write("handler.py", REPAIRED.format(prefix=str(env.root), statement="import beta"))
     ended = desk.minimize(env)
-    assert "1 file put back" in ended.out
-    assert "putting back 1 file" in ended.err
+    assert "1 file restored" in ended.out
+    assert "adding 1 file" in ended.err
 
 
 def test_caches_from_before_are_not_seen(desk: Desk, env: Environment, kept_of_alpha: set[str]) -> None:
@@ -676,7 +676,7 @@ def test_library_raises_documented_errors(desk: Desk, env: Environment) -> None:
 # ---- single stages ---------------------------------------------------------------------------------------------------
 
 
-def test_stages_give_what_the_whole_gives(desk: Desk, env: Environment, handler: Path) -> None:
+def test_single_stages_give_the_same_layer(desk: Desk, env: Environment, handler: Path) -> None:
     trace, plan = desk.folder / "trace.json", desk.folder / "plan.json"
     ended = desk.minimize(env, "--save-trace", trace, "--save-plan", plan)
     assert ended.out == ""
@@ -688,7 +688,7 @@ def test_stages_give_what_the_whole_gives(desk: Desk, env: Environment, handler:
     assert desk.minimize(env, "--trace", trace, "--explain", "alpha/core.py", entry="").out == asked.out
 
 
-def test_traces_are_united(desk: Desk, env: Environment, kept_of_alpha: set[str]) -> None:
+def test_traces_are_merged(desk: Desk, env: Environment, kept_of_alpha: set[str]) -> None:
     source = "def handler(event, context):\n    return __import__(event['module']).__name__\n"
     desk.write("handler.py", source)
     for module in ("alpha", "beta"):

@@ -1,4 +1,4 @@
-"""The command with ``--runtime``: what Lambda's systems lack is added to the layer, or is why there is none."""
+"""The command with ``--runtime``: libraries that the runtime lacks are bundled, incompatible ones are errors."""
 
 from __future__ import annotations
 
@@ -99,16 +99,16 @@ def test_a_library_that_the_runtime_lacks_goes_into_the_layer_and_is_used_there(
     assert runs[-1].endswith("/opt/lib/libodd.so.1")
 
 
-def test_a_library_of_a_layer_below_is_used_and_not_bundled(
+def test_a_library_of_a_base_layer_is_used_and_not_bundled(
     desk: Desk, shop: Environment, system: Path, tmp_path: Path
 ) -> None:
-    below, seen = desk.folder / "below.zip", tmp_path / "seen"
-    with zipfile.ZipFile(below, "w") as archive:
+    base, seen = desk.folder / "base.zip", tmp_path / "seen"
+    with zipfile.ZipFile(base, "w") as archive:
         entry = zipfile.ZipInfo("lib/libodd.so.1")
         entry.external_attr = 0o100755 << 16
         archive.writestr(entry, (system / "libodd.so.1").read_bytes())
     ended = desk.minimize(
-        shop, "--base-layer", below, "--runtime", RUNTIME, "--json", "--cold", "keep", variables={"SEEN": str(seen)}
+        shop, "--base-layer", base, "--runtime", RUNTIME, "--json", "--cold", "keep", variables={"SEEN": str(seen)}
     )
     assert json.loads(ended.out)["bundled"] == []
     with zipfile.ZipFile(desk.output) as archive:
@@ -119,7 +119,7 @@ def test_a_library_of_a_layer_below_is_used_and_not_bundled(
     assert runs[-1] != runs[0]
 
 
-def test_a_library_beside_the_site_goes_into_the_layer(
+def test_a_library_next_to_the_site_goes_into_the_layer(
     desk: Desk, shop: Environment, system: Path, tmp_path: Path
 ) -> None:
     shutil.copy(system / "libodd.so.1", shop.root / "lib" / "libodd.so.1")
@@ -145,14 +145,14 @@ def test_a_library_that_is_found_nowhere_is_an_error_before_the_layer_is_verifie
     desk: Desk, shop: Environment, system: Path, tmp_path: Path
 ) -> None:
     variables = {"PRELOAD": str(system / "libodd.so.1"), "SEEN": str(tmp_path / "seen")}
-    words = (
+    fragments = (
         "thing/libthing.so",
         "libodd.so.1",
         RUNTIME,
         "LD_LIBRARY_PATH",
-        "leave thing/libthing.so away with --exclude",
+        "exclude thing/libthing.so with --exclude",
     )
-    ended = desk.fails(shop, 5, words, "--runtime", RUNTIME, variables=variables)
+    ended = desk.fails(shop, 5, fragments, "--runtime", RUNTIME, variables=variables)
     assert "on the layer alone" not in ended.err
 
 
@@ -163,12 +163,12 @@ def test_a_library_that_does_not_load_on_this_machine_either_is_a_warning(desk: 
         "    except OSError:\n        return 'does without'\n",
     )
     ended = desk.minimize(shop, "--runtime", RUNTIME, "--json")
-    (warning,) = [said for said in json.loads(ended.out)["warnings"] if "libodd" in said]
+    (warning,) = [each for each in json.loads(ended.out)["warnings"] if "libodd" in each]
     assert warning.startswith("thing/libthing.so needs libodd.so.1: not in the layer")
 
 
-def compile_for_the_future(folder: Path) -> bytes:
-    """Make a library that needs a version of the C library that is still to come."""
+def build_future_library(folder: Path) -> bytes:
+    """Build a library that needs a future version of the C library."""
     folder.mkdir()
     (folder / "libc.c").write_text("int invented(void) { return 1; }\n")
     (folder / "libc.map").write_text("GLIBC_2.99 { invented; };\n")
@@ -185,10 +185,15 @@ def test_a_library_for_a_newer_system_is_refused_with_the_symbol(
     assert handler
     assert system
     env = make_env().install("alpha", {"alpha.py": "VALUE = 1\n"})
-    env.install("future", {"future/libfuture.so": compile_for_the_future(tmp_path / "future")})
+    env.install("future", {"future/libfuture.so": build_future_library(tmp_path / "future")})
     options = ("--include", "future/**")
-    words = ("future/libfuture.so needs GLIBC_2.99 (invented)", f"{RUNTIME} has GLIBC_2.", "no runtime", "future")
-    desk.fails(env, 5, words, *options, "--runtime", RUNTIME)
+    fragments = (
+        "future/libfuture.so needs GLIBC_2.99 (invented)",
+        f"{RUNTIME} has GLIBC_2.",
+        "no Lambda runtime",
+        "future",
+    )
+    desk.fails(env, 5, fragments, *options, "--runtime", RUNTIME)
     desk.minimize(env, *options)
 
 
@@ -218,8 +223,8 @@ def test_pure_python_is_fine_for_its_own_runtime(
     report = json.loads(desk.minimize(env, "--json", "--runtime", f"python{version}").out)
     assert report["bundled"] == []
     runtime = runtimes.load_runtimes()[f"python{version}"]
-    told = [said for said in report["warnings"] if f"is deprecated since {runtime.deprecated}" in said]
-    assert len(told) == (datetime.now(UTC).date() >= runtime.deprecated)
+    deprecated = [warning for warning in report["warnings"] if f"is deprecated since {runtime.deprecated}" in warning]
+    assert len(deprecated) == (datetime.now(UTC).date() >= runtime.deprecated)
 
 
 @pytest.mark.example
@@ -236,7 +241,7 @@ def test_todays_torch_needs_a_newer_system_than_amazon_linux_2(
     for name, runtime in runtimes.load_runtimes().items():
         target = compatibility.Target(runtime, dynamic.machine)
         present = {library.path, "torch/lib/libc10.so", "torch/lib/libgomp.so.1"}
-        found[name] = compatibility.examine(target, [library], present.__contains__, lambda *_: None)
+        found[name] = compatibility.check_libraries(target, [library], present.__contains__, lambda *_: None)
         if runtime.python >= (3, 12):
             assert found[name].violations == ()
             continue
@@ -245,5 +250,5 @@ def test_todays_torch_needs_a_newer_system_than_amazon_linux_2(
     if path.parts[-5] != "python3.11":
         return
     desk.write("handler.py", "import torch\n\n\ndef handler(event, context):\n    return torch.ones(2).tolist()\n")
-    words = ("torch/lib/libtorch_cpu.so needs GLIBC_2.28 (fcntl64)", "python3.11", "--runtime python3.12", "torch")
-    desk.fails(None, 5, words, "--python", python, "--runtime", "python3.11")
+    fragments = ("torch/lib/libtorch_cpu.so needs GLIBC_2.28 (fcntl64)", "python3.11", "--runtime python3.12", "torch")
+    desk.fails(None, 5, fragments, "--python", python, "--runtime", "python3.11")

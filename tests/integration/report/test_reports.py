@@ -1,4 +1,4 @@
-"""The folder that --report writes, and what `minimize diff` makes of two of them."""
+"""The folder that --report writes, and `minimize diff` of two of them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def two(make_env: Callable[..., Environment]) -> Environment:
 
 
 def make(desk: Desk, env: Environment, name: str, *events: object) -> Path:
-    """Make a layer for these events, and give the folder of its report."""
+    """Make a layer for these events, and return the folder of its report."""
     desk.write("handler.py", HANDLER)
     event = desk.write("event.json", json.dumps(events))
     folder = desk.folder / "reports" / name
@@ -110,7 +110,7 @@ def test_growth_is_allowed_up_to_a_share(desk: Desk, two: Environment) -> None:
     assert re.fullmatch(r"minimize: the layer has grown by [\d,]+ bytes \(\+\d+\.\d %\), .*\n", why)
     assert diff(desk, *reports, "--fail-above", "10000%")[1] == ""
     assert diff(desk, *reports[::-1], "--fail-above", "0%")[1] == ""
-    assert diff(desk, reports[0], reports[0], "--fail-above", "0%")[0].endswith("has other bytes in the layer.\n")
+    assert diff(desk, reports[0], reports[0], "--fail-above", "0%")[0].endswith("size in the layer has changed.\n")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_growth_is_allowed_up_to_a_share(desk: Desk, two: Environment) -> None:
     [
         (("gone.json", "gone.json"), ["gone.json", "No such file"]),
         ((os.curdir, os.curdir), ["report.json", "No such file"]),
-        (("trace.json", "trace.json"), ["trace.json", "it is not a report"]),
+        (("trace.json", "trace.json"), ["trace.json", "not a report"]),
     ],
 )
 def test_what_is_no_report(desk: Desk, arguments: tuple[str, str], words: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Traces of several runs: of other events, places and days; what only one of them has is shown."""
+"""Merging and comparing traces of different events and environments."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def packages(make_env: Callable[..., Environment]) -> Environment:
 
 
 def trace(desk: Desk, env: Environment, module: str, *args: object, name: str = "") -> Path:
-    """Trace the handler with one event in an environment, and give the trace."""
+    """Trace the handler with one event in an environment, and return the trace file."""
     desk.write("handler.py", HANDLER)
     event = desk.write(f"{module}.json", json.dumps({"module": module}))
     file = desk.folder / (name or f"{module}.trace")
-    given = ["--entry", desk.work / "handler.py", "--python", env.python, "--event", event, "--effort", "0"]
-    said = command(desk, "trace", *given, "--save-trace", file, *args)
-    assert said.out.startswith(f"{file}: 1 event of handler.py on Python")
+    arguments = ["--entry", desk.work / "handler.py", "--python", env.python, "--event", event, "--effort", "0"]
+    ended = command(desk, "trace", *arguments, "--save-trace", file, *args)
+    assert ended.out.startswith(f"{file}: 1 event of handler.py on Python")
     return file
 
 
@@ -60,7 +60,7 @@ def compared(desk: Desk, *files: Path) -> list[dict[str, Any]]:
     return found
 
 
-def test_what_one_trace_has_and_another_lacks(desk: Desk, packages: Environment) -> None:
+def test_differences_between_traces(desk: Desk, packages: Environment) -> None:
     one, other = trace(desk, packages, "many.one"), trace(desk, packages, "other")
     assert compared(desk, one, other) == [
         {"only_in": [str(one)], "distribution": "many", "modules": ["many", "many.one"], "libraries": [], "files": []},
@@ -72,8 +72,8 @@ def test_what_one_trace_has_and_another_lacks(desk: Desk, packages: Environment)
             "files": ["other/data.txt"],
         },
     ]
-    said = command(desk, "compare", one, other).out.splitlines()
-    assert said == [f"only in {one}: many: many, many.one", f"only in {other}: other: other, other/data.txt"]
+    lines = command(desk, "compare", one, other).out.splitlines()
+    assert lines == [f"only in {one}: many: many, many.one", f"only in {other}: other: other, other/data.txt"]
     more = command(desk, "compare", "-v", one, other).out.splitlines()
     assert "  other/data.txt" in more
     assert command(desk, "compare", one, one).out.startswith("The traces have the same")
@@ -82,7 +82,7 @@ def test_what_one_trace_has_and_another_lacks(desk: Desk, packages: Environment)
     assert [(each["only_in"], each["modules"]) for each in both] == [([str(one), str(third)], ["many"])]
 
 
-def test_the_run_and_its_report_say_what_only_one_trace_has(desk: Desk, packages: Environment) -> None:
+def test_the_run_and_its_report_show_the_differences(desk: Desk, packages: Environment) -> None:
     one, other = trace(desk, packages, "many.one"), trace(desk, packages, "other")
     ended = desk.minimize(packages, "--trace", one, "--trace", other, "--json", entry="")
     assert f"only in {other}: other: other, other/data.txt" in ended.err
@@ -94,33 +94,35 @@ def test_the_run_and_its_report_say_what_only_one_trace_has(desk: Desk, packages
     assert f"Traces: only in {one}: many: many, many.one" in shown
 
 
-def test_traces_of_other_places_unite(desk: Desk, packages: Environment, make_env: Callable[..., Environment]) -> None:
-    """Another prefix, an environment that holds its packages elsewhere, and another patch of the same version."""
-    there = make_env()
-    assert there.site != packages.site
-    install(there.site, "other", {"other/__init__.py": "VALUE = 9\n", "other/more.py": "VALUE = 3\n"})
-    one, other = trace(desk, packages, "many.one"), trace(desk, there, "other.more", name="there.trace")
-    said = json.loads(other.read_text())
-    assert str(there.root) not in json.dumps([said["files"], said["modules"]])
-    said["python"] = said["python"].rpartition(".")[0] + ".99"
-    other.write_text(json.dumps(said))
+def test_traces_of_environments_are_merged(
+    desk: Desk, packages: Environment, make_env: Callable[..., Environment]
+) -> None:
+    """Another prefix, another site-packages folder, and another patch release of the same Python version."""
+    elsewhere = make_env()
+    assert elsewhere.site != packages.site
+    install(elsewhere.site, "other", {"other/__init__.py": "VALUE = 9\n", "other/more.py": "VALUE = 3\n"})
+    one, other = trace(desk, packages, "many.one"), trace(desk, elsewhere, "other.more", name="there.trace")
+    saved = json.loads(other.read_text())
+    assert str(elsewhere.root) not in json.dumps([saved["files"], saved["modules"]])
+    saved["python"] = saved["python"].rpartition(".")[0] + ".99"
+    other.write_text(json.dumps(saved))
     report = json.loads(desk.minimize(packages, "--trace", one, other, "--json", entry="").out)
     assert report["verification"]["events"] == 2
     assert {"many/one.py", "other/more.py"} <= desk.kept()
 
 
-def test_another_version_and_another_processor_are_told(desk: Desk, packages: Environment) -> None:
+def test_another_version_and_another_processor_are_reported(desk: Desk, packages: Environment) -> None:
     one, other = trace(desk, packages, "many.one"), trace(desk, packages, "other")
-    said = json.loads(other.read_text())
-    assert said["distributions"] == [["other", "1.0", ["other", "other-1.0.dist-info"]]]
-    assert said["machine"] == os.uname().machine
-    said["distributions"][0][1] = "0.9"
-    said["machine"] = "riscv64"
-    said["files"].append(["absent/part.py", ["open", "spec"]])
-    other.write_text(json.dumps(said))
+    saved = json.loads(other.read_text())
+    assert saved["distributions"] == [["other", "1.0", ["other", "other-1.0.dist-info"]]]
+    assert saved["machine"] == os.uname().machine
+    saved["distributions"][0][1] = "0.9"
+    saved["machine"] = "riscv64"
+    saved["files"].append(["absent/part.py", ["open", "spec"]])
+    other.write_text(json.dumps(saved))
     report = json.loads(desk.minimize(packages, "--trace", one, other, "--json", entry="").out)
     warnings = "\n".join(report["warnings"])
-    assert f"{other} used other 0.9, and 1.0 is installed" in warnings
+    assert f"{other} used other 0.9, but 1.0 is installed" in warnings
     assert f"{other} was taken on riscv64" in warnings
     assert f"{other} used absent, which is not installed here" in warnings
     assert str(one) not in warnings
@@ -128,7 +130,7 @@ def test_another_version_and_another_processor_are_told(desk: Desk, packages: En
 
 def test_wrong_inputs(desk: Desk, packages: Environment) -> None:
     one = trace(desk, packages, "many.one")
-    assert "name two traces" in command(desk, "compare", one, code=USAGE).err
+    assert "name at least two traces" in command(desk, "compare", one, code=USAGE).err
     bad = desk.write("bad.json", "{}")
     assert "no trace" in command(desk, "compare", one, bad, code=USAGE).err.replace("not a trace", "no trace")
     assert command(desk, "trace", "--output", "x.zip", "--entry", "x", code=USAGE).err
@@ -137,9 +139,9 @@ def test_wrong_inputs(desk: Desk, packages: Environment) -> None:
 
 def test_the_default_name(desk: Desk, packages: Environment) -> None:
     entry = desk.write("handler.py", "import many.one\n\n\ndef handler(event, context):\n    return 1\n")
-    said = command(desk, "trace", "--entry", entry, "--python", packages.python, "--effort", "0", "-q")
-    assert said.out.startswith("trace.json: 1 event of handler.py on Python ")
-    assert said.err == ""
+    ended = command(desk, "trace", "--entry", entry, "--python", packages.python, "--effort", "0", "-q")
+    assert ended.out.startswith("trace.json: 1 event of handler.py on Python ")
+    assert ended.err == ""
     assert json.loads((desk.folder / "trace.json").read_text())["python"].startswith(
         "{}.{}".format(*sys.version_info[:2])
     )

@@ -1,4 +1,4 @@
-"""What a trace says of real runs, in every CPython that can be traced."""
+"""Traces of real runs, with every supported CPython."""
 
 import os
 import subprocess
@@ -86,7 +86,7 @@ def test_a_module_that_was_only_looked_up_is_found_but_not_opened(env: Any, trac
     assert uses(trace)["optional.py"] == {Use.SPEC, Use.STAT} or uses(trace)["optional.py"] == {Use.SPEC}
 
 
-def test_a_module_that_is_not_there_is_no_part_of_the_trace(env: Any, trace_run: Run) -> None:
+def test_a_missing_module_is_not_in_the_trace(env: Any, trace_run: Run) -> None:
     env.install("pkg", {"pkg.py": "try:\n    import absent\nexcept ImportError:\n    absent = None\n"})
     trace = trace_run(env, handler("import pkg"))
     assert "absent" not in modules(trace)
@@ -110,7 +110,7 @@ def test_cached_bytecode_counts_as_its_source(each_env: Any, trace_run: Run) -> 
     assert not [path for path in uses(trace) if "__pycache__" in path]
 
 
-def test_tracing_writes_nothing_into_the_site_nor_beside_the_users_files(each_env: Any, trace_run: Run) -> None:
+def test_tracing_writes_nothing_into_the_site_nor_next_to_the_users_files(each_env: Any, trace_run: Run) -> None:
     each_env.install("pkg", {"pkg/__init__.py": "from pkg import mod\n", "pkg/mod.py": ""})
     before = snapshot(each_env.root)
     files = handler("import pkg, side\nopen('made-by-the-handler', 'w').close()") | {"side.py": ""}
@@ -119,7 +119,7 @@ def test_tracing_writes_nothing_into_the_site_nor_beside_the_users_files(each_en
     assert snapshot(trace.workload.entry.parent) == {"handler.py", "side.py"}
 
 
-def test_two_spellings_of_a_folder_give_one_name(env: Any, trace_run: Run) -> None:
+def test_two_spellings_of_a_folder_have_one_name(env: Any, trace_run: Run) -> None:
     env.install("pkg", {"pkg/__init__.py": "", "pkg/data.txt": "x"})
     body = """
         import os, pkg
@@ -188,21 +188,21 @@ STATS = """
 """
 
 
-def check_asked(found: Trace) -> None:
+def check_stat_uses(found: Trace) -> None:
     asked = {path for path, used in uses(found).items() if used == {Use.STAT}}
     assert {*(f"pkg/{name}.txt" for name in "abcdef"), "pkg/asked"} <= asked
     assert "pkg/z.txt" not in uses(found)
 
 
-def test_files_whose_existence_is_asked_for(each_env: Any, trace_run: Run) -> None:
+def test_files_whose_existence_is_checked(each_env: Any, trace_run: Run) -> None:
     each_env.install("pkg", DATA)
-    check_asked(trace_run(each_env, handler(STATS)))
+    check_stat_uses(trace_run(each_env, handler(STATS)))
 
 
 @pytest.mark.usefixtures("strace")
-def test_files_whose_existence_is_asked_for_by_system_calls(each_env: Any, trace_run: Run) -> None:
+def test_files_whose_existence_is_checked_by_system_calls(each_env: Any, trace_run: Run) -> None:
     each_env.install("pkg", DATA)
-    check_asked(trace_run(each_env, handler(STATS), "strace"))
+    check_stat_uses(trace_run(each_env, handler(STATS), "strace"))
 
 
 OPENED_BY_C = """
@@ -216,14 +216,14 @@ OPENED_BY_C = """
 
 
 @pytest.mark.usefixtures("strace")
-def test_files_that_c_code_opens_are_seen_by_system_calls(env: Any, trace_run: Run) -> None:
+def test_files_that_c_code_opens_are_traced_by_system_calls(env: Any, trace_run: Run) -> None:
     env.install("pkg", DATA)
     found = trace_run(env, handler(OPENED_BY_C), "strace")
     assert found.results[0].value == "true"
     assert "pkg/a.txt" in opened(found)
 
 
-def test_a_file_that_is_only_written_is_no_use_of_it(each_env: Any, trace_run: Run) -> None:
+def test_writing_a_file_does_not_count_as_use(each_env: Any, trace_run: Run) -> None:
     each_env.install("pkg", {"pkg/__init__.py": "", "pkg/log.txt": ""})
     body = """
         import os, pkg
@@ -233,7 +233,7 @@ def test_a_file_that_is_only_written_is_no_use_of_it(each_env: Any, trace_run: R
     assert "pkg/log.txt" not in uses(trace_run(each_env, handler(body)))
 
 
-def test_names_that_are_no_utf8_are_traced(env: Any, trace_run: Run) -> None:
+def test_names_that_are_not_utf8_are_traced(env: Any, trace_run: Run) -> None:
     env.install("pkg", {"pkg/__init__.py": "", "pkg/\udcff\n'\".txt": "x"})
     body = r"""
         import os, pkg
@@ -345,7 +345,7 @@ def test_an_extension_module_is_mapped(env: Any, trace_run: Run) -> None:
 # ---- metadata -----------------------------------------------------------------------------------------------------
 
 
-def test_a_distribution_asked_for_by_name(each_env: Any, trace_run: Run) -> None:
+def test_metadata_that_is_read_by_name(each_env: Any, trace_run: Run) -> None:
     if each_env.describe().version < (3, 8):
         pytest.skip("importlib.metadata came with 3.8")
     each_env.install("Asked-For", {"asked.py": "import importlib.metadata as m\nV = m.version('Asked_For')\n"}, "2.5")
@@ -355,7 +355,7 @@ def test_a_distribution_asked_for_by_name(each_env: Any, trace_run: Run) -> None
     assert [(m.distribution, m.asked_by) for m in found.metadata] == [("asked-for", "asked")]
 
 
-def test_a_distribution_that_is_not_installed_is_asked_for_too(env: Any, trace_run: Run) -> None:
+def test_metadata_of_a_missing_distribution(env: Any, trace_run: Run) -> None:
     env.install("pkg", {"pkg.py": ""})
     body = """
         import importlib.metadata, pkg
@@ -368,7 +368,7 @@ def test_a_distribution_that_is_not_installed_is_asked_for_too(env: Any, trace_r
     assert [m.distribution for m in found.metadata] == ["absent"]
 
 
-def test_a_scan_for_entry_points_asks_for_no_distribution(each_env: Any, trace_run: Run) -> None:
+def test_a_scan_for_entry_points_reads_no_metadata_by_name(each_env: Any, trace_run: Run) -> None:
     if each_env.describe().version < (3, 8):
         pytest.skip("importlib.metadata came with 3.8")
     for name in ("one", "two"):
@@ -386,7 +386,7 @@ def test_a_scan_for_entry_points_asks_for_no_distribution(each_env: Any, trace_r
     assert "two-1.0.dist-info/entry_points.txt" in opened(found)
 
 
-def test_a_distribution_asked_for_through_pkg_resources(python_of: Any, make_environment: Any, trace_run: Run) -> None:
+def test_metadata_that_is_read_with_pkg_resources(python_of: Any, make_environment: Any, trace_run: Run) -> None:
     python = python_of("3.8")
     asking = [python, "-I", "-c", "import pkg_resources; print(pkg_resources.__path__[0])"]
     asked = subprocess.run(asking, check=False, capture_output=True, text=True)
@@ -453,7 +453,7 @@ CHILDREN = {
 
 
 @pytest.mark.parametrize("kind", CHILDREN)
-def test_what_children_use_is_seen(each_env: Any, trace_run: Run, kind: str) -> None:
+def test_files_that_child_processes_use_are_traced(each_env: Any, trace_run: Run, kind: str) -> None:
     each_env.install("childish", {"childish/__init__.py": READ_DATA, "childish/data.txt": "x", "childish/no.txt": ""})
     files = handler(CHILDREN[kind]) | {"work.py": "def run(*args):\n    import childish\n"}
     found = trace_run(each_env, files)
@@ -467,7 +467,7 @@ def test_what_children_use_is_seen(each_env: Any, trace_run: Run, kind: str) -> 
 READ_DATA = "import os\nopen(os.path.join(os.path.dirname(__file__), 'data.txt')).close()\n"
 
 
-def test_a_handler_that_closes_all_descriptors_is_traced_on(env: Any, trace_run: Run) -> None:
+def test_a_handler_that_closes_all_descriptors_is_still_traced(env: Any, trace_run: Run) -> None:
     env.install("pkg", {"pkg/__init__.py": READ_DATA, "pkg/data.txt": "x"})
     found = trace_run(env, handler("import os\nos.closerange(3, 256)\nimport pkg"))
     assert "pkg/data.txt" in opened(found)
@@ -483,11 +483,11 @@ def test_the_users_own_sitecustomize_runs(each_env: Any, trace_run: Run) -> None
     expected = subprocess.run(plain, check=True, capture_output=True, text=True).stdout.strip()
     found = trace_run(each_env, handler(f"{ask}\nreturn said"))
     assert found.results[0].value == expected
-    # A Linux distribution's Python may bring one of its own, which then comes first.
+    # The Python of a Linux distribution may have its own sitecustomize, which is then found first.
     assert ("extra.py" in opened(found)) == expected.startswith("[true")
 
 
-def test_a_pth_file_that_runs_code_is_part_of_the_start(each_env: Any, trace_run: Run) -> None:
+def test_a_pth_file_that_runs_code_is_part_of_the_startup(each_env: Any, trace_run: Run) -> None:
     each_env.install("starter", {"starter.pth": "import _starter\n", "_starter.py": "", "used.py": ""})
     found = modules(trace_run(each_env, handler("import used")))
     assert found["_starter"].startup
@@ -542,12 +542,12 @@ INNOCENT = """
 """
 
 
-def test_observing_does_not_break_what_uses_files(each_env: Any, trace_run: Run) -> None:
+def test_observing_does_not_break_code_that_uses_files(each_env: Any, trace_run: Run) -> None:
     each_env.install("pkg", {"pkg.py": ""})
     assert trace_run(each_env, handler(INNOCENT)).results[0].value == '"unchanged"'
 
 
-def test_the_arguments_and_names_of_a_script_are_those_of_a_script(each_env: Any, trace_run: Run) -> None:
+def test_a_script_has_the_usual_arguments_and_names(each_env: Any, trace_run: Run) -> None:
     each_env.install("pkg", {"pkg.py": ""})
     script = (
         "import sys, os, pkg\nprint(__name__, os.path.basename(__file__), len(sys.argv), sys.argv[0] == __file__)\n"
@@ -595,7 +595,7 @@ def test_a_module_whose_file_has_another_name_is_unplaced(env: Any, trace_run: R
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         ({"handler.py": "import absent\n\ndef handler(event, context):\n    pass\n"}, "while it was imported"),
         (handler("raise KeyError('this one')"), "on event"),
@@ -608,11 +608,11 @@ def test_a_module_whose_file_has_another_name_is_unplaced(env: Any, trace_run: R
         ({"script.py": "def broken(:\n"}, "while it was read"),
     ],
 )
-def test_a_run_that_fails_is_told_with_its_cause(env: Any, trace_run: Run, files: dict[str, str], said: str) -> None:
+def test_a_failed_run_is_reported_with_its_cause(env: Any, trace_run: Run, files: dict[str, str], message: str) -> None:
     with pytest.raises(TraceError) as caught:
         trace_run(env, files)
-    assert said in str(caught.value)
-    assert next(iter(files)) in str(caught.value) or "Lambda" in said
+    assert message in str(caught.value)
+    assert next(iter(files)) in str(caught.value) or "Lambda" in message
     assert "harness.py" not in str(caught.value)
 
 
@@ -628,25 +628,25 @@ def test_the_users_traceback_is_shown_without_frames_of_the_tool(each_env: Any, 
     assert "probe.py" not in text
 
 
-def test_a_script_may_end_itself_without_an_error(env: Any, trace_run: Run) -> None:
+def test_a_script_may_exit_without_an_error(env: Any, trace_run: Run) -> None:
     env.install("pkg", {"pkg.py": ""})
     found = trace_run(env, {"script.py": "import pkg, sys\nprint('done')\nsys.exit(0)\n"})
     assert found.results[0].value == "done\n"
 
 
-def test_a_script_is_given_no_event(env: Any, trace_run: Run, tmp_path: Path) -> None:
+def test_a_script_gets_no_event(env: Any, trace_run: Run, tmp_path: Path) -> None:
     event = tmp_path / "event.json"
     event.write_text("{}")
     with pytest.raises(TraceError, match="--handler"):
         trace_run(env, {"script.py": "print(1)\n"}, events=[event])
 
 
-def test_a_handler_that_is_not_there_is_named(env: Any, trace_run: Run) -> None:
+def test_a_missing_handler_is_named(env: Any, trace_run: Run) -> None:
     with pytest.raises(TraceError, match="'absent'"):
         trace_run(env, handler("return 1"), handler="absent")
 
 
-# ---- what the handler is given ------------------------------------------------------------------------------------
+# ---- what the handler receives ------------------------------------------------------------------------------------
 
 
 def test_events_contexts_and_models_reach_the_handler(each_env: Any, trace_run: Run, tmp_path: Path) -> None:
@@ -673,7 +673,7 @@ def test_events_contexts_and_models_reach_the_handler(each_env: Any, trace_run: 
     assert found.workload.models == (model,)
 
 
-def test_caches_of_this_machine_are_out_of_reach(env: Any, trace_run: Run, monkeypatch: Any, tmp_path: Path) -> None:
+def test_caches_of_this_machine_are_not_used(env: Any, trace_run: Run, monkeypatch: Any, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "mine"))
     monkeypatch.setenv("USERS_OWN", "kept")
@@ -688,7 +688,7 @@ def test_caches_of_this_machine_are_out_of_reach(env: Any, trace_run: Run, monke
     assert trace_run(env, handler(body)).results[0].value == '"kept"'
 
 
-def test_what_the_handler_prints_is_no_result_of_the_tool(env: Any, trace_run: Run, capfd: Any) -> None:
+def test_output_of_the_handler_is_not_output_of_the_tool(env: Any, trace_run: Run, capfd: Any) -> None:
     env.install("pkg", {"pkg.py": ""})
     trace_run(env, handler("import os\nprint('seen by python')\nos.write(1, b'seen by the kernel')"))
     out, err = capfd.readouterr()
@@ -697,7 +697,7 @@ def test_what_the_handler_prints_is_no_result_of_the_tool(env: Any, trace_run: R
     assert "seen by the kernel" in err
 
 
-def test_the_run_uses_the_interpreter_that_it_was_told(each_env: Any, trace_run: Run) -> None:
+def test_the_run_uses_the_given_interpreter(each_env: Any, trace_run: Run) -> None:
     each_env.install("pkg", {"pkg.py": ""})
     found = trace_run(each_env, handler("import sys\nreturn [sys.prefix, sys.dont_write_bytecode]"))
     assert os.path.realpath(each_env.root) in os.path.realpath(found.results[0].value.split('"')[1])

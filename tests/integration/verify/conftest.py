@@ -1,4 +1,4 @@
-"""A desk at which layers are proved in an emulated Lambda, without an engine and in one; nothing may stay behind."""
+"""Fixtures that verify layers in emulated Lambda, in namespaces and in containers, and find what is left behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.support.sites import Environment
 
-# Something for the layer to hold.
+# A distribution for the layer.
 ALPHA = {"alpha/__init__.py": "from alpha.core import VALUE\n", "alpha/core.py": "VALUE = 41\n"}
 
 
@@ -46,7 +46,7 @@ class Proved:
 
 @dataclass
 class LambdaDesk:
-    """Runs the command in a folder of its own; TMPDIR lies in it, so that what stays behind is seen."""
+    """Runs the command in its own folder, with TMPDIR inside, so that files left behind are found."""
 
     folder: Path
     options: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class LambdaDesk:
         return {place for place in places if place.startswith(str(self.folder))}
 
     def arguments(self, env: Environment | str, files: Mapping[str, str], *more: str) -> list[str]:
-        """Lay out the function and the folder of temporary files; return what the command is asked."""
+        """Write the function and the folder for temporary files; return the arguments of the command."""
         task = self.folder / "task"
         shutil.rmtree(task, ignore_errors=True)
         task.mkdir()
@@ -108,7 +108,7 @@ class LambdaDesk:
 
 @pytest.fixture
 def desk(tmp_path: Path, namespaces: None) -> LambdaDesk:  # noqa: ARG001 - skips
-    """Emulates in namespaces of this machine."""
+    """Emulate Lambda in namespaces of this machine."""
     folder = tmp_path / "desk"
     folder.mkdir()
     for path in (folder, *folder.parents):
@@ -127,7 +127,7 @@ def alpha(env: Environment) -> Environment:
 
 
 def containers(docker: Mapping[str, str], folder: Path) -> list[str]:
-    """Return the containers that see something of ``folder``; others may run beside the tests."""
+    """Return the containers that mount a part of ``folder``; other containers may run at the same time."""
     environment = {**os.environ, **docker}
     listed = subprocess.run(["docker", "ps", "--all", "--quiet"], env=environment, capture_output=True, check=True)
     show = "{{.Name}} {{range .Mounts}}{{.Source}} {{end}}"
@@ -143,7 +143,7 @@ def containers(docker: Mapping[str, str], folder: Path) -> list[str]:
 
 @pytest.fixture
 def engine_desk(tmp_path: Path, docker: dict[str, str], image: str) -> Iterator[LambdaDesk]:
-    """Emulates in containers of an engine."""
+    """Emulate Lambda in containers."""
     folder = tmp_path / "desk"
     folder.mkdir()
     yield LambdaDesk(folder, ("--engine", "docker", "--verify-image", image), environment=docker)

@@ -1,4 +1,4 @@
-"""The proof: layers that work pass, those that lack something fail and say what, and results are compared as values."""
+"""Verification: layers that work pass, incomplete ones fail with a message, and results are compared as values."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ from layer_minimizer.model.results import Mismatch, compare_results
 from layer_minimizer.model.workload import Result
 from layer_minimizer.pack.staging import stage
 from layer_minimizer.plan.planner import PlanRequest, plan
-from layer_minimizer.verify.alone import Attempt, attempts, differing_again
+from layer_minimizer.verify.alone import Attempt, compare_second_run, run_attempts
 from layer_minimizer.verify.place import RunContext
 
 Isolated = bool  # what the fixture of that name gives
@@ -34,25 +34,25 @@ Isolated = bool  # what the fixture of that name gives
 
 @dataclasses.dataclass
 class Case:
-    """A traced workload and its plan, to be verified with files taken away."""
+    """A traced workload and its plan, to be verified without some files."""
 
     trial: RunContext
     plan: KeepPlan
     folder: Path
     attempts: int = 0
 
-    def verify(self, *taken_away: str) -> Attempt:
+    def verify(self, *removed: str) -> Attempt:
         self.attempts += 1
-        assert set(taken_away) <= {d.path for d in self.plan.kept}
+        assert set(removed) <= {d.path for d in self.plan.kept}
         decisions = tuple(
-            dataclasses.replace(d, verdict=Verdict.DROPPED, reason=Reason.UNUSED) if d.path in taken_away else d
+            dataclasses.replace(d, verdict=Verdict.DROPPED, reason=Reason.UNUSED) if d.path in removed else d
             for d in self.plan.decisions
         )
         less = dataclasses.replace(self.plan, decisions=decisions)
         scratch = self.folder / f"attempt{self.attempts}"
         stage(less, self.trial.inventory, scratch / "stage", self.trial.layout)
         archive = write_zip(scratch / "stage", scratch / "layer.zip")
-        return next(attempts(self.trial, less, archive, scratch / "verify"))
+        return next(run_attempts(self.trial, less, archive, scratch / "verify"))
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_a_layer_with_all_that_was_used_works(each_env: Any, case: Callable[...,
     assert (tried.error, tried.mismatches, tried.missed, tried.leaked, tried.events) == ("", (), (), (), 1)
 
 
-def test_every_kept_file_is_needed_and_its_absence_is_told(
+def test_every_kept_file_is_needed_and_its_absence_is_reported(
     env: Any, case: Callable[..., Case], isolation: Isolated
 ) -> None:
     env.install("pkg", FILES)
@@ -131,7 +131,7 @@ def test_every_kept_file_is_needed_and_its_absence_is_told(
         tried = made.verify(path)
         assert tried.isolated == isolation
         assert not tried.succeeded
-        # Without its __init__ a package is another package to Python, and no one asks for the file.
+        # Without its __init__ a package is a namespace package, and the file is not looked up.
         assert path in tried.missed or path.endswith("__init__.py")
         assert tried.explain()
     assert made.verify().succeeded
@@ -368,10 +368,10 @@ def test_without_isolation_system_calls_show_what_is_missed(
 def test_a_workload_of_chance_differs_from_itself(env: Any, case: Callable[..., Case], tmp_path: Path) -> None:
     env.install("pkg", FILES)
     steady = case(env, HANDLER)
-    assert differing_again(steady.trial, tmp_path / "steady") == ()
+    assert compare_second_run(steady.trial, tmp_path / "steady") == ()
     chance = "import os, single\ndef handler(event, context):\n    return os.urandom(8).hex()\n"
     unsteady = case(env, {"handler.py": chance})
-    (mismatch,) = differing_again(unsteady.trial, tmp_path / "unsteady")
+    (mismatch,) = compare_second_run(unsteady.trial, tmp_path / "unsteady")
     assert mismatch.expected != mismatch.actual
 
 
@@ -383,7 +383,7 @@ def test_a_workload_that_does_not_run_a_second_time_is_told(
     source = f"import os, single\ndef handler(event, context):\n    os.mkdir('{marker}')\n"
     made = case(env, {"handler.py": source})
     with pytest.raises(VerifyError, match="not a second time"):
-        differing_again(made.trial, tmp_path / "again")
+        compare_second_run(made.trial, tmp_path / "again")
 
 
 # ---- comparison ---------------------------------------------------------------------------------------------------

@@ -43,27 +43,27 @@ def measure(name: str, cold: Iterable[str], runs: int) -> Iterator[tuple[str, li
 
 
 def say(name: str, kind: str, cells: Iterable[str]) -> None:
-    """Print a row at once: the next one takes a while."""
+    """Print a row without buffering."""
     sys.stdout.write(f"| {' | '.join((name, kind, *cells))} |\n")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Print the table as it grows."""
+    """Print the table row by row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cold", nargs="+", choices=("keep", "drop"), default=["keep", "drop"])
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("cases", nargs="*", metavar="CASE")
-    given = parser.parse_args()
+    options = parser.parse_args()
     say("case", "cold", COLUMNS)
     say("---", "---", ["---:"] * len(COLUMNS))
     rows: dict[str, list[list[float]]] = {}
-    for name in given.cases or running.names():
+    for name in options.cases or running.names():
         try:
-            for kind, row in measure(name, given.cold, given.runs):
+            for kind, row in measure(name, options.cold, options.runs):
                 rows.setdefault(kind, []).append(row)
                 say(name, kind, [f"{value:,.2f}" for value in row])
-        except AssertionError as problem:  # one that does not work is a finding, too
+        except AssertionError as problem:  # a failing case is printed, too
             say(name, "fails", str(problem).splitlines()[:2])
     for kind, listed in rows.items():
         medians = [statistics.median(column) for column in zip(*listed, strict=True)]

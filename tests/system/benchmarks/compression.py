@@ -5,7 +5,7 @@ usage: python tests/system/benchmarks/compression.py LIBRARY [--hot PAGES.json]
 What a cold store costs is two-fold: its size, and the time that a program waits when it touches a cold page, which is
 above all the decoding of a whole chunk. Both depend on the compression and on the chunk's size, and both on what is
 compressed: PAGES.json is the list of the page numbers that a traced run touched; without it all pages that can be cold
-are. Every row sees the same bytes: 512 KiB at a time, taken at even steps, cut into chunks of each size.
+are. Every row uses the same bytes: 512 KiB at a time, taken at even steps, cut into chunks of each size.
 
 zstandard, lz4 and brotli are measured when they are installed, src/lzma.h when there is a compiler.
 """
@@ -35,10 +35,10 @@ from types import ModuleType
 from layer_minimizer.native import coldstore, compact
 
 CHUNK_KIB = (64, 128, 256, 512)
-SAMPLE_BYTES = 20 << 20  # the strongest compressions do a megabyte a second
+SAMPLE_BYTES = 20 << 20  # the slowest methods compress a megabyte per second
 DRAWS = 256
 PASSES = 3
-# Through mallopt: memory that a decoder frees is kept for the next one, whose time is then not spent on page faults.
+# For mallopt: freed memory is reused, so that decoding times contain no page faults.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 OWN_DECODER = """
 #include "lzma.h"
@@ -54,24 +54,24 @@ Unpacker = Callable[[bytes, int], bytes | memoryview]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A compression and those that can decode it, by the names of their rows."""
+    """A compression method and its decoders, by the names of their rows."""
 
     pack: Packer
     unpackers: dict[str, Unpacker]
 
 
 class Room:
-    """Memory to decode into that is there before the clock starts."""
+    """A buffer for decoded data, allocated before the measurement."""
 
     def __init__(self, size: int) -> None:
-        """Touch every page once."""
+        """Allocate the buffer, and write to every page."""
         self._bytes = bytearray(size)
         self.view = memoryview(self._bytes)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._bytes))
 
 
 def keep_freed_memory() -> None:
-    """Let the C library reuse large blocks; one without mallopt does what it always does."""
+    """Make the C library reuse large blocks, if it has mallopt."""
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, 16 << 20)
@@ -79,7 +79,7 @@ def keep_freed_memory() -> None:
 
 
 def optional(name: str) -> ModuleType | None:
-    """Return a module, or say that its rows are left out."""
+    """Import a module, or log that its rows are omitted."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -88,7 +88,7 @@ def optional(name: str) -> ModuleType | None:
 
 
 def own_decoder(folder: str, room: Room) -> Unpacker | None:
-    """Compile src/lzma.h as the runtime is compiled; without a compiler say that its rows are left out."""
+    """Compile src/lzma.h as the runtime is compiled, or log that its row is omitted."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if not compiler:
         sys.stdout.write("- left out: src/lzma.h, there is no C compiler\n")
@@ -110,12 +110,12 @@ def own_decoder(folder: str, room: Room) -> Unpacker | None:
 
 
 def zlib_method() -> Method:
-    """Return what is in every Python."""
+    """Return the methods of Python's standard library."""
     return Method(lambda raw: zlib.compress(raw, 9), {"zlib 9": lambda packed, size: zlib.decompress(packed, 15, size)})
 
 
 def zstd_method(zstandard: ModuleType, level: int) -> Method:
-    """Return a frame a chunk. A compressor belongs to one thread, so that each chunk gets its own."""
+    """Return Zstandard with one frame per chunk, and one compressor per chunk since it is not thread-safe."""
     decode = zstandard.ZstdDecompressor().decompress
 
     def pack(raw: bytes) -> bytes:
@@ -130,9 +130,9 @@ def zstd_method(zstandard: ModuleType, level: int) -> Method:
 
 
 def lz4_method(block: ModuleType, room: Room) -> Method:
-    """Return the bare block format. The module copies what it has decoded, which takes as long: its C function is called.
+    """Return LZ4's block format, decoded by the C function: the module's decoder also copies its result.
 
-    The level is the highest that LZ4 HC knows.
+    The level is the highest of LZ4 HC.
     """
     decode = ctypes.CDLL(importlib.import_module("lz4.block._block").__file__).LZ4_decompress_safe
     decode.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
@@ -150,7 +150,7 @@ def lz4_method(block: ModuleType, room: Room) -> Method:
 
 
 def brotli_method(brotli: ModuleType) -> Method:
-    """Return the highest quality, with a window that holds the largest chunk."""
+    """Return Brotli with the highest quality, and a window of at least the largest chunk."""
 
     def pack(raw: bytes) -> bytes:
         packed: bytes = brotli.compress(raw, quality=11, lgwin=18)
@@ -164,7 +164,7 @@ def brotli_method(brotli: ModuleType) -> Method:
 
 
 def lzma_method(name: str, preset: int, own: Unpacker | None) -> Method:
-    """Return raw LZMA as cold stores hold it, but for the preset."""
+    """Return raw LZMA as in cold stores, with the given preset."""
     filters = [{**coldstore._FILTERS[0], "preset": preset}]
 
     def pack(raw: bytes) -> bytes:
@@ -180,7 +180,7 @@ def lzma_method(name: str, preset: int, own: Unpacker | None) -> Method:
 
 
 def methods(folder: str) -> Iterator[Method]:
-    """Yield what can be measured; ``folder`` is for what is compiled."""
+    """Yield the methods that are available; ``folder`` is for compiled files."""
     room = Room(max(CHUNK_KIB) << 10)
     yield zlib_method()
     if zstandard := optional("zstandard"):
@@ -196,7 +196,7 @@ def methods(folder: str) -> Iterator[Method]:
 
 
 def sample_chunks(parts: compact.Split) -> dict[int, list[bytes]]:
-    """Return the bytes of the chunks to measure, by the chunk's size in KiB.
+    """Return the chunks to measure, by chunk size in KiB.
 
     Chunks of the largest size are taken at even steps, and cut: every size has the same bytes, and its chunks are those
     that the whole library would have at that size.
@@ -212,7 +212,7 @@ def sample_chunks(parts: compact.Split) -> dict[int, list[bytes]]:
 
 
 def decode_times(unpack: Unpacker, raws: Sequence[bytes], packs: Sequence[bytes]) -> tuple[float, float]:
-    """Return the medians of microseconds a chunk and of bytes a microsecond; every chunk is compared first.
+    """Return the medians of microseconds per chunk and of bytes per microsecond, after comparing every chunk.
 
     A chunk's time is the best of some passes over all of them, in processor time: other processes do not count.
     """
@@ -233,12 +233,12 @@ def decode_times(unpack: Unpacker, raws: Sequence[bytes], packs: Sequence[bytes]
 
 
 def print_rows(method: Method, chunks: dict[int, list[bytes]]) -> None:
-    """Print a row a decoder and size. Packing is spread over all processors, decoding is measured on one."""
+    """Print a row per decoder and size. Compression uses all processors, decoding is measured on one."""
     rows: dict[str, list[str]] = {name: [] for name in method.unpackers}
     for kib, raws in chunks.items():
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             packs = list(pool.map(method.pack, raws))
-        # A store holds the raw bytes where compression does not pay.
+        # A store has the raw bytes if they are smaller.
         size = sum(min(len(raw), len(packed)) for raw, packed in zip(raws, packs, strict=True))
         fraction = size / sum(map(len, raws))
         for name, unpack in method.unpackers.items():
@@ -250,21 +250,21 @@ def print_rows(method: Method, chunks: dict[int, list[bytes]]) -> None:
 
 
 def main() -> None:
-    """Print what is measured, then the table."""
+    """Print a description of the library, then the table."""
     parser = argparse.ArgumentParser(description="Compare compressions on the cold pages of a library.")
     parser.add_argument("library", type=Path)
     parser.add_argument("--hot", type=Path, metavar="PAGES.json", help="list of the numbers of hot pages")
-    wishes = parser.parse_args()
-    hot: frozenset[int] = frozenset(json.loads(wishes.hot.read_text()) if wishes.hot else ())
+    options = parser.parse_args()
+    hot: frozenset[int] = frozenset(json.loads(options.hot.read_text()) if options.hot else ())
     keep_freed_memory()
-    parts = compact.split(wishes.library.read_bytes(), hot)
+    parts = compact.split(options.library.read_bytes(), hot)
     if not parts.cold:
         sys.exit("this library has no cold pages")
     chunks = sample_chunks(parts)
     taken = sum(map(len, chunks[max(CHUNK_KIB)]))
     counts = ", ".join(f"{len(raws)} of {kib} KiB" for kib, raws in chunks.items())
     sys.stdout.write(
-        f"{wishes.library.name}: {len(hot)} pages are said to be hot, {parts.cold_bytes / 1e6:.1f} MB are cold\n\n"
+        f"{options.library.name}: {len(hot)} pages are hot, {parts.cold_bytes / 1e6:.1f} MB are cold\n\n"
         f"- measured on {taken / 1e6:.1f} MB of that, {max(CHUNK_KIB)} KiB at even steps; chunks: {counts}\n"
         f"- decode times: medians of {DRAWS} random chunks, drawn repeatedly where there are fewer; processor time, "
         f"the best of {PASSES} passes; MB are 10^6 bytes\n"

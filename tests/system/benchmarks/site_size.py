@@ -26,7 +26,7 @@ USED = 10
 
 
 def make_site(folder: Path, files: int) -> None:
-    """Install ``files`` small modules, 250 to a distribution."""
+    """Install ``files`` small modules, 250 per distribution."""
     for number in range(files // MODULES):
         name = f"dist{number}"
         package = folder / name
@@ -40,7 +40,7 @@ def make_site(folder: Path, files: int) -> None:
 
 
 def make_trace(stock: Inventory) -> Trace:
-    """Make the facts of a run that used every tenth file."""
+    """Return the facts of a run that used every tenth file."""
     used = [file.path for file in stock.files if file.path.endswith(".py")][::USED]
     return Trace(
         python="3.11.0",
@@ -59,7 +59,7 @@ def make_trace(stock: Inventory) -> Trace:
 
 
 def measure(files: int) -> tuple[float, float, float]:
-    """Return seconds for taking the inventory, planning and packing."""
+    """Return the seconds of taking the inventory, planning and packing."""
     with tempfile.TemporaryDirectory() as folder:
         site = Path(folder) / "site-packages"
         make_site(site, files)
@@ -84,7 +84,7 @@ def measure(files: int) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    """Print a row a site."""
+    """Print a row per size of the environment."""
     sizes = [int(text) for text in sys.argv[1:]] or [10_000, 50_000, 250_000]
     sys.stdout.write(f"{'files':>8} {'inventory':>10} {'plan':>8} {'pack':>8} {'µs a file':>10}\n")
     for files in sizes:

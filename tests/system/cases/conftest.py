@@ -1,3 +1,3 @@
-"""What lies in the cases' folders are functions and distributions, and no tests."""
+"""Excludes the folders of the cases from collection: they contain functions and distributions, not tests."""
 
 collect_ignore_glob = ["*/*"]

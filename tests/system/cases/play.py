@@ -1,6 +1,8 @@
-"""Imports a case's handler, calls it for each event, and writes down what came of it.
+"""Imports the handler of a case, calls it with each event, and writes the results.
 
-Runs in the case's environment or on its layer, on any CPython from 3.6 on: play.py FOLDER EVENTS RESULT
+usage: play.py FOLDER EVENTS RESULT
+
+Runs in the environment of the case or on its layer, on CPython 3.6 and later.
 """
 
 import importlib
@@ -14,15 +16,15 @@ folder, events, result = sys.argv[1:]
 sys.path.insert(0, folder)
 warnings.simplefilter("ignore")
 handler = importlib.import_module("handler").handler
-# Since the interpreter was started: what a layer does before anything is imported counts, too.
-seconds = time.time() - float(os.environ.pop("BEGUN"))
-came = []
+# From the start of the interpreter, since the runtime of a layer works before the first import.
+seconds = time.time() - float(os.environ.pop("START"))
+results = []
 with open(events) as source:
-    given = json.load(source)
-for event in given:
+    values = json.load(source)
+for event in values:
     try:
-        came.append(["ok", json.dumps(handler(event, None), sort_keys=True, default=repr)])
+        results.append(["ok", json.dumps(handler(event, None), sort_keys=True, default=repr)])
     except Exception as error:
-        came.append([type(error).__name__, str(error)])
+        results.append([type(error).__name__, str(error)])
 with open(result, "w") as target:
-    json.dump({"import_seconds": seconds, "results": came}, target)
+    json.dump({"import_seconds": seconds, "results": results}, target)

@@ -1,15 +1,15 @@
-"""What is done with a case: its environment, its layer, and runs of its handler here and there.
+"""Creates the environment and the layer of a case, and runs its handler in the environment and on the layer.
 
 A case is a folder:
 
-    handler.py         as somebody would write it; what lies beside it belongs to the function, too
-    requirements.txt   pinned; read in a copy of the folder: ./packages/NAME and -e ./packages/NAME may stand there
+    handler.py         the handler; other files in the folder belong to the function, too
+    requirements.txt   pinned; installed from a copy of the folder: can contain ./packages/NAME and -e ./packages/NAME
     packages/          source trees of invented distributions
-    events.json        the events that the tool is given
-    unseen.json        the events that it is not given
+    events.json        the events that are given to the tool
+    unseen.json        further events, which are not given to the tool
     expected.toml      see `Expected`
 
-Nothing of the tool's own is used here but its command: what a layer can do is found out by other means.
+Of the tool only the command is used: the checks of a layer do not depend on the tool's code.
 """
 
 import fnmatch
@@ -35,7 +35,7 @@ import pytest
 CASES = Path(__file__).resolve().parent
 EXAMPLES = CASES.parents[2] / "examples"
 MINIMIZE = Path(sys.executable).with_name("minimize")
-_NOT_OF_THE_FUNCTION = ("requirements.txt", "packages", "events.json", "unseen.json", "expected.toml", "__pycache__")
+_IGNORED = ("requirements.txt", "packages", "events.json", "unseen.json", "expected.toml", "__pycache__")
 _TIMEOUT = 1800
 _ENVIRONMENT = """
 source "$1/common.sh"
@@ -45,11 +45,11 @@ fill() {
     cd "$env/src/case"
     quiet_pip "$2" install --requirement requirements.txt
 }
-base=$(find_python "$2") || die 3 "there is no CPython $2 on PATH or under pyenv"
+base=$(find_python "$2") || die 3 "CPython $2 is not installed, neither on PATH nor with pyenv"
 ensure_env "case-$3" "$base" "$4" fill "$5"
 """
-# Prepares the mounts named on standard input, each a line "tmpfs FOLDER" or "ro FOLDER", and becomes the command.
-_PLACE = """
+# Mounts what standard input lists in lines "tmpfs FOLDER" or "ro FOLDER", then executes the command.
+_MOUNT_AND_RUN = """
 set -e
 while read -r kind folder; do
     if [ "$kind" = tmpfs ]; then
@@ -59,20 +59,23 @@ while read -r kind folder; do
         mount -o remount,bind,ro "$folder"
     fi
 done
-BEGUN=$(date +%s.%N) exec "$@"
+START=$(date +%s.%N) exec "$@"
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What must hold of a case.
+    """The expectations for a case, read from expected.toml.
 
-    ``must_keep`` are patterns of site-relative paths of which the layer has at least one file each, ``must_drop`` those
-    of which it has none, beside what it can restore; ``max_mb`` is the size of a layer by the tool's default options,
-    and ``max_mb_drop`` with ``--cold drop``, which is left to the benchmark where it is not given. ``heavy`` ones take
-    minutes: runs may be told to take some of them only. ``unseen`` tells for
-    all or for each of the unseen events that the layer gives the ``same`` as the environment, or the type of the error
-    that it raises. ``prepare`` is a program that puts further files into the function's folder, its argument.
+    Attributes:
+        must_keep: patterns of site-relative paths; the layer must contain a match of each.
+        must_drop: patterns of site-relative paths; the layer must not contain a match, except in its cold store.
+        max_mb: the maximum size of a layer with the tool's default options.
+        unseen: for all or for each of the unseen events: ``same``, or the type of the error that the layer raises.
+        max_mb_drop: the maximum size with ``--cold drop``; 0: only the benchmark makes this layer.
+        heavy: the case takes minutes; a run of the tests can omit it.
+        python: the version of CPython.
+        prepare: a program that adds files to the function's folder, which is its argument.
     """
 
     must_keep: tuple[str, ...]
@@ -86,22 +89,22 @@ class Expected:
 
     @classmethod
     def read(cls, file: Path, events: int) -> "Expected":
-        """Read expected.toml; a key that does not exist is an error."""
-        said = tomllib.loads(file.read_text())
-        unseen = said.pop("unseen")
+        """Read expected.toml; an unknown key is an error."""
+        data = tomllib.loads(file.read_text())
+        unseen = data.pop("unseen")
         return cls(
-            tuple(said.pop("must_keep")),
-            tuple(said.pop("must_drop")),
+            tuple(data.pop("must_keep")),
+            tuple(data.pop("must_drop")),
             unseen=(unseen,) * events if isinstance(unseen, str) else tuple(unseen),
-            **said,
+            **data,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of each event, a kind ("ok", or an error's type) and a text.
+    """The result of each event: "ok" or the type of the error, and a text.
 
-    ``import_seconds`` are those from the interpreter's start until the handler was imported.
+    ``import_seconds``: time from the start of the interpreter until the handler is imported.
     """
 
     results: tuple[tuple[str, str], ...]
@@ -110,7 +113,7 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """An unpacked layer, and the tool's report."""
+    """An unpacked layer: its folder, its site-packages, and the tool's report."""
 
     opt: Path
     site: Path
@@ -118,7 +121,7 @@ class Layer:
 
     @property
     def files(self) -> set[str]:
-        """The site-relative paths in it; bytecode counts as the module that it is of, compressed or not."""
+        """The site-relative paths in the layer; bytecode, compressed or not, counts as the source of its module."""
         names = {path.relative_to(self.site).as_posix() for path in self.site.rglob("*") if not path.is_dir()}
         packed = {name for file in self.site.glob("_layer_minimizer/code/*") for name in _packed(file)}
         return {re.sub(r"\.pyc$", ".py", name) for name in names} | packed
@@ -134,7 +137,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A folder of this one."""
+    """A case: its folder in tests/system/cases, and its expectations."""
 
     folder: Path
     expected: Expected
@@ -158,10 +161,10 @@ class Case:
         return self.folder / "events.json"
 
     def environment(self) -> Path:
-        """Return the case's environment, which is made once and cached.
+        """Return the cached environment of the case.
 
         Raises:
-            LookupError: there is no such CPython here.
+            LookupError: this version of CPython is not installed.
         """
         files = [self.folder / "requirements.txt", *sorted((self.folder / "packages").rglob("*"))]
         digest = hashlib.sha256()
@@ -176,8 +179,8 @@ class Case:
         return Path(done.stdout.strip()).parent.parent
 
     def make_task(self, environment: Path, folder: Path) -> Path:
-        """Return a folder with what belongs to the function."""
-        ignored = shutil.ignore_patterns(*_NOT_OF_THE_FUNCTION, "make_*")
+        """Create the function's folder, and return it."""
+        ignored = shutil.ignore_patterns(*_IGNORED, "make_*")
         shutil.copytree(self.folder, folder, ignore=ignored)
         if self.expected.prepare:
             program = environment / "bin/python" if self.expected.prepare.endswith(".py") else "bash"
@@ -186,11 +189,11 @@ class Case:
         return folder
 
     def workload(self, task: Path) -> tuple[object, ...]:
-        """Return the options that say what the tool is to run."""
+        """Return the tool's options for entry and events."""
         return ("--entry", task / "handler.py", "--event", self.events_file)
 
     def minimize(self, environment: Path, folder: Path, *options: object) -> Layer:
-        """Make a layer as a user would, and unpack it below ``folder``."""
+        """Make a layer with the tool's command, and unpack it in ``folder``."""
         folder.mkdir()
         layer, report = folder / "layer.zip", folder / "report.json"
         command = [MINIMIZE, "--python", environment / "bin/python", *options]
@@ -205,9 +208,9 @@ class Case:
         return Layer(folder / "opt", site, json.loads(report.read_bytes()))
 
     def play(self, task: Path, events: Path, environment: Path, layer: Layer | None = None) -> Played:
-        """Run the handler on ``events``, in its environment, or on the layer with the environment hidden.
+        """Run the handler with ``events``, in its environment, or on the layer with the environment hidden.
 
-        The function's folder and the layer are read-only, TMPDIR is empty, as in Lambda.
+        As in Lambda, the function's folder and the layer are read-only, and TMPDIR is empty.
         """
         python, mounts = environment / "bin/python", [f"ro {task}"]
         with tempfile.TemporaryDirectory(prefix="case-") as name:
@@ -221,12 +224,12 @@ class Case:
                 variables["PYTHONPATH"] = str(layer.site)
                 mounts += [f"tmpfs {folder}" for folder in (environment, *_site_folders(python))]
                 mounts.append(f"ro {layer.opt}")
-            # The handlers must not see how they are run: no files beside theirs, the same paths in both places.
+            # The handler must not notice how it is run: no additional files in its folder, the same paths in both runs.
             shutil.copy(CASES / "play.py", scratch)
             shutil.copy(events, scratch / "given.json")
             command = [python, scratch / "play.py", task, scratch / "given.json", scratch / "result.json"]
             done = subprocess.run(
-                [*namespace(), "sh", "-c", _PLACE, "sh", *map(str, command)],
+                [*namespace(), "sh", "-c", _MOUNT_AND_RUN, "sh", *map(str, command)],
                 input="\n".join(mounts) + "\n",
                 env=variables,
                 cwd=task,
@@ -237,22 +240,22 @@ class Case:
             )
             result = scratch / "result.json"
             assert result.exists(), f"exit code {done.returncode}\n{done.stderr[-3000:]}"
-            said = json.loads(result.read_bytes())
+            data = json.loads(result.read_bytes())
         here = str(layer.site if layer else environment / "lib" / f"python{self.expected.python}" / "site-packages")
-        # Only where the packages lie may differ.
-        results = tuple((kind, text.replace(here, "SITE")) for kind, text in said["results"])
-        return Played(results, said["import_seconds"])
+        # Only the path of the packages may differ.
+        results = tuple((kind, text.replace(here, "SITE")) for kind, text in data["results"])
+        return Played(results, data["import_seconds"])
 
     def differences(self, original: Played, played: Played, expected: Iterable[str]) -> Iterator[str]:
-        """Tell which events did not come out as they must, and how."""
+        """Yield a description of each event whose result is not the expected one."""
         pairs = zip(expected, original.results, played.results, strict=True)
         for number, (wanted, there, here) in enumerate(pairs):
             if (here != there) if wanted == "same" else (here[0] != wanted):
-                yield f"event {number} must give {wanted}\n  environment: {there}\n  layer: {here}"
+                yield f"event {number}: expected {wanted}\n  environment: {there}\n  layer: {here}"
 
 
 def row(case: Case, layer: Layer, original: Played, alone: Played) -> dict[str, Any]:
-    """Return what the table of cases tells of one; a single run's seconds are an impression, see the benchmark."""
+    """Return a row of the table of cases; for reliable times see the benchmark."""
     return {
         "case": case.name,
         "before": layer.report["before"]["bytes"] / 1e6,
@@ -271,41 +274,41 @@ def names() -> list[str]:
 
 
 def parameters() -> list[Any]:
-    """Return the names of all cases for tests, the heavy ones with a mark."""
+    """Return the names of all cases as test parameters; heavy cases are marked."""
     heavy = pytest.mark.heavy
     return [pytest.param(name, marks=[heavy] if Case.read(name).expected.heavy else []) for name in names()]
 
 
 def namespace() -> Sequence[str]:
-    """Return the start of a command line that runs with mounts of its own."""
+    """Return the prefix of a command that runs in a new mount namespace."""
     return ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-r", "-m")
 
 
 def _packed(file: Path) -> list[str]:
-    """Return the modules in a file of compressed bytecode; its first line says how long its table is."""
+    """Return the modules in a file of compressed bytecode; its first line has the length of its table."""
     line, _, rest = file.read_bytes().partition(b"\n")
     return [f"{stem}.py" for stem in marshal.loads(zlib.decompress(rest[: int(line.split()[1])]))]
 
 
 def missing(patterns: Iterable[str], files: set[str]) -> list[str]:
-    """Return the patterns that no file fits."""
+    """Return the patterns that match no file."""
     return [pattern for pattern in patterns if not fnmatch.filter(files, pattern)]
 
 
 def present(patterns: Iterable[str], files: set[str]) -> list[str]:
-    """Return the files that fit a pattern."""
+    """Return the files that match a pattern."""
     return sorted({name for pattern in patterns for name in fnmatch.filter(files, pattern)})
 
 
 def _site_folders(python: Path) -> list[Path]:
-    """Return the folders in which the interpreter itself would find packages."""
-    ask = "import site; print(*site.getsitepackages(), site.getusersitepackages(), sep='\\n')"
-    done = subprocess.run([python, "-c", ask], check=True, capture_output=True, text=True)
+    """Return the site-packages folders of the base interpreter."""
+    query = "import site; print(*site.getsitepackages(), site.getusersitepackages(), sep='\\n')"
+    done = subprocess.run([python, "-c", query], check=True, capture_output=True, text=True)
     return [folder for folder in map(Path, done.stdout.splitlines()) if folder.is_dir()]
 
 
 def unzip(archive: Path, folder: Path) -> None:
-    """Unpack a layer with its permissions and symbolic links, which zipfile leaves out."""
+    """Unpack a layer with permissions and symbolic links, which zipfile ignores."""
     with zipfile.ZipFile(archive) as source:
         for entry in source.infolist():
             path, mode = folder / entry.filename, entry.external_attr >> 16

@@ -1,8 +1,8 @@
-"""Whether layers of real workloads work: also for events of which the tool knows nothing, with its default options.
+"""Layers of real workloads work, with the default options, also for events that the tool was not given.
 
-Each folder beside this file is a case. It is minimized as a user would do it; then its handler runs on the layer with
-the environment hidden, and what it gives is compared with what it gives in the environment, exactly. A case's
-environment is made once, in the cache; a new case is a new folder, see running.py.
+Each folder next to this file is a case. The tool's command makes its layer; then the handler runs on the layer with the
+environment hidden, and the results must be exactly those in the environment. The environment of a case is cached. A new
+case is a new folder, see running.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ def test_case(name: str, tmp_path: Path, record_property: Callable[[str, object]
     assert layer.megabytes <= expected.max_mb
 
     if expected.max_mb_drop:
-        # The same traced run, packed by who says that there will be no other inputs.
+        # The layer for users without other inputs, from the same trace.
         small = case.minimize(environment, tmp_path / "drop", "--trace", trace, "--cold", "drop")
         row["drop"] = small.megabytes
         require_same(case, seen, case.play(task, case.events_file, environment, small), same)

@@ -1,4 +1,4 @@
-"""A bench at which the command is run with what it was not made for; every run is checked for what it leaves behind."""
+"""A workspace for unusual inputs and damage; after every run it checks that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ended:
-    """How the command ended, and what it said."""
+    """The exit code, the output and the duration of the command."""
 
     code: int
     out: str
@@ -32,7 +32,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Bench:
-    """An environment, and folders for all that the command writes, or may leave behind."""
+    """An environment, and the folders in which the command writes, or could leave files behind."""
 
     folder: Path
     python: str
@@ -41,7 +41,7 @@ class Bench:
 
     @property
     def output(self) -> Path:
-        """The layer."""
+        """The path of the layer."""
         return self.folder / "out" / "layer.zip"
 
     def write(self, name: str | bytes, content: str | bytes) -> Path:
@@ -52,7 +52,7 @@ class Bench:
         return path
 
     def variables(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return the command's environment."""
+        """Return the environment variables of the command."""
         dropped = ("PYTHON", "XDG_", "COV", "LAYER_MINIMIZER")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
         return {**kept, "TMPDIR": str(self.folder / "tmp"), "HOME": str(self.folder / "home"), **(more or {})}
@@ -61,9 +61,12 @@ class Bench:
         self, *options: object, entry: object = None, output: object = None, program: Sequence[str] = TOOL
     ) -> list[str]:
         """Return the command line."""
-        given = ["--entry", entry or self.folder / "task" / "handler.py", "--output", output or self.output]
-        given += [] if "--python" in options else ["--python", self.python]
-        return [*program, *[os.fspath(part) if isinstance(part, Path) else str(part) for part in (*given, *options)]]
+        arguments = ["--entry", entry or self.folder / "task" / "handler.py", "--output", output or self.output]
+        arguments += [] if "--python" in options else ["--python", self.python]
+        return [
+            *program,
+            *[os.fspath(part) if isinstance(part, Path) else str(part) for part in (*arguments, *options)],
+        ]
 
     def run(
         self,
@@ -75,10 +78,10 @@ class Bench:
         watched: Sequence[Path] = (),
         **where: object,
     ) -> Ended:
-        """Run the command, and require its exit code, and that it changes and leaves nothing."""
-        seen = watched or (self.site, self.folder / "task")
-        before = snapshot(*seen)
-        begun = time.monotonic()
+        """Run the command, and require its exit code, no changed file, and no file left behind."""
+        folders = watched or (self.site, self.folder / "task")
+        before = snapshot(*folders)
+        start = time.monotonic()
         done = subprocess.run(
             [*prefix, *self.command(*options, **where)],
             env=self.variables(variables),
@@ -88,11 +91,11 @@ class Bench:
             timeout=timeout,
             check=False,
         )
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - start
         ended = Ended(done.returncode, done.stdout.decode(), done.stderr.decode(errors="backslashreplace"), seconds)
         assert ended.code == code, f"exit code {ended.code}, not {code}\n{ended.err[-3000:]}\n{ended.out[-2000:]}"
         assert "Traceback" not in ended.err or code == 3
-        assert snapshot(*seen) == before
+        assert snapshot(*folders) == before
         assert os.listdir(self.folder / "tmp") == []
         assert [path for path in self.folder.rglob("*.part") if path.exists()] == []
         assert not code or not self.output.exists()
@@ -106,7 +109,7 @@ class Bench:
 
 
 def snapshot(*roots: Path) -> dict[bytes, tuple[object, ...]]:
-    """Return what can be told of every file below the roots; contents of small ones alone, since sites may be large."""
+    """Return mode, size, time and (of small files) content of every file in ``roots``."""
     found: dict[bytes, tuple[object, ...]] = {}
     for root in roots:
         for folder, folders, names in os.walk(os.fsencode(root)):
@@ -129,7 +132,7 @@ def bench(tmp_path: Path, env: object) -> Bench:
 
 @pytest.fixture
 def free_folder(tmp_path: Path) -> Path:
-    """Make the test's folder, and all above it, one that everybody may enter."""
+    """Make the folder of the test and its parents readable for all users."""
     for folder in (tmp_path, *tmp_path.parents):
         with contextlib.suppress(OSError):
             folder.chmod(folder.stat().st_mode | 0o055)

@@ -1,10 +1,10 @@
-"""Damages a finished layer, one file at a time, and tells what a program on it makes of that.
+"""Damages a layer, one file at a time, and reports how a program on it reacts.
 
     python tests/system/chaos/damage.py --layer layer.zip --python env/bin/python --task FOLDER --event events.json
 
-Each of so many random files is removed, cut short and given one other byte. After each damage the handler runs on the
-layer alone, in a fresh process, with all events; then the file is restored. A table says how that ended. Files are
-drawn so that one in four lies in a cold store or belongs to the layer's own runtime, however few those are.
+Each of a number of random files is removed, truncated, and changed in one byte. After each damage the handler runs on
+the layer alone, in a new process, with all events; then the file is restored. A table shows the outcomes. One in four
+of the files is from a cold store or the layer's runtime, even if there are few of these.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layer_minimizer.environment.interpreter import describe_interpreter, make_virtual, site_of
+from layer_minimizer.environment.interpreter import describe_interpreter, make_virtual_environment, site_of
 from layer_minimizer.layer import archive, layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-_OWN = ("_layer_minimizer", "layer_minimizer.libs", "layer_minimizer.pth", "sitecustomize.py")
-_SHARE_OF_OWN = 0.25
-# What makes every error of the chain part of what is said, and nothing of its frames, which name files by chance.
+_RUNTIME = ("_layer_minimizer", "layer_minimizer.libs", "layer_minimizer.pth", "sitecustomize.py")
+_SHARE_OF_RUNTIME = 0.25
+# Prints all errors of a chain without their frames, which would name files by chance.
 _RUN = """\
 import importlib, json, sys, warnings
 warnings.simplefilter("ignore")
 sys.path.insert(0, sys.argv[1])
 
-def said(exc):
+def chain(exc):
     text = []
     while exc is not None and len(text) < 20:
         text.append("%s: %s" % (type(exc).__name__, exc))
@@ -51,7 +51,7 @@ rows = []
 try:
     handler = importlib.import_module("handler").handler
 except BaseException as exc:
-    rows.append(["error", said(exc)])
+    rows.append(["error", chain(exc)])
 else:
     with open(sys.argv[2], "rb") as file:
         events = json.loads(file.read().decode())
@@ -59,7 +59,7 @@ else:
         try:
             rows.append(["right", json.dumps(handler(event, None), sort_keys=True, default=repr)])
         except BaseException as exc:
-            rows.append(["error", said(exc)])
+            rows.append(["error", chain(exc)])
 with open(sys.argv[3], "w") as out:
     json.dump(rows, out)
 """
@@ -69,7 +69,7 @@ _SUFFIX = r"(/__init__)?(\.cpython-[^/]*)?\.(pyc?|so[.\d]*|json)$"
 
 
 class Kind(StrEnum):
-    """What is done to a file."""
+    """The kind of damage to a file."""
 
     REMOVE = "remove"
     TRUNCATE = "truncate"
@@ -77,7 +77,7 @@ class Kind(StrEnum):
 
 
 class End(StrEnum):
-    """How a run on a damaged layer ended; the first two are as it should be."""
+    """The outcome of a run on a damaged layer; the first two are correct."""
 
     RIGHT = "right"
     NAMED = "named"
@@ -88,7 +88,7 @@ class End(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """One file, relative to the unpacked layer; ``at`` is the byte that is flipped, or the length that is left."""
+    """A damaged file, relative to the layer; ``at`` is the changed byte, or the length after truncation."""
 
     path: str
     kind: Kind
@@ -97,25 +97,25 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the run on that damage ended, and what it said."""
+    """The outcome of a run after a damage, and its output."""
 
     damage: Damage
     end: End
-    said: str
+    output: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a run gave: a row for each event, or none if it died; and what stood on its standard error."""
+    """The results of a run: a row per event, or none if the process died; its standard error; whether it timed out."""
 
     rows: list[list[str]]
-    said: str
+    output: str
     hung: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A copy of the layer of its own, in which a program runs on nothing else."""
+    """An unpacked copy of the layer, and an environment that has nothing else."""
 
     folder: Path
     python: Path
@@ -125,11 +125,11 @@ class Place:
 
     @property
     def opt(self) -> Path:
-        """Where the layer is unpacked."""
+        """The folder of the unpacked layer."""
         return self.folder / "opt"
 
     def run(self) -> Ran:
-        """Run all events in a fresh process."""
+        """Run all events in a new process."""
         temp = self.folder / "tmp"
         temp.mkdir()
         out = self.folder / "rows.json"
@@ -157,28 +157,28 @@ class Place:
 
 
 def make_place(folder: Path, layer: Path, python: str, task: Path, events: Path, timeout: float) -> Place:
-    """Unpack a layer into ``folder``, and make an environment of which it is the site folder."""
+    """Unpack a layer in ``folder``, and create an environment whose site-packages is the layer."""
     interpreter = describe_interpreter(python)
     archive.unzip(layer, folder / "opt")
     site = site_of(interpreter, folder / "env")
-    program = make_virtual(interpreter, folder / "env")
+    program = make_virtual_environment(interpreter, folder / "env")
     site.symlink_to(folder / "opt" / layout.Layout.SITE.prefix(".".join(map(str, interpreter.version))))
     (folder / "run.py").write_text(_RUN)
     return Place(folder, program, task, events, timeout)
 
 
 def draw(opt: Path, files: int, seed: int) -> list[Damage]:
-    """Draw the files, and what is done to each of them; the same seed gives the same."""
+    """Choose random files and their damages; the same seed gives the same choice."""
     chance = random.Random(seed)
     found = sorted(path for path in opt.rglob("*") if path.is_file() and not path.is_symlink() and path.stat().st_size)
-    own = [path for path in found if any(part in _OWN for part in path.parts)]
+    own = [path for path in found if any(part in _RUNTIME for part in path.parts)]
     others = sorted(set(found) - set(own))
     for pool in (own, others):
         chance.shuffle(pool)
-    number = min(len(own), max(files - len(others), round(files * _SHARE_OF_OWN)))
+    number = min(len(own), max(files - len(others), round(files * _SHARE_OF_RUNTIME)))
     chosen = [*own[:number], *others[: files - number]]
     while len(chosen) < files:
-        chosen.append(chance.choice(found))  # at another byte
+        chosen.append(chance.choice(found))  # once more, at another byte
     return [
         Damage(str(path.relative_to(opt)), kind, chance.randrange(path.stat().st_size))
         for path in chosen
@@ -186,73 +186,73 @@ def draw(opt: Path, files: int, seed: int) -> list[Damage]:
     ]
 
 
-def try_out(place: Place, damage: Damage, sound: Ran) -> Outcome:
-    """Do the damage, run, and restore the file."""
+def run_damaged(place: Place, damage: Damage, sound: Ran) -> Outcome:
+    """Damage a file, run, and restore the file."""
     target = place.opt / damage.path
-    aside = place.folder / "aside"
-    target.rename(aside)
+    backup = place.folder / "backup"
+    target.rename(backup)
     try:
         if damage.kind is not Kind.REMOVE:
-            content = bytearray(aside.read_bytes())
+            content = bytearray(backup.read_bytes())
             if damage.kind is Kind.TRUNCATE:
                 del content[damage.at :]
             else:
                 content[damage.at] ^= 1 << (damage.at % 8)
             target.write_bytes(content)
-            target.chmod(aside.stat().st_mode & 0o777)
+            target.chmod(backup.stat().st_mode & 0o777)
         ran = place.run()
     finally:
-        aside.replace(target)
-    end, said = judge(damage, ran, sound)
-    return Outcome(damage, end, said)
+        backup.replace(target)
+    end, output = classify(damage, ran, sound)
+    return Outcome(damage, end, output)
 
 
-def judge(damage: Damage, ran: Ran, sound: Ran) -> tuple[End, str]:
-    """Say how a run ended, by comparison with one on the sound layer."""
+def classify(damage: Damage, ran: Ran, sound: Ran) -> tuple[End, str]:
+    """Return the outcome of a run, by comparison with a run on the undamaged layer, and its output."""
     if ran.hung:
-        return End.HANG, ran.said
+        return End.HANG, ran.output
     if ran.rows == sound.rows:
-        return End.RIGHT, ran.said
+        return End.RIGHT, ran.output
     if not ran.rows or (len(ran.rows) < len(sound.rows) and ran.rows[0][0] == "error"):
-        text = "\n".join([ran.said, *(row[1] for row in ran.rows)])
+        text = "\n".join([ran.output, *(row[1] for row in ran.rows)])
         return (End.NAMED if names(text, damage.path) else End.UNNAMED), text
-    said, ends = [], set()
+    output, ends = [], set()
     for row, right in zip(ran.rows, sound.rows, strict=True):
         if row != right:
-            said.append(f"{row[1][:2000]} INSTEAD OF {right[1][:200]}")
+            output.append(f"{row[1][:2000]} INSTEAD OF {right[1][:200]}")
             if row[0] == "right":
                 ends.add(End.WRONG)
             else:
-                ends.add(End.NAMED if names(f"{row[1]}\n{ran.said}", damage.path) else End.UNNAMED)
+                ends.add(End.NAMED if names(f"{row[1]}\n{ran.output}", damage.path) else End.UNNAMED)
     worst = max(ends, key=list(End).index)
-    return worst, "\n".join([ran.said, *said])
+    return worst, "\n".join([ran.output, *output])
 
 
 def names(text: str, path: str) -> bool:
-    """Return whether a text names a file of a layer, its module, or the library or store that it is a part of."""
+    """Return whether a text names a file of a layer, its module, or the library or store that contains it."""
     inner = re.sub(r"^.*site-packages/", "", path)
     stem = re.sub(r"\.cold$", "", inner) if inner.endswith(".cold") else re.sub(_SUFFIX, "", inner)
     stem = stem.replace("/__pycache__/", "/")
-    wanted = {inner, path.rpartition("/")[2], stem.replace("/", ".")}
+    accepted = {inner, path.rpartition("/")[2], stem.replace("/", ".")}
     if inner.startswith("_layer_minimizer/cold/"):
-        wanted.add(inner.rpartition("/")[0])
+        accepted.add(inner.rpartition("/")[0])
     if inner.startswith("layer_minimizer.libs/"):
-        wanted.add(urllib.parse.unquote(stem.rpartition("/")[2]))
-    return any(re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", text) for name in wanted - {"", "__init__.pyc"})
+        accepted.add(urllib.parse.unquote(stem.rpartition("/")[2]))
+    return any(re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", text) for name in accepted - {"", "__init__.pyc"})
 
 
 def run_all(places: Sequence[Place], damages: Iterable[Damage]) -> Iterator[Outcome]:
-    """Try all damages out, in as many processes as there are places; each is first shown to be sound twice."""
+    """Yield the outcome of each damage, with one process per place. The undamaged layer is run twice first."""
     sound = places[0].run()
     again = places[-1].run()
     if not sound.rows or any(row[0] != "right" for row in sound.rows[:1]) or sound.rows != again.rows:
-        raise SystemExit(f"the sound layer does not give the same twice: {sound} {again}")
+        raise SystemExit(f"the undamaged layer does not give the same results twice: {sound} {again}")
     free = list(places)
 
     def one(damage: Damage) -> Outcome:
         place = free.pop()
         try:
-            return try_out(place, damage, sound)
+            return run_damaged(place, damage, sound)
         finally:
             free.append(place)
 
@@ -264,7 +264,7 @@ def run_all(places: Sequence[Place], damages: Iterable[Damage]) -> Iterator[Outc
 
 
 def table(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
-    """Count how the runs ended, by kind of damage."""
+    """Count the outcomes by kind of damage."""
     counted = Counter((outcome.damage.kind, outcome.end) for outcome in outcomes)
     return {kind: {end: counted[kind, end] for end in End} for kind in Kind}
 
@@ -272,7 +272,7 @@ def table(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
 def _main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layer", type=Path, required=True)
-    parser.add_argument("--python", required=True, help="of the environment that the layer was made from")
+    parser.add_argument("--python", required=True, help="the interpreter of the layer's environment")
     parser.add_argument("--task", type=Path, required=True, help="the folder of handler.py")
     parser.add_argument("--event", type=Path, action="append", required=True, help="a list of events; repeatable")
     parser.add_argument("--files", type=int, default=200)
@@ -284,11 +284,11 @@ def _main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="layer_minimizer-chaos-") as scratch:
         events = Path(scratch) / "events.json"
         events.write_text(json.dumps([event for file in options.event for event in json.loads(file.read_bytes())]))
-        given: tuple[Any, ...] = (options.layer, options.python, options.task.absolute(), events, options.timeout)
-        places = [make_place(Path(scratch) / f"place{number}", *given) for number in range(options.jobs)]
+        place: tuple[Any, ...] = (options.layer, options.python, options.task.absolute(), events, options.timeout)
+        places = [make_place(Path(scratch) / f"place{number}", *place) for number in range(options.jobs)]
         outcomes = list(run_all(places, draw(places[0].opt, options.files, options.seed)))
     if options.log:
-        rows = [(o.damage.kind, o.damage.path, o.damage.at, o.end, o.said[-4000:]) for o in outcomes]
+        rows = [(o.damage.kind, o.damage.path, o.damage.at, o.end, o.output[-4000:]) for o in outcomes]
         options.log.write_text("".join(json.dumps(row) + "\n" for row in rows))
     counted = table(outcomes)
     sys.stdout.write(f"{'':10}" + "".join(f"{end:>9}" for end in End) + "\n")

@@ -1,6 +1,6 @@
-"""Files of finished layers are removed, cut short or changed, one at a time: a right result, or an error that names it.
+"""Files of layers are removed, truncated or changed, one at a time: the result is right, or an error names the file.
 
-``damage.py`` does it for any layer, with as many files as one likes.
+``damage.py`` does the same with any layer and any number of files.
 """
 
 from __future__ import annotations
@@ -84,15 +84,15 @@ def damage() -> ModuleType:
     return module
 
 
-def require_honest(damage: Any, bench: Bench, python: str, unseen: list[object], files: int) -> None:
-    """Damage the bench's layer, and require that each end is right, or an error that names what is damaged."""
+def require_right_or_named(damage: Any, bench: Bench, python: str, unseen: list[object], files: int) -> None:
+    """Damage the layer, and require that each result is right, or an error that names the damaged file."""
     events = bench.folder / "events.json"
     events.write_text(json.dumps(unseen))
     place = damage.make_place(bench.folder / "place", bench.output, python, bench.folder / "task", events, 60)
     outcomes = list(damage.run_all([place], damage.draw(place.opt, files, SEED)))
     bad = [each for each in outcomes if each.end not in (damage.End.RIGHT, damage.End.NAMED)]
-    # Of bytes that are no text in a .pth file Python itself complains, without a name.
-    bad = [each for each in bad if not (each.damage.path.endswith(".pth") and "UnicodeDecodeError" in each.said)]
+    # Python's own error for a .pth file that is not valid text does not name the file.
+    bad = [each for each in bad if not (each.damage.path.endswith(".pth") and "UnicodeDecodeError" in each.output)]
     assert bad == [], "\n".join(map(str, bad))
     assert sum(each.end is damage.End.NAMED for each in outcomes) > files // 4
 
@@ -101,7 +101,7 @@ def test_python_and_data(damage: ModuleType, bench: Bench) -> None:
     bench.install("alpha", INVENTED)
     bench.write("handler.py", HANDLER)
     bench.run("--effort", "0.2", "--event", bench.write("events.json", '["hot"]'))
-    require_honest(damage, bench, bench.python, ["hot", "cold", "total"], 36)
+    require_right_or_named(damage, bench, bench.python, ["hot", "cold", "total"], 36)
 
 
 def test_every_python(damage: ModuleType, bench: Bench, make_environment: Callable[..., Any], cpython: str) -> None:
@@ -110,19 +110,19 @@ def test_every_python(damage: ModuleType, bench: Bench, make_environment: Callab
     bench.write("handler.py", HANDLER)
     event = bench.write("events.json", '["hot"]')
     bench.run("--python", each_env.python, "--effort", "0", "--event", event)
-    require_honest(damage, bench, each_env.python, ["hot", "cold", "total"], 8)
+    require_right_or_named(damage, bench, each_env.python, ["hot", "cold", "total"], 8)
 
 
 def test_pillow(damage: ModuleType, bench: Bench, requirements_env: Callable[[str, Path], Path]) -> None:
     python = str(requirements_env("quickstart", EXAMPLES / "quickstart" / "requirements.txt"))
     bench.write("handler.py", PICTURES)
     bench.run("--python", python, "--effort", "0.2", "--event", bench.write("events.json", '["PNG"]'))
-    require_honest(damage, bench, python, ["PNG", "GIF", "TIFF"], 36)
+    require_right_or_named(damage, bench, python, ["PNG", "GIF", "TIFF"], 36)
 
 
 @pytest.mark.parametrize(("how", "runs"), [("off", True), ("", True), ("all", False)])
 def test_how_much_is_compared(damage: Any, bench: Bench, how: str, runs: bool) -> None:  # noqa: FBT001
-    """What a run does not ask for does not matter to it, unless all is to be compared; nothing is with "off"."""
+    """Only used files are checked; with "all" all files, with "off" none."""
     bench.install("alpha", INVENTED)
     bench.write("handler.py", HANDLER)
     bench.run("--effort", "0", "--event", bench.write("events.json", '["hot", "cold"]'))

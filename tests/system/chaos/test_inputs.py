@@ -1,4 +1,4 @@
-"""Inputs from hell: each gives a layer that was proved, or an error that says what to do; nothing is left behind."""
+"""Unusual inputs: each gives a verified layer, or an error that says what to do; no file is left behind."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def test_numbers_that_json_has_not(echo: Bench) -> None:
     event = echo.write(
         "event.json", '[{"x": NaN, "y": [Infinity, -Infinity]}, NaN, 1e999, -0.0, 123456789012345678901]'
     )
-    said = json.loads(echo.run("--event", event, "--json").out)
-    assert (said["verification"]["events"], said["verification"]["mismatches"]) == (5, 0)
+    report = json.loads(echo.run("--event", event, "--json").out)
+    assert (report["verification"]["events"], report["verification"]["mismatches"]) == (5, 0)
 
 
 def test_texts_of_ten_megabytes(echo: Bench) -> None:
@@ -82,7 +82,7 @@ NAMES = ("with space", "new\nline", "'\"$(x)`;&|*?[a]", "\u00fc\u202e\U0001f600"
 
 @pytest.mark.parametrize("name", NAMES, ids=["space", "newline", "shell", "unicode", "dash", "format"])
 def test_names_of_files(bench: Bench, name: str) -> None:
-    """In the environment, beside the handler, and as folders of both and of the output."""
+    """In the environment, next to the handler, and in the names of their folders and of the output."""
     read = "import os, alpha\n\n\ndef handler(event, context):\n    text = []\n    for top in {}:\n"
     read += (
         "        with open(os.path.join(os.path.dirname(top), {!r})) as file:\n            text.append(file.read())\n"
@@ -139,7 +139,7 @@ def test_an_environment_in_a_folder_with_a_hard_name(
 
 
 def test_a_site_with_250000_files(bench: Bench) -> None:
-    """Memory and time stay reasonable: the files that nothing uses cost a look each."""
+    """Limits memory and time for files that nothing uses."""
     bench.install("alpha", ALPHA)
     bench.write("handler.py", ECHO)
     for number in range(250):
@@ -148,15 +148,15 @@ def test_a_site_with_250000_files(bench: Bench) -> None:
         for each in range(1000):
             os.mknod(folder / f"m{each}.py")
     used = bench.folder / "used.json"
-    # In a process of its own: of all children of this one the largest may have been another test's.
+    # Measured in a new process: the largest child of this process may belong to another test.
     prefix = (sys.executable, "-c", MEASURE, str(used))
     bench.run(*QUICK, timeout=600, watched=[bench.folder / "task"], prefix=prefix)
     seconds, kibibytes = json.loads(used.read_text())
     assert "alpha/__init__.pyc" in bench.kept()
     assert len(bench.kept()) < 100
-    # Of the processor, since the machine may have other work.
+    # Processor time, since the machine may have other work.
     assert seconds < 120
-    # The largest of all processes that it consists of.
+    # The maximum of all its processes.
     assert kibibytes < 1_500_000
     assert sum(len(names) for _, _, names in os.walk(bench.site)) == 250_000 + len(ALPHA) + 2
     shutil.rmtree(bench.site)
@@ -171,7 +171,7 @@ def test_a_site_that_is_read_only(echo: Bench, in_mounts: Callable[..., tuple[st
 @pytest.mark.parametrize("size", ["4k", "64k", "300k", "2m"])
 @pytest.mark.parametrize("what", ["tmp", "out", "cache"])
 def test_a_full_disk(echo: Bench, in_mounts: Callable[..., tuple[str, ...]], what: str, size: str) -> None:
-    """The text says what is full; nothing stays in it. A cache that cannot be written is none."""
+    """The error names the full folder, which is empty afterwards; a cache that cannot be written is ignored."""
     noise = os.urandom(3_000_000)
     echo.install("large", {"large/__init__.py": "", "large/noise.bin": noise})
     echo.write(
@@ -208,7 +208,7 @@ def test_a_full_disk(echo: Bench, in_mounts: Callable[..., tuple[str, ...]], wha
 
 
 def without(bench: Bench, *programs: str) -> dict[str, str]:
-    """Return variables with a PATH on which all programs are but these."""
+    """Return variables with a PATH that has all programs except these and compilers."""
     folder = bench.folder / "bin"
     folder.mkdir()
     for place in reversed(os.environ["PATH"].split(os.pathsep)):
@@ -221,17 +221,17 @@ def without(bench: Bench, *programs: str) -> dict[str, str]:
 
 def test_no_strace_no_compiler_and_no_unshare(echo: Bench) -> None:
     variables = without(echo, "strace", "unshare", "setpriv", "objdump", "readelf", "ldconfig")
-    said = json.loads(echo.run("--effort", "0.1", "--json", variables=variables).out)
-    assert said["observers"] == ["probe"]
-    assert said["verification"]["mismatches"] == 0
+    report = json.loads(echo.run("--effort", "0.1", "--json", variables=variables).out)
+    assert report["observers"] == ["probe"]
+    assert report["verification"]["mismatches"] == 0
 
 
 def test_an_empty_path(echo: Bench) -> None:
-    said = json.loads(echo.run(*QUICK, "--json", variables={"PATH": ""}).out)
-    assert said["verification"]["mismatches"] == 0
+    report = json.loads(echo.run(*QUICK, "--json", variables={"PATH": ""}).out)
+    assert report["verification"]["mismatches"] == 0
 
 
-# Lets no process below it make a namespace: a filter of system calls that answers EPERM, as in most containers.
+# Forbids namespaces to its child processes: a system call filter that returns EPERM, as in most containers.
 NO_NAMESPACES = """\
 import ctypes, os, struct, sys
 number = {"x86_64": (272, 0xC000003E), "aarch64": (97, 0xC00000B7)}[os.uname().machine]
@@ -251,13 +251,13 @@ def test_where_no_namespace_can_be_made(echo: Bench) -> None:
     filtered = [sys.executable, "-c", NO_NAMESPACES]
     tried = subprocess.run([*filtered, shutil.which("unshare") or "", "-m", "true"], capture_output=True, check=False)
     assert tried.returncode != 0
-    said = json.loads(echo.run("--effort", "0.1", "--json", prefix=filtered).out)
-    assert said["verification"]["mismatches"] == 0
-    assert said["verification"]["isolated"] is False
+    report = json.loads(echo.run("--effort", "0.1", "--json", prefix=filtered).out)
+    assert report["verification"]["mismatches"] == 0
+    assert report["verification"]["isolated"] is False
 
 
 def program_for(user: list[str]) -> str:
-    """Return a Python that another user can run, and that has what the tool needs, or skip."""
+    """Return a Python that another user can run and that has the tool's dependencies, or skip the test."""
     tool = Path(layer_minimizer.__file__).parent.parent
     test = "import subprocess, sys, layer_minimizer.cli.main; subprocess.run([sys.executable, '-c', ''], check=True)"
     for python in (sys.executable, "/usr/bin/python3"):
@@ -266,10 +266,10 @@ def program_for(user: list[str]) -> str:
             command, env={"PYTHONPATH": str(tool)}, cwd="/", check=False, capture_output=True
         ).returncode:
             return os.path.realpath(python)
-    pytest.skip("another user can run no Python here that is new enough, or cannot read the installed tool")
+    pytest.skip("another user cannot run a new enough Python here, or cannot read the installed tool")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="who is not root cannot become another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("namespaces", [True, False], ids=["namespaces", "none"])
 def test_another_user_than_root(
     echo: Bench,
@@ -277,7 +277,7 @@ def test_another_user_than_root(
     make_environment: Callable[..., object],
     namespaces: bool,  # noqa: FBT001
 ) -> None:
-    """Who may read the environment and nothing more."""
+    """A user who may only read the environment."""
     user = [shutil.which("setpriv") or "setpriv", "--reuid=1000", "--regid=1000", "--clear-groups"]
     for name in ("out", "tmp", "home"):
         os.chown(free_folder / name, 1000, 1000)
@@ -288,7 +288,7 @@ def test_another_user_than_root(
     tool = Path(layer_minimizer.__file__).parent.parent
     given = {"program": (python, "-m", "layer_minimizer"), "variables": {"PYTHONPATH": str(tool)}}
     ended = echo.run("--python", env.python, "--effort", "0.1", "--json", prefix=prefix, **given)  # type: ignore[attr-defined]
-    said = json.loads(ended.out)
-    assert said["verification"]["mismatches"] == 0
-    assert namespaces or said["verification"]["isolated"] is False
+    report = json.loads(ended.out)
+    assert report["verification"]["mismatches"] == 0
+    assert namespaces or report["verification"]["isolated"] is False
     assert echo.output.stat().st_uid == 1000

@@ -1,6 +1,6 @@
-"""Killed at any moment, by any signal, alone or with its group: the command leaves nothing behind and changes nothing.
+"""The command leaves nothing behind and changes nothing if a signal ends it, alone or with its process group.
 
-Fifty moments, spread over a run that looks for stand-ins and writes a cold store, and its end.
+Fifty moments, spread over a run that searches for stand-ins and writes a cold store.
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ ALPHA = {
     "alpha/never.py": "Y = 2\n",
     "alpha/data.bin": bytes(range(256)) * 4000,
 }
-# What a command that has been killed outright leaves is removed by another process.
+# After SIGKILL, another process removes what the command has left.
 _SECONDS = 20
 
 
 @dataclass(frozen=True)
 class Place:
-    """An environment, and folders for all that the command writes, or may leave behind."""
+    """An environment, and the folders in which the command writes, or could leave files behind."""
 
     folder: Path
     python: str
     prefix: Path
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start the command in a group of its own."""
+        """Start the command in a new process group."""
         for name in ("tmp", "out", "cache", "home"):
             (self.folder / name).mkdir(exist_ok=True)
         variables = {
@@ -72,19 +72,19 @@ class Place:
         options = ["--entry", self.folder / "task" / "handler.py", "--python", self.python]
         outputs = {"--output": "layer.zip", "--report-json": "report.json", "--save-trace": "trace.json"}
         options += [part for option, name in outputs.items() for part in (option, self.folder / "out" / name)]
-        with (self.folder / "said").open("wb") as said:
+        with (self.folder / "output").open("wb") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", "layer_minimizer", *map(str, options)],
                 env=variables,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
+                stdout=output,
+                stderr=output,
                 process_group=0,
             )
 
     def left(self) -> list[str]:
-        """Return what is left of a run: processes, and files that are neither whole outputs nor whole memories."""
+        """Return the remains of a run: processes, and files that are neither outputs nor cache files."""
         mark = f"CHAOS={self.folder}".encode()
         found = [
             f"process {pid} {_read(pid, 'cmdline')!r}" for pid in _pids() if mark in _read(pid, "environ").split(b"\0")
@@ -92,22 +92,24 @@ class Place:
         found += [str(path) for path in (self.folder / "tmp").iterdir()]
         found += [str(path) for path in (self.folder / "home").iterdir()]
         whole = {"layer.zip", "report.json", "trace.json"}
-        memories = {".json", ".chunk"}
+        cache_suffixes = {".json", ".chunk"}
         found += [str(path) for path in (self.folder / "out").iterdir() if path.name not in whole]
         found += [
-            str(path) for path in (self.folder / "cache").rglob("*") if path.is_file() and path.suffix not in memories
+            str(path)
+            for path in (self.folder / "cache").rglob("*")
+            if path.is_file() and path.suffix not in cache_suffixes
         ]
         return found
 
     def require_whole(self) -> None:
-        """Require that each output that is there is whole."""
+        """Require that each existing output is complete."""
         layer = self.folder / "out" / "layer.zip"
         if layer.exists():
             with zipfile.ZipFile(layer) as archive:
                 assert archive.testzip() is None
 
     def clear(self) -> None:
-        """Begin anew, as if the command had never run."""
+        """Remove outputs and cache."""
         for name in ("out", "cache"):
             for path in sorted((self.folder / name).rglob("*"), reverse=True):
                 path.rmdir() if path.is_dir() else path.unlink()
@@ -124,7 +126,7 @@ def _read(pid: int, name: str) -> bytes:
 
 
 def snapshot(*roots: Path) -> dict[str, tuple[object, ...]]:
-    """Return what can be told of every file below the roots."""
+    """Return mode, size, time and content of every file in ``roots``."""
     found: dict[str, tuple[object, ...]] = {}
     for root in roots:
         for path in (root, *root.rglob("*")):
@@ -142,12 +144,12 @@ def place(tmp_path: Path, env: object, write: Callable[..., Path]) -> Place:
 
 
 def test_killed_at_fifty_moments(place: Place) -> None:
-    begun = time.monotonic()
-    assert place.start().wait(120) == 0, (place.folder / "said").read_text()
-    whole = time.monotonic() - begun
+    start = time.monotonic()
+    assert place.start().wait(120) == 0, (place.folder / "output").read_text()
+    whole = time.monotonic() - start
     assert place.left() == []
-    seen = (place.prefix, place.folder / "task")
-    before = snapshot(*seen)
+    watched = (place.prefix, place.folder / "task")
+    before = snapshot(*watched)
     chance = random.Random(SEED)
     moments = [(number + chance.random()) / MOMENTS * whole * 1.05 for number in range(MOMENTS)]
     codes = []
@@ -160,17 +162,17 @@ def test_killed_at_fifty_moments(place: Place) -> None:
             (os.killpg if group else os.kill)(process.pid, chosen)
         code = process.wait(_SECONDS)
         codes.append(code)
-        said = f"{chosen.name} to {'the group' if group else 'it'} after {moment:.2f} of {whole:.2f} s: {code}\n"
-        said += (place.folder / "said").read_text()
+        text = f"{chosen.name} to {'the group' if group else 'it'} after {moment:.2f} of {whole:.2f} s: {code}\n"
+        text += (place.folder / "output").read_text()
         end = time.monotonic() + (_SECONDS if code == -signal.SIGKILL else 0)
         while (left := place.left()) and time.monotonic() < end:
             time.sleep(0.02)
-        assert left == [], said
-        assert code in ({0, -signal.SIGKILL} if chosen is signal.SIGKILL else {0, 130, -chosen}), said
-        assert "Traceback" not in said or code == -chosen, said
+        assert left == [], text
+        assert code in ({0, -signal.SIGKILL} if chosen is signal.SIGKILL else {0, 130, -chosen}), text
+        assert "Traceback" not in text or code == -chosen, text
         place.require_whole()
-        assert snapshot(*seen) == before, said
-    # Not all of them have come too late, or before the command could answer.
+        assert snapshot(*watched) == before, text
+    # Most signals arrive while the command runs.
     assert codes.count(130) + codes.count(-signal.SIGKILL) >= MOMENTS // 2, codes
     place.clear()
     assert place.start().wait(120) == 0

@@ -1,6 +1,6 @@
-"""Rules about files that C code opens by itself, on the real distributions: nobody can restore such a file in time.
+"""Rules for files that C code opens, with the real distributions: such files cannot be restored on demand.
 
-The same layer made without any rule has these files in its cold store, and fails.
+The same layer made without rules has these files in its cold store, and fails.
 """
 
 from __future__ import annotations
@@ -101,16 +101,16 @@ def opencv_python_headless(name):
 def handler(event, context):
     return globals()[event[0].replace("-", "_")](event[1])
 """
-# By distribution: an input that is traced, and another one.
+# By distribution: a traced input, and another one.
 CASES = {
     "certifi": (0, 1),
     "lxml": (0, 1),
     "opencc": ("s2t", "t2s"),
     "opencv-python-headless": ("haarcascade_eye.xml", "haarcascade_smile.xml"),
 }
-# The next one has no such files any more.
+# Later releases do not have such files.
 RELEASES = {"opencv-python-headless": "<5"}
-# As in a function: the runtime of the layer's cold store is started by its .pth file.
+# As in a function, the .pth file of the layer starts its runtime.
 RUN = """
 import json, site, sys
 sys.path[:0] = sys.argv[1:3]
@@ -122,13 +122,13 @@ print(json.dumps(handler.handler(json.loads(sys.argv[3]), None)))
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return a folder with the handler and an environment that has one distribution."""
+    """Return a folder with the handler, and an environment with one distribution."""
 
     def make(name: str) -> Path:
         folder = tmp_path_factory.mktemp(name)
         subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
-        wanted = name + RELEASES.get(name, "")
-        subprocess.run([folder / "env/bin/pip", "install", "-q", "--only-binary=:all:", wanted], check=True)
+        requirement = name + RELEASES.get(name, "")
+        subprocess.run([folder / "env/bin/pip", "install", "-q", "--only-binary=:all:", requirement], check=True)
         (folder / "task").mkdir()
         (folder / "task/handler.py").write_text(HANDLER)
         return folder
@@ -172,7 +172,7 @@ def test_only_the_rule_keeps_what_c_code_opens(
     assert expected.returncode == 0, expected.stderr
     monkeypatch.setattr(rules, "load_rules", lambda: ())
     without = layer_of(folder, seen, "without")
-    # Neither layer may find anything in the original environment.
+    # The layers must not find files of the original environment.
     (folder / "env").rename(folder / "away")
     found = run(folder, with_rule, unseen)
     assert (found.returncode, found.stdout) == (0, expected.stdout), found.stderr
@@ -180,7 +180,7 @@ def test_only_the_rule_keeps_what_c_code_opens(
     assert run(folder, without, unseen).returncode != 0
 
 
-# By distribution: an input that is traced, and another one, for which a general way has what it needs.
+# By distribution: a traced input, and another one that works without a rule.
 NO_RULE = {
     "fiona": (0, 27700),
     "netcdf4": ("zlib", "zstd"),
@@ -194,7 +194,7 @@ NO_RULE = {
 
 @pytest.mark.parametrize("name", NO_RULE)
 def test_other_inputs_of_these_need_no_rule(environment: Callable[[str], Path], name: str) -> None:
-    """What Python opens comes back from the cold store; libraries and data that C code opens itself are laid out."""
+    """Files that Python opens are restored; libraries and data that C code opens are kept in place."""
     assert name not in {rule.distribution for rule in rules.load_rules()}
     folder = environment(name)
     seen, unseen = ([name, value] for value in NO_RULE[name])

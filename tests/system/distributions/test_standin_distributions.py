@@ -1,4 +1,4 @@
-"""Ten widely used distributions: imported and unused they sleep, and used after all they do what they always do."""
+"""Ten widely used distributions: replaced by stand-ins if imported but unused, and loaded with full function on use."""
 
 import textwrap
 from collections.abc import Callable
@@ -27,7 +27,7 @@ sympy==1.13.3
 
 @dataclass(frozen=True)
 class Case:
-    """What programs do with a distribution: ``imports`` bind names, ``uses`` come on top of them."""
+    """Code that uses a distribution: ``imports`` bind names, ``uses`` are run after them."""
 
     imports: str
     uses: str
@@ -300,7 +300,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def python(requirements_env: Callable[[str, Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with all of them."""
+    """Return an environment with all of the distributions."""
     requirements = tmp_path_factory.mktemp("standins") / "requirements.txt"
     requirements.write_text(REQUIREMENTS.lstrip())
     return requirements_env("standins", requirements)

@@ -1,8 +1,8 @@
-"""Who runs what the documentation shows: a walk that claims it, a test elsewhere, or nobody, for a stated reason.
+"""Which test runs each command of the documentation, or why no test runs it.
 
-A walk is a test with ``@walks(file, beginning, ...)``: what begins so in that file, a block or code in a line, comes to
-the test as one of ``shown``, in this order. For a second file the test has a second ``@walks``, below the first one.
-Texts are taken from the files when the test runs.
+A walk is a test with ``@walks(file, beginning, ...)``. For each beginning, ``shown`` has the code block or inline code
+of that file that starts with it, in this order. For a second file the test has a second ``@walks`` below
+the first one. The text is read from the file when the test runs.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Claim:
-    """What begins so in a file of the documentation."""
+    """The code block or inline code in a file of the documentation that starts with ``beginning``."""
 
     file: str
     beginning: str
 
     def fits(self, shown: Shown) -> bool:
-        """Return whether it is this one."""
+        """Return whether the claim is for this code."""
         return shown.file == self.file and shown.text.startswith(self.beginning)
 
     def find(self) -> Shown:
-        """Return what is claimed: one block, else code in a line, which may be repeated."""
+        """Return the claimed block, else the inline code, which may occur several times."""
         for found in (documents.blocks(), documents.spans()):
             fitting = [shown for shown in found if self.fits(shown)]
-            # All of a text counts more than its beginning: --help is another option than --help-all.
+            # An exact match has priority: --help is not --help-all.
             fitting = [shown for shown in fitting if shown.text == self.beginning] or fitting
             if len({shown.text for shown in fitting}) == 1:
                 return fitting[0]
             if fitting:
                 listed = "\n".join(map(str, fitting))
-                raise LookupError(f"what begins with {self.beginning!r} is not one, but:\n{listed}")
+                raise LookupError(f"several blocks begin with {self.beginning!r}:\n{listed}")
         raise LookupError(f"nothing in {self.file} begins with {self.beginning!r}")
 
 
@@ -47,7 +47,7 @@ WALKS: list[Claim] = []
 
 
 def walks(file: str, *beginnings: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Let a test run what the file shows, in this order."""
+    """Declare that a test runs the code of a file with these beginnings, in this order."""
 
     def claim(test: Callable[..., None]) -> Callable[..., None]:
         made = [Claim(file, beginning) for beginning in beginnings]
@@ -64,7 +64,7 @@ _WHOLE = f"{_FILE}::test_all_of_fastai_and_torch_is_refused_by_lambdas_limit_and
 
 _FASTAI_V1 = "tests/integration/container/test_dockerfiles.py::test_fastai_v1"
 
-# Whole commands without comments, and the test that runs them; what passes arguments on is run with others there.
+# Whole commands without comments, and the test that runs them, possibly with other arguments.
 ELSEWHERE = {
     "./examples/quickstart/run.sh": _EXAMPLES,
     "./examples/fastai_vision/run.sh": _EXAMPLES,
@@ -84,33 +84,34 @@ ELSEWHERE = {
 # Whole commands, and why no test runs them.
 NOT_RUN = {
     "./tests/run.sh": "it is what runs this test",
-    './tests/run.sh -m "not example"': "it is what runs this test; what follows the name goes to pytest as it stands",
-    "pip install --editable '.[dev]'": "the environment of the tests has it all; that the extra exists is tested",
+    './tests/run.sh -m "not example"': "it is what runs this test; the arguments are passed on to pytest",
+    "./tests/run.sh --all": "it is what runs this test",
+    "pip install --editable '.[dev]'": "the environment of the tests has it; another test checks that the extra exists",
     "pytest tests/unit": "it would run tests from within a test",
     "pytest tests/unit/plan": "it would run tests from within a test",
     "pytest -k planner": "it would run tests from within a test",
     'pytest -m "not case and not example"': "it would run tests from within a test",
-    "pip install 'layer_minimizer[lambda]'": "there is no release yet; that the extra exists is tested",
+    "pip install 'layer_minimizer[lambda]'": "there is no release yet; another test checks that the extra exists",
     "pip install '.[aws]'": "the walk that publishes runs it with the tool's own pip",
     "pyenv install 3.6.15": "it changes the machine, and compiles for minutes",
     "systemctl start docker": "it changes the machine",
     "docker image rm": "a name without an argument; tests remove their images with it",
-    "docker image prune": "it removes what is not the tests'",
-    "docker system prune": "it removes what is not the tests'",
+    "docker image prune": "it would remove images that are not the tests'",
+    "docker system prune": "it would remove images that are not the tests'",
     "docker does not answer; is its daemon running?": "a message",
     "pip wheel": "a name without an argument",
     "pip freeze": "a name without an argument",
 }
 
-# How blocks begin that are no commands: what is printed, and the excerpt of a file.
+# Beginnings of blocks that are not commands: output, and excerpts of files.
 SAMPLES = {
     "only in tuesday.trace: ": "printed by the walk with tuesday.trace, which compares it",
-    '{"format": 1,': "the report: its names are compared with a report's",
-    '{"arn", "version", ': "what publish prints: its names are compared with what it prints",
+    '{"format": 1,': "the report: its names are compared with those of a real report",
+    '{"arn", "version", ': "the output of publish --json: its names are compared with real output",
     "Verified in emulated Lambda": "printed with --verify lambda; tests/integration/verify compares it",
     "6.5 MB → 7.1 MB unzipped": "printed by the walk with diff, which compares it",
     "# Load the model\n": "an excerpt of predict.py, which is compared",
     '{"label": "circle", ': "what the example's handler returns",
-    "layer_minimizer/\n": "the folders of the package, which are compared with those that there are",
+    "layer_minimizer/\n": "the folders of the package, which are compared with the existing ones",
     "cli\ncontainer | pipeline\n": "the import contract, which is compared with pyproject.toml",
 }

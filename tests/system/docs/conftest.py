@@ -1,4 +1,4 @@
-"""A desk on which lies what the documentation names: a function, events, a model, an environment, the tool at ``~``."""
+"""A workspace with the files that the documentation names: a function, events, a model, an environment, the tool."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ FILES = {
 
 @dataclass(frozen=True)
 class Ended:
-    """What a block has printed."""
+    """The output of a block."""
 
     out: str
     err: str
@@ -70,7 +70,10 @@ class Ended:
 
 @dataclass
 class Desk:
-    """A folder with the user's files, a home with the tool, and a shell that runs blocks in the folder."""
+    """A folder with the user's files, a home folder with the tool, and a shell that runs blocks in the folder.
+
+    ``more``: further environment variables.
+    """
 
     folder: Path
     home: Path
@@ -79,23 +82,23 @@ class Desk:
     def variables(self) -> dict[str, str]:
         dropped = ("PYTHON", "COV", "XDG_", "AWS_", "LAYER_MINIMIZER", "MINIMIZE")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-        # The installed tool, then what the tests need beside it (aws).
+        # The installed tool, then other programs that the tests need (aws).
         path = f"{self.home}/minimizer/bin:{PROGRAMS}:{os.environ['PATH']}"
         return {**kept, "HOME": str(self.home), "PATH": path, **self.more}
 
     def shell(self, text: str, *, stdin: str = "") -> Ended:
-        """Run a text with bash, where any failure ends it, and require that it succeeds."""
+        """Run a text with bash, which stops at the first failure, and require success."""
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", text],
             cwd=self.folder, env=self.variables(), input=stdin,
             capture_output=True, text=True, check=False, timeout=MINUTES,
         )  # fmt: skip
-        said = f"{done.stdout}\n{done.stderr}"[-3000:]
-        assert done.returncode == 0, f"{text}\nended with {done.returncode}:\n{said}"
+        output = f"{done.stdout}\n{done.stderr}"[-3000:]
+        assert done.returncode == 0, f"{text}\nended with {done.returncode}:\n{output}"
         return Ended(done.stdout, done.stderr)
 
     def run(self, shown: Shown, replaced: Mapping[str, str] | None = None, after: str = "") -> Ended:
-        """Run what is shown; only what it leaves out (``…``) may be replaced. ``after`` sees its variables."""
+        """Run shown code, with placeholders replaced, then ``after`` in the same shell."""
         text = shown.text
         for old, new in (replaced or {}).items():
             assert old in text
@@ -113,35 +116,35 @@ class Desk:
 
 @pytest.fixture
 def shown(request: pytest.FixtureRequest) -> list[Shown]:
-    """Return what the walk has claimed, as it stands in the documentation now."""
+    """Return the code that the test claims, read from the documentation."""
     return [claim.find() for claim in request.function.claims]
 
 
 def copy_of_checkout(folder: Path) -> Path:
-    """Copy what a checkout has of the tool and its documentation."""
-    left = shutil.ignore_patterns(
+    """Copy the tool and its documentation."""
+    ignored = shutil.ignore_patterns(
         "__pycache__", "out", "tests", ".*_cache", ".git", ".hypothesis", "*.egg-info", "build"
     )
-    return Path(shutil.copytree(CHECKOUT, folder, ignore=left))
+    return Path(shutil.copytree(CHECKOUT, folder, ignore=ignored))
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Return a checkout of this project, to be changed at will."""
+    """Return a copy of the checkout that a test may change."""
     return copy_of_checkout(tmp_path / "checkout")
 
 
 def add_alpha(python: Path) -> None:
-    """Put an invented distribution into an environment."""
-    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    site = subprocess.run([python, "-I", "-c", ask], check=True, capture_output=True, text=True).stdout.strip()
+    """Install an invented distribution in an environment."""
+    query = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = subprocess.run([python, "-I", "-c", query], check=True, capture_output=True, text=True).stdout.strip()
     install(Path(site), "alpha", ALPHA)
 
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a home with the tool where the first block of the documentation installs it."""
-    from .claims import Claim  # noqa: PLC0415 - claims read the documents, which conftest must survive
+    """Return a home folder in which the first block of the documentation has installed the tool."""
+    from .claims import Claim  # noqa: PLC0415 - conftest must load even if the documents cannot be read
 
     made = tmp_path_factory.mktemp("home")
     desk = Desk(copy_of_checkout(tmp_path_factory.mktemp("source") / "checkout"), made)
@@ -153,7 +156,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def desk(tmp_path: Path, home: Path) -> Desk:
-    """Return a desk with the files that the documentation names."""
+    """Return a workspace with the files that the documentation names."""
     made = Desk(tmp_path / "desk", home)
     made.write(FILES)
     made.shell("python3 -m venv --without-pip .venv")
@@ -164,7 +167,7 @@ def desk(tmp_path: Path, home: Path) -> Desk:
 
 @pytest.fixture(scope="session")
 def home_for_aws(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the home, where the tool has what publishing takes, as the documentation installs it."""
+    """Return the home folder, in which the documentation's command has installed the extra for publishing."""
     from .claims import Claim  # noqa: PLC0415
     from .documents import MANUAL  # noqa: PLC0415
 
@@ -175,13 +178,13 @@ def home_for_aws(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def aws(desk: Desk, home_for_aws: Path, cloud: Cloud) -> Cloud:  # noqa: ARG001 - a fixture
-    """Let the desk's commands talk to a server of AWS's API."""
+    """Make the commands use a local server of AWS's API."""
     desk.more |= cloud_variables(cloud)
     return cloud
 
 
 def cloud_variables(cloud: Cloud) -> dict[str, str]:
-    """Return the variables with which commands talk to a server of AWS's API."""
+    """Return the environment variables with which commands use a local server of AWS's API."""
     key, secret = cloud.keys
     return {
         "AWS_ENDPOINT_URL": cloud.endpoint,

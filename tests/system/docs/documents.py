@@ -1,4 +1,4 @@
-"""What the documentation shows: code blocks, code in lines, tables and links, with the lines where they stand."""
+"""Parses the documentation: code blocks, inline code, tables, links and headings, with line numbers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DOCUMENTS = (
     "tests/README.md",
     "tests/system/cases/README.md",
 )
-# With these words a command begins; what begins otherwise is a name, a value or a sample.
+# The first words of commands; other inline code is a name, a value or a sample.
 PROGRAMS = (
     "apt-get", "aws", "bash", "cat", "cd", "curl", "docker", "export", "git", "minimize", "pip", "podman", "pyenv",
     "pytest", "python", "python3", "sam", "systemctl", "terraform", "unzip", "zip",
@@ -36,9 +36,9 @@ PROGRAMS = (
 
 @dataclass(frozen=True)
 class Shown:
-    """A block or a piece of a line that is set as code.
+    """A code block or inline code.
 
-    ``info`` is what a fence says after its marks; ``recorded`` is what record.py has written, from what really ran.
+    ``info`` is the info string of a fenced block; ``recorded``: record.py has written the block from a real run.
     """
 
     file: str
@@ -65,12 +65,12 @@ class Document:
 
 @functools.cache
 def read(file: str) -> Document:
-    """Read one file below the checkout."""
+    """Return a parsed file; ``file`` is relative to the checkout."""
     return parse(file, (CHECKOUT / file).read_text())
 
 
 def parse(file: str, text: str) -> Document:
-    """Take a Markdown text apart."""
+    """Parse Markdown."""
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     lines = [token.map[0] + 1 if token.map else 0 for token in tokens]
     blocks, recorded = [], False
@@ -110,25 +110,25 @@ def blocks() -> tuple[Shown, ...]:
 
 
 def spans() -> tuple[Shown, ...]:
-    """Return all code in lines."""
+    """Return all inline code of the documentation."""
     return tuple(span for file in DOCUMENTS for span in read(file).spans)
 
 
 def is_command(text: str) -> bool:
-    """Return whether code in a line is a command with arguments, and no mere name."""
+    """Return whether inline code is a command with arguments."""
     first, _, rest = text.partition(" ")
     return bool(rest) and (first in PROGRAMS or first.startswith(("./", "~/")))
 
 
 def anchor(heading: str) -> str:
-    """Return the name under which a heading can be linked to."""
+    """Return the anchor of a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def names_in(sample: str) -> dict[str, list[str]]:
-    """Return the names in a sample of JSON, whose values may be left out or described, and the names in their values.
+    """Return the names in a sample of JSON, each with the names in its value. Values may be omitted or described.
 
-    Where those are data (``{name: bytes}``, ``{"TRACED": bytes, …}``) none are given.
+    Names that are data (``{name: bytes}``, ``{"TRACED": bytes, …}``) are omitted.
     """
     described = re.sub(r':\s*"[^"]*"(\s+or\s+"[^"]*")*', ":", sample)
     depth, name, names = 0, "", {}

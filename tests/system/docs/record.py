@@ -1,9 +1,9 @@
-"""Writes into README.md what has to be measured or seen: sizes, a first run, pictures of the report.
+"""Writes measurements to README.md: the table of sizes, the output of a first run, and pictures of the report.
 
-usage: python tests/system/docs/record.py [sizes] [run] [pictures]; default: all of it
+usage: python tests/system/docs/record.py [sizes] [run] [pictures]; default: all
 
-Runs in the environment of the tests, whose ``minimize`` it uses. The sizes are those of the examples, made for this;
-the run is what a terminal shows; the pictures come from the report of the second of the examples.
+Runs in the environment of the tests, and uses its ``minimize``. The sizes are those of the examples, which it runs; the
+output is that of a terminal; the pictures show the report of the second row of the table.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COMMANDS = ("ls", "minimize init", "minimize --report report")
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table of sizes: an example, what its run.sh is given, and what the table says of it."""
+    """A row of the table of sizes: an example, the arguments of its run.sh, and the text in the table."""
 
     example: str
     arguments: tuple[str, ...]
@@ -68,15 +68,15 @@ ROWS = (
 
 
 def block(name: str, text: str) -> str:
-    """Return what README.md has of this name in the middle of ``text``."""
+    """Return the recorded block of this name in ``text``."""
     found = re.search(rf"<!-- recorded: {name} -->\n(.*?)<!-- end of {name} -->\n", text, re.DOTALL)
     if not found:
-        raise SystemExit(f"README.md has no place for {name!r}")
+        raise SystemExit(f"README.md has no block {name!r}")
     return found[1]
 
 
 def write(name: str, content: str) -> None:
-    """Put ``content`` in the place of this name."""
+    """Replace the recorded block of this name in README.md."""
     text = README.read_text("utf-8")
     README.write_text(text.replace(f"-->\n{block(name, text)}<!-- end of {name}", f"-->\n{content}<!-- end of {name}"))
 
@@ -97,7 +97,7 @@ def line(row: Row, report: dict[str, object]) -> str:
 
 
 def run_example(row: Row, folder: Path) -> dict[str, object]:
-    """Make an example's layer, and give its report; ``folder`` gets the report's page, too."""
+    """Run an example, write its report to ``folder``, and return the report's JSON."""
     command = [EXAMPLES / row.example / "run.sh", *row.arguments, "--report", folder]
     subprocess.run(command, env={**os.environ, "MINIMIZE": str(TOOL)}, stdout=subprocess.DEVNULL, check=True)
     report: dict[str, object] = json.loads((folder / "report.json").read_text())
@@ -105,7 +105,7 @@ def run_example(row: Row, folder: Path) -> dict[str, object]:
 
 
 def record_sizes(scratch: Path) -> None:
-    """Write the table."""
+    """Write the table of sizes."""
     rows = [line(row, run_example(row, scratch / str(number))) for number, row in enumerate(ROWS)]
     head = "| what `run.sh` of the example measured | installed | layer | zipped |\n|---|---:|---:|---:|\n"
     write("sizes", f"{head}{''.join(rows)}")
@@ -115,8 +115,8 @@ def record_sizes(scratch: Path) -> None:
 
 
 def on_terminal(command: str, folder: Path, environment: dict[str, str]) -> str:
-    """Run a command at a terminal, and give what is to be seen there in the end."""
-    import pyte  # noqa: PLC0415 - the tests that only read the README do without
+    """Run a command in a terminal emulator, and return the text on its screen at the end."""
+    import pyte  # noqa: PLC0415 - not needed by tests that only read the README
 
     screen = pyte.Screen(COLUMNS, LINES)
     stream = pyte.ByteStream(screen)
@@ -129,7 +129,7 @@ def on_terminal(command: str, folder: Path, environment: dict[str, str]) -> str:
     while True:
         try:
             data = os.read(ours, 1 << 16)
-        except OSError:  # the other end is closed
+        except OSError:  # the process has closed its end
             break
         if not data:
             break
@@ -137,7 +137,7 @@ def on_terminal(command: str, folder: Path, environment: dict[str, str]) -> str:
     os.close(ours)
     if process.wait():
         raise SystemExit("\n".join(screen.display).strip())
-    # What a terminal breaks anywhere is easier to read broken between words.
+    # Wrap long lines between words, not at the edge of the screen.
     text = "".join(row if len(row.rstrip()) == COLUMNS else f"{row.rstrip()}\n" for row in screen.display).rstrip()
     return "\n".join(textwrap.fill(row, COLUMNS, **WRAPPING) for row in text.splitlines())
 
@@ -145,7 +145,7 @@ def on_terminal(command: str, folder: Path, environment: dict[str, str]) -> str:
 def first_run(home: Path, python: Path) -> str:
     """Return the text of a first run with the files of the quickstart, in a folder of ``home``.
 
-    ``python`` is that of the environment with the packages.
+    ``python`` is the interpreter of the environment with the packages.
     """
     folder = home / "thumbnails"
     folder.mkdir()
@@ -156,12 +156,12 @@ def first_run(home: Path, python: Path) -> str:
     path = f"{TOOL.parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**kept, "PATH": path, "HOME": str(home), "TERM": "xterm-256color"}
     environment["LAYER_MINIMIZER_CACHE"] = str(home / "cache")
-    said = "\n".join(f"$ {command}\n{on_terminal(command, folder, environment)}\n" for command in COMMANDS)
-    return said.replace(str(home), "~")
+    text = "\n".join(f"$ {command}\n{on_terminal(command, folder, environment)}\n" for command in COMMANDS)
+    return text.replace(str(home), "~")
 
 
 def quickstart_python() -> Path:
-    """Make the environment of the quickstart, or find it, and give its Python."""
+    """Return the Python of the cached environment of the quickstart."""
     script = 'source "$1/common.sh"; requirements_env quickstart "$(require_python)" "$1/quickstart/requirements.txt"'
     command = ["bash", "-euo", "pipefail", "-c", script, "bash", EXAMPLES]
     return Path(subprocess.run(command, text=True, stdout=subprocess.PIPE, check=True).stdout.strip())
@@ -204,7 +204,7 @@ def photograph(page: Path, folder: Path) -> None:
 
 
 def record_pictures(scratch: Path) -> None:
-    """Take the pictures of the second example's report, which is made unless the sizes were measured just now."""
+    """Take the pictures of the report of the second row; run its example unless record_sizes has done so."""
     folder = scratch / "1"
     if not folder.exists():
         run_example(ROWS[1], folder)
@@ -215,12 +215,12 @@ RECORDERS = {"sizes": record_sizes, "run": record_run, "pictures": record_pictur
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or list(RECORDERS)
-    if unknown := [name for name in wanted if name not in RECORDERS]:
-        raise SystemExit(f"{unknown[0]!r} is none of {', '.join(RECORDERS)}")
+    names = sys.argv[1:] or list(RECORDERS)
+    if unknown := [name for name in names if name not in RECORDERS]:
+        raise SystemExit(f"unknown argument {unknown[0]!r}: it must be one of {', '.join(RECORDERS)}")
     with tempfile.TemporaryDirectory(prefix="record-") as folder:
         for name, record in RECORDERS.items():
-            if name in wanted:
+            if name in names:
                 record(Path(folder))
 
 

@@ -1,4 +1,4 @@
-"""The commands of the documentation that talk to AWS, against a server that speaks its API."""
+"""Runs the documentation's commands that use AWS, with a local server of AWS's API."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def make_layer(desk: Desk) -> None:
 @pytest.mark.usefixtures("aws")
 def test_publish_by_hand(desk: Desk, shown: list[Shown]) -> None:
     make_layer(desk)
-    said = json.loads(desk.run(shown[0]).out)
-    assert re.fullmatch(ARN.format("my-packages", 1), said["LayerVersionArn"])
-    assert said["Content"]["CodeSize"] == (desk.folder / "layer.zip").stat().st_size
+    printed = json.loads(desk.run(shown[0]).out)
+    assert re.fullmatch(ARN.format("my-packages", 1), printed["LayerVersionArn"])
+    assert printed["Content"]["CodeSize"] == (desk.folder / "layer.zip").stat().st_size
 
 
 @walks(f"{MANUAL}/aws.md", "~/minimizer/bin/pip install '.[aws]'")
@@ -43,9 +43,9 @@ def test_publish(desk: Desk, aws: Cloud, shown: list[Shown]) -> None:
     function, desk.folder = desk.folder, copy_of_checkout(desk.folder / "checkout")
     shutil.copy(function / "layer.zip", desk.folder)
     for number in (1, 2):
-        # The second time nothing is published, and the same is printed.
-        said = desk.run(shown[0], after='echo "$arn"').out.splitlines()[-1]
-        assert re.fullmatch(ARN.format("fastai", 1), said), number
+        # The second run publishes nothing, and prints the same.
+        printed = desk.run(shown[0], after='echo "$arn"').out.splitlines()[-1]
+        assert re.fullmatch(ARN.format("fastai", 1), printed), number
     assert len(aws.versions("fastai")) == 1
 
 
@@ -61,12 +61,12 @@ def test_publish_of_the_table(desk: Desk, aws: Cloud, shown: list[Shown]) -> Non
     about = {"…": "layer.zip --name table --runtime python3.12"}
     assert "would" in "".join(vars(desk.run(shown[0], about)).values())
     assert aws.versions("table") == []
-    said = json.loads(desk.run(shown[1], about).out)
-    assert re.fullmatch(ARN.format("table", 1), said["arn"])
-    assert list(said) == list(names_in(Claim(f"{MANUAL}/reports.md", '{"arn", ').find().text))
+    printed = json.loads(desk.run(shown[1], about).out)
+    assert re.fullmatch(ARN.format("table", 1), printed["arn"])
+    assert list(printed) == list(names_in(Claim(f"{MANUAL}/reports.md", '{"arn", ').find().text))
     again = json.loads(desk.run(shown[3], {"publish": f"publish {about['…']}"}).out)
-    assert again == {**said, "created": False}
-    # S3 wants small letters.
+    assert again == {**printed, "created": False}
+    # Bucket names are lower-case.
     aws.bucket("name")
     desk.run(shown[2], {**about, "NAME": "name"})
 
@@ -89,7 +89,7 @@ def test_publish_of_the_examples(desk: Desk, aws: Cloud, shown: list[Shown]) -> 
 )
 def test_what_production_uses(desk: Desk, aws: Cloud, shown: list[Shown]) -> None:
     assert re.search(ARN.format("trace", 1), desk.run(shown[0]).out)
-    # The function in production, with the probe as a container image has it.
+    # The function in production, with the probe layer unpacked as in a container image.
     with zipfile.ZipFile(desk.folder / "probe.zip") as archive:
         archive.extractall(desk.folder / "opt")
     code = "import layer_minimizer_probe as probe; print(probe.handler({'kind': 'gif'}, None))"
@@ -114,6 +114,6 @@ def send_log(aws: Cloud, group: str, lines: list[str]) -> None:
     logs.create_log_group(logGroupName=group)
     logs.create_log_stream(logGroupName=group, logStreamName="one")
     now = int(time.time() * 1000)
-    # Lambda's lines keep their ends.
+    # Messages from Lambda end with a line break.
     events = [{"timestamp": now + number, "message": f"{line}\n"} for number, line in enumerate(lines)]
     logs.put_log_events(logGroupName=group, logStreamName="one", logEvents=events)

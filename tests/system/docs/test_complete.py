@@ -1,4 +1,4 @@
-"""Nothing in the documentation is without a test: commands, options, exit codes, names, links."""
+"""Everything in the documentation is tested: commands, options, exit codes, names, links."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ if TYPE_CHECKING:
 
     from tests.support.sites import Environment
 
-# These make the claims when they are imported.
+# Importing them registers their claims.
 MODULES = (test_walks, test_aws_walks, test_settings_walks, test_container_walks, test_workflows)
-# Options of other programs.
-FOREIGN = {"--add-data", "--build-arg", "--include-path", "--strip"}
-# What stands for a value: NAME, or a part that is left out; 1GB does not.
+# Options of other programs; --proofs and --turn belong to the tests (tests/support/selection.py).
+FOREIGN = {"--add-data", "--build-arg", "--include-path", "--proofs", "--strip", "--turn"}
+# A placeholder such as NAME or "…"; 1GB is a value.
 PLACEHOLDERS = re.compile(r"…|(?<!\w)[A-Z]{2,}(?!\w)")
 
 
-# ---- who runs it ----------------------------------------------------------------------------------------------------
+# ---- commands -------------------------------------------------------------------------------------------------------
 
 
 def lines_of(text: str) -> list[str]:
-    """Return the commands of a text, each as one line without its comment."""
+    """Return the commands of a text, each on one line and without comment."""
     joined = re.sub(r"\\\n\s*", "", text)
     return [line for line in (re.sub(r"\s+#.*", "", line).strip() for line in joined.splitlines()) if line]
 
 
 def is_walked(shown: Shown, claim: Claim) -> bool:
-    """Return whether it is what a walk runs, or one command of it."""
+    """Return whether a walk runs this code, or a block that contains this command."""
     if not claim.fits(shown):
         return False
     try:
@@ -60,12 +60,12 @@ def is_walked(shown: Shown, claim: Claim) -> bool:
 
 
 def is_name(text: str) -> bool:
-    """Tell a command's name, with options but without their values, from what could be run."""
+    """Return whether a text is only the name of a command, with options but without values."""
     words = text.split()
     return words[0] == "minimize" and words[1] in COMMANDS and all(word.startswith("-") for word in words[2:])
 
 
-def has_owner(shown: Shown) -> bool:
+def is_tested(shown: Shown) -> bool:
     if any(is_walked(shown, claim) for claim in WALKS):
         return True
     if shown.recorded or test_workflows.is_workflow(shown):
@@ -77,8 +77,8 @@ def has_owner(shown: Shown) -> bool:
     return all(line in ELSEWHERE or line in NOT_RUN for line in lines_of(shown.text))
 
 
-def orphans(found: tuple[Shown, ...]) -> list[str]:
-    return [str(shown) for shown in found if not has_owner(shown)]
+def untested(found: tuple[Shown, ...]) -> list[str]:
+    return [str(shown) for shown in found if not is_tested(shown)]
 
 
 def commands() -> tuple[Shown, ...]:
@@ -86,10 +86,10 @@ def commands() -> tuple[Shown, ...]:
 
 
 def test_every_command_is_run_by_a_test() -> None:
-    left = orphans(commands())
+    left = untested(commands())
     assert not left, (
-        "no test runs these; claim them with @walks in tests/system/docs/test_walks.py, or say in "
-        "tests/system/docs/claims.py where they are run, or why not:\n" + "\n".join(left)
+        "no test runs these; claim them with @walks in tests/system/docs/test_walks.py, or name in "
+        "tests/system/docs/claims.py the test that runs them, or the reason why none does:\n" + "\n".join(left)
     )
 
 
@@ -107,7 +107,7 @@ def test_every_command_is_run_by_a_test() -> None:
 def test_a_command_without_a_test_is_found(text: str) -> None:
     found = documents.parse("README.md", f"Text.\n\n{text}")
     shown = (*found.blocks, *(span for span in found.spans if is_command(span.text)))
-    (left,) = orphans(shown)
+    (left,) = untested(shown)
     assert left.startswith("README.md:")
     assert text.split("`" if "`" in text else "\n")[1 if text[0] in "`R" else 0].strip() in left
 
@@ -147,7 +147,7 @@ def actions() -> dict[str, list[argparse.Action]]:
 
 
 def pairs(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the options of a command line, each with the word after it."""
+    """Yield the options of a command line, each with its value or the next argument."""
     words = shlex.split(re.sub(r"\\\n", " ", text), comments=True)
     for word, after in zip(words, [*words[1:], ""], strict=True):
         if word.startswith("--") and len(word) > len("--"):
@@ -155,11 +155,11 @@ def pairs(text: str) -> Iterator[tuple[str, str]]:
             yield name, value or ("" if after.startswith("-") else after)
 
 
-def refused(name: str, value: str) -> str:
-    """Say what is wrong with an option, or nothing."""
+def problem_of(name: str, value: str) -> str:
+    """Return what is wrong with an option, or an empty string."""
     known = actions().get(name, [])
     if not known:
-        return f"there is no option {name}"
+        return f"unknown option {name}"
     if not value or PLACEHOLDERS.search(value) or any(action.nargs == 0 for action in known):
         return ""
     for action in known:
@@ -181,16 +181,16 @@ def test_options_are_known_and_take_these_values() -> None:
     wrong = []
     for shown in option_spans():
         for name, value in pairs(shown.text):
-            if name not in FOREIGN and (problem := refused(name, value)):
+            if name not in FOREIGN and (problem := problem_of(name, value)):
                 wrong.append(f"{shown}: {problem}")
     assert not wrong, "\n".join(wrong)
 
 
 def test_an_unknown_option_or_value_is_found() -> None:
-    assert refused("--colder", "") == "there is no option --colder"
-    assert "it must be one of keep, drop, auto" in refused("--cold", "warm")
-    assert "it must be a size: 250MB" in refused("--max-size", "1XB")
-    assert not refused("--explain", "NAME")
+    assert problem_of("--colder", "") == "unknown option --colder"
+    assert "it must be one of keep, drop, auto" in problem_of("--cold", "warm")
+    assert "it must be a size: 250MB" in problem_of("--max-size", "1XB")
+    assert not problem_of("--explain", "NAME")
     assert len(option_spans()) > 50
 
 
@@ -211,7 +211,7 @@ def test_exit_codes() -> None:
     (table,) = tables
     listed = [int(code) for code, _ in table[1:]]
     assert sorted(listed) == sorted({0, 1, 130, *exit_codes()})
-    text = (CHECKOUT / "layer_minimizer/errors.py").read_text()
+    text = (CHECKOUT / "layer_minimizer/core/errors.py").read_text()
     assert "130 interrupted" in text
 
 
@@ -266,7 +266,7 @@ def test_variables_are_read_by_the_code() -> None:
     )
     for span in documents.spans():
         for name in re.findall(r"\bLAYER_MINIMIZER_[A-Z_]+\b", span.text):
-            assert name in sources, f"{span}: nothing reads {name}"
+            assert name in sources, f"{span}: no code reads {name}"
 
 
 def test_extras_exist() -> None:
@@ -296,7 +296,7 @@ def test_links_lead_somewhere(file: str) -> None:
 
 
 def test_paths_exist() -> None:
-    """Paths of this project that are named in lines are there."""
+    """Paths of this project in inline code exist."""
     for span in documents.spans():
         if re.fullmatch(r"(?:tests|layer_minimizer|examples|docker)/[\w./]+", span.text) and "_layer" not in span.text:
             assert (CHECKOUT / span.text).exists() or span.text.startswith("layer_minimizer/image"), str(span)

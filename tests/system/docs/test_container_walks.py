@@ -1,4 +1,4 @@
-"""The commands of the documentation that need a container engine, with Debian and CPython 3.12 for Lambda's image."""
+"""Runs the documentation's commands that need a container engine; a Debian image can stand in for Lambda's."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ LAMBDA = "public.ecr.aws/lambda/python:3.12"
 def lambda_image(
     engine: Engine, trusting: str, python_of: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """Yield Lambda's image for Python 3.12 if the engine has it, else one that has that Python under this name."""
-    if engine.ask("image", "inspect", LAMBDA).returncode == 0:
+    """Yield Lambda's image for Python 3.12, or a Debian image of that name if the engine does not have it."""
+    if engine.run("image", "inspect", LAMBDA).returncode == 0:
         yield LAMBDA
         return
     folder = tmp_path_factory.mktemp("lambda")
@@ -49,7 +49,7 @@ def lambda_image(
 
 @pytest.fixture
 def thumbnails(home: Path, engine: Engine, requirements_env: Callable[[str, Path], Path]) -> Iterator[Desk]:
-    """Yield a desk with the function of the quickstart and what it requires."""
+    """Yield a workspace with the function of the quickstart and its requirements."""
     with tempfile.TemporaryDirectory(prefix="minimize-tests-") as name:
         made = Desk(Path(name).resolve(), home, {**engine.variables, "DOCKER_BUILDKIT": "0"})
         example = EXAMPLES / "quickstart"
@@ -66,20 +66,20 @@ def thumbnails(home: Path, engine: Engine, requirements_env: Callable[[str, Path
 
 @pytest.fixture
 def names(engine: Engine) -> Iterator[None]:
-    """Skip where the names that the documentation gives are taken; remove them afterwards."""
+    """Skip the test if images or containers with the documented names exist; remove them afterwards."""
     images, container = ["minimizer", "mine"], "run"
-    taken = [name for name in images if engine.ask("image", "inspect", name).returncode == 0]
-    taken += [container] if engine.ask("container", "inspect", container).returncode == 0 else []
+    taken = [name for name in images if engine.run("image", "inspect", name).returncode == 0]
+    taken += [container] if engine.run("container", "inspect", container).returncode == 0 else []
     if taken:
-        pytest.skip(f"this engine has its own {', '.join(taken)}")
+        pytest.skip(f"this engine already has {', '.join(taken)}")
     yield
-    engine.ask("rm", "--force", container)
-    engine.ask("image", "rm", "--force", *images)
+    engine.run("rm", "--force", container)
+    engine.run("image", "rm", "--force", *images)
 
 
-def remember(engine: Engine, said: str) -> str:
-    """Let the image that the tool has built be removed at the end."""
-    words = next(line for line in said.splitlines() if " the image layer_minimizer/image:" in line).split()
+def remember(engine: Engine, output: str) -> str:
+    """Register the image that the tool has built for removal, and return its name."""
+    words = next(line for line in output.splitlines() if " the image layer_minimizer/image:" in line).split()
     name = words[words.index("image") + 1]
     engine.images.add(name)
     return name
@@ -109,7 +109,7 @@ def test_from_nothing_to_a_deployed_function(
     thumbnails: Desk, engine: Engine, cloud: Cloud, tmp_path: Path, shown: list[Shown]
 ) -> None:
     install, make, publish, create, invoke, images, df = shown
-    # A home of its own, in which only this has installed something.
+    # A new home folder, in which only this block installs something.
     function, thumbnails.home = thumbnails.folder, tmp_path / "home"
     thumbnails.home.mkdir()
     thumbnails.folder = copy_of_checkout(tmp_path / "checkout")
@@ -124,20 +124,20 @@ def test_from_nothing_to_a_deployed_function(
     thumbnails.more |= cloud_variables(cloud)
     role = cloud.client("iam").create_role(RoleName="documented", AssumeRolePolicyDocument=json.dumps(TRUST))
     thumbnails.more["role_arn"] = role["Role"]["Arn"]
-    # A shell's variables last from one block to the next.
+    # The second block uses a variable of the first.
     thumbnails.shell(f"{publish.text}\n{create.text}")
     made = cloud.client("lambda").get_function(FunctionName="my-function")["Configuration"]
     (layer,) = made["Layers"]
     assert layer["Arn"] == cloud.versions("my-packages")[0]["LayerVersionArn"]
     assert made["CodeSize"] == (function / "function.zip").stat().st_size
 
-    # The server starts no function, and answers with the event.
+    # The server runs no function, and returns the event.
     configure(cloud, use_docker=False)
     thumbnails.run(invoke)
     configure(cloud, use_docker=True)
     event = json.loads((function / "event.json").read_text())
     assert json.loads((function / "answer.json").read_text()) == event
-    # So what was uploaded is run in the bare image.
+    # Therefore the uploaded zips are run in the base image.
     assert json.loads(in_lambda(engine, function))["format"] == "PNG"
 
 
@@ -155,19 +155,19 @@ print(json.dumps(handler.handler(json.load(open("/event.json")), None)))
 
 def configure(cloud: Cloud, *, use_docker: bool) -> None:
     address = f"{cloud.endpoint}/moto-api/config"
-    said = json.dumps({"lambda": {"use_docker": use_docker}}).encode()
-    with urllib.request.urlopen(urllib.request.Request(address, said), timeout=60) as response:
+    body = json.dumps({"lambda": {"use_docker": use_docker}}).encode()
+    with urllib.request.urlopen(urllib.request.Request(address, body), timeout=60) as response:
         assert response.status in (200, 201)
 
 
 def in_lambda(engine: Engine, folder: Path) -> str:
-    """Run the function's zip above the layer's, with nothing else."""
+    """Run the function with nothing but the unpacked zips of function and layer."""
     mounts = ["--volume", f"{folder / 'event.json'}:/event.json:ro"]
     for name, place in (("layer", "/opt"), ("function", "/var/task")):
         with zipfile.ZipFile(folder / f"{name}.zip") as archive:
             archive.extractall(folder / name)
         mounts += ["--volume", f"{folder / name}:{place}:ro"]
-    return engine.tell("run", "--rm", *mounts, "--entrypoint", "python3", LAMBDA, "-c", CALL)
+    return engine.output("run", "--rm", *mounts, "--entrypoint", "python3", LAMBDA, "-c", CALL)
 
 
 @walks("docker/README.md", "docker build -f docker/lambda/Dockerfile -t minimizer .", "cat >Dockerfile")

@@ -1,4 +1,4 @@
-"""What record.py has written into README.md is what it would write now."""
+"""The output of record.py in README.md is up to date."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NUMBER = re.compile(r"\d[\d,.]*")
 
 
 def shape(text: str) -> list[str]:
-    """Return the words of each line; numbers, times and how a terminal breaks lines are another machine's business."""
+    """Return the words of a text without numbers, times and line breaks, which depend on the machine."""
     text = re.sub(r"  \d+\.\d s\n", "  0.0 s\n", text)
     return NUMBER.sub("0", text).split()
 
@@ -30,7 +30,7 @@ def test_the_first_run_is_what_a_terminal_shows(tmp_path: Path) -> None:
     for text in (written, now):
         assert "Verified: 2 events, same results on the layer alone" in text
         assert "\u2713 tracing handler.py" in text
-    # Beside numbers, what a run shows depends on what the machine can do (strace, namespaces) and has.
+    # The output also depends on whether the machine has strace and namespaces.
     assert [line for line in written.splitlines() if line.startswith("$ ")] == [
         f"$ {command}" for command in record.COMMANDS
     ]

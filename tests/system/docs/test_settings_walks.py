@@ -1,4 +1,4 @@
-"""The parts of the documentation about settings, reports and their comparison, as they stand there."""
+"""Runs the documentation's commands for settings, reports, completion and help literally."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .conftest import Desk
     from .documents import Shown
 
-# The layers are for the Python that is here.
+# The layers are for the Python that runs the tests.
 HERE = {"python3.12": f"python3.{sys.version_info.minor}"}
 READS_ALPHA = "import alpha\n\n\ndef handler(event, context):\n    return alpha.read(event['kind'])\n"
 READS_BETA = "import alpha, beta\n\n\ndef handler(event, context):\n    return beta.VALUE\n"
@@ -91,9 +91,9 @@ def test_several_layers(desk: Desk, aws: Cloud, shown: list[Shown]) -> None:
             "worker/event.json": "{}",
         }
     )
-    said = desk.run(shown[1]).out
-    assert said.count("Verified") == 2 + 1 + 2
-    assert ":layer:worker-packages:1" in said
+    output = desk.run(shown[1]).out
+    assert output.count("Verified") == 2 + 1 + 2
+    assert ":layer:worker-packages:1" in output
     assert aws.versions("worker-packages")
     assert "alpha/png.pyc" in desk.names("api.zip")
     assert "beta.pyc" in desk.names("worker.zip")
@@ -103,7 +103,7 @@ def test_several_layers(desk: Desk, aws: Cloud, shown: list[Shown]) -> None:
 
 @walks(f"{MANUAL}/settings.md", "source <(minimize completion bash)")
 def test_completion(desk: Desk, shown: list[Shown]) -> None:
-    # The second line is zsh's, which has this list of folders; bash counts from 0.
+    # The second line is for zsh, in which fpath[1] is the first folder; in bash it is the second.
     (desk.folder / "functions").mkdir()
     ended = desk.shell(f"fpath=(. functions)\n{shown[0].text}\ncomplete -p minimize")
     assert ended.out.strip().endswith(" minimize")
@@ -140,7 +140,7 @@ DIFF = "minimize diff old/report.json new/report.json"
 def test_comparing_builds(
     desk: Desk, requirements_env: Callable[[str, Path], Path], tmp_path: Path, shown: list[Shown]
 ) -> None:
-    """The documented change is made: a WebP image beside the PNG and the JPEG."""
+    """Makes the documented change: a WebP image in addition to the PNG and the JPEG."""
     example = EXAMPLES / "quickstart"
     python = requirements_env("quickstart", example / "requirements.txt")
     desk.folder = tmp_path / "thumbnails"
@@ -159,5 +159,5 @@ def test_comparing_builds(
 
 
 def shape(text: str) -> list[str]:
-    """Return the lines without their figures, which another processor or system makes others."""
+    """Return the lines without their figures, which depend on processor and system."""
     return [re.sub(r"[-+]?[\d.,]+ ?(?:%|MB|kB)|\b\d+ more", "N", line.strip()) for line in text.strip().splitlines()]

@@ -1,4 +1,4 @@
-"""The commands of the documentation, as they stand there, on a small function."""
+"""Runs the commands of the documentation literally on a small function."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ABOUT = "--entry handler.py --event event.json --python .venv/bin/python"
 
 @walks("README.md", "python3 -m venv ~/minimizer")
 def test_install(home: Path, shown: list[Shown]) -> None:
-    """The fixture has run the block."""
+    """The fixture ``home`` has run the block."""
     assert "~/minimizer/bin/pip install ." in shown[0].text
     assert (home / "minimizer/bin/minimize").is_file()
 
@@ -39,7 +39,7 @@ def test_install(home: Path, shown: list[Shown]) -> None:
 @walks("README.md", "apt-get install strace")
 def test_strace_is_a_package(desk: Desk, shown: list[Shown]) -> None:
     if shutil.which("apt-get") is None:
-        pytest.skip("this is no Debian")
+        pytest.skip("not a Debian system")
     # Without a change to the machine.
     assert "strace" in desk.run(shown[0], {"apt-get": "apt-get --simulate"}).out
 
@@ -144,11 +144,11 @@ def test_quickstart_of_the_examples(checkout: Path, home: Path, desk: Desk, show
     desk.folder = checkout
     desk.more = {"MINIMIZE": f"{home}/minimizer/bin/minimize", "LAYER_MINIMIZER_CACHE": str(cache())}
     first = Claim("examples/README.md", "./examples/quickstart/run.sh\n").find()
-    said = desk.run(first).out
-    # What the text tells to look at is there.
+    output = desk.run(first).out
+    # The labels that the text refers to are in the output.
     lines = [span.text for span in documents.read("examples/README.md").spans if span.line < line_of("## 2.")]
-    assert [line for line in lines if line.endswith(":") and f"\n{line}" not in said] == []
-    assert "Verified: 2 events, same results on the layer alone" in said
+    assert [line for line in lines if line.endswith(":") and f"\n{line}" not in output] == []
+    assert "Verified: 2 events, same results on the layer alone" in output
     assert "_layer_minimizer" in desk.run(shown[0]).out
     parts = shown[1].text.splitlines()
     assert "PIL.Image is imported by handler" in desk.shell(parts[0]).out
@@ -161,7 +161,7 @@ def test_quickstart_of_the_examples(checkout: Path, home: Path, desk: Desk, show
 
 
 def line_of(heading: str) -> int:
-    """Return the line in examples/README.md that begins so."""
+    """Return the number of the line in examples/README.md that starts with ``heading``."""
     text = (documents.CHECKOUT / "examples/README.md").read_text().splitlines()
     return next(number for number, line in enumerate(text, 1) if line.startswith(heading))
 

@@ -1,4 +1,4 @@
-"""Workflows of the documentation: their form, and their commands in a repository, twice."""
+"""The workflows in the documentation: validation against the schema, and two runs of each in a repository."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .documents import Shown
 
-# What runs workflows is tested with one that takes no time.
+# A fast workflow that tests workflow.py itself.
 SAMPLE = """\
 name: layer
 on: push
@@ -73,7 +73,7 @@ jobs:
 
 
 def is_workflow(shown: Shown) -> bool:
-    """Tell a workflow of GitHub Actions from other blocks."""
+    """Return whether a block is a workflow of GitHub Actions."""
     return shown.info in ("yaml", "yml") and "\njobs:" in shown.text
 
 
@@ -104,7 +104,7 @@ def test_a_wrong_form_is_found(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the project's wheel, for pip, which finds no release of it elsewhere yet."""
+    """Return a folder with the wheel of this project, from which pip installs it: there is no release yet."""
     folder = tmp_path_factory.mktemp("wheel")
     source = copy_of_checkout(tmp_path_factory.mktemp("source") / "checkout")
     command = [
@@ -135,7 +135,7 @@ def test_commands(
         pytest.skip("git is not installed")
     kept = tmp_path / "kept"
     kept.mkdir()
-    said = []
+    outputs = []
     for number in (1, 2):
         repository, home = tmp_path / f"repository{number}", tmp_path / f"home{number}"
         home.mkdir()
@@ -150,40 +150,40 @@ def test_commands(
         variables["PIP_FIND_LINKS"] = f"{wheel} {os.environ.get('PIP_FIND_LINKS', '')}".strip()
         runner = Runner(repository, kept, variables, commit=f"{number}" * 40)
         runner.run(yaml.safe_load(workflow.text))
-        said.append(runner.said)
-    for each in said:
+        outputs.append(runner.output)
+    for each in outputs:
         assert "Verified" in each or '"verified": true' in each, each
     if "minimize diff" in workflow.text:
         # The first run has nothing to compare with.
-        assert [" unzipped (" in each for each in said] == [False, True]
+        assert [" unzipped (" in each for each in outputs] == [False, True]
 
 
-def test_what_runs_workflows(tmp_path: Path) -> None:
+def test_the_runner_of_workflows(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
-    said = []
+    outputs = []
     for number in (1, 2):
         home = tmp_path / f"home{number}"
         repository = home / "repository"
         repository.mkdir(parents=True)
         runner = Runner(repository, tmp_path / "kept", {"HOME": str(home), "PATH": os.environ["PATH"]})
         runner.run(yaml.safe_load(SAMPLE))
-        said.append(runner.said.splitlines())
-    assert said[0] == ["made for events.json", "21 bytes, events.json"]
-    assert said[1] == ["chunk", "made for events.json", "the same as before", "21 bytes, events.json"]
-    assert runner.assumed == [
+        outputs.append(runner.output.splitlines())
+    assert outputs[0] == ["made for events.json", "21 bytes, events.json"]
+    assert outputs[1] == ["chunk", "made for events.json", "the same as before", "21 bytes, events.json"]
+    assert runner.actions == [
         *("actions/checkout", "actions/setup-python", "actions/cache"),
         *("actions/download-artifact", "actions/upload-artifact"),
     ]
 
 
 def set_up_python(folder: Path) -> Path:
-    """Return the programs of a Python of the workflow's own, in which only it installs something."""
+    """Create an environment for a workflow, and return its folder of programs."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     return folder / "bin"
 
 
 def path_without_this_environment(folder: Path) -> str:
-    """Return PATH as the workflow's machine has it: with AWS's command, and without the tool."""
+    """Return PATH with the AWS CLI and without the tool."""
     (folder / "programs").mkdir(exist_ok=True)
     aws = folder / "programs/aws"
     if not aws.exists():
@@ -193,7 +193,7 @@ def path_without_this_environment(folder: Path) -> str:
 
 
 def check_out(folder: Path, workflow: Shown, requirements_env: Callable[[str, Path], Path]) -> None:
-    """Make a repository with the quickstart's function, its events, and the workflow."""
+    """Create a repository with the quickstart's function, its events, and the workflow."""
     example = EXAMPLES / "quickstart"
     folder.mkdir()
     for name in ("handler.py", "requirements.txt"):

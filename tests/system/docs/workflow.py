@@ -1,8 +1,8 @@
-"""Runs a workflow of GitHub Actions here: its commands for real, its actions as what they leave behind.
+"""Runs a workflow of GitHub Actions locally: commands are executed, actions are replaced by their effects.
 
-Of the actions those are known that a workflow of this documentation could use; another one is an error, which says so.
-Nothing fails, and what is pushed is the main branch. Of a matrix the first values are taken.
-What is kept between runs (caches, artifacts) lies in a folder, so that the second run of a workflow finds the first's.
+Only the actions that workflows of this documentation use are implemented; others are an error. Every step is expected
+to succeed, the event is a push to the main branch, and of a matrix only the first values are used. Caches and artifacts
+are stored in a folder, in which the second run of a workflow finds those of the first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# The repository is there, Python and credentials are on PATH and in the environment before the first step.
+# Actions without effect here: repository, Python and credentials are prepared before the first step.
 PREPARED = ("actions/checkout", "actions/setup-python", "aws-actions/configure-aws-credentials")
 _EXPRESSION = re.compile(r"\$\{\{\s*(.+?)\s*\}\}")
 _NAME = re.compile(r"\b(?:github|env|steps|matrix|runner|vars|secrets)\.[\w.-]+")
@@ -26,15 +26,20 @@ _STATES = {"always()": "True", "success()": "True", "failure()": "False", "cance
 
 @dataclass
 class Runner:
-    """A machine with a checked out repository."""
+    """A machine with a checked-out repository.
+
+    ``kept`` is the folder for caches and artifacts, ``variables`` are those of all steps, ``environment`` those of the
+    current step, ``output`` is that of all commands, ``actions`` has the used actions, and ``later`` the files to
+    cache after the job.
+    """
 
     repository: Path
     kept: Path
     variables: dict[str, str]
     environment: dict[str, str] = field(default_factory=dict)
     commit: str = "0" * 40
-    said: str = ""
-    assumed: list[str] = field(default_factory=list)
+    output: str = ""
+    actions: list[str] = field(default_factory=list)
     outputs: dict[str, str] = field(default_factory=dict)
     later: list[tuple[Path, str]] = field(default_factory=list)
 
@@ -52,7 +57,7 @@ class Runner:
                 self._job(waiting.pop(name), workflow.get("env", {}))
 
     def _job(self, job: dict[str, Any], common: dict[str, Any]) -> None:
-        # The first of each list; what includes more adds to it.
+        # The first value of each list, and the values of "include".
         matrix = {name: values[0] for name, values in job.get("strategy", {}).get("matrix", {}).items()}
         matrix |= matrix.pop("include", {})
         self.outputs = {f"matrix.{name}": str(value) for name, value in matrix.items()}
@@ -81,7 +86,7 @@ class Runner:
             cwd=self.repository / step.get("working-directory", "."), env=variables, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=900,
         )  # fmt: skip
-        self.said += done.stdout + files["GITHUB_STEP_SUMMARY"].read_text()
+        self.output += done.stdout + files["GITHUB_STEP_SUMMARY"].read_text()
         if not step.get("continue-on-error"):
             assert done.returncode == 0, f"{step['run']}\nended with {done.returncode}:\n{done.stdout}"
         self.variables |= pairs(files["GITHUB_ENV"].read_text())
@@ -93,28 +98,30 @@ class Runner:
     def _use(self, step: dict[str, Any]) -> None:
         action = step["uses"].partition("@")[0]
         options = {name: self._resolve(value) for name, value in step.get("with", {}).items()}
-        self.assumed.append(action)
+        self.actions.append(action)
         if action == "actions/upload-artifact":
             for path in self._paths(options["path"]):
                 keep(path, self.kept / "artifacts" / options.get("name", "artifact") / path.name)
         elif action == "actions/download-artifact":
             found = self.kept / "artifacts" / options.get("name", "artifact")
-            assert found.exists() or step.get("continue-on-error"), f"there is no artifact {found.name}"
+            assert found.exists() or step.get("continue-on-error"), f"unknown artifact {found.name}"
             if found.exists():
                 shutil.copytree(found, self.repository / options.get("path", "."), dirs_exist_ok=True)
         elif action in ("actions/cache", "actions/cache/restore", "actions/cache/save"):
             self._cache(action, options)
         else:
-            assert action in PREPARED, f"tell tests/system/docs/workflow.py what {action} leaves behind"
+            assert action in PREPARED, (
+                f"unknown action {action}: implement its effects in tests/system/docs/workflow.py"
+            )
 
     def _cache(self, action: str, options: dict[str, str]) -> None:
-        wanted = [options["key"], *options.get("restore-keys", "").split()]
+        keys = [options["key"], *options.get("restore-keys", "").split()]
         for number, line in enumerate(options["path"].split()):
             path = self._path(line)
             if not action.endswith("/save"):
                 found = [
                     entry
-                    for key in wanted
+                    for key in keys
                     for entry in sorted(self.kept.glob(f"caches/{glob.escape(slug(key))}*/{number}"))
                 ]
                 if found:
@@ -128,14 +135,14 @@ class Runner:
 
     def _paths(self, text: str) -> list[Path]:
         found = [Path(name) for line in text.split() for name in sorted(glob.glob(str(self._path(line))))]
-        assert found, f"there is no {text} to keep"
+        assert found, f"no file {text} to upload"
         return found
 
     def _resolve(self, text: Any) -> str:
         return _EXPRESSION.sub(lambda found: self._value(found[1]), str(text))
 
     def _holds(self, condition: str) -> bool:
-        """Return whether a step runs; a condition may stand in ${{ }} or not."""
+        """Return whether a condition, with or without ${{ }}, is true."""
         text = _EXPRESSION.sub(r"\1", condition)
         for state, value in _STATES.items():
             text = text.replace(state, value)
@@ -167,17 +174,17 @@ class Runner:
             return {**self.variables, **self.environment}.get(name, f"a-{name.lower()}" if scope != "env" else "")
         if re.fullmatch(r"steps\.[\w-]+\.outputs\.[\w-]+", expression):
             return known.get(expression, "")
-        assert expression in known, f"tell tests/system/docs/workflow.py what {expression} is"
+        assert expression in known, f"unknown expression {expression}: add its value in tests/system/docs/workflow.py"
         return known[expression]
 
 
 def slug(key: str) -> str:
-    """Make a file's name of a cache's key."""
+    """Return a file name for the key of a cache."""
     return re.sub(r"[^\w.-]", "_", key)
 
 
 def keep(source: Path, target: Path) -> None:
-    """Copy a file or a folder, which need not be there."""
+    """Copy a file or a folder, if it exists."""
     if source.is_dir():
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source, target, symlinks=True)
@@ -187,7 +194,7 @@ def keep(source: Path, target: Path) -> None:
 
 
 def pairs(text: str) -> dict[str, str]:
-    """Read what a step has written for later ones: NAME=value, or NAME<<END, lines and END."""
+    """Parse the variables that a step has written: NAME=value, or NAME<<END, lines and END."""
     found, lines = {}, iter(text.splitlines())
     for line in lines:
         if match := re.fullmatch(r"(\w[\w-]*)<<(.+)", line):

@@ -1,6 +1,6 @@
-"""The examples for real: each run.sh from nothing, and what its expected.toml says of the layer.
+"""Runs each example, and compares the layer with its expected.toml.
 
-An example's environment, model and layer take minutes and gigabytes; ``-m "not example"`` leaves them away.
+Environment, model and layer of an example take minutes and gigabytes; ``-m "not example"`` omits them.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ def run_example(
         [EXAMPLES / name / "run.sh", *arguments], env=environment, text=True, capture_output=True, check=False
     )
     if done.returncode == NO_SUCH_PYTHON and "CPython 3.6 is missing" in done.stderr:
-        pytest.skip("there is no CPython 3.6 here")
+        pytest.skip("CPython 3.6 is not installed")
     return done
 
 
@@ -52,7 +52,7 @@ def tree_hash(folder: Path) -> str:
 
 
 def in_lambda(request: pytest.FixtureRequest, name: str, where: str) -> tuple[str, ...]:
-    """Return the options that prove a layer in an emulated Lambda, none where that cannot be had here."""
+    """Return the options that verify a layer in emulated Lambda, or none if that is not possible here."""
     try:
         if where == "namespaces":
             request.getfixturevalue("namespaces")
@@ -63,19 +63,19 @@ def in_lambda(request: pytest.FixtureRequest, name: str, where: str) -> tuple[st
     return ("--verify", "lambda", "--engine", "docker", "--verify-image", image)
 
 
-def check_emulated(said: dict[str, Any], options: tuple[str, ...]) -> None:
-    found = said["lambda"]
+def check_emulated(report: dict[str, Any], options: tuple[str, ...]) -> None:
+    found = report["lambda"]
     if not options:
         assert found is None
         return
     assert found["where"] == (options[-1] if "--engine" in options else "namespaces")
-    assert found["events"] == said["verification"]["events"]
+    assert found["events"] == report["verification"]["events"]
     assert 0 < found["init_seconds"] < 60
     assert 10 << 20 < found["peak_bytes"] < found["memory"] << 20
 
 
 NAMES = ["quickstart", "fastai_vision", "fastai_v1_vision", "fastai_v1_two_layers"]
-# Of the large ones each commit takes one.
+# Each commit runs one of the large examples.
 TURNS = {"fastai_vision": 1, "fastai_v1_vision": 2, "fastai_v1_two_layers": 3}
 
 
@@ -102,7 +102,7 @@ def test_example_gives_the_expected_layer(request: pytest.FixtureRequest, name: 
     tops = {entry.split("/", 1)[0] for entry in names}
     assert not set(expected["must_drop"]) & tops
 
-    # Once more: the same bytes come out, and the environment is as it was.
+    # A second run gives the same bytes, and leaves the environment unchanged.
     environment = environment_of(done)
     before = tree_hash(environment)
     docker = request.getfixturevalue("docker") if options["engine"] else {}
@@ -116,7 +116,7 @@ def test_example_gives_the_expected_layer(request: pytest.FixtureRequest, name: 
 
 @pytest.mark.parametrize("where", ["namespaces", "docker"])
 def test_examples_can_be_proved_in_emulated_lambda_here(request: pytest.FixtureRequest, where: str) -> None:
-    """Skips where they cannot, and says why: the test above goes on without."""
+    """Skips the test if that is not possible here; the test above runs without it."""
     request.getfixturevalue(where)
     for name in NAMES:
         assert in_lambda(request, name, "namespaces" if where == "namespaces" else "engine")

@@ -1,4 +1,4 @@
-"""Calls that the example's events never made: on the layer alone they do what they do in the full environment."""
+"""Calls that the events of the example do not make give the same results on the layer as in the full environment."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from tests.support.places import EXAMPLES, MINIMIZE
 pytestmark = [pytest.mark.example, pytest.mark.turn(2)]
 EXAMPLE = EXAMPLES / "fastai_vision"
 DRIVER = Path(__file__).with_name("unseen_calls.py")
-# It needs what a module that nothing imports any more has registered in another one: see the README.
+# It depends on a registration by a module that is replaced by a stand-in: see the README.
 REGISTERED_ELSEWHERE = "torch_functions_of_functions"
 
 
 @dataclass(frozen=True)
 class Place:
-    """An interpreter that has the example's packages, or the layer's and no others."""
+    """An interpreter with the packages of the example, or with those of the layer only."""
 
     python: Path
     isolation: process.Isolation | None = None
 
     def calls(self, folder: Path, *which: str) -> dict[str, str]:
-        """Make calls; give what each of them came to."""
+        """Make calls, and return the result of each."""
         for name in ("home", "work"):
             (folder / name).mkdir(parents=True)
-        # The name of a socket has room for about 100 characters.
+        # The path of a socket is limited to about 100 characters.
         with tempfile.TemporaryDirectory(prefix="calls-") as temp:
             return self._calls(folder, temp, *which)
 
     def _calls(self, folder: Path, temp: str, *which: str) -> dict[str, str]:
         variables = {
-            # As in Lambda there is no compiler.
+            # Without a compiler, as in Lambda.
             "PATH": "/nonexistent",
             "HOME": str(folder / "home"),
             "TMPDIR": temp,
@@ -54,16 +54,16 @@ class Place:
             variables,
             folder / "work",
             timeout=900,
-            output=folder / "said",
+            output=folder / "output",
             isolation=self.isolation,
         )
-        assert ended.returncode == 0, (folder / "said").read_text()[-3000:]
+        assert ended.returncode == 0, (folder / "output").read_text()[-3000:]
         return dict(line.split("\t", 1) for line in (folder / "lines").read_text().splitlines())
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Make the layer that holds torch, too; give the example's Python and the layer."""
+    """Make a layer that includes torch, and return the Python of the example and the layer."""
     layer = tmp_path_factory.mktemp("unseen") / "layer.zip"
     done = subprocess.run(
         [EXAMPLE / "run.sh", "--max-size", "400MB", "--output", layer],
@@ -79,7 +79,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def alone(full: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Return a virtual environment whose site-packages is the layer, and that cannot see the example's own."""
+    """Return a virtual environment whose site-packages is the layer."""
     python, layer = full
     described = interpreter.describe_interpreter(str(python))
     top = tmp_path_factory.mktemp("alone")

@@ -1,10 +1,9 @@
-"""Does with fastai, and with what fastai brings along, what the events of examples/fastai_vision never do.
+"""Calls of fastai and its dependencies that the events of examples/fastai_vision do not make.
 
 usage: python unseen_calls.py FOLDER_OF_THE_HANDLER OUTPUT [NAME...]
 
-Works in the current folder, which should be empty; MODEL_PATH names the example's model. Writes a line for each call
-into the file OUTPUT: its name and its result, or the exception that it raises, without what differs from one process to
-the next.
+Works in the current folder, which should be empty; MODEL_PATH is the model of the example. Writes a line for each call
+to the file OUTPUT: its name and its result or exception, without details that differ between processes.
 """
 
 # ruff: noqa: ANN001, ANN003, ANN201, ANN202, ANN204, BLE001, E402, ICN001, PD011, PLC0415 - calls import what they need
@@ -34,13 +33,13 @@ CALLS = {}
 
 
 def call(function):
-    """Put a function into the table of calls."""
+    """Register a function in the table of calls."""
     CALLS[function.__name__] = function
     return function
 
 
 def plain(value):
-    """Return a text that tells equal results from others, in any process."""
+    """Return a text that is the same for equal results in all processes."""
     import numpy as np
     import torch
 
@@ -78,11 +77,11 @@ def line(name):
     return f"{name}\t{text}\n"
 
 
-# ---- what the calls share -----------------------------------------------------------------------------------------
+# ---- shared by the calls ------------------------------------------------------------------------------------------
 
 
 def image(side=64):
-    """Return an image that has some of everything."""
+    """Return an image with various colors and shapes."""
     from PIL import Image
 
     found = Image.new("RGB", (side, side))
@@ -98,7 +97,7 @@ def tensor_image(side=64):
 
 
 def pictures():
-    """Draw a few images of two kinds, as a folder of them; once."""
+    """Return a folder with a few images of two classes, created once."""
     from PIL import Image, ImageDraw
 
     root = Path("pictures")
@@ -121,7 +120,7 @@ def loaders(**more):
 
 
 def trained_learner(**more):
-    """Return the example's learner with data to work on, without the bars that nobody sees."""
+    """Return the learner of the example with data, and without progress bars."""
     from fastai.callback.progress import ProgressCallback
     from fastai.learner import load_learner
 
@@ -141,7 +140,7 @@ def new_learner(arch, metrics=()):
 
 
 def filled(module):
-    """Return a module parameters that do not depend on what was drawn before."""
+    """Set reproducible parameters in a module, and return it."""
     import torch
 
     for at, parameter in enumerate(module.parameters()):
@@ -154,7 +153,7 @@ def axes_of(figure):
 
 
 def drawn():
-    """Return the pixels and the titles of the figure that was drawn last, and close it."""
+    """Return the pixels and the titles of the current figure, and close it."""
     import matplotlib.pyplot as plt
     import numpy as np
 
@@ -745,7 +744,7 @@ def star_imports():
 
 
 class Small:
-    """Gives a network whose class is in this file, so that its source can be read."""
+    """A network whose class is in this file, so that its source can be read."""
 
     def __new__(cls):
         import torch
@@ -1180,7 +1179,7 @@ def requests_without_a_network():
         raise RuntimeError(type(error).__mro__) from error
 
 
-# ---- questions about the packages themselves ----------------------------------------------------------------------
+# ---- package metadata and sources ---------------------------------------------------------------------------------
 
 
 @call

@@ -1,4 +1,4 @@
-"""Environments of real distributions, and the same with a layer's compacted libraries in their place."""
+"""Environments of real distributions, and copies of them with the compacted libraries of a layer."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ FASTAI = EXAMPLES / "fastai_vision"
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """An environment's Python, its packages, and the same packages with a layer's libraries in their place."""
+    """The Python of an environment, its packages, and a copy of these with the ``libraries`` of a layer."""
 
     python: Path
     original: Path
@@ -25,8 +25,8 @@ class Stack:
     libraries: tuple[str, ...]
 
     def run(self, script: str, packages: Path, *arguments: object, **variables: str) -> str:
-        """Run a program of this folder on the original or on the mixed packages; give what it prints."""
-        # Without its site-packages: the folder that is named is all that the interpreter finds.
+        """Run a program of this folder on the original or the mixed packages, and return its output."""
+        # Without site-packages: the interpreter finds only the packages in the named folder.
         command = [self.python, "-I", "-S", "-B", Path(__file__).with_name(script), packages, *arguments]
         done = subprocess.run(
             list(map(str, command)),
@@ -41,7 +41,7 @@ class Stack:
 
 
 def copy_or_link(source: str, copy: str) -> None:
-    """Link what is large; code is copied, since some (OpenCV's) looks for its libraries where it really lies."""
+    """Copy code and link other files; OpenCV's code resolves links when it searches for its libraries."""
     (shutil.copy2 if source.endswith(".py") else os.symlink)(source, copy)
 
 
@@ -57,13 +57,13 @@ def stack_of(python: Path, layer: Path, mixed: Path) -> Stack:
                 path.unlink(missing_ok=True)
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(archive.read(name))
-                libraries += [library] if not library.startswith(layout.FOLDER) else []
+                libraries += [library] if not library.startswith(layout.NATIVE_FOLDER) else []
     return Stack(python, original, mixed, tuple(libraries))
 
 
 @pytest.fixture(scope="session")
 def fastai_stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    """The example's environment and its layer, in which all libraries are compacted for one small workload."""
+    """Return the environment of the example, and its layer with libraries compacted for one small workload."""
     folder = tmp_path_factory.mktemp("fastai")
     layer = folder / "layer.zip"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Does things with torch, numpy, scipy, pandas, scikit-learn and Pillow that the example's events never do.
+"""Operations of torch, numpy, scipy, pandas, scikit-learn and Pillow that the events of the example do not use.
 
 usage: python operations.py FOLDER_OF_PACKAGES WAY. See ways.py.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
 sys.path.append(str(Path(__file__).parent))
-faulthandler.enable()  # takes SIGSEGV for itself, as many programs do
+faulthandler.enable()  # handles SIGSEGV, as many programs do
 
 import numpy as np
 import pandas as pd
@@ -59,7 +59,7 @@ def saved(kind):
 
 
 def filled(module):
-    """Return a module parameters that do not depend on how many were made before."""
+    """Set reproducible parameters in a module, and return it."""
     for at, parameter in enumerate(module.parameters()):
         parameter.data = torch.linspace(-0.5, 0.3 + at / 9, parameter.numel()).sin().view_as(parameter)
     return module

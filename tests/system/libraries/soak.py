@@ -1,7 +1,7 @@
-"""Makes many predictions of random images in eight threads, and tells how much memory that takes.
+"""Makes many predictions of random images in eight threads, and measures the memory.
 
 usage: python soak.py FOLDER_OF_PACKAGES MODEL COUNT. The model is an exported learner. Prints JSON: a digest of all
-results in the order of their numbers, and the process's memory after a tenth of them (warm) and at the end.
+results in order, and the memory of the process after a tenth of them (warm) and at the end.
 """
 
 import hashlib
@@ -15,18 +15,18 @@ sys.path.insert(0, sys.argv[1])
 sys.path.append(str(Path(__file__).parents[3] / "examples/fastai_vision"))
 
 import torch
-import torchvision_shim  # noqa: F401 - comes before fastai imports torchvision
+import torchvision_shim  # noqa: F401 - before fastai imports torchvision
 
 # isort: split
 from fastai.vision.all import load_learner
 
 THREADS = 8
-MODES = ("nearest", "bilinear", "bicubic", "area")  # one after the other: later ones need code that was not used yet
+MODES = ("nearest", "bilinear", "bicubic", "area")  # in this order: later ones use further code
 LOG = os.environ.get("LAYER_MINIMIZER_LOG", "")
 
 
 def memory() -> dict[str, int]:
-    """Return bytes in memory: all, and those that belong to this process alone and to no file; and chunks put back."""
+    """Return resident and anonymous memory in bytes, and the number of restored chunks."""
     with open("/proc/self/smaps_rollup", encoding="utf-8") as rollup:
         kilobytes = {row[0]: int(row[1]) for line in rollup if (row := line.split())[0] in ("Rss:", "Anonymous:")}
     chunks = 0

@@ -1,8 +1,8 @@
-"""Reads cold pages of real libraries from sixteen threads at once, and meanwhile in forked children.
+"""Reads cold pages of real libraries in sixteen threads at the same time, and in child processes forked meanwhile.
 
-usage: python storm.py FOLDER_OF_PACKAGES FOLDER_OF_ORIGINALS PAGES SEED. PAGES names a JSON file: rows of a library,
-the page's address in it, its offset in the original's file, and its bytes. Each thread and each child reads all pages
-in an order of its own and compares them with the original's. Prints what came out as JSON.
+usage: python storm.py FOLDER_OF_PACKAGES FOLDER_OF_ORIGINALS PAGES SEED. PAGES is a JSON file with rows: library,
+address of the page in it, offset in the original file, size. Each thread and each child reads all pages in its own
+order, and compares them with the original. Prints the result as JSON.
 """
 
 import ctypes
@@ -16,27 +16,27 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 sys.path.append(str(Path(__file__).parents[3] / "examples/fastai_vision"))
 
-import torchvision_shim  # noqa: F401 - comes before fastai imports torchvision
+import torchvision_shim  # noqa: F401 - before fastai imports torchvision
 
 # isort: split
-import fastai.vision.all  # noqa: F401 - what the pages belong to is loaded and in use
+import fastai.vision.all  # noqa: F401 - loads and uses the libraries
 
 THREADS = 16
 CHILDREN = 4
-# Unlike ctypes.string_at, a function called like this does not keep other threads from running.
+# Unlike ctypes.string_at, a foreign function releases the GIL.
 copy = ctypes.CDLL(None).memcpy
 copy.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 Page = tuple[str, int, bytes]
 
 
 def placed(packages: Path, originals: Path, rows: list[tuple[str, int, int, int]]) -> list[Page]:
-    """Return each page with its address in this process and the bytes that belong there."""
+    """Return the pages with their names, addresses in this process, and original bytes."""
     pages = []
     loaded: dict[str, ctypes.CDLL] = {}
     for library, address, offset, size in rows:
         if library not in loaded:
             loaded[library] = ctypes.CDLL(str(packages / library))
-        # dlopen's handle points to the link_map, which begins with the base address.
+        # The handle of dlopen points to the link_map, whose first field is the base address.
         base = ctypes.c_size_t.from_address(loaded[library]._handle).value
         with (originals / library).open("rb") as source:
             source.seek(offset)
@@ -45,7 +45,7 @@ def placed(packages: Path, originals: Path, rows: list[tuple[str, int, int, int]
 
 
 def without_rights(pages: list[Page]) -> int:
-    """Count the pages that cannot be read yet."""
+    """Return the number of pages that are not readable yet."""
     closed = []
     with open("/proc/self/maps", encoding="utf-8") as maps:
         for line in maps:
@@ -83,7 +83,7 @@ def main() -> None:
         thread.start()
     children = []
     start.wait()
-    for number in range(CHILDREN):  # in the middle of it
+    for number in range(CHILDREN):  # while the threads run
         child = os.fork()
         if child == 0:
             os._exit(len(wrong_pages(pages, random.Random(f"{seed} child {number}"))) > 0)

@@ -1,6 +1,6 @@
-"""The way back on real libraries: what no trace saw gives the original's results, bit by bit, in whatever way.
+"""Restoring pages of real libraries: operations that were not traced give the original results, bit by bit.
 
-Takes the example's environment and its layer, in which all libraries are compacted for one small workload.
+Uses the environment of the example, and its layer with libraries compacted for one small workload.
 """
 
 import json
@@ -16,18 +16,18 @@ from elftools.elf.elffile import ELFFile
 
 pytestmark = [pytest.mark.example, pytest.mark.turn(3)]
 PAGE = 4096
-# Kernels that the machine which traced would not choose by itself.
+# Kernels that this machine does not select by default.
 FLAVOURS = {
     "as traced": {},
     "oldest": {"ATEN_CPU_CAPABILITY": "default", "OPENBLAS_CORETYPE": "Nehalem", "ONEDNN_MAX_CPU_ISA": "SSE41"},
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "OPENBLAS_CORETYPE": "Haswell"},
 }
-# Threads of the program and of the libraries would be more than the processors can be given.
+# The libraries use one thread each, since the program uses many.
 ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def restored(log: Path) -> list[str]:
-    """Return the library of each chunk that was put back."""
+    """Return the library of each restored chunk."""
     return re.findall(r"^restored pages \S+ of (.+)", log.read_text(), re.MULTILINE)
 
 
@@ -43,12 +43,12 @@ def test_operations_that_no_trace_saw(fastai_stack: Any, flavour: str, tmp_path:
     assert len(set(restored(log))) > 20
 
 
-# ---- many at once -------------------------------------------------------------------------------------------------
+# ---- concurrency --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def expected(fastai_stack: Any) -> list[str]:
-    """What the operations give on the original packages, one after the other."""
+    """Return the results of the operations on the original packages, in sequence."""
     return str(fastai_stack.run("operations.py", fastai_stack.original, "alone", **ALONE)).splitlines()
 
 
@@ -72,22 +72,22 @@ def test_children_and_their_parent_do_something_new_at_once(
     found = fastai_stack.run("operations.py", fastai_stack.mixed, "children", **variables).splitlines()
     assert found == [line for k in range(6) for line in expected[k % 3 :: 3]]
     lines = log.read_text().splitlines()
-    assert len(lines) - len(set(lines)) > 50  # each process puts back what it needs
+    assert len(lines) - len(set(lines)) > 50  # each process restores the pages that it needs
 
 
-# ---- pages, whatever lies in them ---------------------------------------------------------------------------------
+# ---- all pages ----------------------------------------------------------------------------------------------------
 
 
 def cold_pages(original: Path, compacted: Path) -> Iterator[tuple[int, int, int]]:
-    """Yield (address, offset in the original, bytes) of each page that the compacted file lacks."""
+    """Yield (address, offset in the original, bytes) of each cold page."""
     with original.open("rb") as whole, compacted.open("rb") as small:
         image = ELFFile(whole)
         dynamic = next(segment for segment in image.iter_segments() if isinstance(segment, DynamicSegment))
-        told = {tag.entry.d_tag: tag.entry.d_val for tag in dynamic.iter_tags()}
-        strings = range(told["DT_STRTAB"], told["DT_STRTAB"] + told["DT_STRSZ"])
+        tags = {tag.entry.d_tag: tag.entry.d_val for tag in dynamic.iter_tags()}
+        strings = range(tags["DT_STRTAB"], tags["DT_STRTAB"] + tags["DT_STRSZ"])
         for segment in ELFFile(small).iter_segments("PT_LOAD"):
             start, stop = segment["p_vaddr"], segment["p_vaddr"] + segment["p_memsz"]
-            # The dynamic strings lie elsewhere in the compacted file, and nobody looks for them at the old place.
+            # The compacted file has its dynamic strings at another address, and nothing reads them at the old one.
             if segment["p_flags"] or (start in strings and stop - 1 in strings):
                 continue
             for address in range(start, stop, PAGE):
@@ -98,7 +98,7 @@ def cold_pages(original: Path, compacted: Path) -> Iterator[tuple[int, int, int]
 
 @pytest.fixture(scope="module")
 def cold(fastai_stack: Any) -> dict[str, list[tuple[int, int, int]]]:
-    """All cold pages of all compacted libraries that can be loaded; torchvision's own need a GPU's."""
+    """Return the cold pages of all compacted libraries that can be loaded; torchvision's need libraries of a GPU."""
     original, mixed = fastai_stack.original, fastai_stack.mixed
     names = [name for name in sorted(fastai_stack.libraries) if not name.startswith("torchvision/")]
     found = {name: pages for name in names if (pages := list(cold_pages(original / name, mixed / name)))}
@@ -113,14 +113,14 @@ def test_random_pages_from_many_threads_and_children(
 ) -> None:
     dice = random.Random(seed)
     every = [(name, *page) for name, pages in cold.items() for page in pages]
-    # Half of them where most pages are, half of them from as many libraries as that makes.
+    # Half of the pages are chosen from all pages, half from as many libraries as possible.
     rows = set(dice.sample(every, 100))
     while len(rows) < 200:
         name = dice.choice(list(cold))
         rows.add((name, *dice.choice(cold[name])))
     (tmp_path / "pages").write_text(json.dumps(sorted(rows)))
     log = tmp_path / "cold"
-    told = fastai_stack.run(
+    output = fastai_stack.run(
         "storm.py",
         fastai_stack.mixed,
         fastai_stack.original,
@@ -128,7 +128,7 @@ def test_random_pages_from_many_threads_and_children(
         seed,
         LAYER_MINIMIZER_LOG=str(log),
     )
-    found = json.loads(told)
+    found = json.loads(output)
     assert found["missing"] > 150
     assert (found["still"], found["wrong"], found["children"]) == (0, [], [0, 0, 0, 0])
     assert len(set(restored(log))) > 50

@@ -1,6 +1,6 @@
-"""Ten thousand predictions in eight threads: each the original's, bit by bit, and no memory but the pages put back.
+"""Ten thousand predictions in eight threads: the original results, bit by bit, and no memory growth but restored pages.
 
-A prediction takes about ten milliseconds of a processor. SOAK_PREDICTIONS names another number of them.
+A prediction takes about ten milliseconds of processor time. SOAK_PREDICTIONS sets another number.
 """
 
 import json
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.example, pytest.mark.turn(3)]
 MODEL = EXAMPLES / "fastai_vision/out/export.pkl"
 PREDICTIONS = int(os.environ.get("SOAK_PREDICTIONS", "3000"))
 CHUNK = 512 * 1024
-# What allocators keep is not the same in two runs. One kilobyte a prediction that nobody gives back would be more.
+# The memory kept by allocators varies between runs. A leak of one kilobyte per prediction would exceed this.
 NOISE = 8 * 1024 * 1024
 
 
@@ -24,9 +24,9 @@ def test_predictions_in_threads(fastai_stack: Any, tmp_path: Path) -> None:
     log = tmp_path / "cold"
 
     def soak(packages: Path, **variables: str) -> Any:
-        told = fastai_stack.run("soak.py", packages, MODEL, PREDICTIONS, OMP_NUM_THREADS="1", **variables)
-        (tmp_path / packages.name).write_text(told)
-        return json.loads(told)
+        output = fastai_stack.run("soak.py", packages, MODEL, PREDICTIONS, OMP_NUM_THREADS="1", **variables)
+        (tmp_path / packages.name).write_text(output)
+        return json.loads(output)
 
     original = soak(fastai_stack.original)
     mixed = soak(fastai_stack.mixed, LAYER_MINIMIZER_LOG=str(log))

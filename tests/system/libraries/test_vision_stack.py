@@ -1,4 +1,4 @@
-"""The way back in OpenCV, onnxruntime and onnx: what no trace saw gives the original's results, bit by bit."""
+"""Restoring pages of OpenCV, onnxruntime and onnx: operations that were not traced give the original results."""
 
 import json
 import re
@@ -54,7 +54,7 @@ def handler(event, context):
     small = cv2.resize(image, (8, 8)).astype(numpy.float32)
     return {"sum": float(session.run(None, {"x": small})[0].sum()), "version": version}
 """
-# Kernels that the machine which traced would not choose by itself.
+# Kernels that this machine does not select by default.
 FLAVOURS = {
     "as traced": {},
     "oldest": {
@@ -68,7 +68,7 @@ ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 @pytest.fixture(scope="module")
 def stack(requirements_env: Callable[[str, Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """An environment with these packages and its layer, compacted for one small workload."""
+    """Return an environment with these packages, and its layer compacted for one small workload."""
     folder = tmp_path_factory.mktemp("vision")
     (folder / "requirements.txt").write_text(REQUIREMENTS.lstrip())
     (folder / "task").mkdir()
@@ -100,14 +100,14 @@ def stack(requirements_env: Callable[[str, Path], Path], tmp_path_factory: pytes
 
 
 def originally(stack: Any, **variables: str) -> list[str]:
-    """Return what the operations print on the original packages, one after the other."""
+    """Return the output of the operations on the original packages, in sequence."""
     lines = str(stack.run("vision_operations.py", stack.original, "alone", **ALONE, **variables)).splitlines()
     assert len(lines) > 100
     return lines
 
 
 def run(stack: Any, log: Path, *way: object, **variables: str) -> tuple[list[str], set[str]]:
-    """Go one way through the operations on the compacted libraries; give the lines, and what was put back."""
+    """Run the operations on the compacted libraries; return the output lines and the restored chunks."""
     variables = {**ALONE, **variables, "LAYER_MINIMIZER_LOG": str(log)}
     lines = stack.run("vision_operations.py", stack.mixed, *way, **variables).splitlines()
     return lines, {re.split(r"[-.]", name.split("/")[-1])[0] for name in log.read_text().splitlines()}
@@ -120,7 +120,7 @@ def test_operations_that_no_trace_saw(stack: Any, flavour: str, tmp_path: Path) 
     assert {"cv2", "onnxruntime_pybind11_state", "onnx_cpp2py_export", "libavcodec"} <= restored
 
 
-# ---- many at once -------------------------------------------------------------------------------------------------
+# ---- concurrency --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

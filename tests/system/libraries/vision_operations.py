@@ -1,4 +1,4 @@
-"""Does things with OpenCV, onnxruntime and onnx that the traced handler never does.
+"""Operations of OpenCV, onnxruntime and onnx that the traced handler does not use.
 
 usage: python vision_operations.py FOLDER_OF_PACKAGES WAY. See ways.py.
 """
@@ -21,7 +21,7 @@ import onnxruntime
 import ways
 from onnx import TensorProto, helper, numpy_helper
 
-faulthandler.enable()  # takes SIGSEGV for itself, as many programs do
+faulthandler.enable()  # handles SIGSEGV, as many programs do
 cv2.setNumThreads(1)
 cv2.setRNGSeed(1)
 onnxruntime.set_default_logger_severity(4)
@@ -70,7 +70,7 @@ def matched() -> list[Any]:
 
 
 def network() -> Any:
-    """Run OpenCV's own inference on a model that is made here."""
+    """Run OpenCV's inference with a model created here."""
     constant = numpy_helper.from_array(weights(2, 3, 2, 2), "w")
     known = helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 2, 7, 7])
     nodes = [helper.make_node("Conv", ["x", "w"], ["y"]), helper.make_node("Relu", ["y"], ["z"])]
@@ -149,12 +149,12 @@ def session(data: bytes) -> Any:
 
 
 def infer(kind: str, *constants: Any, x: Any = SAMPLES, outputs: int = 1, **attributes: Any) -> list[Any]:
-    """Run one operator of ONNX; further inputs are constants."""
+    """Run one ONNX operator; further inputs are constants."""
     named = [numpy_helper.from_array(np.asarray(c), f"c{i}") for i, c in enumerate(constants) if c is not None]
     inputs = ["x", *("" if c is None else f"c{i}" for i, c in enumerate(constants))]
     names = [f"y{i}" for i in range(outputs)]
     node = helper.make_node(kind, inputs, names, **attributes)
-    values = [onnx.ValueInfoProto(name=name) for name in names]  # of types that are found out
+    values = [onnx.ValueInfoProto(name=name) for name in names]  # types are inferred
     return list(session(model([node], list(x.shape), named, values)).run(None, {"x": x}))
 
 

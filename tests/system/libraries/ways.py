@@ -1,6 +1,6 @@
-"""Ways to go through a table of operations, each of which prints a line an operation: its result, or its error.
+"""Runs a table of operations in sequence, in threads or in child processes, and prints a line per operation.
 
-For programs that run once on the original packages and once on those of a layer; the lines must be the same.
+A line has the result or the error. Programs run it on the original packages and on a layer; the lines must be equal.
 """
 
 import os
@@ -26,7 +26,7 @@ def line(operations: Operations, digest: Digest, name: str) -> str:
 
 
 def at_once(operations: Operations, digest: Digest, turn: int) -> Iterable[str]:
-    """Let sixteen threads begin at the same moment, each with another operation. Enough turns take all of them."""
+    """Run sixteen operations at the same time in threads; ``turn`` selects them."""
     names = random.Random(1).sample(list(operations), len(operations))
     mine = [names[(turn * THREADS + i) % len(names)] for i in range(THREADS)]
     found: dict[str, str] = {}
@@ -46,7 +46,7 @@ def at_once(operations: Operations, digest: Digest, turn: int) -> Iterable[str]:
 
 
 def among_children(operations: Operations, digest: Digest) -> Iterable[str]:
-    """Let the process and its children each do a third at the same time, so that two of them touch the same pages."""
+    """Run a third of the operations in each of six processes, so that two processes use the same pages."""
     children = []
     for k in range(1, PROCESSES):
         read, write = os.pipe()
@@ -72,7 +72,7 @@ def share(operations: Operations, digest: Digest, k: int) -> str:
 
 
 def go(operations: Operations, digest: Digest) -> None:
-    """Go the way that the command line names: ``alone``, ``threads TURN`` or ``children``."""
+    """Run the operations as the command line says: ``alone``, ``threads TURN`` or ``children``."""
     way, *turn = sys.argv[2:]
     if way == "threads":
         sys.stdout.writelines(at_once(operations, digest, int(turn[0])))
@@ -81,4 +81,4 @@ def go(operations: Operations, digest: Digest) -> None:
     else:
         for name in operations:
             sys.stdout.write(line(operations, digest, name))
-            sys.stdout.flush()  # before a fork, and where the process ends early
+            sys.stdout.flush()  # in case the process ends early

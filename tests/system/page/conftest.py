@@ -1,4 +1,4 @@
-"""A real browser without a network, and pages that are opened in it as files."""
+"""A browser without network access, which opens reports as files."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SIZES = {"desktop": (1280, 800), "phone": (390, 844), "small phone": (360, 640)}
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="drives the browser that draws the page")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright controls the browser")
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
-        pytest.skip("there is no Chromium to draw the page with")
+        pytest.skip("Chromium is not installed")
     arguments = [*_QUIET, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with playwright.sync_playwright() as driver:
         started = driver.chromium.launch(executable_path=chromium, args=arguments)
@@ -38,7 +38,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def show(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
-    """Open reports; in the end no page may have had an error, nor asked for anything but itself."""
+    """Return a function that opens a report; no page may log an error or request another file."""
     complaints: list[str] = []
     contexts = []
 
@@ -66,7 +66,7 @@ def show(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
         page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
         own = file.as_uri()
         page.on(
-            "request", lambda request: request.url.split("#")[0] == own or complaints.append(f"asked for {request.url}")
+            "request", lambda request: request.url.split("#")[0] == own or complaints.append(f"request: {request.url}")
         )
         page.goto(own + fragment)
         if more.get("java_script_enabled", True):

@@ -1,5 +1,4 @@
-"""Reports to draw: one that looks like a real large environment's, one of nothing but what must be there, one of names
-that somebody means ill with."""
+"""Sample reports: one like that of a large environment, one without optional values, one with malicious names."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ _WORDS = (
     "core", "utils", "ops", "nn", "functional", "kernels", "config", "io", "testing", "linalg", "sparse", "signal",
     "backends", "transforms", "distributed", "compat", "internal", "frontend", "graph", "quantization", "include",
 )  # fmt: skip
-# By their rough share of the files: a distribution's name, its folder, and its number of parts in a hundred.
+# Distributions: name, folder, and approximate percentage of the files.
 _DISTRIBUTIONS = (
     ("torch", "torch", 44), ("scipy", "scipy", 12), ("sympy", "sympy", 7), ("pandas", "pandas", 7),
     ("numpy", "numpy", 6), ("matplotlib", "matplotlib", 6), ("spacy", "spacy", 5), ("scikit-learn", "sklearn", 5),
@@ -21,7 +20,7 @@ _DISTRIBUTIONS = (
 
 
 def realistic(files: int = 26_000, seed: int = 7) -> dict[str, Any]:
-    """Return a report of an invented environment with so many files, of which a run used a tenth."""
+    """Return a report of an invented environment with this number of files, a tenth of which a run has used."""
     chance = random.Random(seed)
     rows: list[dict[str, Any]] = []
     for name, folder, parts in _DISTRIBUTIONS:
@@ -154,18 +153,18 @@ def _file(chance: random.Random, path: str, distribution: str, folder: str) -> d
     row = {"path": path, "distribution": distribution, "bytes": size}
     importer = f"{folder}.{chance.choice(_WORDS)}"
     if library and drawn < 0.4:
-        said = (size // 9, "compacted", "TRACED", "loaded by the run", "")
+        row_values = (size // 9, "compacted", "TRACED", "loaded by the run", "")
     elif module and drawn < 0.1:
-        said = (size // 3, "kept", "TRACED", f"imported by {importer}, line {int(drawn * 4000)}", folder)
+        row_values = (size // 3, "kept", "TRACED", f"imported by {importer}, line {int(drawn * 4000)}", folder)
     elif module and drawn < 0.17:
-        said = (0, "stand-in", "STAND_IN", f"imported by {importer} and never needed", folder)
+        row_values = (0, "stand-in", "STAND_IN", f"imported by {importer} and never needed", folder)
     elif drawn < 0.4 and not library:
-        said = (size // 6, "cold", "UNTOUCHED", "nothing asked for it, but for others of its distribution", "")
+        row_values = (size // 6, "cold", "UNTOUCHED", "nothing asked for it, but for others of its distribution", "")
     elif path.endswith(".h"):
-        said = (0, "dropped", "DEVELOPMENT", "only a compiler, a shell or a test runner reads it", "")
+        row_values = (0, "dropped", "DEVELOPMENT", "only a compiler, a shell or a test runner reads it", "")
     else:
-        said = (0, "dropped", "UNUSED", "nothing asked for it", "")
-    return row | dict(zip(("shipped", "verdict", "reason", "evidence", "cause"), said, strict=True))
+        row_values = (0, "dropped", "UNUSED", "nothing asked for it", "")
+    return row | dict(zip(("shipped", "verdict", "reason", "evidence", "cause"), row_values, strict=True))
 
 
 def _library(row: dict[str, Any], chance: random.Random) -> dict[str, Any]:
@@ -183,7 +182,7 @@ def _library(row: dict[str, Any], chance: random.Random) -> dict[str, Any]:
 
 
 def _imports(chance: random.Random, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Let all folders be imported by the one before them, and the first by the entry."""
+    """Set the cause of each folder to the one before it, and of the first to the entry."""
     modules = list(dict.fromkeys(row["cause"] for row in rows if row["cause"]))
     chains = [
         {"module": module, "importer": importer, "line": chance.randrange(1, 90), "startup": False}
@@ -193,7 +192,7 @@ def _imports(chance: random.Random, rows: list[dict[str, Any]]) -> list[dict[str
 
 
 def bare() -> dict[str, Any]:
-    """Return a report of a script with one installed file, where everything that may be missing is."""
+    """Return a report of a script with one installed file, without all optional values."""
     row = {
         "path": "answer.py", "distribution": "", "bytes": 12, "shipped": 12, "verdict": "kept", "reason": "TRACED",
         "evidence": "opened by the run", "cause": "",
@@ -230,7 +229,7 @@ HOSTILE = (
 
 
 def hostile() -> dict[str, Any]:
-    """Return a report in which whatever a file or a module may be called is an attempt to run something."""
+    """Return a report in which every name of a file or module tries to inject code."""
     rows = [
         {
             "path": path, "distribution": HOSTILE[1] if number % 2 else "__proto__", "bytes": 5000, "shipped": 4000,

@@ -1,4 +1,4 @@
-"""The page for those who use a keyboard alone, or have it read to them."""
+"""The HTML report for users of a keyboard or a screen reader."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def report() -> dict[str, Any]:
 
 
 def violations(page: Page) -> list[str]:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="looks for what shuts people out")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe checks accessibility")
     found = axe.Axe().run(page).response["violations"]
     return [f"{each['id']}: {[node['html'][:200] for node in each['nodes']][:3]}" for each in found]
 
@@ -51,7 +51,7 @@ def focused(page: Page) -> str:
 
 
 def item(page: Page) -> dict[str, Any]:
-    """Return the attributes of the tree's item that has the focus, as screen readers are told them."""
+    """Return the attributes of the focused tree item, which screen readers read."""
     return dict(
         page.evaluate(
             """() => Object.fromEntries([...document.activeElement.attributes].map(({name, value}) => [name, value]))"""
@@ -59,12 +59,12 @@ def item(page: Page) -> dict[str, Any]:
     )
 
 
-def tab_to(page: Page, wanted: str) -> None:
+def tab_to(page: Page, expected: str) -> None:
     for _ in range(40):
         page.keyboard.press("Tab")
-        if focused(page) == wanted:
+        if focused(page) == expected:
             return
-    pytest.fail(f"the tabulator key does not lead to {wanted}")
+    pytest.fail(f"the Tab key does not reach {expected}")
 
 
 def test_the_keyboard_alone_reaches_everything(show: Show, report: dict[str, Any]) -> None:
@@ -173,6 +173,6 @@ def test_what_is_on_the_page_has_headings_and_landmarks(show: Show, report: dict
     headings = page.get_by_role("heading", level=2).all_inner_texts()
     assert headings == [
         "How the limit is used", "Files", "Import time", "Shared libraries", "Stand-ins", "Not exercised",
-        "Repaired", "Besides",
+        "Repaired", "Further details",
     ]  # fmt: skip
     assert page.get_by_role("img").get_attribute("aria-describedby") == "hint"

@@ -1,4 +1,4 @@
-"""What somebody does with the files on the page: look, click, search, filter, zoom, send a pointer."""
+"""The file explorer of the HTML report: details, clicks, search, filter, zoom, links."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
     Show = Callable[..., Page]
 
-# What the treemap says of a grid of points, as the pointer moves over them.
+# The tooltips of the treemap for a grid of points.
 SURVEY = """(step) => {
-  const canvas = document.getElementById("treemap"), tip = document.getElementById("tip"), said = [];
+  const canvas = document.getElementById("treemap"), tip = document.getElementById("tip"), text = [];
   const {left, top, width, height} = canvas.getBoundingClientRect();
   for (let y = step / 2; y < height; y += step) for (let x = step / 2; x < width; x += step) {
     canvas.dispatchEvent(new PointerEvent("pointermove", {clientX: left + x, clientY: top + y}));
-    said.push(tip.hidden ? "" : tip.textContent);
+    text.push(tip.hidden ? "" : tip.textContent);
   }
-  return said;
+  return text;
 }"""
 TERMS = """() => Object.fromEntries([...document.querySelectorAll("#details-body > dl:first-of-type dt")].map(
   (term) => [term.textContent, term.nextElementSibling.textContent]))"""
@@ -43,7 +43,7 @@ def subject(page: Page) -> str:
 
 
 def chain(report: dict[str, Any], row: dict[str, Any]) -> list[str]:
-    """Return the way from a file to the entry as the contract of the report's JSON has it."""
+    """Return the chain of causes from a file to the entry, from the report's JSON."""
     files = {each["path"]: each for each in reversed(report["files"])}
     imports = {each["module"]: each for each in report["imports"]}
     steps, seen, cause = [], {row["path"]}, row["cause"]
@@ -89,14 +89,14 @@ def test_a_click_on_a_file_shows_what_became_of_it(show: Show, report: dict[str,
     page.evaluate("document.getElementById('details-body').replaceChildren()")
     page.mouse.click(*at)
     assert subject(page) == row["path"]
-    said = page.evaluate(TERMS)
-    assert said["Distribution"] == (row["distribution"] or "(no distribution)")
-    assert bytes_in(said["Installed"]) == row["bytes"]
-    assert bytes_in(said["In the layer"]) == row["shipped"]
-    assert said["Verdict"].startswith(f"{verdict}: ")
-    assert said["Reason"].startswith(f"{row['reason']} ")
-    assert len(said["Reason"]) > len(row["reason"]) + 20
-    assert said["Evidence"] == row["evidence"]
+    text = page.evaluate(TERMS)
+    assert text["Distribution"] == (row["distribution"] or "(no distribution)")
+    assert bytes_in(text["Installed"]) == row["bytes"]
+    assert bytes_in(text["In the layer"]) == row["shipped"]
+    assert text["Verdict"].startswith(f"{verdict}: ")
+    assert text["Reason"].startswith(f"{row['reason']} ")
+    assert len(text["Reason"]) > len(row["reason"]) + 20
+    assert text["Evidence"] == row["evidence"]
     assert page.locator("#details .chain li").all_inner_texts() == chain(report, row)
 
 
@@ -109,68 +109,70 @@ def test_chains_end_at_the_entry(report: dict[str, Any]) -> None:
 def test_every_number_in_the_details_is_the_reports(show: Show, report: dict[str, Any]) -> None:
     page = show(report)
     rows = report["files"][::15]
-    said = page.evaluate(
+    text = page.evaluate(
         f"""(paths) => paths.map((path) => {{
             layerReport.show(path);
             return [document.querySelector("#details .subject").textContent, ({TERMS})()];
         }})""",
         [row["path"] for row in rows],
     )
-    assert [(path, bytes_in(terms["Installed"]), bytes_in(terms["In the layer"])) for path, terms in said] == [
+    assert [(path, bytes_in(terms["Installed"]), bytes_in(terms["In the layer"])) for path, terms in text] == [
         (row["path"], row["bytes"], row["shipped"]) for row in rows
     ]
 
 
 @pytest.mark.parametrize(("view", "size"), [("before", "bytes"), ("after", "shipped")])
 def test_sums_by_distribution_are_the_reports(show: Show, report: dict[str, Any], view: str, size: str) -> None:
-    wanted: Counter[str] = Counter()
+    expected: Counter[str] = Counter()
     for row in report["files"]:
-        wanted[row["distribution"] or "(no distribution)"] += row[size]
+        expected[row["distribution"] or "(no distribution)"] += row[size]
     page = show(report, f"#view={view}")
     sums = {}
     for item in page.locator("#tree > [role=treeitem]").all():
         item.locator("> .row .name").click()
         terms = page.evaluate(TERMS)
         sums[subject(page)] = bytes_in(terms["Installed" if view == "before" else "In the layer"])
-    own = sums.pop("(brought by the layer)")
-    assert sums == wanted
+    own = sums.pop("(added by layer_minimizer)")
+    assert sums == expected
     if view == "after":
         assert {name: size for name, size in sums.items() if size} == report["distributions"]
-    assert own == (0 if view == "before" else report["layer"]["unzipped_bytes"] - wanted.total())
+    assert own == (0 if view == "before" else report["layer"]["unzipped_bytes"] - expected.total())
 
 
 @pytest.mark.parametrize(("view", "size"), [("before", "bytes"), ("after", "shipped")])
 def test_areas_are_bytes(show: Show, report: dict[str, Any], view: str, size: str) -> None:
     page = show(report, f"#view={view}")
     owner = {row["path"]: row["distribution"] for row in report["files"]}
-    seen = [said.split(" · ")[0] for said in page.evaluate(SURVEY, 12)]
+    seen = [text.split(" · ")[0] for text in page.evaluate(SURVEY, 12)]
     hits = Counter(owner[path] for path in seen if path in owner)
     assert hits.total() > len(seen) / 2
-    wanted: Counter[str] = Counter()
+    expected: Counter[str] = Counter()
     for row in report["files"]:
-        wanted[row["distribution"]] += row[size]
-    for name, bytes_ in wanted.items():
-        # Headers and gaps take some of each.
-        assert abs(hits[name] / hits.total() - bytes_ / wanted.total()) < 0.05, name
+        expected[row["distribution"]] += row[size]
+    for name, bytes_ in expected.items():
+        # Headers and gaps reduce each area.
+        assert abs(hits[name] / hits.total() - bytes_ / expected.total()) < 0.05, name
     if view == "after":
-        assert any("runtime and tables" in said or "brought by the layer" in said for said in page.evaluate(SURVEY, 30))
+        assert any(
+            "runtime and tables" in text or "added by layer_minimizer" in text for text in page.evaluate(SURVEY, 30)
+        )
 
 
 def test_the_legend_filters(show: Show, report: dict[str, Any]) -> None:
     page = show(report)
     legend = page.locator("#legend")
-    shown = {said.rsplit(" · ", 1)[-1] for said in page.evaluate(SURVEY, 16)}
+    shown = {text.rsplit(" · ", 1)[-1] for text in page.evaluate(SURVEY, 16)}
     assert {"dropped", "compacted", "cold"} <= shown
     legend.get_by_label("dropped").uncheck()
     after = page.evaluate(SURVEY, 16)
-    assert "dropped" not in {said.rsplit(" · ", 1)[-1] for said in after}
-    assert "compacted" in {said.rsplit(" · ", 1)[-1] for said in after}
+    assert "dropped" not in {text.rsplit(" · ", 1)[-1] for text in after}
+    assert "compacted" in {text.rsplit(" · ", 1)[-1] for text in after}
     left = sum(row["bytes"] for row in report["files"] if row["verdict"] != "dropped")
     assert page.locator("#trail .sum").inner_text() == f"{left / 1e6:,.1f} MB"
     for verdict in ("kept", "compacted", "cold", "stand-in", "the layer's own"):
         legend.get_by_label(verdict).uncheck()
     assert set(page.evaluate(SURVEY, 50)) == {""}
-    # Whoever goes to a file sees it, whatever the filter.
+    # A selected file is visible even if a filter excludes it.
     dropped = next(row for row in report["files"] if row["verdict"] == "dropped")
     page.evaluate("(path) => layerReport.show(path)", dropped["path"])
     assert legend.get_by_label("dropped").is_checked()
@@ -191,7 +193,7 @@ def test_search_finds_by_path_distribution_and_module(show: Show, report: dict[s
     assert page.locator("#found").inner_text().startswith(f"{files:,} files, ")
     field.fill("no such thing")
     assert options.count() == 0
-    assert page.locator("#found").inner_text() == "Nothing has this name."
+    assert page.locator("#found").inner_text() == "No match."
     field.fill(PurePosixPath(row["path"]).name)
     options.first.click()
     assert subject(page) == row["path"]
@@ -224,7 +226,7 @@ def test_zoom_into_a_folder_and_out_again(show: Show, report: dict[str, Any]) ->
     canvas.click(position={"x": 20, "y": 8})
     assert trail(page) == ["Environment", "torch", "torch"]
     owner = {row["path"]: row["distribution"] for row in report["files"]}
-    inside = {owner.get(said.split(" · ")[0], "torch") for said in page.evaluate(SURVEY, 24)}
+    inside = {owner.get(text.split(" · ")[0], "torch") for text in page.evaluate(SURVEY, 24)}
     assert inside == {"torch"}
     page.keyboard.press("Escape")
     assert trail(page) == ["Environment", "torch"]
@@ -280,6 +282,6 @@ def test_a_link_in_a_table_leads_to_the_file(show: Show, report: dict[str, Any])
     assert subject(page) == path
     assert page.locator("#details").bounding_box()["y"] < 800  # type: ignore[index]
     library = next(each for each in report["libraries"] if each["path"] == path)
-    said = page.locator("#details-body").inner_text()
+    text = page.locator("#details-body").inner_text()
     for key in ("file", "mapped", "hot", "shipped", "cold"):
-        assert f"{library[key]:,} bytes" in said
+        assert f"{library[key]:,} bytes" in text

@@ -1,4 +1,4 @@
-"""The page as a file: it opens anywhere, for anybody, whatever the report holds and however large it is."""
+"""The HTML report as a file: all sizes of reports and screens, all contents, old browsers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_26000_files_open_at_once(show: Show) -> None:
     assert len(render(large).encode()) < 2 * _MB
     page = show(large)
     assert min(reload_seconds(page) for _ in range(3)) < 2
-    # It answers, too: a click on the treemap, a search through all names.
+    # It responds to a click on the treemap and to a search.
     box = page.locator("#treemap").bounding_box()
     assert box is not None
     page.locator("#treemap").click(position={"x": box["width"] / 3, "y": box["height"] / 2})
@@ -59,7 +59,7 @@ def test_it_says_what_came_out(show: Show, report: dict[str, Any]) -> None:
     assert f"{layer['unzipped_bytes'] / 1e6:,.1f} MB" in head
     assert f"{layer['zipped_bytes'] / 1e6:,.1f} MB" in head
     assert (
-        "Verified: 3 results, the same on the layer alone (the original environment hidden); 2 files put back" in head
+        "Verified: 3 results, the same on the layer alone (the original environment hidden); 2 files restored" in head
     )
     assert "init 2.4 s, peak 303 of 1,769 MB, /tmp 12 of 512 MB" in head
     assert "Python 3.11.7 · layer_minimizer 0.1.0" in head
@@ -71,8 +71,8 @@ def test_the_limit_and_its_parts(show: Show, report: dict[str, Any]) -> None:
     page = show(report)
     layer = report["budget"]["layer"]
     used = layer + 31_000_000 + 14_200_000
-    said = page.locator("#budget").inner_text()
-    assert f"{used / 1e6:.1f} MB of 262.1 MB" in said
+    text = page.locator("#budget").inner_text()
+    assert f"{used / 1e6:.1f} MB of 262.1 MB" in text
     widths = {
         name: page.locator(f"#budget .bar .{name}").bounding_box()["width"]
         for name in ("layer", "base", "function", "free")
@@ -81,7 +81,7 @@ def test_the_limit_and_its_parts(show: Show, report: dict[str, Any]) -> None:
     assert widths["layer"] / whole == pytest.approx(layer / 262_144_000, abs=0.01)
     assert widths["free"] / whole == pytest.approx(1 - used / 262_144_000, abs=0.01)
     over = show(report | {"budget": report["budget"] | {"limit": 40_000_000}})
-    assert f"{used / 400_000:.1f} %: more than there may be" in over.locator("#budget").inner_text()
+    assert f"{used / 400_000:.1f} %; over the limit" in over.locator("#budget").inner_text()
     assert f"Over the limit {(used - 40_000_000) / 1e6:.1f} MB" in over.locator("#budget").inner_text()
     assert over.locator("#budget .limit").is_visible()
 
@@ -93,7 +93,7 @@ def test_import_times_are_bars(show: Show, report: dict[str, Any]) -> None:
     assert row.locator("td").all_inner_texts() == ["torch", "3.90 s", "1.30 s"]
     long, short = (row.locator(f".time.{kind}").bounding_box()["width"] for kind in ("before", "after"))  # type: ignore[index]
     assert short / long == pytest.approx(1 / 3, abs=0.02)
-    assert "not measured" in show(report | {"import_time": None}).locator("#import-time").inner_text()
+    assert "Not measured" in show(report | {"import_time": None}).locator("#import-time").inner_text()
 
 
 def test_tables_are_sorted_by_any_column_and_shortened(show: Show, report: dict[str, Any]) -> None:
@@ -119,13 +119,13 @@ def test_a_report_of_next_to_nothing(show: Show) -> None:
     assert page.get_attribute("html", "data-state") == "ready"
     body = page.locator("body").inner_text()
     assert "1 result, the same in 10 runs on the layer alone (no file of the original environment used)" in body
-    for said in (
-        "not measured",
-        "None was compacted",
-        "No module is stood in for",
-        "no module that kept code could import",
+    for text in (
+        "Not measured",
+        "No library was compacted",
+        "No module was replaced by a stand-in",
+        "Events imported every module that kept code could import",
     ):
-        assert said in body
+        assert text in body
     for word in ("null", "undefined", "NaN", "Infinity"):
         assert word not in body
     page.locator("#treemap").click(position={"x": 50, "y": 150})
@@ -215,7 +215,7 @@ def test_without_javascript_it_says_what_is_needed(show: Show, report: dict[str,
     assert "draws the report with JavaScript" in page.locator("noscript").inner_text()
 
 
-def test_an_old_browser_is_told(show: Show, report: dict[str, Any]) -> None:
+def test_an_old_browser_gets_a_message(show: Show, report: dict[str, Any]) -> None:
     page = show(report, prepare="delete globalThis.DecompressionStream")
     assert page.get_attribute("html", "data-state") == "failed"
     assert "no DecompressionStream" in page.locator("#state").inner_text()
@@ -224,7 +224,7 @@ def test_an_old_browser_is_told(show: Show, report: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("make", [reports.realistic, reports.bare, reports.hostile])
 def test_the_invented_reports_are_what_the_tool_gives(make: Callable[[], dict[str, Any]]) -> None:
-    jsonschema = pytest.importorskip("jsonschema", reason="reads the report's schema")
+    jsonschema = pytest.importorskip("jsonschema", reason="validates against the schema")
     schema = json.loads((resources.files("layer_minimizer.report") / "report.schema.json").read_text("utf-8"))
     jsonschema.Draft202012Validator(schema).validate(make())
 

@@ -1,4 +1,4 @@
-"""The wheel that users install: complete, and at work in an environment that has nothing else."""
+"""The wheel is complete, and works in an environment that has only its dependencies."""
 
 import json
 import os
@@ -15,15 +15,15 @@ from tests.support.places import CHECKOUT
 
 @pytest.fixture(scope="module")
 def wheel() -> Path:
-    given = os.environ.get("LAYER_MINIMIZER_WHEEL")
-    if not given:
+    wheel = os.environ.get("LAYER_MINIMIZER_WHEEL")
+    if not wheel:
         pytest.skip("tests/run.sh builds the wheel and names it in LAYER_MINIMIZER_WHEEL")
-    return Path(given)
+    return Path(wheel)
 
 
 def test_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     source = CHECKOUT / "layer_minimizer"
-    wanted = {
+    expected = {
         path.relative_to(CHECKOUT).as_posix()
         for path in source.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
@@ -31,7 +31,7 @@ def test_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if not name.split("/")[0].endswith(".dist-info")}
     compiled = {name for name in packed if name.endswith(".so")}
-    assert packed - compiled == wanted
+    assert packed - compiled == expected
     if shutil.which("cc"):
         assert {name.split(".")[0] for name in compiled} == {
             "layer_minimizer/native/_coldpages",

@@ -1,4 +1,4 @@
-"""Which classes others derive from by a call of type(): nothing can stand in for their modules."""
+"""Classes that are bases in calls of type(): stand-ins cannot replace their modules."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from layer_minimizer.analysis.class_factories import derived_from
+from layer_minimizer.analysis.class_factories import base_class_modules
 
 BASE = ["class", "base", "Base", []]
 
@@ -33,18 +33,18 @@ def table(tmp_path: Path) -> Callable[..., dict[str, Any]]:
 )
 def test_a_base_in_a_call_of_type(table: Callable[..., dict[str, Any]], call: str) -> None:
     source = f"from base import Base\n\ndef make(name):\n    {call}\n"
-    assert derived_from({"user": table(source, {"Base": BASE})}) == {"base"}
+    assert base_class_modules({"user": table(source, {"Base": BASE})}) == {"base"}
 
 
-def test_a_base_that_is_an_attribute_of_a_module_is_looked_for_where_it_is_defined(
+def test_a_base_that_is_an_attribute_of_a_module_is_traced_to_its_definition(
     table: Callable[..., dict[str, Any]],
 ) -> None:
     user = table("import facade\n\ndef make():\n    type('X', (facade.Base,), {})\n", {"facade": ["module", "facade"]})
     facade = table("from base import Base\n", {"Base": BASE}, "facade.py")
-    assert derived_from({"user": user, "facade": facade}) == {"base"}
-    assert derived_from({"user": user}) == {"facade"}
+    assert base_class_modules({"user": user, "facade": facade}) == {"base"}
+    assert base_class_modules({"user": user}) == {"facade"}
     facade["names"]["Base"] = ["other"]
-    assert derived_from({"user": user, "facade": facade}) == {"facade"}
+    assert base_class_modules({"user": user, "facade": facade}) == {"facade"}
 
 
 @pytest.mark.parametrize(
@@ -56,16 +56,16 @@ def test_a_base_that_is_an_attribute_of_a_module_is_looked_for_where_it_is_defin
         "def make(name, Base):\n    return type(name, tuple([Base]), {})\n",
     ],
 )
-def test_what_is_no_such_call(table: Callable[..., dict[str, Any]], source: str) -> None:
-    assert derived_from({"user": table(source, {"Base": BASE})}) == set()
+def test_other_calls_and_invalid_sources_are_ignored(table: Callable[..., dict[str, Any]], source: str) -> None:
+    assert base_class_modules({"user": table(source, {"Base": BASE})}) == set()
 
 
-def test_a_class_of_the_module_itself_and_a_value_are_nobodys(table: Callable[..., dict[str, Any]]) -> None:
+def test_a_class_of_the_module_itself_and_a_value_are_ignored(table: Callable[..., dict[str, Any]]) -> None:
     source = "def make(name):\n    return type(name, (Base, FLAG), {})\n"
     names = {"Base": ["class", "user", "Base", []], "FLAG": ["value", 1]}
-    assert derived_from({"user": table(source, names)}) == set()
+    assert base_class_modules({"user": table(source, names)}) == set()
 
 
-def test_a_module_without_source_is_passed_over(tmp_path: Path) -> None:
+def test_a_module_without_source_is_skipped(tmp_path: Path) -> None:
     tables = {"c": {"file": str(tmp_path / "c.so"), "names": {}}, "gone": {"file": str(tmp_path / "g.py"), "names": {}}}
-    assert derived_from(tables) == set()
+    assert base_class_modules(tables) == set()

@@ -1,10 +1,10 @@
-"""What the ELF reader says about libraries that the real linker made, checked against what the real loader loads."""
+"""The ELF reader, with libraries from a real linker, compared with what the real loader loads."""
 
 from pathlib import Path
 
 import pytest
 
-from layer_minimizer.analysis.elf import Dynamic, is_elf_name, needed_files, own_folders, read_dynamic, rpath_folders
+from layer_minimizer.analysis.elf import Dynamic, is_elf_name, needed_files, read_dynamic, rpath_folders, search_folders
 from layer_minimizer.core.errors import PlanError
 
 OWNER = "pkg/sub/ext.so"
@@ -29,7 +29,7 @@ def dynamic(*needed: str, rpath: tuple[str, ...] = (), runpath: tuple[str, ...] 
         ("also", False),
     ],
 )
-def test_libraries_are_known_by_their_names(path: str, *, expected: bool) -> None:
+def test_libraries_are_recognized_by_their_names(path: str, *, expected: bool) -> None:
     assert is_elf_name(path) is expected
 
 
@@ -89,11 +89,11 @@ def test_files_are_found_in_the_order_of_the_loader(
 
 def test_folders_of_this_machine_are_absolute() -> None:
     source = Path("/env/lib/site/pkg/ext.so")
-    said = ("$ORIGIN/../../x", "/abs/./y", "relative", "", "$LIB/z")
-    assert own_folders(source, dynamic(rpath=said)) == ("/env/lib/x", "/abs/y")
-    assert own_folders(source, dynamic(rpath=said, runpath=("${ORIGIN}",))) == ("/env/lib/site/pkg",)
+    folders = ("$ORIGIN/../../x", "/abs/./y", "relative", "", "$LIB/z")
+    assert search_folders(source, dynamic(rpath=folders)) == ("/env/lib/x", "/abs/y")
+    assert search_folders(source, dynamic(rpath=folders, runpath=("${ORIGIN}",))) == ("/env/lib/site/pkg",)
 
 
-def test_only_rpath_is_handed_on() -> None:
+def test_only_rpath_applies_to_dependencies() -> None:
     assert rpath_folders(OWNER, dynamic(rpath=("$ORIGIN/..", "/abs"))) == ("pkg",)
     assert rpath_folders(OWNER, dynamic(rpath=("$ORIGIN",), runpath=("$ORIGIN",))) == ()

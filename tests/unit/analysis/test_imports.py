@@ -1,4 +1,4 @@
-"""What the reader of import statements says about real source files, checked against real interpreters where it can."""
+"""The reader of import statements, with real source files, compared with real interpreters where possible."""
 
 import tempfile
 import textwrap
@@ -26,7 +26,7 @@ def statement(name: str, names: Iterable[str] = (), importer: str = "m", line: i
     return ImportStatement(importer, name, tuple(names), line, conditional=False, function=False, tryexcept=False)
 
 
-def test_every_kind_of_statement_is_read_with_its_line_and_circumstances(tmp_path: Path) -> None:
+def test_every_kind_of_statement_is_read_with_its_line_and_context(tmp_path: Path) -> None:
     found = read(
         tmp_path,
         """\
@@ -86,7 +86,7 @@ def test_every_kind_of_statement_is_read_with_its_line_and_circumstances(tmp_pat
         ("p", True, ["p", "p.x"]),
     ],
 )
-def test_relative_imports_are_resolved_and_those_above_the_top_are_left_out(
+def test_relative_imports_are_resolved_and_those_above_the_top_are_omitted(
     tmp_path: Path, name: str, expected: list[str], *, is_package: bool
 ) -> None:
     found = read(
@@ -109,7 +109,7 @@ def test_relative_imports_are_resolved_and_those_above_the_top_are_left_out(
         (b"if x:\n    import a\n" + b"elif y:\n    import b\n" * 900, ["a"] + ["b"] * 900),
     ],
 )
-def test_sources_of_every_age_and_encoding_are_read(tmp_path: Path, content: bytes, expected: list[str]) -> None:
+def test_sources_of_every_version_and_encoding_are_read(tmp_path: Path, content: bytes, expected: list[str]) -> None:
     source = tmp_path / "source.py"
     source.write_bytes(content)
     assert [s.name for s in read_imports("m", source, is_package=False)] == expected
@@ -127,13 +127,13 @@ def test_sources_of_every_age_and_encoding_are_read(tmp_path: Path, content: byt
         b"",
     ],
 )
-def test_what_no_parser_reads_says_nothing(tmp_path: Path, content: bytes) -> None:
+def test_invalid_sources_have_no_statements(tmp_path: Path, content: bytes) -> None:
     source = tmp_path / "source.py"
     source.write_bytes(content)
     assert read_imports("m", source, is_package=False) == ()
 
 
-def test_files_without_source_say_nothing(tmp_path: Path) -> None:
+def test_files_without_source_have_no_statements(tmp_path: Path) -> None:
     library = tmp_path / "m.so"
     library.write_text("import a\n")
     assert read_imports("m", library, is_package=False) == ()
@@ -152,7 +152,7 @@ def test_what_was_written_is_what_is_read(rows: list[tuple[str, list[str]]]) -> 
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("imported", "expected"),
     [
         (statement("a.b"), ("a", "a.b")),
         (statement("a", ["b", "function"]), ("a", "a.b")),
@@ -162,9 +162,9 @@ def test_what_was_written_is_what_is_read(rows: list[tuple[str, list[str]]]) -> 
     ],
 )
 def test_targets_are_the_available_modules_that_a_statement_names(
-    asked: ImportStatement, expected: tuple[str, ...]
+    imported: ImportStatement, expected: tuple[str, ...]
 ) -> None:
-    assert targets(asked, {"a", "a.b", "ns.part"}) == expected
+    assert targets(imported, {"a", "a.b", "ns.part"}) == expected
 
 
 def test_not_exercised_names_each_untraced_module_once_by_its_first_importer() -> None:

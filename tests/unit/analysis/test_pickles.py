@@ -1,4 +1,4 @@
-"""What the reader of model files says about real pickles, checked against what a real unpickler looks up."""
+"""The reader of model files, with real pickles, compared with the names that a real unpickler looks up."""
 
 import array
 import bz2
@@ -27,11 +27,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layer_minimizer.analysis.pickles import PickledNames, named_globals
+from layer_minimizer.analysis.pickles import PickledGlobals, read_globals
 from layer_minimizer.core.errors import UsageError
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
-NOTHING = PickledNames((), "")
+NOTHING = PickledGlobals((), "")
 MODEL = {
     "weights": [decimal.Decimal(1), fractions.Fraction(1, 3)] * 3,
     "kinds": {dt.date: uuid.UUID(int=1), "counter": collections.Counter("abca")},
@@ -84,7 +84,7 @@ VALUES = st.recursive(
 
 
 class Recorder(pickle.Unpickler):
-    """A real unpickler that keeps what it looks up, under the names of the pickle and as objects."""
+    """A real unpickler that records the names and objects that it looks up."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(io.BytesIO(content))
@@ -99,7 +99,7 @@ class Recorder(pickle.Unpickler):
 
 
 class dtype:  # noqa: N801 - numpy's name
-    """Pickles as numpy's data types do: by a call, then a state."""
+    """Is pickled like numpy's data types: as a call and a state."""
 
     def __init__(self, code: str, *_: object) -> None:
         self.code = code
@@ -112,7 +112,7 @@ class dtype:  # noqa: N801 - numpy's name
 
 
 class NumpyArrayWrapper:
-    """Stands in a pickle for an array, whose bytes follow it outside of the pickle, as joblib's does."""
+    """Represents an array whose bytes follow outside the pickle, like joblib's class of this name."""
 
     def __init__(self, code: str, shape: tuple[int, ...], raw: bytes, alignment: int | None) -> None:
         self.subclass, self.shape, self.order, self.dtype = bytearray, shape, "C", dtype(code)
@@ -127,7 +127,7 @@ _PythonPickler: Any = pickle._Pickler
 
 
 class ArrayPickler(_PythonPickler):  # type: ignore[misc]  # the one whose steps can be extended
-    """Writes arrays between the opcodes the way joblib's pickler does."""
+    """Writes arrays between the opcodes, like joblib's pickler."""
 
     def __init__(self, stream: IO[bytes], protocol: int) -> None:
         super().__init__(stream, protocol)
@@ -165,7 +165,7 @@ def test_names_are_what_a_real_unpickler_looks_up(value: object, protocol: int) 
     recorder = Recorder(content)
     recorder.load()
     with tempfile.TemporaryDirectory() as folder:
-        found = named_globals(write(Path(folder), content))
+        found = read_globals(write(Path(folder), content))
     assert found.problem == ""
     assert {id(o) for o in resolved(found.globals)} == {id(o) for o in recorder.objects}
     if protocol >= 3:
@@ -175,44 +175,42 @@ def test_names_are_what_a_real_unpickler_looks_up(value: object, protocol: int) 
 
 @settings(deadline=None)
 @given(value=VALUES, protocol=st.sampled_from(PROTOCOLS), data=st.data())
-def test_a_pickle_that_was_cut_is_never_taken_for_a_whole_one(
-    value: object, protocol: int, data: st.DataObject
-) -> None:
+def test_a_truncated_pickle_is_never_accepted(value: object, protocol: int, data: st.DataObject) -> None:
     content = pickle.dumps([value, "end"], protocol)
     kept = data.draw(st.integers(8, len(content) - 1))
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder), content[:kept])
-        with pytest.raises(UsageError, match=r"model is cut short \(.+\): export it again or copy it anew"):
-            named_globals(path)
+        with pytest.raises(UsageError, match=r"model is cut short \(.+\): export or copy it again"):
+            read_globals(path)
 
 
 @settings(deadline=None, max_examples=300)
 @given(data=st.data())
-def test_corrupt_bytes_raise_nothing_else(data: st.DataObject) -> None:
+def test_corrupt_bytes_raise_no_other_errors(data: st.DataObject) -> None:
     content = bytearray(pickle.dumps(MODEL, data.draw(st.sampled_from(PROTOCOLS))))
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder), bytes(content))
         try:
-            found = named_globals(path)
+            found = read_globals(path)
         except UsageError as error:
             assert "is cut short" in str(error)  # noqa: PT017 - either of two outcomes is right
         else:
-            assert isinstance(found, PickledNames)
+            assert isinstance(found, PickledGlobals)
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2])
 def test_names_of_python_2_become_those_of_python_3(tmp_path: Path, protocol: int) -> None:
     content = pickle.dumps([set, collections.UserDict, range], protocol)
     assert b"__builtin__" in content
-    found = named_globals(write(tmp_path, content))
-    assert found == PickledNames((("builtins", "range"), ("builtins", "set"), ("collections", "UserDict")), "")
+    found = read_globals(write(tmp_path, content))
+    assert found == PickledGlobals((("builtins", "range"), ("builtins", "set"), ("collections", "UserDict")), "")
 
 
-def test_strings_of_python_2_are_no_obstacle(tmp_path: Path) -> None:
+def test_strings_of_python_2_are_accepted(tmp_path: Path) -> None:
     content = b"(lp0\nS'\\xe9'\np1\naU\x01\xe9acdecimal\nDecimal\np2\naT\x01\x00\x00\x00\xe9a(idecimal\nContext\na."
-    assert named_globals(write(tmp_path, content)).globals == (("decimal", "Context"), ("decimal", "Decimal"))
+    assert read_globals(write(tmp_path, content)).globals == (("decimal", "Context"), ("decimal", "Decimal"))
 
 
 @pytest.mark.parametrize("protocol", [3, 4])
@@ -220,13 +218,13 @@ def test_nested_and_foreign_names_are_read_without_an_import(tmp_path: Path, pro
     content = pickle.dumps(MODEL, protocol)
     foreign = content.replace(b"decimal", b"d\xc3\xa9cima").replace(b"Decimal", b"A.b_c.D")
     assert len(foreign) == len(content)
-    assert ("décima", "A.b_c.D") in named_globals(write(tmp_path, foreign)).globals
+    assert ("décima", "A.b_c.D") in read_globals(write(tmp_path, foreign)).globals
 
 
-def test_nothing_of_the_file_is_ever_run(tmp_path: Path) -> None:
+def test_nothing_in_the_file_is_executed(tmp_path: Path) -> None:
     witness = tmp_path / "witness"
     path = write(tmp_path, b"cbuiltins\nopen\n(V" + str(witness).encode() + b"\nVw\ntR.")
-    assert named_globals(path).globals == (("builtins", "open"),)
+    assert read_globals(path).globals == (("builtins", "open"),)
     assert not witness.exists()
     pickle.loads(path.read_bytes()).close()
     assert witness.exists()
@@ -245,30 +243,30 @@ def test_nothing_of_the_file_is_ever_run(tmp_path: Path) -> None:
         lambda content: zlib.compress(content, 9),
     ],
 )
-def test_compressed_pickles_are_read_and_their_end_is_missed(
+def test_compressed_pickles_are_read_and_truncation_is_detected(
     tmp_path: Path, compress: Callable[[bytes], bytes]
 ) -> None:
     noise = random.Random(0).randbytes(300_000)
     content = compress(pickle.dumps([noise, bytes(5_000_000), MODEL]))
-    assert set(named_globals(write(tmp_path, content)).globals) == MODEL_NAMES
+    assert set(read_globals(write(tmp_path, content)).globals) == MODEL_NAMES
     for kept in (len(content) // 2, len(content) - 1):
         if content[0] == 0x5D and kept == len(content) - 1:
             continue  # the end of this format is optional
         with pytest.raises(UsageError, match="is cut short"):
-            named_globals(write(tmp_path, content[:kept]))
+            read_globals(write(tmp_path, content[:kept]))
 
 
-def test_damage_inside_compressed_data_is_told(tmp_path: Path) -> None:
+def test_damage_inside_compressed_data_is_reported(tmp_path: Path) -> None:
     content = bytearray(gzip.compress(pickle.dumps([random.Random(0).randbytes(300_000), MODEL])))
     content[-200:-150] = bytes(50)
-    found = named_globals(write(tmp_path, bytes(content)))
+    found = read_globals(write(tmp_path, bytes(content)))
     assert "cannot be decompressed" in found.problem or "not pickle data" in found.problem
 
 
 @pytest.mark.parametrize("magic", [b'\x04"M\x18', b"(\xb5/\xfd"])
-def test_compressions_that_are_not_read_are_told(tmp_path: Path, magic: bytes) -> None:
-    assert named_globals(write(tmp_path, magic + bytes(100))) == PickledNames(
-        (), "it is compressed with lz4 or zstd, which are not read"
+def test_unsupported_compressions_are_reported(tmp_path: Path, magic: bytes) -> None:
+    assert read_globals(write(tmp_path, magic + bytes(100))) == PickledGlobals(
+        (), "it is compressed with lz4 or zstd, which are not supported"
     )
 
 
@@ -282,11 +280,11 @@ def test_every_pickle_of_a_zip_is_read(tmp_path: Path, compression: int) -> None
         archive.writestr("archive/notes.pkl", "no pickle at all")
         archive.writestr("archive/version", "3\n")
     expected = (("collections", "deque"), ("datetime", "date"), ("decimal", "Decimal"))
-    assert named_globals(path) == PickledNames(expected, "")
+    assert read_globals(path) == PickledGlobals(expected, "")
     content = path.read_bytes()
     for kept in (4, len(content) // 2, len(content) - 30):
         with pytest.raises(UsageError, match="is cut short"):
-            named_globals(write(tmp_path, content[:kept]))
+            read_globals(write(tmp_path, content[:kept]))
 
 
 def test_a_zip_with_wrong_check_sums_is_read_as_torch_reads_it(tmp_path: Path) -> None:
@@ -298,7 +296,7 @@ def test_a_zip_with_wrong_check_sums_is_read_as_torch_reads_it(tmp_path: Path) -
     path.write_bytes(wrong)
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() == "archive/data.pkl"
-    assert set(named_globals(path).globals) == MODEL_NAMES
+    assert set(read_globals(path).globals) == MODEL_NAMES
 
 
 def test_legacy_torch_ends_where_the_storages_begin(tmp_path: Path) -> None:
@@ -306,20 +304,20 @@ def test_legacy_torch_ends_where_the_storages_begin(tmp_path: Path) -> None:
     pickles = b"".join(pickle.dumps(part, 2) for part in parts)
     # The number of elements looks like the first opcode of a pickle of protocol 2.
     storages = struct.pack("<q", 0x0280) + bytes(640 * 4)
-    assert named_globals(write(tmp_path, pickles + storages)) == PickledNames(tuple(sorted(MODEL_NAMES)), "")
+    assert read_globals(write(tmp_path, pickles + storages)) == PickledGlobals(tuple(sorted(MODEL_NAMES)), "")
     for cut in (pickles, pickles[:-2], b"".join(pickle.dumps(part, 2) for part in parts[:3])):
         with pytest.raises(UsageError, match="is cut short"):
-            named_globals(write(tmp_path, cut))
+            read_globals(write(tmp_path, cut))
     without_storages = b"".join(pickle.dumps(part, 2) for part in [*parts[:4], []])
-    assert set(named_globals(write(tmp_path, without_storages)).globals) == MODEL_NAMES
+    assert set(read_globals(write(tmp_path, without_storages)).globals) == MODEL_NAMES
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_pickles_one_after_another_are_read_up_to_raw_bytes(tmp_path: Path, protocol: int) -> None:
+def test_consecutive_pickles_are_read_up_to_raw_bytes(tmp_path: Path, protocol: int) -> None:
     parts: list[object] = [decimal.Decimal(1), 2, collections.deque()]
     several = b"".join(pickle.dumps(part, protocol) for part in parts)
     for rest in (b"", b"\x00\x01raw", b"\x93raw"):
-        found = named_globals(write(tmp_path, several + rest))
+        found = read_globals(write(tmp_path, several + rest))
         assert ("decimal", "Decimal") in found.globals
         assert ("collections", "deque") in found.globals
         assert found.problem == ""
@@ -327,7 +325,7 @@ def test_pickles_one_after_another_are_read_up_to_raw_bytes(tmp_path: Path, prot
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("alignment", [None, 16])
-def test_arrays_between_the_opcodes_are_stepped_over(tmp_path: Path, protocol: int, alignment: int | None) -> None:
+def test_arrays_between_the_opcodes_are_skipped(tmp_path: Path, protocol: int, alignment: int | None) -> None:
     raw = b"\xff." * 40
     objects = pickle.dumps([dt.date(2000, 1, 1)], 2)
     model = [
@@ -341,19 +339,19 @@ def test_arrays_between_the_opcodes_are_stepped_over(tmp_path: Path, protocol: i
     ]
     stream = io.BytesIO()
     ArrayPickler(stream, protocol).dump(model)
-    found = named_globals(write(tmp_path, stream.getvalue()))
+    found = read_globals(write(tmp_path, stream.getvalue()))
     here = {(__name__, "dtype"), (__name__, "NumpyArrayWrapper")}
     assert {("datetime", "date"), ("decimal", "Decimal"), *here} <= set(found.globals)
     assert found.problem == ""
-    assert named_globals(write(tmp_path, zlib.compress(stream.getvalue()))) == found
+    assert read_globals(write(tmp_path, zlib.compress(stream.getvalue()))) == found
     with pytest.raises(UsageError, match="is cut short"):
-        named_globals(write(tmp_path, stream.getvalue()[:-60]))
+        read_globals(write(tmp_path, stream.getvalue()[:-60]))
 
 
-def test_raw_bytes_of_unknown_size_are_told(tmp_path: Path) -> None:
+def test_raw_bytes_of_unknown_size_are_reported(tmp_path: Path) -> None:
     content = pickle.dumps([decimal.Decimal(1), "here"], 4)
     place = content.index(b"\x8c\x04here")
-    found = named_globals(write(tmp_path, content[:place] + b"\xff\xfe\xff" + content[place:]))
+    found = read_globals(write(tmp_path, content[:place] + b"\xff\xfe\xff" + content[place:]))
     assert found.globals == (("decimal", "Decimal"),)
     assert "is not pickle data" in found.problem
 
@@ -367,13 +365,13 @@ def test_arrays_of_objects_are_read(tmp_path: Path) -> None:
     objects = npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n", pickle.dumps(MODEL))
     numbers = npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }\n", pickle.dumps(MODEL))
     newer = npy("{'descr': [('a', '|O')], 'fortran_order': False, 'shape': (1,), }\n", pickle.dumps(MODEL), 3)
-    assert set(named_globals(write(tmp_path, objects)).globals) == MODEL_NAMES
-    assert set(named_globals(write(tmp_path, newer)).globals) == MODEL_NAMES
-    assert named_globals(write(tmp_path, numbers)) == NOTHING
+    assert set(read_globals(write(tmp_path, objects)).globals) == MODEL_NAMES
+    assert set(read_globals(write(tmp_path, newer)).globals) == MODEL_NAMES
+    assert read_globals(write(tmp_path, numbers)) == NOTHING
     with zipfile.ZipFile(tmp_path / "model.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.npy", numbers)
         archive.writestr("b.npy", objects)
-    assert set(named_globals(tmp_path / "model.npz").globals) == MODEL_NAMES
+    assert set(read_globals(tmp_path / "model.npz").globals) == MODEL_NAMES
 
 
 @pytest.mark.parametrize(
@@ -400,25 +398,25 @@ def test_arrays_of_objects_are_read(tmp_path: Path) -> None:
         bytes(1000),
     ],
 )
-def test_files_of_other_kinds_name_nothing(tmp_path: Path, content: bytes) -> None:
-    assert named_globals(write(tmp_path, content)) == NOTHING
+def test_files_of_other_kinds_refer_to_nothing(tmp_path: Path, content: bytes) -> None:
+    assert read_globals(write(tmp_path, content)) == NOTHING
 
 
-def test_names_that_only_a_registry_knows_are_told(tmp_path: Path) -> None:
+def test_names_from_an_extension_registry_are_reported(tmp_path: Path) -> None:
     copyreg.add_extension("decimal", "Decimal", 0x1234)
     try:
         content = pickle.dumps(decimal.Decimal(1), 2)
     finally:
         copyreg.remove_extension("decimal", "Decimal", 0x1234)
-    found = named_globals(write(tmp_path, content))
+    found = read_globals(write(tmp_path, content))
     assert ("decimal", "Decimal") not in found.globals
-    assert found.problem == "1 of its names are only known when it is loaded"
+    assert found.problem == "1 of its names can be resolved only when it is loaded"
 
 
 def test_files_that_cannot_be_read_are_errors(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="gone cannot be read"):
-        named_globals(tmp_path / "gone")
+        read_globals(tmp_path / "gone")
     with pytest.raises(UsageError, match="cannot be read"):
-        named_globals(tmp_path)
-    with pytest.raises(UsageError, match=r"is cut short \(it is empty\): export it again"):
-        named_globals(write(tmp_path, b""))
+        read_globals(tmp_path)
+    with pytest.raises(UsageError, match=r"is cut short \(it is empty\): export or copy it again"):
+        read_globals(write(tmp_path, b""))

@@ -52,13 +52,13 @@ def test_the_nearest_emulator_is_taken(bare: Path) -> None:
 def test_a_given_emulator_must_be_a_program(bare: Path) -> None:
     (bare / "text").write_text("")
     for name in ("text", "nothing"):
-        with pytest.raises(UsageError, match="there is no such program"):
+        with pytest.raises(UsageError, match="not an executable file"):
             programs.find_emulator(str(bare / name), MACHINE)
 
 
 def test_a_processor_without_lambda(bare: Path) -> None:
     assert bare.is_dir()
-    with pytest.raises(RunnerError, match="there is no Lambda for riscv64"):
+    with pytest.raises(RunnerError, match="AWS Lambda does not support riscv64"):
         programs.find_emulator("", "riscv64")
 
 
@@ -71,7 +71,7 @@ def test_two_runs_at_once_make_one(bare: Path) -> None:
         (folder / "file").write_text(threading.current_thread().name)
         both.wait(10)
 
-    threads = [threading.Thread(target=programs._make, args=(kept, fill)) for _ in range(2)]
+    threads = [threading.Thread(target=programs._create, args=(kept, fill)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:

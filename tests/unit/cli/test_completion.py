@@ -1,4 +1,4 @@
-"""The scripts for shells, tried in the shells themselves."""
+"""The completion scripts name every option."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import pytest
 
 from layer_minimizer.cli import help_text, parser
 from layer_minimizer.cli.commands import completion
+from layer_minimizer.settings import Messages
 
 
 @pytest.mark.parametrize("shell", completion.SHELLS)
 def test_scripts_name_every_option(shell: str) -> None:
-    script = completion.script(shell, parser.parser_tree())
+    script = "".join(completion.run(completion.CompletionOptions(shell), Messages()))
     known = {
         text[2:]
         for command in ("", *help_text.COMMANDS)

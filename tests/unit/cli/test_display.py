@@ -1,4 +1,4 @@
-"""What a terminal is sent, and what it is not."""
+"""The bytes sent to a terminal: colours, but no control sequences of the traced program."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _log() -> Iterator[None]:
-    """Leave the log to the other tests as it was."""
+    """Restore the logging configuration for the other tests."""
     handlers, level = logging.root.handlers[:], logging.root.level
     yield
     logging.root.handlers[:] = handlers
@@ -38,11 +38,11 @@ def _log() -> Iterator[None]:
         ("\x1b[31mred\x1b[0m", "\x1b[31mred\x1b[0m"),
     ],
 )
-def test_no_program_gives_the_terminal_orders(monkeypatch: pytest.MonkeyPatch, said: str, shown: str) -> None:
+def test_control_sequences_of_programs_are_removed(monkeypatch: pytest.MonkeyPatch, said: str, shown: str) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     with display.shown(level=logging.INFO, color="always"):
-        hear = progress.output_listener("handler.py")
+        hear = progress.output_callback("handler.py")
         assert hear is not None
         hear(said)
     assert stream.getvalue().partition(" | \x1b[0m")[2] == f"{shown}\n"
@@ -52,13 +52,13 @@ def test_each_line_of_a_program_is_marked(monkeypatch: pytest.MonkeyPatch) -> No
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     with display.shown(level=logging.INFO, color="never"):
-        hear = progress.output_listener("handler.py")
+        hear = progress.output_callback("handler.py")
         assert hear is not None
         hear("one\n\ntwo")
     assert stream.getvalue() == "handler.py | one\nhandler.py | \nhandler.py | two\n"
 
 
-def test_the_cursor_is_there_again_when_the_display_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cursor_is_restored_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_arguments: object, **_more: object) -> None:
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""The manual on the command line: which topics there are, how a page looks, and what an unknown topic is told."""
+"""The manual on the command line: the topics, the formatted pages, and the message about an unknown topic."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import pytest
 from rich.console import Console
 
 from layer_minimizer import docs
-from layer_minimizer.cli.commands.help import HelpOptions
-from layer_minimizer.cli.commands.help import answer as answer_of_help
+from layer_minimizer.cli.commands.help import render
 from layer_minimizer.core.errors import UsageError
 from tests.support import command
 
@@ -23,8 +22,8 @@ TOPICS = [
 ]  # fmt: skip
 
 
-def answer(topic: str, console: Console | None = None) -> str:
-    return answer_of_help(HelpOptions(topic), console or Console(file=io.StringIO()))
+def page_of(topic: str, console: Console | None = None) -> str:
+    return render(topic, console or Console(file=io.StringIO()))
 
 
 def terminal(width: int = 80, color: str | None = "256") -> Console:
@@ -36,15 +35,15 @@ def test_topics_are_the_pages() -> None:
 
 
 def test_the_list_has_a_line_for_each_topic() -> None:
-    lines = [line for line in answer("").splitlines() if line.startswith("  ")]
+    lines = [line for line in page_of("").splitlines() if line.startswith("  ")]
     assert [line.split()[0] for line in lines] == TOPICS
     assert all(len(line.split(maxsplit=1)[1]) > len("a title") for line in lines)
-    assert max(map(len, answer("").splitlines())) <= 100
+    assert max(map(len, page_of("").splitlines())) <= 100
 
 
 @pytest.mark.parametrize("topic", TOPICS)
 def test_a_pipe_gets_the_page_without_its_comments(topic: str) -> None:
-    page = answer(topic)
+    page = page_of(topic)
     assert page == re.sub(r"(?s)<!--.*?-->\n?", "", docs.read(topic))
     assert page.startswith(f"# {docs.topics()[topic]}\n")
     assert "<!--" not in page
@@ -53,7 +52,7 @@ def test_a_pipe_gets_the_page_without_its_comments(topic: str) -> None:
 @pytest.mark.parametrize("topic", TOPICS)
 @pytest.mark.parametrize("width", [40, 80, 300])
 def test_a_terminal_gets_the_page_formatted(topic: str, width: int) -> None:
-    shown = answer(topic, terminal(width))
+    shown = page_of(topic, terminal(width))
     assert "\x1b[" in shown
     plain = re.sub(r"\x1b\[[\d;]*m", "", shown)
     assert plain.split()
@@ -67,11 +66,11 @@ def test_a_terminal_gets_the_page_formatted(topic: str, width: int) -> None:
 
 
 def test_a_terminal_without_colors_gets_none() -> None:
-    assert "\x1b" not in answer("aws", terminal(color=None))
+    assert "\x1b" not in page_of("aws", terminal(color=None))
 
 
 def test_links_to_pages_become_topics() -> None:
-    shown = answer("tracing", terminal(color=None))
+    shown = page_of("tracing", terminal(color=None))
     assert re.search(r"contents\s+\(minimize\s+help\s+contents\)", shown)
 
 
@@ -87,7 +86,7 @@ def test_links_to_pages_become_topics() -> None:
 )
 def test_an_unknown_topic_is_told_what_could_be_meant(topic: str, meant: str) -> None:
     with pytest.raises(UsageError) as caught:
-        answer(topic)
+        page_of(topic)
     assert str(caught.value) == f"unknown topic {topic!r}{meant}"
 
 
@@ -95,7 +94,7 @@ def test_the_command(tmp_path: Path) -> None:
     def shown(*arguments: str) -> command.Ended:
         return command.run_here(["help", *arguments], {"COLUMNS": "100"}, tmp_path)
 
-    assert shown() == command.Ended(0, answer(""), "")
-    assert shown("aws") == command.Ended(0, answer("aws"), "")
+    assert shown() == command.Ended(0, page_of(""), "")
+    assert shown("aws") == command.Ended(0, page_of("aws"), "")
     meant = "minimize: unknown topic 'awss'; did you mean 'aws'?\n"
     assert shown("awss") == command.Ended(UsageError.exit_code, "", meant)

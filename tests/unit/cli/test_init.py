@@ -1,4 +1,4 @@
-"""What is found in a folder for the settings to begin with, and the text that comes of it."""
+"""The files that ``minimize init`` finds, and the settings file that it writes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read(file: Path, text: str) -> settings_file.SettingsFile:
 
 
 def render(project: Project, folder: Path, table: str) -> str:
-    return init_template.added("", project, folder) if table else init_template.own_file(project, folder)
+    return init_template.add_to_pyproject("", project, folder) if table else init_template.new_file(project, folder)
 
 
 @pytest.mark.parametrize(
@@ -142,19 +142,19 @@ def test_every_line_that_is_a_comment_may_become_a_setting(tmp_path: Path, table
     ],
 )
 def test_a_pyproject_stays_as_its_owner_has_written_it(tmp_path: Path, before: str, after: str) -> None:
-    written = init_template.added(before, EMPTY, tmp_path)
+    written = init_template.add_to_pyproject(before, EMPTY, tmp_path)
     newline = "\r\n" if "\r" in before else "\n"
-    table = init_template.added("", EMPTY, tmp_path).replace("\n", newline)
+    table = init_template.add_to_pyproject("", EMPTY, tmp_path).replace("\n", newline)
     assert written == after.replace("{}", table)
 
 
 @pytest.mark.parametrize("text", ["tool = {x = 1}\n", "[project\n", "tool = 3\n"])
 def test_a_pyproject_that_has_no_place_for_it(tmp_path: Path, text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        init_template.added(text, EMPTY, tmp_path)
+        init_template.add_to_pyproject(text, EMPTY, tmp_path)
 
 
 def test_a_name_that_toml_cannot_hold(tmp_path: Path) -> None:
     project = Project(tmp_path / "caf\udce9.py", (), (), (), (), None, "", None)
     with pytest.raises(UsageError, match="rename the file"):
-        init_template.own_file(project, tmp_path)
+        init_template.new_file(project, tmp_path)

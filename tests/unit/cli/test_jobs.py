@@ -1,4 +1,4 @@
-"""What the command line and a settings file are together: which layers, made with what."""
+"""The jobs that a command line and a settings file result in."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TWO = f'{COMMON}[layers.api]\nentry = "api.py"\n[layers.web]\nentry = "web.py"\n
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
-    """Write settings and give the runs of a command line in a folder below them, with their options by their keys."""
+    """Write a settings file, and return the jobs of a command line in a subfolder, with their options by key."""
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path / "sub")
 
@@ -40,9 +40,9 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
 
 def flat(command: str, arguments: Sequence[str]) -> list[Any]:
     if command == "publish":
-        found = [(run.name, [*run.options.items(), *run.messages.items()]) for run in jobs.publications(arguments)]
+        found = [(run.name, [*run.options.items(), *run.messages.items()]) for run in jobs.load_publications(arguments)]
     else:
-        found = [(run.name, list(run.request.items())) for run in jobs.runs(command, arguments)]
+        found = [(run.name, list(run.request.items())) for run in jobs.load_jobs(command, arguments)]
     return [
         SimpleNamespace(name=name, options=SimpleNamespace(**{option.key: value for option, value in items}))
         for name, items in found
@@ -79,9 +79,9 @@ def only(runs: list[Any]) -> Any:
     ],
 )
 def test_a_request_that_went_through_json_means_the_same(arguments: list[str], tmp_path: Path) -> None:
-    (run,) = jobs.runs("", [*arguments, "--no-config"])
+    (run,) = jobs.load_jobs("", [*arguments, "--no-config"])
     (tmp_path / "request.json").write_text(json.dumps(run.request.values))
-    again = jobs.requested(str(tmp_path / "request.json"), "")
+    again = jobs.load_request(str(tmp_path / "request.json"), "")
     assert again.request == run.request
     given = parser.command_parser("").read(arguments)
     assert {option.key: value for option, value in run.request.items() if option.key in given} == given
@@ -91,12 +91,12 @@ def test_a_request_that_went_through_json_means_the_same(arguments: list[str], t
 def test_what_is_no_request(text: str, tmp_path: Path) -> None:
     (tmp_path / "request.json").write_text(text)
     with pytest.raises(UsageError):
-        jobs.requested(str(tmp_path / "request.json"), "")
+        jobs.load_request(str(tmp_path / "request.json"), "")
 
 
 def test_without_settings_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (run,) = jobs.runs("", ["--entry", "h.py"])
+    (run,) = jobs.load_jobs("", ["--entry", "h.py"])
     assert (run.name, run.request) == ("", Request(inputs=Inputs(entry="h.py")))
 
 
@@ -158,7 +158,7 @@ def test_what_cannot_be(desk: Callable[..., list[Any]], text: str, arguments: li
 def test_a_layer_without_a_settings_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="no settings file"):
-        jobs.runs("", ["--layer", "api"])
+        jobs.load_jobs("", ["--layer", "api"])
 
 
 def test_reports_of_named_layers_have_folders_of_their_own(desk: Callable[..., list[Any]], tmp_path: Path) -> None:

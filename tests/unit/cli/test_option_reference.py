@@ -1,4 +1,4 @@
-"""The tables of the documentation that are made from the code stand there as they are made now."""
+"""The generated tables of the documentation are up to date."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_page_is_up_to_date() -> None:
         beginning, end = f"<!-- {name}: generated -->\n", "<!-- end -->"
         assert text.count(beginning) == 1
         written = text.partition(beginning)[2].partition(end)[0].strip()
-        assert written == made.strip(), "python -m layer_minimizer.option_reference writes it anew"
+        assert written == made.strip(), "python -m layer_minimizer.cli.option_reference regenerates it"
     assert option_reference.updated(text) == text
 
 

@@ -1,4 +1,4 @@
-"""Settings files: what is found, what is read, and what is said of what is wrong."""
+"""Settings files: how they are found and read, and the errors in them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def keys(command: str) -> list[str]:
 
 
 def example(option: Option) -> Any:
-    """Return a value for a key, as TOML has it."""
+    """Return a TOML value for a key."""
     if option.kind is FLAG:
         return True
     one: Any = option.kind.choices[-1] if option.kind.choices else None
@@ -130,7 +130,7 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
         ("max-sise = 1", ["max-sise", "did you mean 'max-size'"]),
         ("max_sise = 1", ["max_sise", "did you mean 'max-size'"]),
         ("zebra = 1", ["no key 'zebra'"]),
-        ("[tool.layer_minimizer]\neffort = 1", ["'tool'", "stand at the top"]),
+        ("[tool.layer_minimizer]\neffort = 1", ["'tool'", "at the top level"]),
         ("[layer.a]\nentry = 'x'", ["'layer'", "command line only"]),
         ("[layer-s.a]\nentry = 'x'", ["layer-s", "did you mean 'layers'"]),
         ("explain = 'scipy'", ["'explain'", "command line only"]),
@@ -141,9 +141,9 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
         ("layers = 3", ["layers = 3", "must be a table"]),
         ("[layers]\na = 3", ["layers.a = 3", "must be a table"]),
         ("publish = 'x'", ['publish = "x"', "must be a table"]),
-        ("[layers.'a/b']", ["[layers] 'a/b'", "name of a file"]),
-        ("[layers.'..']", ["'..'", "name of a file"]),
-        ("[layers.'']", ["''", "name of a file"]),
+        ("[layers.'a/b']", ["[layers] 'a/b'", "valid as a file name"]),
+        ("[layers.'..']", ["'..'", "valid as a file name"]),
+        ("[layers.'']", ["''", "valid as a file name"]),
         ("effort = 'soon'", ['effort = "soon"', "must be a number of minutes, 0 or more"]),
         ("effort = '5'", ['effort = "5"', "must be a number of minutes"]),
         ("effort = -1", ["effort = -1", "0 or more"]),
@@ -151,7 +151,7 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
         ("effort = true", ["effort = true", "number"]),
         ("timeout = 0", ["timeout = 0", "number of seconds above 0"]),
         ("tolerance = 1", ["tolerance = 1", "number from 0 to 1"]),
-        ("runs = 0", ["runs = 0", "whole number from 1 on"]),
+        ("runs = 0", ["runs = 0", "whole number, 1 or more"]),
         ("runs = true", ["runs = true", "whole number"]),
         ("memory = 512.5", ["memory = 512.5", "whole number"]),
         ("max-size = 'huge'", ['max-size = "huge"', "250MB"]),
@@ -160,22 +160,22 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
         ("runtime = 'python3.1'", ['runtime = "python3.1"', "python3.12"]),
         ("cold = 'dropp'", ["keep, drop, auto", "did you mean 'drop'"]),
         ("cold = ['drop']", ['cold = ["drop"]', "one of"]),
-        ("entry = 3", ["entry = 3", "a text"]),
-        ("entry = ['a.py']", ['entry = ["a.py"]', "a text"]),
-        ("entry = 'a\\u0000'".replace("'", '"'), ["character of number 0"]),
-        ("event = 3", ["event = 3", "a list of texts"]),
-        ("event = ['a', 3]", ["event", "a text"]),
+        ("entry = 3", ["entry = 3", "a string"]),
+        ("entry = ['a.py']", ['entry = ["a.py"]', "a string"]),
+        ("entry = 'a\\u0000'".replace("'", '"'), ["null characters"]),
+        ("event = 3", ["event = 3", "a list of strings"]),
+        ("event = ['a', 3]", ["event", "a string"]),
         ("strip-docstrings = 'yes'", ['strip-docstrings = "yes"', "true or false"]),
         ("strip-docstrings = 1", ["strip-docstrings = 1", "true or false"]),
-        ("entry = 1979-05-27", ["entry", "1979-05-27", "a text"]),
+        ("entry = 1979-05-27", ["entry", "1979-05-27", "a string"]),
         ("quiet = true\nverbose = true", ["both 'quiet' and 'verbose'"]),
         ("max-size = 1\nmax_size = 2", ["'max-size' twice"]),
-        ("effort = 1\neffort 2", ["no TOML", "line 2"]),
-        ("effort = 1\n\nevent = [", ["no TOML", "line 3"]),
-        ("effort = 1\neffort = 2", ["no TOML", "line 2"]),
-        (b"effort = 1\n# caf\xe9\n", ["line 2", "no UTF-8"]),
+        ("effort = 1\neffort 2", ["not valid TOML", "line 2"]),
+        ("effort = 1\n\nevent = [", ["not valid TOML", "line 3"]),
+        ("effort = 1\neffort = 2", ["not valid TOML", "line 2"]),
+        (b"effort = 1\n# caf\xe9\n", ["line 2", "not valid UTF-8"]),
         ("x = " + "[" * 10_000, ["nested too deeply"]),
-        ("effort = 1" + "0" * 5000, ["no TOML", "digits"]),
+        ("effort = 1" + "0" * 5000, ["not valid TOML", "digits"]),
     ],
     ids=lambda value: str(value)[:24] if not isinstance(value, list) else "",
 )
@@ -194,7 +194,7 @@ def test_mistakes_in_pyproject_name_its_table(tmp_path: Path) -> None:
 
 
 def test_a_chosen_pyproject_without_settings(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"there is no table \[tool.layer_minimizer\]"):
+    with pytest.raises(UsageError, match=r"has no table \[tool.layer_minimizer\]"):
         read(tmp_path / "pyproject.toml", "[tool.other]\n")
 
 
@@ -240,7 +240,7 @@ def test_files_of_others_do_not_matter(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("[tool.layer_minimizer\n", "no TOML.*line 1"),
+        ("[tool.layer_minimizer\n", "not valid TOML.*line 1"),
         ("[tool.layer-minimizer]\n", r"must be named \[tool.layer_minimizer\]"),
     ],
 )

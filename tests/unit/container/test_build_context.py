@@ -1,4 +1,4 @@
-"""What goes into the build of an image: files that stand for themselves there, and pip's settings."""
+"""The build context of an image: the tool, the requirements files, and pip's settings."""
 
 from __future__ import annotations
 

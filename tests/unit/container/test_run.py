@@ -1,4 +1,4 @@
-"""What the side outside a container makes of what the user wants."""
+"""The request, mounts and outputs of a run in a container."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def test_mounts_are_few_and_read_only(tmp_path: Path) -> None:
     ]
 
 
-def test_folders_that_a_container_lives_from() -> None:
-    with pytest.raises(UsageError, match="/usr cannot be there"):
+def test_system_folders_cannot_be_mounted() -> None:
+    with pytest.raises(UsageError, match="/usr cannot be mounted"):
         list(run._mounts(request(model=["/usr"])))
 
 

@@ -1,4 +1,4 @@
-"""Compressed chunks that are kept: the same bytes with and without, whatever has become of what is kept."""
+"""The cache of compressed chunks: the same bytes with and without it, also if it is damaged."""
 
 import lzma
 import os
@@ -26,7 +26,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_encoder(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """To be sure that nothing is compressed once more."""
+    """Make compression fail, to check that the cache is used."""
     monkeypatch.delattr(compression.lzma, "compress")
     return monkeypatch
 
@@ -35,7 +35,7 @@ def encoded(raw: bytes = RAW, filters: list[dict[str, Any]] = PLAIN) -> bytes:
     return lzma.compress(raw, lzma.FORMAT_RAW, filters=filters)
 
 
-def test_what_is_kept_is_what_is_made(kept: Path, request: pytest.FixtureRequest) -> None:
+def test_cached_bytes_equal_compressed_bytes(kept: Path, request: pytest.FixtureRequest) -> None:
     made = [compression.pack(RAW, PLAIN), compression.pack(RAW, CODE), compression.pack(NOISE, PLAIN)]
     assert made == [encoded(), encoded(filters=CODE), None]
     assert len(list(kept.iterdir())) == 3
@@ -44,13 +44,13 @@ def test_what_is_kept_is_what_is_made(kept: Path, request: pytest.FixtureRequest
     assert [compression.pack(RAW, PLAIN), compression.pack(RAW, CODE), compression.pack(NOISE, PLAIN)] == made
 
 
-def test_what_is_small_is_not_kept(kept: Path) -> None:
+def test_small_chunks_are_not_cached(kept: Path) -> None:
     assert compression.pack(RAW[:1000], PLAIN) == encoded(RAW[:1000])
     assert compression.pack(b"", PLAIN) is None
     assert not kept.exists()
 
 
-def test_another_encoder_is_asked_anew(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_encoder_compresses_again(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert compression._encoder().startswith(("5", sys.version))
     compression.pack(RAW, PLAIN)
     monkeypatch.setattr(compression, "_encoder", lambda: "another")
@@ -59,7 +59,7 @@ def test_another_encoder_is_asked_anew(kept: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "bit", "other"])
-def test_what_is_damaged_is_made_anew(kept: Path, damage: str, request: pytest.FixtureRequest) -> None:
+def test_damaged_files_are_compressed_again(kept: Path, damage: str, request: pytest.FixtureRequest) -> None:
     compression.pack(RAW, PLAIN)
     (file,) = kept.iterdir()
     whole = file.read_bytes()
@@ -84,7 +84,7 @@ def test_a_folder_that_cannot_be_written_changes_nothing(
     if how == "file":
         kept.write_text("in the way")
     elif how == "read-only":
-        # Whoever is root may write everywhere but here.
+        # root can write everywhere except here.
         monkeypatch.setenv("LAYER_MINIMIZER_CACHE", "/proc/self")
     else:
         compression.pack(RAW, PLAIN)
@@ -98,7 +98,7 @@ def test_a_folder_that_cannot_be_written_changes_nothing(
     assert not list(kept.parent.rglob("*.part"))
 
 
-def test_what_was_not_used_for_the_longest_time_goes_first(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_recently_used_files_are_evicted(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chunks = [RAW + bytes([number]) for number in range(4)]
     for number, raw in enumerate(chunks):
         before = set(kept.iterdir()) if kept.exists() else set()
@@ -108,7 +108,7 @@ def test_what_was_not_used_for_the_longest_time_goes_first(kept: Path, monkeypat
     size = file.stat().st_size
     compression.pack(chunks[0], PLAIN)  # is used once more
     monkeypatch.setattr(compression, "LIMIT", 3 * size + 300)
-    monkeypatch.setattr(compression, "_BETWEEN_LOOKS", size + 200)
+    monkeypatch.setattr(compression, "_BYTES_BETWEEN_CHECKS", size + 200)
     monkeypatch.setattr(compression, "_WRITER", compression._Writer())
     compression.pack(RAW + b"new", PLAIN)
     assert sum(path.stat().st_size for path in kept.iterdir()) <= 3 * size + 300

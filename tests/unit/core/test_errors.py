@@ -1,4 +1,4 @@
-"""The exit codes: each tells one thing, and none means a bug of the tool."""
+"""Exit codes are distinct, and none of them is that of a bug."""
 
 import ast
 import importlib
@@ -31,11 +31,11 @@ def test_no_error_has_the_code_of_a_bug_or_of_success() -> None:
     assert not hasattr(MinimizeError, "exit_code")
 
 
-def test_there_are_no_errors_beside_these() -> None:
+def test_there_are_no_other_errors() -> None:
     for module in pkgutil.walk_packages(layer_minimizer.__path__, "layer_minimizer."):
         spec = importlib.util.find_spec(module.name)
         assert spec is not None
-        # What runs inside other processes is imported by none of ours.
+        # The payload runs in other processes and is not imported.
         if spec.origin and spec.origin.endswith(".py") and not {"__main__", "payload"} & set(module.name.split(".")):
             importlib.import_module(module.name)
     found = [MinimizeError]

@@ -1,4 +1,4 @@
-"""Files are there whole or not at all, and what is unfinished has names by which it is found."""
+"""Output files are written completely or not at all; temporary files are found by their names."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from layer_minimizer.core.errors import PackError, TraceError
-from layer_minimizer.core.files import parts_in, replacing, scratch_errors, sha256_of, unfinished, unfinished_folder
+from layer_minimizer.core.files import (
+    partial_paths_pattern,
+    replacing,
+    scratch_errors,
+    sha256_of,
+    unfinished,
+    unfinished_folder,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def test_one_pattern_finds_all_that_is_unfinished(tmp_path: Path) -> None:
-    pattern = parts_in(glob.escape(str(tmp_path)))
+    pattern = partial_paths_pattern(glob.escape(str(tmp_path)))
     with unfinished(tmp_path / "a.zip") as part, unfinished_folder(tmp_path / "b") as folder:
         part.touch()
         (tmp_path / "a.zip").touch()
@@ -39,7 +46,7 @@ def test_an_output_is_replaced_only_when_all_went_well(tmp_path: Path) -> None:
 def test_failures_in_the_scratch_folder_say_what_failed_and_what_to_do(tmp_path: Path) -> None:
     with (
         pytest.raises(
-            PackError, match=r"^cannot copy .*/absent: No such file or directory; TMPDIR sets another place$"
+            PackError, match=r"^cannot copy .*/absent: No such file or directory; set TMPDIR to use another folder$"
         ),
         scratch_errors(PackError, "cannot copy {file}"),
     ):
@@ -47,7 +54,7 @@ def test_failures_in_the_scratch_folder_say_what_failed_and_what_to_do(tmp_path:
     (tmp_path / "from").mkdir()
     (tmp_path / "from" / "link").symlink_to("absent")
     with (
-        pytest.raises(TraceError, match=r"^cannot copy: \[Errno 2\] No such file or directory; TMPDIR"),
+        pytest.raises(TraceError, match=r"^cannot copy: \[Errno 2\] No such file or directory; set TMPDIR"),
         scratch_errors(TraceError, "cannot copy"),
     ):
         shutil.copytree(tmp_path / "from", tmp_path / "to")

@@ -1,4 +1,4 @@
-"""What is read of the layers below ours: which files count as there, and what is told of two that do not fit."""
+"""Reading of base layers: the files that they provide, and conflicts between them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def zipped(path: Path, files: Mapping[str, str | bytes]) -> str:
     return str(path)
 
 
-def test_what_is_there_and_who_has_it(tmp_path: Path) -> None:
+def test_which_files_are_provided_by_which_layer(tmp_path: Path) -> None:
     one = zipped(
         tmp_path / "one.zip",
         {
@@ -42,23 +42,23 @@ def test_what_is_there_and_who_has_it(tmp_path: Path) -> None:
         },
     )
     two = zipped(tmp_path / "two.zip", {f"{SITE}both.py": "site", "python/flat.py": "other"})
-    below = base_layers.read((one, two), "python3.11", tmp_path / "scratch")
-    assert below.provided == {
+    base = base_layers.read_base_layers((one, two), "python3.11", tmp_path / "scratch")
+    assert base.provided == {
         "a/__init__.py": one,
         "a/__init__.pyc": one,
         "a/__pycache__/b.cpython-311.pyc": one,
         "flat.py": two,
         "both.py": two,
     }
-    assert below.held["both.py"].source.read_text() == "site"
-    assert below.held["flat.py"].source.read_text() == "other"
-    assert below.libraries == {"libodd.so.1"}
-    assert [(each.kind, each.name, each.first, each.second, each.winner) for each in below.conflicts] == [
+    assert base.files["both.py"].source.read_text() == "site"
+    assert base.files["flat.py"].source.read_text() == "other"
+    assert base.libraries == {"libodd.so.1"}
+    assert [(each.kind, each.name, each.first, each.second, each.winner) for each in base.conflicts] == [
         ("content", "python/flat.py", one, two, two)
     ]
-    # What the second replaces takes no room; what merely comes first on sys.path does.
-    assert below.base_bytes == len("bytecode" + "cached" + "other" + "flat" + "library" + "site")
-    assert sum(layer.unzipped_bytes for layer in below.layers) == below.base_bytes + len("flat")
+    # What the second replaces is not counted; what merely comes first on sys.path is.
+    assert base.base_bytes == len("bytecode" + "cached" + "other" + "flat" + "library" + "site")
+    assert sum(layer.unzipped_bytes for layer in base.layers) == base.base_bytes + len("flat")
 
 
 def test_bytecode_and_metadata_are_no_conflicts_and_versions_are(tmp_path: Path) -> None:
@@ -71,41 +71,43 @@ def test_bytecode_and_metadata_are_no_conflicts_and_versions_are(tmp_path: Path)
             f"{SITE}x.pth": f"#{name}",
         }
         names.append(zipped(tmp_path / f"{name}.zip", files))
-    below = base_layers.read(names, "python3.11", tmp_path / "scratch")
-    (conflict,) = below.conflicts
+    base = base_layers.read_base_layers(names, "python3.11", tmp_path / "scratch")
+    (conflict,) = base.conflicts
     assert str(conflict) == (
         f"some-thing is of two versions: 1.0 in {names[0]} and 2.0 in {names[1]}; the later layer wins"
     )
 
 
-def test_cold_files_of_a_layer_of_this_tool_are_there(tmp_path: Path) -> None:
+def test_cold_files_of_a_layer_of_this_tool_are_provided(tmp_path: Path) -> None:
     top = tmp_path / "top"
     (tmp_path / "late.py").write_text("x = 1\n" * 50)
     cold = [ColdFile("pkg/late.py", tmp_path / "late.py")]
     write_store(cold, top, layer="l", dropped={}, distributions={"pkg": "3.1"})
     files = {f"{SITE}{path.relative_to(top)}": path.read_bytes() for path in top.rglob("*") if path.is_file()}
     name = zipped(tmp_path / "layer.zip", {**files, f"{SITE}sub.pyc": b"..._layer_minimizer.stubs..."})
-    below = base_layers.read([name], "python3.11", tmp_path / "scratch")
-    assert below.cold == {"pkg/late.py": name}
-    assert below.provided["pkg/late.py"] == name
-    assert below.stubs == {"sub.pyc"}
-    assert "sub.py" not in below.provided
-    assert below.versions == {"pkg": (name, "3.1")}
-    assert below.customized
+    base = base_layers.read_base_layers([name], "python3.11", tmp_path / "scratch")
+    assert base.cold == {"pkg/late.py": name}
+    assert base.provided["pkg/late.py"] == name
+    assert base.stubs == {"sub.pyc"}
+    assert "sub.py" not in base.provided
+    assert base.versions == {"pkg": (name, "3.1")}
+    assert base.has_sitecustomize
 
     about = next(path for path in files if path.endswith("about.json"))
     other = files[about].replace(cold_store.runtime_digest().encode(), b"0123456789abcdef")
     assert other != files[about]
     with pytest.raises(UsageError, match="another version of this tool"):
-        base_layers.read([zipped(tmp_path / "other.zip", {**files, about: other})], "python3.11", tmp_path / "again")
+        base_layers.read_base_layers(
+            [zipped(tmp_path / "other.zip", {**files, about: other})], "python3.11", tmp_path / "again"
+        )
 
 
 def test_a_damaged_layer_is_an_error(tmp_path: Path) -> None:
     name = zipped(tmp_path / "layer.zip", {f"{SITE}a.py": "text = 1\n"})
     content = (tmp_path / "layer.zip").read_bytes()
     (tmp_path / "layer.zip").write_bytes(content.replace(b"text = 1", b"text = 2"))
-    with pytest.raises(UsageError, match="no zip that can be read"):
-        base_layers.read([name], "python3.11", tmp_path / "scratch")
+    with pytest.raises(UsageError, match="not a readable zip file"):
+        base_layers.read_base_layers([name], "python3.11", tmp_path / "scratch")
 
 
 def test_a_library_takes_paths_and_names() -> None:

@@ -1,4 +1,4 @@
-"""What is found in site-packages folders, and whose it is."""
+"""The files in site-packages folders, and their distributions."""
 
 import os
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def by_path(inventory: Inventory) -> dict[str, InstalledFile]:
 # ---- owners -------------------------------------------------------------------------------------------------------
 
 
-def test_record_says_whose_a_file_is(make_site: MakeSite, take: Take) -> None:
+def test_record_has_the_owner_of_a_file(make_site: MakeSite, take: Take) -> None:
     site = make_site("Some.Thing", {"pkg/__init__.py": "x = 1\n", "pkg/data, more.txt": "", "_single.py": ""}, "2.0")
     make_site("other", {"other.py": ""})
     found = take(site)
@@ -80,7 +80,7 @@ def test_a_namespace_package_is_split_over_its_distributions(make_site: MakeSite
     )  # fmt: skip
 
 
-def test_without_record_the_files_are_told_by_the_folders_names(make_site: MakeSite, take: Take) -> None:
+def test_without_record_the_files_are_identified_by_folder_names(make_site: MakeSite, take: Take) -> None:
     site = make_site("my-pkg", {"my_pkg/__init__.py": "", "my_pkg/sub/x.txt": "", "my_pkg2.py": ""}, record=False)
     found = take(site)
     assert owners(found)["my_pkg/sub/x.txt"] == "my-pkg"
@@ -89,7 +89,7 @@ def test_without_record_the_files_are_told_by_the_folders_names(make_site: MakeS
     assert "my-pkg 1.0 has no RECORD" in found.warnings[0]
 
 
-def test_top_level_names_tell_the_files_where_there_is_no_record(make_site: MakeSite, take: Take) -> None:
+def test_top_level_names_identify_the_files_without_a_record(make_site: MakeSite, take: Take) -> None:
     names = {"top_level.txt": "yaml\n_yaml\n"}
     site = make_site("PyYAML", {"yaml/__init__.py": "", "_yaml.py": ""}, record=False, metadata=names)
     assert owners(take(site))["yaml/__init__.py"] == owners(take(site))["_yaml.py"] == "pyyaml"
@@ -113,7 +113,9 @@ def test_an_egg_info_file_is_a_distribution(write: Any, take: Take, tmp_path: Pa
 
 
 @pytest.mark.parametrize("content", ["", "Version: 1.0\n", None])
-def test_an_unfinished_installation_is_told(make_site: MakeSite, take: Take, write: Any, content: str | None) -> None:
+def test_an_incomplete_installation_is_a_warning(
+    make_site: MakeSite, take: Take, write: Any, content: str | None
+) -> None:
     site = make_site("pkg", {"pkg.py": ""})
     write(site, {"half-1.0.dist-info/INSTALLER": ""} | ({"half-1.0.dist-info/METADATA": content} if content else {}))
     found = take(site)
@@ -155,8 +157,8 @@ def test_of_several_editable_distributions_the_names_decide(make_site: MakeSite,
 
 
 def test_the_groups_of_entry_points_are_read_but_for_programs(make_site: MakeSite, take: Take) -> None:
-    said = "[console_scripts]\nrun = pkg:run\n\n[ host.steps ]\none = pkg:one\n[host_more]\ntwo = pkg:two\n"
-    site = make_site("pkg", {"pkg.py": ""}, metadata={"entry_points.txt": said})
+    entry_points = "[console_scripts]\nrun = pkg:run\n\n[ host.steps ]\none = pkg:one\n[host_more]\ntwo = pkg:two\n"
+    site = make_site("pkg", {"pkg.py": ""}, metadata={"entry_points.txt": entry_points})
     make_site("plain", {"plain.py": ""})
     make_site("damaged", {"damaged.py": ""}, metadata={"entry_points.txt": "[host.steps]\nno value\n"})
     assert {d.name: d.groups for d in take(site).distributions} == {

@@ -1,4 +1,4 @@
-"""An environment with its indices: made when they are asked for, and only once."""
+"""The mappings of an environment: computed on first access, and only once."""
 
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ def test_where_files_lie(build: Any, tmp_path: Path) -> None:
     assert site.sources is site.sources
 
 
-def test_the_size_before_is_without_what_only_installs(build: Any, tmp_path: Path) -> None:
-    before = place(build, tmp_path).before
-    assert (before.files, before.bytes, before.distributions) == (2, 14, 1)
+def test_the_size_is_without_distributions_that_only_install(build: Any, tmp_path: Path) -> None:
+    size = place(build, tmp_path).installed_size
+    assert (size.files, size.bytes, size.distributions) == (2, 14, 1)
 
 
 def test_libraries_are_read_once(build: Any, tmp_path: Path, monkeypatch: Any) -> None:

@@ -1,4 +1,4 @@
-"""What is read from the user's files, and the copy of them in which the workload runs."""
+"""Reading of the user's files, and the task root in which the workload runs."""
 
 import json
 import os
@@ -83,32 +83,32 @@ def test_names_of_events_are_unique(names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("{", "no JSON"),
-        ("", "no JSON"),
+        ("{", "not valid JSON"),
+        ("", "not valid JSON"),
         ('{"tests": [{"name": "x"}]}', 'test 0 has no "event"'),
         ('{"tests": [{"event": 1}, 5]}', "test 1"),
         ('{"tests": [{"event": 1, "context": []}]}', "context"),
     ],
 )
-def test_events_that_cannot_be_used_are_told(tmp_path: Path, entry: Path, text: str, said: str) -> None:
+def test_events_that_cannot_be_used_are_errors(tmp_path: Path, entry: Path, text: str, message: str) -> None:
     file = tmp_path / "broken.json"
     file.write_text(text)
     with pytest.raises(UsageError) as caught:
         load_workload(entry, events=[file])
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "broken.json" in str(caught.value)
 
 
-def test_an_event_in_another_encoding_is_told(tmp_path: Path, entry: Path) -> None:
+def test_an_event_in_another_encoding_is_an_error(tmp_path: Path, entry: Path) -> None:
     file = tmp_path / "latin.json"
     file.write_bytes('"\u00fc"'.encode("latin-1"))
-    with pytest.raises(UsageError, match="no JSON"):
+    with pytest.raises(UsageError, match="not valid JSON"):
         load_workload(entry, events=[file])
 
 
-def test_files_that_are_missing_are_told(tmp_path: Path, entry: Path) -> None:
+def test_files_that_are_missing_are_errors(tmp_path: Path, entry: Path) -> None:
     with pytest.raises(UsageError, match=r"absent\.py.*--entry"):
         load_workload(tmp_path / "absent.py")
     with pytest.raises(UsageError, match=r"absent\.bin"):
@@ -117,13 +117,13 @@ def test_files_that_are_missing_are_told(tmp_path: Path, entry: Path) -> None:
         load_workload(entry, events=[tmp_path / "absent.json"])
 
 
-def test_files_of_the_wrong_kind_are_told(tmp_path: Path, entry: Path) -> None:
+def test_files_of_the_wrong_kind_are_errors(tmp_path: Path, entry: Path) -> None:
     (tmp_path / "handler.txt").touch()
     with pytest.raises(UsageError, match=r"\.py file"):
         load_workload(tmp_path / "handler.txt")
     with pytest.raises(UsageError, match="no such entry"):
         load_workload(tmp_path)
-    with pytest.raises(UsageError, match="no regular file"):
+    with pytest.raises(UsageError, match="not a regular file"):
         load_workload(entry, models=[tmp_path])
 
 
@@ -174,7 +174,7 @@ def test_a_small_file_is_a_copy_that_may_be_written_to(entry: Path, write: Write
 
 
 def sparse(path: Path) -> Path:
-    """Make a large file that takes no room."""
+    """Create a large sparse file."""
     with path.open("wb") as out:
         out.truncate(LARGE)
     return path
@@ -198,7 +198,7 @@ def test_a_large_file_of_another_file_system_is_linked(entry: Path) -> None:
         assert placed.samefile(original)
 
 
-def test_a_model_wins_over_a_file_of_its_name_beside_the_entry(entry: Path, write: Write, tmp_path: Path) -> None:
+def test_a_model_wins_over_a_file_of_its_name_next_to_the_entry(entry: Path, write: Write, tmp_path: Path) -> None:
     write(entry.parent, {"m.bin": "old"})
     model = write(tmp_path / "models", {"m.bin": "new"}) / "m.bin"
     make_task_root(Workload(entry, "", (model,)), tmp_path / "root", ())
@@ -245,7 +245,7 @@ def test_what_is_neither_file_nor_folder_stays_out(entry: Path, tmp_path: Path) 
     assert [p.name for p in (tmp_path / "root").iterdir()] == ["handler.py"]
 
 
-def test_a_place_that_cannot_be_written_is_told(entry: Path, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_an_error(entry: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(TraceError, match="task root"):
         make_task_root(Workload(entry), tmp_path / "file" / "root", ())

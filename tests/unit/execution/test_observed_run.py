@@ -1,4 +1,4 @@
-"""How a run is observed: by whom, with what around it, and what is known when it ends badly."""
+"""Observed runs: the choice of observers, the environment of the run, and failures."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ def no_strace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 
 @pytest.mark.usefixtures("no_strace")
-def test_without_strace_the_probe_is_alone() -> None:
+def test_without_strace_only_the_probe_observes() -> None:
     assert choose_observers("auto") == (Observer.PROBE,)
     with pytest.raises(RunnerError, match="--observe strace"):
         choose_observers("strace")

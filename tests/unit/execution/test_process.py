@@ -1,4 +1,4 @@
-"""Processes end for sure, and see no more than they may."""
+"""Processes always end, with all of their children, and cannot access hidden folders."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ def test_endings_in_words() -> None:
     assert Completed(-9, 61.0, timed_out=True).ending == "did not end within 61 s and was stopped"
 
 
-# ---- what they are given ------------------------------------------------------------------------------------------
+# ---- environment and files ----------------------------------------------------------------------------------------
 
 
-def test_variables_of_this_tools_python_are_left_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_this_tools_python_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED", "USERS_OWN"):
         monkeypatch.setenv(name, "1")
     found = clean_environment()

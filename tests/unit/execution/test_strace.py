@@ -1,4 +1,4 @@
-"""The reader of strace's log, on logs as they may be."""
+"""The reader of strace's log, on incomplete and damaged logs."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def test_a_log_that_ends_in_the_middle_of_a_line_is_read(tmp_path: Path) -> None
     assert list(strace.read(log, "/")) == [("/x/y", Use.OPEN, True)]
 
 
-def test_a_call_that_never_resumed_is_no_call(tmp_path: Path) -> None:
+def test_a_call_that_never_resumed_is_ignored(tmp_path: Path) -> None:
     log = tmp_path / "calls"
     log.write_bytes(
         b'12 openat(AT_FDCWD, "/x/y", O_RDONLY <unfinished ...>\n'

@@ -1,4 +1,4 @@
-"""The store that is written: the same bytes for the same files, every file in it, and what each costs."""
+"""Writing the cold store: reproducible, with every file, and with the bytes of each file."""
 
 import hashlib
 import json
@@ -50,7 +50,7 @@ def digest(top: Path) -> dict[str, tuple[int, str]]:
 
 
 @pytest.mark.parametrize("compression", ["xz", "zlib"])
-def test_what_goes_in_comes_out(tmp_path: Path, source: Path, compression: str) -> None:
+def test_files_are_read_back_unchanged(tmp_path: Path, source: Path, compression: str) -> None:
     top = tmp_path / "R"
     shares = write_store(cold(source), top, layer="l", dropped={}, compression=compression)
     store = ColdStore(str(top))
@@ -70,7 +70,7 @@ def test_what_goes_in_comes_out(tmp_path: Path, source: Path, compression: str) 
     assert shares["pkg/a.py"] < len(FILES["pkg/a.py"]) // 10
 
 
-def test_bytes_depend_on_nothing_but_the_files(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_store_depends_only_on_the_files(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_store(cold(source, needs=("z.libs/libz.so.1",)), tmp_path / "A", layer="l", dropped={"b": "B", "a": "A"})
     before = os.umask(0o077)
     try:
@@ -82,7 +82,7 @@ def test_bytes_depend_on_nothing_but_the_files(tmp_path: Path, source: Path, mon
     assert digest(tmp_path / "A") == digest(tmp_path / "B")
 
 
-def test_header_and_segments_are_what_readers_are_promised(tmp_path: Path, source: Path) -> None:
+def test_the_format_of_header_and_segments(tmp_path: Path, source: Path) -> None:
     write_store(cold(source, needs=("z.libs/libz.so.1",)), tmp_path, layer="the layer", dropped={"yaml": "PyYAML"})
     line, check, body = next(tmp_path.glob("_layer_minimizer/cold/*/index")).read_bytes().split(b"\n", 2)
     header = json.loads(line)
@@ -101,10 +101,10 @@ def test_small_files_share_chunks_and_large_ones_have_their_own(tmp_path: Path, 
     write_store(cold(source), tmp_path, layer="l", dropped={})
     (store,) = ColdStore(str(tmp_path)).parts
     _segment, small = store._entry("pkg/__init__.py")
-    _segment, beside = store._entry("single.py")
+    _segment, single = store._entry("single.py")
     segment, large = store._entry("pkg/large.bin")
     assert small[0] == store._entry("pkg/a.py")[1][0]
-    assert beside[0] != large[0]
+    assert single[0] != large[0]
     sizes = [segment.chunks[str(large[0] + number)][2] for number in range(3)]
     assert sizes == [4 << 20, 4 << 20, 4 << 20]
     assert all(len(piece) <= 4 << 20 for piece in store.pieces("pkg/large.bin"))
@@ -118,7 +118,7 @@ def test_a_reader_keeps_few_chunks(tmp_path: Path, source: Path) -> None:
     assert sum(map(len, store.parts[0]._chunks.values())) <= 8 << 20
 
 
-def test_an_empty_store_still_says_what_was_left_out(tmp_path: Path) -> None:
+def test_an_empty_store_still_lists_what_was_dropped(tmp_path: Path) -> None:
     assert write_store([], tmp_path, layer="l", dropped={"yaml": "PyYAML"}) == {}
     store = ColdStore(str(tmp_path))
     assert store.names("") == []
@@ -126,7 +126,7 @@ def test_an_empty_store_still_says_what_was_left_out(tmp_path: Path) -> None:
     assert store.dropped("yaml") == "PyYAML"
 
 
-def test_the_runtime_lies_beside_it_and_imports_nothing_of_this_package(tmp_path: Path) -> None:
+def test_the_runtime_is_next_to_it_and_does_not_import_this_package(tmp_path: Path) -> None:
     write_store([], tmp_path, layer="l", dropped={})
     parts = {path.name: path.read_text() for path in (tmp_path / "_layer_minimizer").glob("*.py")}
     assert {"__init__.py", "store.py", "finder.py", "files.py"} <= set(parts)
@@ -136,13 +136,13 @@ def test_the_runtime_lies_beside_it_and_imports_nothing_of_this_package(tmp_path
     assert "_layer_minimizer" in (tmp_path / "sitecustomize.py").read_text()
 
 
-def test_a_sitecustomize_of_the_user_is_not_touched(tmp_path: Path) -> None:
+def test_an_existing_sitecustomize_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("mine = 1\n")
     write_store([], tmp_path, layer="l", dropped={})
     assert (tmp_path / "sitecustomize.py").read_text() == "mine = 1\n"
 
 
-def test_what_cannot_be_read_or_written_is_an_error(tmp_path: Path, source: Path) -> None:
+def test_read_and_write_errors(tmp_path: Path, source: Path) -> None:
     with pytest.raises(PackError, match=r"never\.py: No such file"):
         write_store([ColdFile("never.py", source / "never.py")], tmp_path / "A", layer="l", dropped={})
     (tmp_path / "file").write_text("")
@@ -150,16 +150,16 @@ def test_what_cannot_be_read_or_written_is_an_error(tmp_path: Path, source: Path
         write_store(cold(source), tmp_path / "file", layer="l", dropped={})
 
 
-def test_a_file_that_shrinks_meanwhile_is_an_error(
+def test_a_file_that_shrinks_while_it_is_written_is_an_error(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = cold_store._look_at
+    read_member = cold_store._read_member
 
-    def look_and_cut(file: ColdFile) -> cold_store._Member:
-        found = look(file)
+    def read_and_truncate(file: ColdFile) -> cold_store._Member:
+        found = read_member(file)
         file.source.write_bytes(b"")
         return found
 
-    monkeypatch.setattr(cold_store, "_look_at", look_and_cut)
-    with pytest.raises(PackError, match="was changed while"):
+    monkeypatch.setattr(cold_store, "_read_member", read_and_truncate)
+    with pytest.raises(PackError, match="changed while"):
         write_store(cold(source, ["pkg/a.py"]), tmp_path / "R", layer="l", dropped={})

@@ -1,4 +1,4 @@
-"""What attempts have taught only grows, in each of its fields."""
+"""Adjustments only grow, in each of their fields."""
 
 from dataclasses import fields, replace
 from typing import Any
@@ -43,7 +43,7 @@ MORE: dict[str, Any] = {
 }
 
 
-def test_each_lesson_is_more_than_none() -> None:
+def test_each_adjustment_is_more_than_none() -> None:
     assert MORE.keys() == {field.name for field in fields(Adjustments)}
     for name, value in MORE.items():
         more = replace(Adjustments(), **{name: value})
@@ -52,7 +52,7 @@ def test_each_lesson_is_more_than_none() -> None:
 
 
 @given(ADJUSTMENTS, ADJUSTMENTS, ADJUSTMENTS)
-def test_to_teach_more_is_an_order(one: Adjustments, two: Adjustments, three: Adjustments) -> None:
+def test_adjustments_are_partially_ordered(one: Adjustments, two: Adjustments, three: Adjustments) -> None:
     assert one <= replace(one)
     assert not one < replace(one)
     assert not (one <= two <= three) or one <= three

@@ -1,4 +1,4 @@
-"""Values become JSON and come back; what has other types is refused."""
+"""Values are converted to JSON and back; values of other types are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The values survive being saved, and traces unite."""
+"""Values can be saved and read, and traces can be merged."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from layer_minimizer.model.trace import TRACE_FORMAT, ForeignRoot, Trace, Traced
 from layer_minimizer.model.workload import Event, Result, Workload
 from layer_minimizer.trace.merge import merge_traces
 
-# Surrogate escapes stand for bytes that are no UTF-8.
+# Surrogate escapes represent bytes that are not UTF-8.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]) | st.just("\udcff"), max_size=6)
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | TEXT, lambda inner: st.lists(inner, max_size=2))
 NAMES = st.text("abc", min_size=1, max_size=2)
@@ -69,13 +69,13 @@ def test_a_plan_survives_its_json(plan: KeepPlan) -> None:
     assert KeepPlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 
-def test_the_saved_forms_say_their_format(build: Any) -> None:
+def test_saved_values_contain_their_format(build: Any) -> None:
     assert build.trace().to_json()["format"] == TRACE_FORMAT
     assert KeepPlan("3.11.7", (), (), ()).to_json()["format"] == PLAN_FORMAT
 
 
 @pytest.mark.parametrize("data", [None, [], 1, "trace", {}, {"format": 1}])
-def test_what_is_no_trace_or_plan_is_refused(data: Any) -> None:
+def test_other_values_are_not_read_as_trace_or_plan(data: Any) -> None:
     with pytest.raises(UsageError, match="not a trace"):
         Trace.from_json(data)
     with pytest.raises(UsageError, match="not a plan"):
@@ -151,7 +151,7 @@ def test_values_cannot_be_changed(build: Any) -> None:
 # ---- union --------------------------------------------------------------------------------------------------------
 
 
-def test_what_one_run_used_the_union_uses(build: Any) -> None:
+def test_the_merged_trace_has_the_uses_of_each_run(build: Any) -> None:
     one = build.trace(
         {"a": "open", "b": "stat"}, [("a", "a.py", "handler", 1)], metadata={"x": "one"}, results={"e1": "1"}
     )
@@ -181,13 +181,13 @@ def test_a_module_that_one_run_found_in_the_site_lies_there(build: Any) -> None:
         assert [m.path for m in union.modules] == ["a.py"]
 
 
-def test_traces_of_two_versions_do_not_unite(build: Any) -> None:
+def test_traces_of_two_versions_cannot_be_merged(build: Any) -> None:
     with pytest.raises(UsageError, match=r"3\.11\.7 and 3\.12\.1"):
         merge_traces([build.trace(), build.trace(python="3.12.1")])
     assert merge_traces([build.trace(), build.trace(python="3.11.2")]).python == "3.11.7"
 
 
-def test_traces_with_different_results_for_one_event_do_not_unite(build: Any) -> None:
+def test_traces_with_different_results_for_one_event_cannot_be_merged(build: Any) -> None:
     with pytest.raises(UsageError, match="'e'"):
         merge_traces([build.trace(results={"e": "1"}), build.trace(results={"e": "2"})])
     merge_traces([build.trace(results={"e": "1"}), build.trace(results={"e": "1"})])

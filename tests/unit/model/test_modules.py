@@ -42,7 +42,7 @@ def test_a_file_has_the_name_under_which_it_is_imported(path: str, name: str) ->
         ("a/__init__x.py", False), ("__init__/a.py", False),
     ],
 )  # fmt: skip
-def test_packages_are_told_from_modules(path: str, package: bool) -> None:  # noqa: FBT001
+def test_packages_and_modules_are_distinguished(path: str, package: bool) -> None:  # noqa: FBT001
     assert is_package(path) is package
 
 

@@ -1,4 +1,4 @@
-"""What is left out of a layer that is too large: of recorded ones, and of any."""
+"""What is omitted from layers that are too large: recorded cases and generated ones."""
 
 from collections import Counter
 from dataclasses import replace
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from layer_minimizer.core.errors import PackError
 from layer_minimizer.model.adjustments import Adjustments, OmittedChunk
 from layer_minimizer.model.plan import Cold, Decision, KeepPlan, Reason, Verdict
-from layer_minimizer.pack.budget import NOTHING_RESERVED, EvictableFile, Oversized, evictable_files, reduced
+from layer_minimizer.pack.budget import NOTHING_RESERVED, EvictableFile, Oversized, adjust_to_limit, evictable_files
 from layer_minimizer.pack.libraries import EvictableChunk
 from layer_minimizer.settings import Settings
 from tests.support import attempts
@@ -30,7 +30,7 @@ def calls(name: str) -> list[attempts.Reduction]:
 
 def fit(call: attempts.Reduction, **changes: Any) -> Adjustments:
     given = {"before": call.before, "plan": call.plan, "layer": call.layer, "settings": call.settings, **changes}
-    return reduced(given["before"], given["plan"], given["layer"], given["settings"], call.reserved)
+    return adjust_to_limit(given["before"], given["plan"], given["layer"], given["settings"], call.reserved)
 
 
 def planned(*rows: tuple[str, Verdict, Reason]) -> KeepPlan:
@@ -43,7 +43,7 @@ def planned(*rows: tuple[str, Verdict, Reason]) -> KeepPlan:
 
 
 @pytest.mark.parametrize("call", REDUCTIONS)
-def test_what_real_layers_were_reduced_by(call: attempts.Reduction) -> None:
+def test_how_recorded_layers_were_reduced(call: attempts.Reduction) -> None:
     if call.after is None:
         with pytest.raises(PackError) as refused:
             fit(call)
@@ -53,7 +53,7 @@ def test_what_real_layers_were_reduced_by(call: attempts.Reduction) -> None:
         assert call.before < call.after
 
 
-def test_what_code_merely_names_goes_before_sources_do_and_then_it_is_refused() -> None:
+def test_named_distributions_are_omitted_before_sources_and_then_it_is_refused() -> None:
     first, second, last = calls("too_large")
     assert fit(first).omitted_distributions == {"extra"}
     assert fit(first).omitted_cold == frozenset()
@@ -66,7 +66,7 @@ def test_what_code_merely_names_goes_before_sources_do_and_then_it_is_refused() 
         fit(last)
 
 
-def test_with_auto_so_much_goes_as_is_too_much_and_the_least_likely_first() -> None:
+def test_with_auto_only_the_excess_is_omitted_the_least_likely_first() -> None:
     (call,) = calls("too_large_auto")
     after = fit(call)
     gone = {(each.path, each.chunk) for each in after.omitted_chunks}
@@ -85,45 +85,51 @@ def test_with_auto_so_much_goes_as_is_too_much_and_the_least_likely_first() -> N
 KEPT, COLD = Verdict.KEPT, Verdict.COLD
 
 
-def test_the_largest_of_the_named_distributions_go_first() -> None:
+def test_the_largest_named_distributions_are_omitted_first() -> None:
     plan = planned(*((f"{name}/x.py", COLD, Reason.REACHABLE) for name in ("small", "large", "middle")))
     shipped = {"small/x.py": 1, "large/x.py": 9, "middle/x.py": 5}
     for excess, gone in ((1, {"large"}), (9, {"large"}), (10, {"large", "middle"}), (15, {"small", "large", "middle"})):
-        after = reduced(Adjustments(), plan, Oversized(excess, Counter(), shipped), Settings(), NOTHING_RESERVED)
+        after = adjust_to_limit(
+            Adjustments(), plan, Oversized(excess, Counter(), shipped), Settings(), NOTHING_RESERVED
+        )
         assert (after.omitted_distributions, after.keep_c_opened) == (gone, True)
-    after = reduced(Adjustments(), plan, Oversized(16, Counter(), shipped), Settings(), NOTHING_RESERVED)
+    after = adjust_to_limit(Adjustments(), plan, Oversized(16, Counter(), shipped), Settings(), NOTHING_RESERVED)
     assert not after.keep_c_opened
 
 
-def test_then_what_only_c_could_open_becomes_cold() -> None:
+def test_then_files_that_native_code_could_open_become_cold() -> None:
     plan = planned(("a/data.db", KEPT, Reason.LOADABLE))
-    after = reduced(Adjustments(), plan, Oversized(1, Counter(), {"a/data.db": 10}), Settings(), NOTHING_RESERVED)
+    after = adjust_to_limit(
+        Adjustments(), plan, Oversized(1, Counter(), {"a/data.db": 10}), Settings(), NOTHING_RESERVED
+    )
     assert after == Adjustments(keep_c_opened=False)
 
 
-def test_sources_go_only_where_files_are_kept_cold() -> None:
+def test_sources_are_omitted_only_with_cold_keep() -> None:
     layer = Oversized(1, Counter(a=10**9), bytecode_only=frozenset({"a/x.py"}))
     plan = planned(("a/x.py", KEPT, Reason.TRACED))
-    assert reduced(Adjustments(), plan, layer, Settings(), NOTHING_RESERVED).omitted_cold == {"a/x.py"}
+    assert adjust_to_limit(Adjustments(), plan, layer, Settings(), NOTHING_RESERVED).omitted_cold == {"a/x.py"}
     for settings, before in (
         (Settings(cold=Cold.DROP), Adjustments()),
         (Settings(cold=Cold.AUTO), Adjustments()),
         (Settings(), Adjustments(omitted_cold=frozenset({"a/x.py"}))),
     ):
         with pytest.raises(PackError, match="the layer would be 1,000,000,000 bytes"):
-            reduced(before, plan, layer, settings, NOTHING_RESERVED)
+            adjust_to_limit(before, plan, layer, settings, NOTHING_RESERVED)
 
 
-def test_chunks_are_left_out_as_the_library_is_by_now() -> None:
+def test_omitted_chunks_are_those_of_the_library_with_its_refills() -> None:
     layer = Oversized(
         1, Counter(), evictable=(EvictableChunk(0.5, 10, "a/b.so", 3), EvictableFile(0.7, 5, "a/late.py"))
     )
     before = Adjustments(refills={"a/b.so": 2})
-    after = reduced(before, planned(("a/b.so", KEPT, Reason.TRACED)), layer, Settings(cold=Cold.AUTO), NOTHING_RESERVED)
+    after = adjust_to_limit(
+        before, planned(("a/b.so", KEPT, Reason.TRACED)), layer, Settings(cold=Cold.AUTO), NOTHING_RESERVED
+    )
     assert after == replace(before, omitted_chunks=frozenset({OmittedChunk("a/b.so", 2, 3)}))
 
 
-def test_what_lies_beside_much_that_is_used_is_likely_to_be_needed() -> None:
+def test_cold_files_next_to_used_files_are_likely_to_be_needed() -> None:
     plan = planned(
         ("a/used.py", KEPT, Reason.TRACED),
         ("a/near.py", COLD, Reason.UNTOUCHED),
@@ -136,25 +142,25 @@ def test_what_lies_beside_much_that_is_used_is_likely_to_be_needed() -> None:
     assert found == {"a/near.py": (0.25, 7), "b/far.py": (0.001, 8), "b/replaced.py": (0.5, 9)}
 
 
-# ---- the end of it ------------------------------------------------------------------------------------------------
+# ---- termination --------------------------------------------------------------------------------------------------
 
 PATHS = ["a/one.py", "a/two.so", "b/three.py", "c/four.db"]
 
 
 @st.composite
-def situations(draw: st.DrawFn, lessons: Adjustments, settings: Settings) -> tuple[KeepPlan, Oversized]:
-    """Make a plan and a layer as they could follow from these lessons."""
+def situations(draw: st.DrawFn, adjustments: Adjustments, settings: Settings) -> tuple[KeepPlan, Oversized]:
+    """Generate a plan and a layer that are consistent with these adjustments."""
     reasons = {Reason.TRACED: KEPT, Reason.UNTOUCHED: COLD, Reason.REACHABLE: COLD, Reason.LOADABLE: KEPT}
     rows = []
     for path in PATHS:
         why = draw(st.sampled_from([*reasons]))
-        why = Reason.UNTOUCHED if why is Reason.LOADABLE and not lessons.keep_c_opened else why
-        why = Reason.TRACED if why is Reason.REACHABLE and path[0] in lessons.omitted_distributions else why
+        why = Reason.UNTOUCHED if why is Reason.LOADABLE and not adjustments.keep_c_opened else why
+        why = Reason.TRACED if why is Reason.REACHABLE and path[0] in adjustments.omitted_distributions else why
         rows.append((path, reasons[why], why))
     plan = planned(*rows)
     shipped = {path: draw(st.integers(0, 50)) for path in PATHS}
-    cold = [decision.path for decision in plan.cold if decision.path not in lessons.omitted_cold]
-    omitted = {(each.path, each.chunk) for each in lessons.omitted_chunks}
+    cold = [decision.path for decision in plan.cold if decision.path not in adjustments.omitted_cold]
+    omitted = {(each.path, each.chunk) for each in adjustments.omitted_chunks}
     evictable = (
         *(EvictableFile(draw(st.floats(0, 1)), shipped[path], path) for path in cold),
         *(EvictableChunk(draw(st.floats(0, 1)), 9, PATHS[1], n) for n in range(3) if (PATHS[1], n) not in omitted),
@@ -171,14 +177,14 @@ def situations(draw: st.DrawFn, lessons: Adjustments, settings: Settings) -> tup
 
 @given(st.data(), st.sampled_from(Cold))
 def test_each_step_leaves_out_more_or_refuses(data: st.DataObject, cold: Cold) -> None:
-    settings, lessons = Settings(cold=cold), Adjustments()
+    settings, adjustments = Settings(cold=cold), Adjustments()
     for _ in range(4 * len(PATHS)):
-        plan, layer = data.draw(situations(lessons, settings))
+        plan, layer = data.draw(situations(adjustments, settings))
         try:
-            smaller = reduced(lessons, plan, layer, settings, NOTHING_RESERVED)
+            smaller = adjust_to_limit(adjustments, plan, layer, settings, NOTHING_RESERVED)
         except PackError:
             return
-        assert lessons < smaller
-        assert smaller.repaired == lessons.repaired
-        lessons = smaller
-    pytest.fail("it did not end")
+        assert adjustments < smaller
+        assert smaller.repaired == adjustments.repaired
+        adjustments = smaller
+    pytest.fail("the adjustments never ended")

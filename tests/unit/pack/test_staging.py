@@ -1,4 +1,4 @@
-"""A layer's bytes: the same wherever they are made, the same files after unzipping, within Lambda's limits."""
+"""A layer's bytes: the same wherever they are built, the same files after unzipping, within Lambda's limits."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ from layer_minimizer.layer.archive import unzip, write_zip
 from layer_minimizer.layer.layout import Layout
 from layer_minimizer.model.installed import InstalledFile, Inventory
 from layer_minimizer.model.plan import Decision, KeepPlan, Reason, Verdict
-from layer_minimizer.pack.budget import Budget, ReservedBytes, what_fits
+from layer_minimizer.pack.budget import Budget, ReservedBytes, size_advice
 from layer_minimizer.pack.staging import stage
 
 PREFIX = "python/lib/python3.11/site-packages"
@@ -103,7 +103,7 @@ def test_a_link_out_of_the_site_is_shipped_as_what_it_leads_to(
     assert copy.read_text() == "content"
 
 
-def test_a_kept_name_that_cannot_stand_in_a_zip_is_refused(
+def test_a_kept_name_that_cannot_be_stored_in_a_zip_is_refused(
     make_site: Callable[..., Path], build: Any, tmp_path: Path
 ) -> None:
     inventory = take_inventory(build.interpreter(make_site("pkg", {"pkg/bad\udcff.txt": ""})))
@@ -111,7 +111,7 @@ def test_a_kept_name_that_cannot_stand_in_a_zip_is_refused(
         stage(keep(inventory, "pkg/bad\udcff.txt"), inventory, tmp_path / "out", Layout.SITE)
 
 
-def test_an_empty_folder_whose_name_cannot_stand_in_a_zip_is_refused(
+def test_an_empty_folder_whose_name_cannot_be_stored_in_a_zip_is_refused(
     make_site: Callable[..., Path], build: Any, tmp_path: Path
 ) -> None:
     inventory = take_inventory(build.interpreter(make_site("pkg", {"pkg/a.txt": "", "pkg/bad\udcff/b.txt": ""})))
@@ -119,7 +119,7 @@ def test_an_empty_folder_whose_name_cannot_stand_in_a_zip_is_refused(
         stage(keep(inventory, "pkg/a.txt", folders=["pkg/bad\udcff"]), inventory, tmp_path / "out", Layout.SITE)
 
 
-def test_a_file_that_is_gone_is_told_by_its_name(make_site: Callable[..., Path], build: Any, tmp_path: Path) -> None:
+def test_an_error_names_a_file_that_was_deleted(make_site: Callable[..., Path], build: Any, tmp_path: Path) -> None:
     site = make_site("pkg", {"pkg.py": ""})
     inventory = take_inventory(build.interpreter(site))
     (site / "pkg.py").unlink()
@@ -130,13 +130,13 @@ def test_a_file_that_is_gone_is_told_by_its_name(make_site: Callable[..., Path],
 # ---- zip ----------------------------------------------------------------------------------------------------------
 
 
-def test_unzipping_gives_back_what_was_zipped(staged: Path, tmp_path: Path) -> None:
+def test_unzipping_restores_what_was_zipped(staged: Path, tmp_path: Path) -> None:
     archive = write_zip(staged, tmp_path / "layer.zip")
     unzip(archive.path, tmp_path / "opt")
     assert tree(tmp_path / "opt") == tree(staged)
 
 
-def test_the_archive_tells_its_numbers(staged: Path, tmp_path: Path) -> None:
+def test_the_archive_has_its_sizes_and_digest(staged: Path, tmp_path: Path) -> None:
     archive = write_zip(staged, tmp_path / "layer.zip")
     files = [entry for entry in tree(staged).values() if entry[0] != "folder"]
     assert archive.files == len(files) == 5
@@ -203,12 +203,12 @@ def test_any_tree_survives_the_zip(files: dict[str, tuple[bytes, bool]]) -> None
         assert tree(Path(name, "out")) == tree(folder)
 
 
-def test_a_zip_that_cannot_be_written_is_told(staged: Path, tmp_path: Path) -> None:
+def test_a_zip_that_cannot_be_written_is_an_error(staged: Path, tmp_path: Path) -> None:
     with pytest.raises(PackError, match="cannot write"):
         write_zip(staged, tmp_path / "absent" / "layer.zip")
 
 
-def test_a_layer_that_cannot_be_unpacked_is_told(staged: Path, tmp_path: Path) -> None:
+def test_a_layer_that_cannot_be_unpacked_is_an_error(staged: Path, tmp_path: Path) -> None:
     archive = write_zip(staged, tmp_path / "layer.zip")
     (tmp_path / "opt").write_text("a file")
     with pytest.raises(PackError, match="cannot unpack"):
@@ -281,29 +281,29 @@ def test_a_layer_over_the_limit_names_the_largest_distributions_and_what_to_do()
     assert all(option in text for option in ("--provided huge", "--exclude", "--explain huge", "--max-size"))
 
 
-def test_a_limit_of_the_users_own_is_named_as_his() -> None:
+def test_a_limit_set_by_the_user_is_named() -> None:
     with pytest.raises(PackError, match="--max-size is 1,000"):
-        Budget(1000, chosen=True).check(sized(a=2000))
+        Budget(1000, user_set=True).check(sized(a=2000))
 
 
-def test_what_is_beside_a_layer_counts() -> None:
-    beside = ReservedBytes(code=100, layers=200)
-    Budget(2300, chosen=True).check(sized(a=2000), beside)
+def test_reserved_bytes_count() -> None:
+    reserved = ReservedBytes(code=100, layers=200)
+    Budget(2300, user_set=True).check(sized(a=2000), reserved)
     with pytest.raises(PackError, match="the function 100, other layers 200") as caught:
-        Budget(2298, chosen=True).check(sized(a=2000), beside)
+        Budget(2298, user_set=True).check(sized(a=2000), reserved)
     assert "2,300" in str(caught.value)
     assert "S3" not in str(caught.value)
 
 
-def test_models_that_do_not_fit_can_be_elsewhere() -> None:
+def test_models_that_do_not_fit_can_be_stored_elsewhere() -> None:
     with pytest.raises(PackError, match="700 bytes over the limit, without them 300 under it") as caught:
-        Budget(2400, chosen=True).check(sized(a=2000), ReservedBytes(code=100, models=1000))
+        Budget(2400, user_set=True).check(sized(a=2000), ReservedBytes(code=100, models=1000))
     assert "ephemeral" not in str(caught.value)
-    assert "more than 600,000,000 bytes" in what_fits(Budget(), 0, ReservedBytes(models=600_000_000))
+    assert "more than 600,000,000 bytes" in size_advice(Budget(), 0, ReservedBytes(models=600_000_000))
 
 
 def test_a_layer_that_leaves_no_room_for_code_alone_has_to_shrink() -> None:
-    assert "--max-size 1900" in what_fits(Budget(2000), 1950, ReservedBytes(code=100))
+    assert "--max-size 1900" in size_advice(Budget(2000), 1950, ReservedBytes(code=100))
 
 
 def test_files_without_a_distribution_are_counted_too() -> None:

@@ -1,4 +1,4 @@
-"""What is said about libraries and Lambda's runtimes: the table, the comparison, what is added, and the words."""
+"""Compatibility of libraries with Lambda's runtimes: the table, the checks, bundled libraries, and the messages."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layer_minimizer.analysis.elf import Dynamic, VersionNeed
+from layer_minimizer.analysis.elf import Dynamic, VersionRequirement
 from layer_minimizer.aws import runtimes
 from layer_minimizer.aws.runtimes import load_runtimes
 from layer_minimizer.core.errors import PackError, UsageError
 from layer_minimizer.layer import archive
 from layer_minimizer.plan import compatibility
-from layer_minimizer.plan.compatibility import CheckedLibrary, Findings, Target, Violation, examine, refuse_violations
+from layer_minimizer.plan.compatibility import (
+    CheckedLibrary,
+    Findings,
+    Target,
+    Violation,
+    check_libraries,
+    refuse_violations,
+)
 from layer_minimizer.settings import choose
 
 if TYPE_CHECKING:
@@ -48,20 +55,20 @@ def library(
         size=size,
         owner="" if path.startswith("/") else path.partition("/")[0],
         dynamic=Dynamic(tuple(needed), (), ("$ORIGIN",), soname, machine),
-        versions=tuple(VersionNeed(of, version, "some_function") for version in versions),
+        versions=tuple(VersionRequirement(of, version, "some_function") for version in versions),
         loaded=loaded,
     )
 
 
 def found(*libraries: CheckedLibrary, runtime: str = "python3.11", here: Iterable[CheckedLibrary] = ()) -> Findings:
-    """Examine libraries of a layer on a machine that has the libraries ``here``."""
+    """Check libraries of a layer on a machine that has the libraries ``here``."""
     present = {each.path for each in libraries}
     by_name = {each.path.rpartition("/")[2]: each for each in here}
-    return examine(target(runtime), libraries, present.__contains__, lambda _, name: by_name.get(name))
+    return check_libraries(target(runtime), libraries, present.__contains__, lambda _, name: by_name.get(name))
 
 
-def said(findings: Findings) -> list[str]:
-    return [f"{each.library.path} {each.said}" for each in findings.violations]
+def problems(findings: Findings) -> list[str]:
+    return [f"{each.library.path} {each.problem}" for each in findings.violations]
 
 
 def test_the_table_has_every_python_that_can_be_minimized_the_newest_first() -> None:
@@ -96,15 +103,15 @@ def test_a_newer_runtime_has_all_that_an_older_one_has() -> None:
     ],
 )
 def test_a_version_that_the_runtime_lacks_is_named_with_a_symbol(runtime: str, version: str, text: str) -> None:
-    assert said(found(library(versions=[version]), runtime=runtime)) == [f"pkg/ext.so {text}"]
+    assert problems(found(library(versions=[version]), runtime=runtime)) == [f"pkg/ext.so {text}"]
 
 
 @pytest.mark.parametrize(
     "version",
     ["GLIBC_2.2.5", "GLIBC_2.9", "GLIBC_2.26", "GLIBC_PRIVATE", "CXXABI_TM_1", "CXXABI_FLOAT128", "LIBFOO_9.9", ""],
 )
-def test_other_versions_are_no_matter(version: str) -> None:
-    assert said(found(library(versions=[version]))) == []
+def test_other_versions_are_ignored(version: str) -> None:
+    assert problems(found(library(versions=[version]))) == []
 
 
 @given(number=st.tuples(st.just(2), st.integers(0, 99)), runtime=st.sampled_from(list(RUNTIMES)))
@@ -113,23 +120,23 @@ def test_versions_are_compared_as_numbers(number: tuple[int, int], runtime: str)
     assert bool(findings.violations) == (number > RUNTIMES[runtime].versions["GLIBC"].release)
 
 
-def test_one_line_tells_all_of_a_library_the_newest_first() -> None:
+def test_one_line_lists_all_versions_the_newest_first() -> None:
     both = replace(
         library(needed=["libc.so.6", "libstdc++.so.6"]),
         versions=(
-            VersionNeed("libc.so.6", "GLIBC_2.27", ""),
-            VersionNeed("libc.so.6", "GLIBC_2.34", "dlopen"),
-            VersionNeed("libstdc++.so.6", "GLIBCXX_3.4.29", "fs"),
+            VersionRequirement("libc.so.6", "GLIBC_2.27", ""),
+            VersionRequirement("libc.so.6", "GLIBC_2.34", "dlopen"),
+            VersionRequirement("libstdc++.so.6", "GLIBCXX_3.4.29", "fs"),
         ),
     )
     text = "needs GLIBCXX_3.4.29 (fs), GLIBC_2.34 (dlopen), GLIBC_2.27; python3.11 has GLIBC_2.26, GLIBCXX_3.4.24"
-    assert said(found(both)) == [f"pkg/ext.so {text}"]
+    assert problems(found(both)) == [f"pkg/ext.so {text}"]
 
 
-def test_a_library_of_the_layer_has_what_it_has() -> None:
+def test_a_library_of_the_layer_provides_its_own_versions() -> None:
     own = library("pkg/libstdc++.so.6", soname="libstdc++.so.6")
     user = library(needed=["libstdc++.so.6"], of="libstdc++.so.6", versions=["GLIBCXX_3.4.30"])
-    assert said(found(user, own)) == []
+    assert problems(found(user, own)) == []
     assert len(found(user).violations) == 1
 
 
@@ -137,7 +144,7 @@ def test_a_library_that_the_runtime_lacks_comes_from_this_machine_with_all_that_
     gomp = library("/usr/lib/libgomp.so.1", needed=["libc.so.6", "libquad.so.0"], versions=["GLIBC_2.17"], size=7)
     quad = library("/opt/x/libquad.so.0", size=9)
     findings = found(library(needed=["libgomp.so.1", "libc.so.6"]), here=[gomp, quad])
-    assert said(findings) == []
+    assert problems(findings) == []
     assert [(each.name, each.source, each.needed_by, each.bytes) for each in findings.bundled] == [
         ("libgomp.so.1", "/usr/lib/libgomp.so.1", "pkg/ext.so", 7),
         ("libquad.so.0", "/opt/x/libquad.so.0", "/usr/lib/libgomp.so.1", 9),
@@ -147,19 +154,19 @@ def test_a_library_that_the_runtime_lacks_comes_from_this_machine_with_all_that_
 def test_what_comes_from_this_machine_must_fit_too() -> None:
     user = library(needed=["libgomp.so.1"])
     new = library("/usr/lib/libgomp.so.1", versions=["GLIBC_2.34"])
-    assert said(found(user, here=[new])) == [
+    assert problems(found(user, here=[new])) == [
         "/usr/lib/libgomp.so.1 needs GLIBC_2.34 (some_function); python3.11 has GLIBC_2.26"
     ]
-    assert said(found(user, here=[new], runtime="python3.12")) == []
+    assert problems(found(user, here=[new], runtime="python3.12")) == []
     own = library("/usr/lib/libgomp.so.1", versions=["GLIBC_PRIVATE"])
-    assert "a part of this machine's C library" in said(found(user, here=[own], runtime="python3.12"))[0]
+    assert "a part of this machine's C library" in problems(found(user, here=[own], runtime="python3.12"))[0]
 
 
 def test_a_library_that_is_nowhere_is_an_error_only_where_it_was_found_by_the_run() -> None:
     (violation,) = found(library(needed=["libodd.so.1"])).violations
     assert violation.fatal
-    assert violation.said.startswith("needs libodd.so.1: not in the layer")
-    assert "install libodd.so.1" in violation.way_out
+    assert violation.problem.startswith("needs libodd.so.1: not in the layer")
+    assert "install libodd.so.1" in violation.remedy
     findings = found(library(needed=["libodd.so.1", "libc.so.6", "libtoo.so"], loaded=False))
     assert not findings.violations[0].fatal
     refuse_violations(target(), findings)
@@ -168,12 +175,12 @@ def test_a_library_that_is_nowhere_is_an_error_only_where_it_was_found_by_the_ru
 
 
 def test_a_library_that_another_one_of_the_layer_has_loaded_is_not_missed() -> None:
-    assert said(found(library(needed=["libodd.so.1"]), library("other/libodd-1.so", soname="libodd.so.1"))) == []
-    assert said(found(library(needed=["libodd.so.1"]), library("other/libodd.so.1"))) == []
+    assert problems(found(library(needed=["libodd.so.1"]), library("other/libodd-1.so", soname="libodd.so.1"))) == []
+    assert problems(found(library(needed=["libodd.so.1"]), library("other/libodd.so.1"))) == []
 
 
 def test_a_library_for_another_processor_is_refused() -> None:
-    assert said(found(library(machine="aarch64"))) == ["pkg/ext.so is for aarch64, the runtime runs on x86_64"]
+    assert problems(found(library(machine="aarch64"))) == ["pkg/ext.so is for aarch64, the runtime runs on x86_64"]
 
 
 @pytest.mark.parametrize(
@@ -191,12 +198,12 @@ def test_a_library_for_another_processor_is_refused() -> None:
     ],
 )
 def test_an_extension_module_is_for_the_runtimes_python(runtime: str, name: str, *, fits: bool) -> None:
-    assert bool(said(found(library(f"pkg/{name}"), runtime=runtime))) is not fits
+    assert bool(problems(found(library(f"pkg/{name}"), runtime=runtime))) is not fits
 
 
-def test_an_extension_module_for_another_python_beside_the_right_one_is_no_matter() -> None:
+def test_an_extension_module_for_another_python_next_to_the_right_one_is_ignored() -> None:
     right, wrong = (library(f"pkg/ext.cpython-3{minor}-x86_64-linux-gnu.so") for minor in (12, 11))
-    assert said(found(right, wrong, runtime="python3.12")) == []
+    assert problems(found(right, wrong, runtime="python3.12")) == []
     other = library("pkg/extra.cpython-312-x86_64-linux-gnu.so")
     assert len(found(other, wrong, runtime="python3.12").violations) == 1
 
@@ -221,7 +228,7 @@ def test_the_largest_ten_are_listed_and_a_runtime_that_has_it_all() -> None:
 
 def test_where_no_runtime_has_it_the_text_says_so() -> None:
     text = refusal(found(library(versions=["GLIBC_2.38"]), runtime="python3.14"), "python3.14")
-    assert "there is no runtime that has this" in text
+    assert "no Lambda runtime has these versions" in text
     assert "--runtime" not in text
     gomp = library("/usr/lib/libgomp.so.1", versions=["GLIBC_2.38"])
     assert "build the layer on Amazon Linux 2023" in refusal(
@@ -266,7 +273,7 @@ def test_a_target_is_what_the_interpreter_is(build: type[Build], tmp_path: objec
     assert target_of("python3.8", "arm64", replace(arm, version=(3, 8, 0))) == target("python3.8", "aarch64")
 
 
-def test_a_deprecated_runtime_is_told() -> None:
+def test_a_deprecated_runtime_gives_a_warning() -> None:
     runtime = RUNTIMES["python3.9"]
     assert runtimes.deprecation_warnings(runtime, date(2025, 12, 14)) == ()
     (warning,) = runtimes.deprecation_warnings(runtime, date(2025, 12, 15))
@@ -286,12 +293,12 @@ def test_a_deprecated_runtime_is_told() -> None:
     ],
 )
 def test_files_that_lambda_cannot_use_are_refused(name: str, mode: int) -> None:
-    with pytest.raises(PackError, match="leave them away with --exclude"):
-        archive.refuse_entries([("python/fine.py", 0o100644), (name, mode)])
+    with pytest.raises(PackError, match="exclude them with --exclude"):
+        archive.check_entries([("python/fine.py", 0o100644), (name, mode)])
 
 
 def test_other_files_are_fine() -> None:
-    archive.refuse_entries(
+    archive.check_entries(
         [("python/a..py", 0o100644), ("lib/é.so", 0o100755), ("python/empty/", 0o40755), ("python/link", 0o120777)]
     )
 

@@ -22,9 +22,9 @@ def no_libraries(_paths: Iterable[str]) -> list[tuple[str, str]]:
     return []
 
 
-def decide(trace: Trace, inventory: Inventory, wishes: PlanRequest | None = None, **more: Any) -> KeepPlan:
+def decide(trace: Trace, inventory: Inventory, request: PlanRequest | None = None, **more: Any) -> KeepPlan:
     known_rules = more.pop("rules", ())
-    return plan(trace, inventory, known_rules, wishes or PlanRequest(), **{"library_needs": no_libraries, **more})
+    return plan(trace, inventory, known_rules, request or PlanRequest(), **{"library_needs": no_libraries, **more})
 
 
 def verdicts(planned: KeepPlan) -> dict[str, tuple[Verdict, Reason]]:
@@ -84,7 +84,7 @@ def test_a_library_that_a_kept_one_needs_is_kept_over_several_steps(build: Any) 
     assert two.cause == "a.libs/one.so"
 
 
-def test_libraries_are_asked_for_what_includes_bring_too(build: Any) -> None:
+def test_libraries_of_included_files_are_followed_too(build: Any) -> None:
     files = {"a.py": "a", "b/ext.so": "b", "b/needed.so": "b"}
 
     def direct(paths: Iterable[str]) -> list[tuple[str, str]]:
@@ -203,8 +203,8 @@ def test_what_an_attempt_missed_is_kept(build: Any) -> None:
 
 def test_the_users_exclusion_wins_over_every_other_reason(build: Any) -> None:
     inventory = build.inventory({"a/x.py": "a", "a/y.py": "a", "a/z.py": "a"})
-    wishes = PlanRequest(include=("a/y.py",), exclude=("a/x.py", "a/y.py"), repaired=frozenset({"a/x.py"}))
-    planned = decide(build.trace(["a/x.py", "a/z.py"]), inventory, wishes)
+    request = PlanRequest(include=("a/y.py",), exclude=("a/x.py", "a/y.py"), repaired=frozenset({"a/x.py"}))
+    planned = decide(build.trace(["a/x.py", "a/z.py"]), inventory, request)
     assert verdicts(planned)["a/x.py"] == verdicts(planned)["a/y.py"] == (DROPPED, Reason.EXCLUDED)
     assert kept(planned) == {"a/z.py"}
 
@@ -215,7 +215,7 @@ def test_a_provided_distribution_is_left_out_whatever_the_spelling_of_its_name(b
     assert verdicts(planned)["big/x.so"] == verdicts(planned)["big/y.so"] == (DROPPED, Reason.PROVIDED)
 
 
-def test_a_shadowed_file_is_dropped_beside_the_one_that_shadows_it(build: Any) -> None:
+def test_a_shadowed_file_is_dropped_next_to_the_one_that_shadows_it(build: Any) -> None:
     lower = InstalledFile("a.py", 3, "a", "/lower/a.py")
     planned = decide(build.trace(["a.py"]), build.inventory({"a.py": "a"}, shadowed=[lower]))
     assert [(d.path, d.verdict, d.reason) for d in planned.decisions] == [
@@ -356,13 +356,13 @@ def test_a_distribution_that_code_names_is_cold_and_can_be_listed(build: Any, *,
 def test_a_folder_of_tests_that_the_program_itself_uses_is_as_any_other(build: Any, used: str) -> None:
     files = ["a/__init__.py", "a/tests/__init__.py", "a/tests/check.py", "a/tests/test_x.py", "a/sub/tests/test_y.py"]
     inventory = build.inventory(dict.fromkeys([*files, "a/tests/data/one.csv", "a/tests/data/two.csv"], "a"))
-    said = {}
+    decided = {}
     for traced in (["a/__init__.py", "a/tests/__init__.py"], ["a/__init__.py", used]):
         found = verdicts(decide(build.trace(traced), inventory, PlanRequest(cold=True)))
         assert found["a/sub/tests/test_y.py"] == (DROPPED, Reason.DEVELOPMENT)
-        said[traced[1]] = {found["a/tests/test_x.py"], found["a/tests/data/two.csv"]}
-    assert said["a/tests/__init__.py"] == {(DROPPED, Reason.DEVELOPMENT)}
-    assert said[used] == {(Verdict.COLD, Reason.UNTOUCHED)}
+        decided[traced[1]] = {found["a/tests/test_x.py"], found["a/tests/data/two.csv"]}
+    assert decided["a/tests/__init__.py"] == {(DROPPED, Reason.DEVELOPMENT)}
+    assert decided[used] == {(Verdict.COLD, Reason.UNTOUCHED)}
 
 
 # ---- folders ------------------------------------------------------------------------------------------------------
@@ -396,7 +396,7 @@ def test_metadata_folders_do_not_stay_without_their_files(build: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wishes", "said"),
+    ("refused", "option"),
     [
         (PlanRequest(include=("b/*",)), "--include b/\\*"),
         (PlanRequest(keep=("b.c",)), "--keep b.c"),
@@ -404,9 +404,9 @@ def test_metadata_folders_do_not_stay_without_their_files(build: Any) -> None:
         (PlanRequest(provided=("b",)), "--provided b"),
     ],
 )
-def test_a_wish_that_fits_nothing_is_refused_with_its_option(build: Any, wishes: PlanRequest, said: str) -> None:
-    with pytest.raises(PlanError, match=said):
-        decide(build.trace(["a.py"]), build.inventory({"a.py": "a"}), wishes)
+def test_a_request_that_matches_nothing_is_an_error(build: Any, refused: PlanRequest, option: str) -> None:
+    with pytest.raises(PlanError, match=option):
+        decide(build.trace(["a.py"]), build.inventory({"a.py": "a"}), refused)
 
 
 def test_a_workload_that_uses_nothing_needs_no_layer(build: Any) -> None:
@@ -473,7 +473,7 @@ def cases(draw: st.DrawFn, build: Any) -> tuple[Trace, Inventory, PlanRequest, l
     fitting = [glob for glob in GLOBS if matching(glob, installed)]
     globs = st.sets(st.sampled_from(fitting), max_size=2).map(tuple) if fitting else st.just(())
     owners = sorted({owner_of(path) for path in installed} - {""})
-    wishes = PlanRequest(
+    request = PlanRequest(
         include=draw(globs),
         exclude=draw(globs),
         provided=tuple(draw(st.sets(st.sampled_from(owners), max_size=1))) if owners else (),
@@ -481,13 +481,13 @@ def cases(draw: st.DrawFn, build: Any) -> tuple[Trace, Inventory, PlanRequest, l
         repaired=frozenset(draw(st.sets(st.sampled_from(PATHS), max_size=2))),
     )
     pickled = [("model", name, "X") for name in sorted(draw(st.sets(st.sampled_from(["b.m", "c.sub.n", "numpy"]))))]
-    return trace, inventory, wishes, pickled
+    return trace, inventory, request, pickled
 
 
 def solve(case: tuple[Trace, Inventory, PlanRequest, list[tuple[str, str, str]]]) -> KeepPlan | None:
-    trace, inventory, wishes, pickled = case
+    trace, inventory, request, pickled = case
     try:
-        return plan(trace, inventory, RULES, wishes, pickled=pickled, library_needs=needs)
+        return plan(trace, inventory, RULES, request, pickled=pickled, library_needs=needs)
     except PlanError as exc:
         assert "uses no installed file" in str(exc)  # noqa: PT017 - any other refusal would be a mistake of the case
         return None
@@ -515,11 +515,11 @@ def test_only_what_is_installed_and_not_forbidden_is_kept(build: Any, data: st.D
     planned = solve(case)
     if planned is None:
         return
-    _, inventory, wishes, _ = case
+    _, inventory, request, _ = case
     installed = {file.path: file.distribution for file in inventory.files}
     assert kept(planned) <= installed.keys()
-    assert not [path for path in kept(planned) if installed[path] in wishes.provided]
-    assert not [path for pattern in wishes.exclude for path in matching(pattern, kept(planned))]
+    assert not [path for path in kept(planned) if installed[path] in request.provided]
+    assert not [path for pattern in request.exclude for path in matching(pattern, kept(planned))]
     assert set(planned.folders) <= inventory.folders
 
 
@@ -540,8 +540,8 @@ def test_packages_are_never_kept_without_their_inits(build: Any, data: st.DataOb
 
 @given(data=st.data())
 def test_more_traced_files_never_keep_less(build: Any, data: st.DataObject) -> None:
-    trace, inventory, wishes, pickled = data.draw(cases(build))
-    fewer = solve((trace, inventory, wishes, pickled))
+    trace, inventory, request, pickled = data.draw(cases(build))
+    fewer = solve((trace, inventory, request, pickled))
     if fewer is None:
         return
     more = dict.fromkeys(data.draw(st.sets(st.sampled_from(PATHS))), "open")
@@ -549,14 +549,14 @@ def test_more_traced_files_never_keep_less(build: Any, data: st.DataObject) -> N
     files = {path: f"{uses.get(path, '')} {more.get(path, '')}".strip() for path in (*uses, *more)}
     modules = [(m.name, m.path, m.importer, m.line, m.startup) for m in trace.modules]
     asked = {m.distribution: m.asked_by for m in trace.metadata}
-    wider = solve((build.trace(files, modules, metadata=asked), inventory, wishes, pickled))
+    wider = solve((build.trace(files, modules, metadata=asked), inventory, request, pickled))
     assert wider is not None
     assert kept(fewer) <= kept(wider)
 
 
 @given(data=st.data(), seed=st.integers(0, 2**32))
 def test_the_order_of_the_inputs_is_irrelevant(build: Any, data: st.DataObject, seed: int) -> None:
-    trace, inventory, wishes, pickled = data.draw(cases(build))
+    trace, inventory, request, pickled = data.draw(cases(build))
     shuffled = random.Random(seed).sample
 
     def mixed(values: Iterable[Any]) -> tuple[Any, ...]:
@@ -571,11 +571,11 @@ def test_the_order_of_the_inputs_is_irrelevant(build: Any, data: st.DataObject, 
         "files": mixed(inventory.files), "distributions": mixed(inventory.distributions), "pth": mixed(inventory.pth),
     })  # fmt: skip
     wanted: dict[str, Callable[..., Any]] = {"include": mixed, "exclude": mixed, "static_modules": mixed}
-    other_wishes = type(wishes)(**{
-        name: wanted.get(name, lambda value: value)(getattr(wishes, name)) for name in wishes.__slots__
+    other_request = type(request)(**{
+        name: wanted.get(name, lambda value: value)(getattr(request, name)) for name in request.__slots__
     })  # fmt: skip
-    one = solve((trace, inventory, wishes, pickled))
-    two = solve((other_trace, other_inventory, other_wishes, list(mixed(pickled))))
+    one = solve((trace, inventory, request, pickled))
+    two = solve((other_trace, other_inventory, other_request, list(mixed(pickled))))
     assert (one is None) == (two is None)
     if one is not None and two is not None:
         assert sorted((d.path, d.verdict, d.reason) for d in one.decisions) == sorted(
@@ -592,8 +592,8 @@ def test_planning_again_gives_the_same_plan(build: Any, data: st.DataObject) -> 
 
 @given(data=st.data())
 def test_what_analyses_find_counts_as_if_it_had_been_known_from_the_start(build: Any, data: st.DataObject) -> None:
-    trace, inventory, wishes, pickled = data.draw(cases(build))
-    wishes = replace(wishes, static_modules=(), cold=True)
+    trace, inventory, request, pickled = data.draw(cases(build))
+    request = replace(request, static_modules=(), cold=True)
     reachable = {name: f"{name}'s reason" for name in data.draw(st.sets(st.sampled_from(OWNERS)))}
     loadable = tuple(sorted(data.draw(st.sets(st.sampled_from(PATHS), max_size=3))))
     companions = tuple(sorted(data.draw(st.sets(st.sampled_from(["a.sub.n", "b.m", "c"])))))
@@ -613,13 +613,13 @@ def test_what_analyses_find_counts_as_if_it_had_been_known_from_the_start(build:
         companions=answer("companions", companions),
         static=answer("static", static),
     )
-    known = replace(wishes, reachable=reachable, loadable=loadable, companions=companions, static_modules=static)
+    known = replace(request, reachable=reachable, loadable=loadable, companions=companions, static_modules=static)
     more: dict[str, Any] = {"pickled": pickled, "library_needs": needs}
     try:
-        found = plan(trace, inventory, RULES, wishes, analyses=analyses, **more)
+        found = plan(trace, inventory, RULES, request, analyses=analyses, **more)
     except PlanError:
         with pytest.raises(PlanError):
-            plan(trace, inventory, RULES, wishes, **more)
+            plan(trace, inventory, RULES, request, **more)
         assert asked == []
         return
     assert found == plan(trace, inventory, RULES, known, **more)
@@ -628,8 +628,8 @@ def test_what_analyses_find_counts_as_if_it_had_been_known_from_the_start(build:
 
 @given(data=st.data())
 def test_each_analysis_sees_what_a_plan_without_it_decides(build: Any, data: st.DataObject) -> None:
-    trace, inventory, wishes, pickled = data.draw(cases(build))
-    wishes = replace(wishes, static_modules=(), cold=True)
+    trace, inventory, request, pickled = data.draw(cases(build))
+    request = replace(request, static_modules=(), cold=True)
     more: dict[str, Any] = {"pickled": pickled, "library_needs": needs}
     seen: list[Any] = []
 
@@ -642,7 +642,7 @@ def test_each_analysis_sees_what_a_plan_without_it_decides(build: Any, data: st.
         return {}
 
     try:
-        planned = plan(trace, inventory, RULES, wishes, analyses=Analyses(references, look, look, look), **more)
+        planned = plan(trace, inventory, RULES, request, analyses=Analyses(references, look, look, look), **more)
     except PlanError:
         return
     used, *drafts = seen

@@ -1,4 +1,4 @@
-"""The plan of an attempt: what is read of the installed files for it, and what earlier attempts have taught."""
+"""The plan of an attempt: analyses of the installed files, and adjustments by earlier attempts."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -35,7 +35,7 @@ FILES = {
 
 
 class Place:
-    """An invented site, and a trace of a workload that used ``app``."""
+    """A synthetic site, and a trace of a workload that used ``app``."""
 
     def __init__(self, build: Any, folder: Path, files: Mapping[str, str] = FILES) -> None:
         sources = write_files(folder / "site", files)
@@ -47,7 +47,7 @@ class Place:
     def plan(self, adjustments: Adjustments | None = None, **options: Any) -> KeepPlan:
         pickled = options.pop("pickled", ())
         traced = Traced(self.trace, pickled=pickled)
-        return planning.make(traced, self.site, Settings(**options), adjustments or Adjustments())
+        return planning.make_plan(traced, self.site, Settings(**options), adjustments or Adjustments())
 
     def verdicts(self, *args: Any, **options: Any) -> dict[str, tuple[Verdict, Reason]]:
         return {d.path: (d.verdict, d.reason) for d in self.plan(*args, **options).decisions}
@@ -92,7 +92,7 @@ def test_a_module_that_did_not_run_comes_with_what_it_needs_to_run(place: Place)
     found = place.verdicts(cold=Cold.DROP, pickled=(("model", "app.ruled", "X"),))
     assert found["app/ruled.py"] == (KEPT, Reason.PICKLED)
     assert found["app/rest.py"] == (KEPT, Reason.STATIC)
-    # It is imported by a function alone, and belongs to somebody else.
+    # Only a function imports it, and it is of another distribution.
     assert found["far.py"] == (DROPPED, Reason.UNUSED)
 
 

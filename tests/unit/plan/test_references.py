@@ -1,4 +1,4 @@
-"""Which distributions the code of others could ask for."""
+"""Which distributions code refers to."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_code_names_a_distribution(source: str, make_site: MakeSite, stock: Call
     make_site("images", {"images/__init__.py": "", "images/plugins.py": source})
     points = {"entry_points.txt": "[console_scripts]\nrun = tiff:main\n\n[images.readers]\ntiff = tiff:read\n"}
     site = make_site("tiff-reader", {"tiff/__init__.py": "", "tiff/pages.py": ""}, metadata=points)
-    assert DistributionReferences.of(stock(site)).beyond({"images"}, []) == {
+    assert DistributionReferences.of(stock(site)).referenced_distributions({"images"}, []) == {
         "tiff-reader": "images/plugins.py names it"
     }
 
@@ -58,7 +58,7 @@ def test_what_only_looks_like_a_name_is_none(
     site = make_site(
         "tiff-reader", {"tiff/__init__.py": ""}, metadata={"entry_points.txt": "[console_scripts]\nt = t\n"}
     )
-    assert DistributionReferences.of(stock(site)).beyond({"images"}, []) == {}
+    assert DistributionReferences.of(stock(site)).referenced_distributions({"images"}, []) == {}
 
 
 @pytest.mark.parametrize(("group", "extends"), [("images.readers", True), ("images_readers", True), ("imag", False)])
@@ -67,7 +67,7 @@ def test_a_group_of_entry_points_is_named_after_what_it_extends(
 ) -> None:
     make_site("images", {"images/__init__.py": ""})
     site = make_site("tiff-reader", {"tiff.py": ""}, metadata={"entry_points.txt": f"[{group}]\ntiff = tiff\n"})
-    found = DistributionReferences.of(stock(site)).beyond({"images"}, [])
+    found = DistributionReferences.of(stock(site)).referenced_distributions({"images"}, [])
     assert found == ({"tiff-reader": "it may extend images"} if extends else {})
 
 
@@ -75,7 +75,7 @@ def test_tests_of_a_distribution_name_nothing(make_site: MakeSite, stock: Callab
     files = {"images/__init__.py": "", "images/tests/helpers.py": "import tiff\n", "images/test_it.py": "import tiff\n"}
     make_site("images", files)
     site = make_site("tiff-reader", {"tiff/__init__.py": ""})
-    assert DistributionReferences.of(stock(site)).beyond({"images"}, []) == {}
+    assert DistributionReferences.of(stock(site)).referenced_distributions({"images"}, []) == {}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_tools_that_say_so_are_no_part_of_a_program(
     make_site("images", {"images/__init__.py": "import tiff\n"})
     header = f"Metadata-Version: 2.1\nName: tiff-reader\nVersion: 1.0\nClassifier: {classifier}\n"
     site = make_site("tiff-reader", {"tiff/__init__.py": ""}, metadata={"METADATA": header})
-    assert DistributionReferences.of(stock(site)).beyond({"images"}, []) == found
+    assert DistributionReferences.of(stock(site)).referenced_distributions({"images"}, []) == found
 
 
 def test_what_is_reached_names_more(make_site: MakeSite, stock: Callable[[Path], Inventory]) -> None:
@@ -100,10 +100,13 @@ def test_what_is_reached_names_more(make_site: MakeSite, stock: Callable[[Path],
     make_site("second", {"second.py": "import third, first\n"})
     make_site("third", {"third.py": ""})
     site = make_site("fourth", {"fourth.py": "import first\n"})
-    reach = DistributionReferences.of(stock(site))
-    assert reach.beyond({"first"}, []) == {"second": "first.py names it", "third": "second.py names it"}
-    assert reach.beyond({"first", "second"}, []) == {"third": "second.py names it"}
-    assert reach.beyond({"third"}, []) == {}
+    references = DistributionReferences.of(stock(site))
+    assert references.referenced_distributions({"first"}, []) == {
+        "second": "first.py names it",
+        "third": "second.py names it",
+    }
+    assert references.referenced_distributions({"first", "second"}, []) == {"third": "second.py names it"}
+    assert references.referenced_distributions({"third"}, []) == {}
 
 
 def test_parts_of_a_shared_package_have_names_of_their_own(
@@ -114,8 +117,8 @@ def test_parts_of_a_shared_package_have_names_of_their_own(
     make_site("cloud-mail", {"cloud/parts/mail/__init__.py": "", "cloud/parts/mail/send.py": ""})
     make_site("cloud-core", {"cloud/core.py": ""})
     site = make_site("cloud-maps", {"cloud/parts/maps.py": ""})
-    assert DistributionReferences.of(stock(site)).beyond({"cloud-core"}, []) == {}
-    assert DistributionReferences.of(stock(site)).beyond({"user"}, []) == {
+    assert DistributionReferences.of(stock(site)).referenced_distributions({"cloud-core"}, []) == {}
+    assert DistributionReferences.of(stock(site)).referenced_distributions({"user"}, []) == {
         "cloud-store": "user.py names it",
         "cloud-mail": "other.py names it",
     }
@@ -137,7 +140,9 @@ def test_the_entry_names_distributions_with_what_it_could_import(
     trace = build.trace(workload=build.trace().workload.__class__(folder / "handler.py"))
     code = own_code(trace, ())
     assert [name for name, _ in code] == ["handler.py", "helpers/__init__.py", "helpers/late.py"]
-    assert DistributionReferences.of(stock(site)).beyond(set(), code) == {"tiff-reader": "helpers/late.py names it"}
+    assert DistributionReferences.of(stock(site)).referenced_distributions(set(), code) == {
+        "tiff-reader": "helpers/late.py names it"
+    }
     assert local_modules(trace, {"handler.py": folder / "handler.py"}) == {"handler.py"}
     (folder / "handler.py").unlink()
     assert own_code(trace, ()) == []

@@ -1,4 +1,4 @@
-"""The globs, and the rules that are shipped."""
+"""Globs, and the shipped rules."""
 
 import re
 import tomllib
@@ -60,10 +60,10 @@ def test_a_pattern_without_wildcards_fits_itself_and_what_lies_below(path: str) 
 
 def test_every_file_of_rules_loads() -> None:
     files = [path for path in Path(rules.__file__).parent.glob("*.toml") if path.stem != "runtimes"]
-    said = {path.stem: tomllib.loads(path.read_text("utf-8")) for path in files}
-    assert said
-    assert all(data["distribution"] == canonicalize_name(stem) == stem for stem, data in said.items())
-    assert len(load_rules()) == sum(len(data["keep"]) for data in said.values())
+    contents = {path.stem: tomllib.loads(path.read_text("utf-8")) for path in files}
+    assert contents
+    assert all(data["distribution"] == canonicalize_name(stem) == stem for stem, data in contents.items())
+    assert len(load_rules()) == sum(len(data["keep"]) for data in contents.values())
 
 
 @pytest.mark.parametrize("rule", load_rules(), ids=lambda rule: f"{rule.when}: {rule.files[0]}")

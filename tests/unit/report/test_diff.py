@@ -1,4 +1,4 @@
-"""What came, what went and what grew between two layers."""
+"""The differences between two layers: added, removed and grown distributions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from layer_minimizer.cli import parser
 from layer_minimizer.cli.commands.diff import DiffOptions
-from layer_minimizer.cli.commands.diff import answer as answer_of_diff
+from layer_minimizer.cli.commands.diff import run as run_diff
 from layer_minimizer.core.errors import GrowthError, UsageError
 from layer_minimizer.report.diff import SavedReport, diff_reports
 from layer_minimizer.settings import Messages
@@ -64,7 +64,7 @@ def diff(tmp_path: Path, one: object, two: object, *arguments: str) -> list[str]
 
 def answer(arguments: list[str]) -> Iterator[str]:
     values = parser.command_parser("diff").read(arguments)
-    return answer_of_diff(DiffOptions.of(values), Messages.of(values))
+    return run_diff(DiffOptions.of(values), Messages.of(values))
 
 
 def test_what_came_went_and_grew() -> None:
@@ -96,14 +96,14 @@ def test_the_largest_change_comes_first_and_the_other_way_round_is_the_reverse()
 def test_equal_reports_have_no_changes(tmp_path: Path) -> None:
     (said,) = diff(tmp_path, report(OLD), report(OLD), "--fail-above", "0%")
     assert "(+0.0 %)" in said
-    assert "No distribution has other bytes in the layer." in said
+    assert "No distribution's size in the layer has changed." in said
 
 
-def test_what_the_layer_brings_for_itself_counts(tmp_path: Path) -> None:
+def test_the_layers_own_files_count(tmp_path: Path) -> None:
     larger = report(OLD)
     larger["layer"] = {"unzipped_bytes": larger["layer"]["unzipped_bytes"] + 5, "zipped_bytes": 1}
     (said,) = diff(tmp_path, report(OLD), larger)
-    assert "(what the layer brings for itself) grew: 0.0 kB \u2192 0.0 kB" in said
+    assert "(the layer's own files) grew: 0.0 kB \u2192 0.0 kB" in said
 
 
 def test_the_text_and_the_json_say_the_same(tmp_path: Path) -> None:
@@ -135,14 +135,14 @@ def test_growth_above_what_is_allowed_fails_after_the_text(tmp_path: Path, allow
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ("no json", "is no JSON"),
-        ([1], "it is not a report"),
+        ("no json", "is not valid JSON"),
+        ([1], "not a report"),
         ({"format": 2, "layer": {}}, "format 2"),
-        ({"format": 1, "layer": {}}, "did not list files"),
+        ({"format": 1, "layer": {}}, "no list of files"),
         (report(OLD, layer={}), "damaged"),
         (report(OLD, files=[{"path": "x"}]), "damaged"),
-        (report(OLD, layer={"unzipped_bytes": math.nan, "zipped_bytes": 1}), "damaged.*nan is no number of bytes"),
-        (report(OLD, files=[{**report(OLD)["files"][0], "shipped": None}]), "None is no number"),
+        (report(OLD, layer={"unzipped_bytes": math.nan, "zipped_bytes": 1}), "damaged.*nan is not a number of bytes"),
+        (report(OLD, files=[{**report(OLD)["files"][0], "shipped": None}]), "None is not a number"),
     ],
 )
 def test_what_is_no_report_is_refused(tmp_path: Path, data: object, words: str) -> None:

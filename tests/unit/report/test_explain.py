@@ -1,4 +1,4 @@
-"""Why something is kept or dropped, told as a chain to the entry."""
+"""Why a file is kept or dropped: the chain to the entry."""
 
 from typing import Any
 
@@ -87,7 +87,7 @@ def test_a_group_of_a_single_file_is_explained(planned: KeepPlan, subject: str) 
 
 
 @pytest.mark.parametrize("subject", ["absent", "a.absent", "absent/*", "a/deep.p"])
-def test_what_is_not_installed_is_told(planned: KeepPlan, subject: str) -> None:
+def test_what_is_not_installed_is_an_error(planned: KeepPlan, subject: str) -> None:
     with pytest.raises(PlanError, match="--explain"):
         explain(planned, subject)
 

@@ -1,4 +1,4 @@
-"""The HTML report without a browser: what is in the file, and that the report can be had back from it."""
+"""The HTML report without a browser: the file's content, and reading the report back from it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NAMES = st.text(max_size=12).map(lambda text: json.loads(json.dumps(text))) | st
 
 
 class Parts(HTMLParser):
-    """The tags of a page, and what stands in its scripts and styles."""
+    """The tags of a page, and the content of its scripts and styles."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ def strings(column: dict[str, Any]) -> list[str]:
 
 
 @given(st.lists(NAMES, max_size=8))
-def test_the_report_can_be_had_back_from_the_page(names: list[str]) -> None:
+def test_the_report_can_be_read_back_from_the_page(names: list[str]) -> None:
     given_report = report(*names, warnings=names, imports=[{"module": n, "importer": "", "line": 3} for n in names])
     assert embedded(render(given_report)) == given_report
 

@@ -1,4 +1,4 @@
-"""What people and programs are told of a layer."""
+"""The report as text and as JSON."""
 
 import dataclasses
 import io
@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from layer_minimizer.model.installed import Size
-from layer_minimizer.model.outcome import Bundled, CompactedLibrary, Emulated, LayerArchive, Proof
+from layer_minimizer.model.outcome import Bundled, Emulated, LayerArchive, LibrarySizes, Proof
 from layer_minimizer.model.plan import Decision, KeepPlan, NotExercised, Reason, Verdict
 from layer_minimizer.report.report import Report, json_text
 from layer_minimizer.report.text import show
@@ -101,7 +101,7 @@ def test_the_json_has_the_names_of_format_1(report: Report, require_schema: Call
 
 
 def test_compacted_libraries_count_with_what_they_ship(report: Report) -> None:
-    compacted = CompactedLibrary("big/a.so", 3_000_000, 2_500_000, 400_000, 500_000, 700_000, 0, "")
+    compacted = LibrarySizes("big/a.so", 3_000_000, 2_500_000, 400_000, 500_000, 700_000, 0, "")
     compacted_report = dataclasses.replace(
         report, proof=dataclasses.replace(report.proof, libraries=(compacted,), cold_faults=3)
     )
@@ -119,11 +119,11 @@ def test_compacted_libraries_count_with_what_they_ship(report: Report) -> None:
         }
     ]
     said = " ".join(text(compacted_report).split())
-    assert "1 compacted, 3.0 MB → 0.5 MB and 0.7 MB of cold pages; the verifying run put 3 back" in said
+    assert "1 compacted, 3.0 MB → 0.5 MB and 0.7 MB of cold pages; the verifying run restored 3" in said
     assert "Shared libraries" not in text(report)
 
 
-def test_an_emulated_lambda_is_told_with_its_limits(report: Report) -> None:
+def test_an_emulated_lambda_is_shown_with_its_limits(report: Report) -> None:
     emulated = Emulated(2, 1.94, 303 << 20, 12 << 20, 1769, 512, "namespaces", ("own",), ("a warning",))
     told = dataclasses.replace(report, emulated=emulated)
     assert (
@@ -141,11 +141,11 @@ def test_an_emulated_lambda_is_told_with_its_limits(report: Report) -> None:
     }
 
 
-def test_libraries_of_this_machine_in_the_layer_are_told(report: Report) -> None:
+def test_bundled_libraries_are_listed(report: Report) -> None:
     bundled = Bundled("libgomp.so.1", "/usr/lib/libgomp.so.1", "big/a.so", 300_000)
     with_one = dataclasses.replace(report, proof=dataclasses.replace(report.proof, bundled=(bundled,)))
     assert with_one.to_json()["bundled"] == [dataclasses.asdict(bundled)]
-    said = "Bundled: libgomp.so.1 (0.3 MB, /usr/lib/libgomp.so.1), which big/a.so needs and the runtime is not known to"
+    said = "Bundled: libgomp.so.1 (0.3 MB, /usr/lib/libgomp.so.1), which big/a.so needs and the runtime may not have"
     assert said in text(with_one)
     assert "Bundled" not in text(report)
 
@@ -163,7 +163,7 @@ def test_the_text_mentions_what_matters(report: Report) -> None:
     assert "50.0 MB \u2192 3.0 MB unzipped, 900.0 kB zipped" in said or "0.9 MB zipped" in said
     assert "1,234 \u2192 4 files, 7 \u2192 3 distributions" in said
     assert "Verified: 2 events, same results on the layer alone (the original environment hidden)" in said
-    assert "1 file put back" in said
+    assert "1 file restored" in said
     assert said.index("big (NEEDED)") < said.index("small (TRACED)")
     assert "probe and strace, in 1 process" in said
     assert "Not exercised: 2 modules" in said
@@ -174,15 +174,15 @@ def test_the_text_mentions_what_matters(report: Report) -> None:
     assert "dropped.py" not in said
 
 
-def test_a_script_and_an_open_environment_are_told_as_such(report: Report, build: Any) -> None:
+def test_a_script_and_an_open_environment_are_named_as_such(report: Report, build: Any) -> None:
     proof = dataclasses.replace(report.proof, isolated=False, repaired=(), events=1)
     said = text(dataclasses.replace(report, proof=proof, trace=build.trace(kind="script"), not_exercised=()))
     assert "Verified: the script's output, same results on the layer alone (no file of the original" in said
-    assert "put back" not in said
+    assert "restored" not in said
     assert "Not exercised" not in said
 
 
-def test_several_runs_are_told(report: Report) -> None:
+def test_several_runs_are_mentioned(report: Report) -> None:
     often = dataclasses.replace(report, proof=dataclasses.replace(report.proof, runs=10))
     assert "Verified: 2 events, same results in 10 runs on the layer alone (" in text(often)
     assert often.to_json()["verification"]["runs"] == 10
@@ -205,7 +205,7 @@ def test_every_file_has_one_of_five_verdicts(report: Report) -> None:
         ("big/dropped.py", 9_000_000, "big", Verdict.DROPPED, Reason.UNUSED),
         ("pip/__init__.py", 9_000, "pip", Verdict.DROPPED, Reason.UNUSED),
     ]
-    compacted = CompactedLibrary("big/a.so", 3_000_000, 2_500_000, 400_000, 500_000, 700_000, 0, "")
+    compacted = LibrarySizes("big/a.so", 3_000_000, 2_500_000, 400_000, 500_000, 700_000, 0, "")
     made = dataclasses.replace(
         report,
         plan=KeepPlan("3.11.7", tuple(Decision(*row, "said") for row in rows), (), ()),

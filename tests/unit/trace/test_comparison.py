@@ -1,4 +1,4 @@
-"""What some traces have and others lack, and whose it is."""
+"""Differences between traces, and the distributions that they belong to."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_what_is_counted_and_what_is_not(build: Any) -> None:
     assert str(only) == "only in one: a: a, a.ext, a.libs/libx.so, a/data.txt"
 
 
-def test_a_distribution_has_the_name_that_the_environment_or_the_trace_knows(build: Any) -> None:
+def test_a_distribution_is_named_by_the_environment_or_by_the_trace(build: Any) -> None:
     trace = build.trace(["PIL/x.dat", "shared/x.dat", "plain/x.dat"])
     known = replace(
         trace,
@@ -50,7 +50,7 @@ def test_a_distribution_has_the_name_that_the_environment_or_the_trace_knows(bui
     assert {each.distribution for each in found} == {"pillow-simd", "shared-two", "flat"}
 
 
-def test_three_traces_are_grouped_by_who_has_it(build: Any) -> None:
+def test_three_traces_are_grouped_by_the_traces_that_contain_an_item(build: Any) -> None:
     one, two, three = (
         build.trace(["a/x.txt", "a/y.txt", "a/z.txt"]),
         build.trace(["a/x.txt", "a/y.txt"]),
@@ -67,9 +67,9 @@ def test_a_long_list_is_cut(build: Any) -> None:
     assert len(only.to_json()["files"]) == 1_006
 
 
-def test_what_is_stood_in_for_was_imported(build: Any) -> None:
+def test_a_module_with_a_stand_in_counts_as_imported(build: Any) -> None:
     real = build.trace(modules=[("a", "a.py", "", 0)])
-    stood_in = replace(build.trace(), stand_ins=(TracedStandIn("a", "a.py", {}),))
-    assert compare_traces([("one", real), ("two", stood_in)]) == ()
-    assert "1 modules" in summarize_trace(stood_in)
-    assert "1 of the modules without need" in summarize_trace(stood_in)
+    replaced = replace(build.trace(), stand_ins=(TracedStandIn("a", "a.py", {}),))
+    assert compare_traces([("one", real), ("two", replaced)]) == ()
+    assert "1 modules" in summarize_trace(replaced)
+    assert "1 of the modules unused" in summarize_trace(replaced)

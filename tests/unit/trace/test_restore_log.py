@@ -1,4 +1,4 @@
-"""What a layer's log tells, and what becomes of it in a trace."""
+"""Reading restored modules, files and pages from logs, and adding them to a trace."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ my own program restored filenames and awoke everybody for lunch
 """
 
 
-def test_a_log_is_read_whatever_stands_around_it() -> None:
-    told = RestoreLog.read([LOG, LOG, ""])
-    assert told.modules == {"a.late", "b.part"}
-    assert told.files == {"a/data/with blanks.txt"}
-    assert told.pages == {"a/ext.so": {2, 31, 32, 33}}
-    assert told
+def test_other_lines_of_a_log_are_ignored() -> None:
+    restored = RestoreLog.read([LOG, LOG, ""])
+    assert restored.modules == {"a.late", "b.part"}
+    assert restored.files == {"a/data/with blanks.txt"}
+    assert restored.pages == {"a/ext.so": {2, 31, 32, 33}}
+    assert restored
     assert not RestoreLog.read(["restored nothing", ""])
 
 
@@ -36,8 +36,8 @@ def test_what_was_restored_counts_as_touched(build: Any) -> None:
         libraries=(LibraryPages.of("a/ext.so", 10**6, {1, 2}), LibraryPages.of("a/other.so", 10**6, {5})),
         stand_ins=(TracedStandIn("b", "b/__init__.py", {}), TracedStandIn("b.part", "b/part.py", {})),
     )
-    seen = RestoreLog.read([LOG, "restored module gone\nrestored file gone.txt\nrestored pages 0x1+0x1 of gone.so"])
-    added = seen.added_to(trace, inventory)
+    restored = RestoreLog.read([LOG, "restored module gone\nrestored file gone.txt\nrestored pages 0x1+0x1 of gone.so"])
+    added = restored.add_to(trace, inventory)
     uses = {file.path: file.uses for file in added.files}
     assert uses["a/late.py"] == uses["b/part.py"] == {Use.SPEC}
     assert uses["a/data/with blanks.txt"] == {Use.OPEN}

@@ -15,7 +15,7 @@ def _begin():
     if settings:
         log, stat = settings.rsplit(":", 1)
         loading = _import_from(os.path.dirname(here))
-        probe = loading.load_beside("probe")
+        probe = loading.load_probe_file("probe")
         probe.start(log, stat=stat == "1")
         tables = os.environ.get("LAYER_MINIMIZER_STAND_INS", "")
         if tables:
@@ -52,7 +52,7 @@ def _stand_in(loading, tables, probe):
         return False
 
     standin.know_members(find_member)
-    finder = loading.load_beside("standins").TrialFinder(known["tables"], known["expected"], standin, probe.note)
+    finder = loading.load_probe_file("standins").TrialFinder(known["tables"], known["expected"], standin, probe.note)
     sys.meta_path.insert(1, finder)
 
 
