@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
     StrPath = str | os.PathLike[str]
 
+log = logging.getLogger(__name__)
 # How often a layer has to run successfully if some of its parts were dropped and cannot be restored. Which pages a run
 # touches depends on chance, such as on addresses in hash tables: a page that one run in four touches is missed by ten
 # runs in one case of twenty.
@@ -277,7 +279,9 @@ def _verify(  # noqa: PLR0913 - what is run, and how often
     what = f"running {context.trace.workload.entry.name} on the layer alone{times}"
     scratch = workspace.scratch / "alone"
     with workspace.clock.stage("verify", what, expected=context.trace.seconds * runs):
-        return alone.run_repeatedly(context, plan, packed.archive, scratch, runs=runs, until_missed=until_missed)
+        attempt = alone.run_repeatedly(context, plan, packed.archive, scratch, runs=runs, until_missed=until_missed)
+    log.debug("the run missed: %s; %s", ", ".join(attempt.missed), attempt.error)
+    return attempt
 
 
 def _failed_attempt(  # noqa: PLR0913, PLR0917 - everything that the attempt consisted of

@@ -199,7 +199,12 @@ def _require_distinct_files(layers: Sequence[tuple[str, Values]], given: Values)
 
 
 def _publication(name: str, values: Values) -> Publication:
-    missing = [each for part in PUBLISH_PARTS for each in declared(part) if each.required and not values.get(each.key)]
+    missing = [
+        each
+        for part in PUBLISH_PARTS
+        for each in declared(part)
+        if each.required and values.get(each.key) in (None, ())
+    ]
     if missing:
         names = ", ".join(each.value if each.positional else f"--{each.name}" for each in missing)
         raise UsageError(f"publish needs {names}; see minimize publish --help")

@@ -73,7 +73,6 @@ def learn(adjustments: Adjustments, attempt: Attempt, failed: FailedAttempt) -> 
         more = ", ".join(refilled_libraries)
         log.info("a run touched pages that the traced run had not touched; more pages are shipped of %s", more)
         return grown
-    log.debug("the run missed: %s; %s", ", ".join(attempt.missed), attempt.error)
     grown = _add_omitted_parts(adjustments, attempt, failed) or _add_files(adjustments, attempt, failed)
     if grown.rounds + 1 == ROUNDS:
         raise VerifyError(f"after {ROUNDS} rounds of adding files: {attempt.explain()}")

@@ -122,7 +122,7 @@ def test_an_error_of_the_tool_itself_ends_as_in_a_process(desk: Desk, monkeypatc
     def broken() -> None:
         raise LookupError("a mistake of the tool")
 
-    monkeypatch.setattr(command.cli, "run", broken)
+    monkeypatch.setattr(command.main, "run", broken)
     before = state()
     ended = command.run_here([], desk.variables(), desk.folder)
     assert state() == before
