@@ -6,12 +6,11 @@ real code is run in the very same module object, and what was handed out is repl
 can be found, or forwards to them.
 
 Standard library only, CPython 3.6 and later. Ships inside layers, and runs inside traced programs to find out which
-modules can be stood in for; there its parts (standin_*.py) are
-loaded one by one, see layer_minimizer_loading.py.
+modules can be replaced; there its parts (standin_*.py) are loaded one by one, see layer_minimizer_loading.py.
 
 A table is ``{"names": {name: kind}, "dynamic": bool, "group": name, "also": [module...], "fills": [package...]}``: all
-names of the real module, whether it has a ``__getattr__`` of its own, the modules with which it is real or stood in
-for, modules that others expect to be loaded with it, and packages whose registries it fills. A kind is one of::
+names of the real module, whether it has a ``__getattr__`` of its own, the modules with which it is real or replaced
+together, modules that others expect to be loaded with it, and packages whose registries it fills. A kind is one of::
 
     ["value", x]                          text, number, bool or None: x itself
     ["tuple", [x, ...]]                   a tuple of such

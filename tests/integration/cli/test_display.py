@@ -238,6 +238,6 @@ def test_a_run_that_fails_when_it_is_timed_costs_no_layer(desk: Desk, env: Envir
     report = json.loads(desk.minimize(env, "--json", "--time-imports").out)
     assert report["import_time"] is None
     assert [warning for warning in report["warnings"] if "imports were not timed" in warning] == [
-        "imports were not timed: this time handler.py ended with exit code 1 (RuntimeError: nobody looks)"
+        "imports were not timed: handler.py ended with exit code 1 (RuntimeError: nobody looks)"
     ]
     assert desk.output.exists()
