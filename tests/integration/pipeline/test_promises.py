@@ -429,7 +429,7 @@ def test_nothing_of_the_tool_can_be_imported(desk: Desk, env: Environment) -> No
 import importlib.util
 import alpha
 
-NAMES = ["rich", "modulegraph", "packaging", "elftools", "shtab", "layer_minimizer", "pytest"]
+NAMES = ["rich", "modulegraph", "packaging", "elftools", "shtab", "tomlkit", "layer_minimizer", "pytest"]
 NAMES += ["probe", "harness", "describe", "startup"]
 
 

@@ -19,8 +19,8 @@ from layer_minimizer import pipeline
 from layer_minimizer.aws import programs
 from layer_minimizer.core.cache import cache_folder
 from layer_minimizer.core.errors import UsageError, VerifyError
+from layer_minimizer.layer import archive
 from layer_minimizer.model.workload import Event, Workload
-from layer_minimizer.pack import staging
 from layer_minimizer.settings import Settings, choose
 from layer_minimizer.verify import emulated
 
@@ -201,6 +201,7 @@ def ordinary(tmp_path: Path) -> tuple[str, ...]:
         "packaging",
         "pyelftools",
         "rich",
+        "tomlkit",
         "pygments",
         "markdown-it-py",
         "mdurl",
@@ -355,15 +356,15 @@ def test_a_full_tmp(desk: LambdaDesk, alpha: Environment) -> None:
 def test_a_file_that_was_taken_out_of_the_zip(
     desk: LambdaDesk, alpha: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = staging.unzip
+    real = archive.unzip
 
-    def damage(archive: Path, folder: Path) -> None:
-        real(archive, folder)
+    def damage(layer: Path, folder: Path) -> None:
+        real(layer, folder)
         if folder.parent.name == "lambda":
             for path in folder.rglob("core.*"):
                 path.unlink()
 
-    monkeypatch.setattr(staging, "unzip", damage)
+    monkeypatch.setattr(archive, "unzip", damage)
     entry = desk.folder / "handler.py"
     entry.write_text(PLAIN)
     with pytest.raises(VerifyError, match=r"No module named 'alpha.core'[\s\S]*neither in the layer") as failed:
