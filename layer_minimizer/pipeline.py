@@ -22,7 +22,7 @@ from layer_minimizer.layer.archive import unzip
 from layer_minimizer.model.adjustments import Adjustments
 from layer_minimizer.model.outcome import FunctionArchive, LayerArchive, Proof
 from layer_minimizer.pack import budget
-from layer_minimizer.pack.budget import Oversized
+from layer_minimizer.pack.budget import Budget, Oversized
 from layer_minimizer.pack.builder import Builder, Packed
 from layer_minimizer.pack.function import PackedFunction, pack_function, select
 from layer_minimizer.plan import compatibility, planning
@@ -365,7 +365,7 @@ def _report(  # noqa: PLR0913 - the results of the stages
         emulated=emulated,
         base_layers=site.base,
         differences=traced.differences,
-        limit=settings.budget.limit,
+        limit=Budget.of(settings).limit,
         imports=timing.times,
         function_bytes=function.archive.unzipped_bytes if function else reserved.total,
     )
@@ -382,7 +382,7 @@ def _function_warnings(
     if function:
         return budget.upload_warnings(function.archive, "the function: ")
     reserved = replace(reserved, layers=site.base.base_bytes)
-    if archive.unzipped_bytes + reserved.total <= settings.budget.limit:
+    if archive.unzipped_bytes + reserved.total <= Budget.of(settings).limit:
         return ()
-    fits = budget.size_advice(settings.budget, archive.unzipped_bytes, reserved)
+    fits = budget.size_advice(Budget.of(settings), archive.unzipped_bytes, reserved)
     return (f"the layer leaves no room for all of the function ({reserved} bytes): {fits}",)

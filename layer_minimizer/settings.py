@@ -29,7 +29,6 @@ from layer_minimizer.execution.engine import ENGINES
 from layer_minimizer.execution.observed_run import DEFAULT_TIMEOUT
 from layer_minimizer.layer.layout import Layout
 from layer_minimizer.model.plan import Cold
-from layer_minimizer.pack.budget import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -102,11 +101,6 @@ class Settings(Options):
     runs: int | None = option(None, RUNS, "runs that verify the layer; default: 1, or 10 if files or pages are dropped", RESULT, example="10")
     time_imports: bool = option(False, FLAG, "time imports before and after; implied by --report", RESULT)
     # fmt: on
-
-    @property
-    def budget(self) -> Budget:
-        """The limit of the layer's size."""
-        return Budget() if self.max_size is None else Budget(self.max_size, user_set=True)
 
 
 @dataclass(frozen=True, slots=True)

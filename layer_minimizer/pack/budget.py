@@ -64,7 +64,7 @@ def adjust_to_limit(
         return replace(adjustments, omitted_cold=adjustments.omitted_cold | sources)
     if settings.cold is Cold.AUTO and layer.evictable:
         return _omit_unlikely(adjustments, layer)
-    raise settings.budget.error(layer.sizes, reserved)
+    raise Budget.of(settings).error(layer.sizes, reserved)
 
 
 def _omit_unused(adjustments: Adjustments, plan: KeepPlan, layer: Oversized) -> Adjustments:
@@ -158,6 +158,11 @@ class Budget:
 
     limit: int = LAMBDA_UNZIPPED_BYTES
     user_set: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> Budget:
+        """Return the limit that the settings choose."""
+        return cls() if settings.max_size is None else cls(settings.max_size, user_set=True)
 
     @property
     def limit_name(self) -> str:

@@ -15,7 +15,7 @@ from layer_minimizer.model import modules
 from layer_minimizer.model.plan import Cold, Decision, KeepPlan, Reason, Verdict
 from layer_minimizer.model.trace import TracedStandIn, Use
 from layer_minimizer.pack import budget, bytecode, checksums, staging, stand_ins
-from layer_minimizer.pack.budget import Oversized, evictable_files
+from layer_minimizer.pack.budget import Budget, Oversized, evictable_files
 from layer_minimizer.pack.libraries import Compactor, PackedLibrary
 
 if TYPE_CHECKING:
@@ -114,9 +114,9 @@ class Builder:
         """
         settings = self.settings
         if self.compactor is None and settings.bytecode == "source":
-            settings.budget.check(plan, reserved)  # before anything is copied
+            Budget.of(settings).check(plan, reserved)  # before anything is copied
         staged = self._staged(plan, adjustments, required)
-        excess = staged.written + reserved.total - settings.budget.limit
+        excess = staged.written + reserved.total - Budget.of(settings).limit
         if excess > 0:
             chunks = [chunk for _path, each in sorted(staged.libraries.items()) for chunk in each.chunks]
             return Oversized(
