@@ -57,7 +57,7 @@ class EngineDesk:
         """Run the command; no file may change, no container and no scratch folder may remain."""
         given = self.arguments(*args)
         before = listing(self.folder)
-        ended = command.run(given, self.variables(variables or {}), self.folder, prefix=prefix, seconds=MINUTES)
+        ended = command.run_apart(given, self.variables(variables or {}), self.folder, prefix=prefix, seconds=MINUTES)
         assert ended.code == code, f"exit code {ended.code}, not {code}\n{ended.err}\n{ended.out}"
         if " the image layer_minimizer/image:" in ended.err:
             self.engine.images.add(image_of(ended))

@@ -87,7 +87,7 @@ class LambdaDesk:
 
     def prove(self, env: Environment | str, files: Mapping[str, str], *more: str) -> Proved:
         if self.tool == TOOL:
-            ended = command.run(self.arguments(env, files, *more), self.variables(), self.folder, seconds=1200)
+            ended = command.run_apart(self.arguments(env, files, *more), self.variables(), self.folder, seconds=1200)
         else:
             process = self.start(env, files, *more)
             ended = command.Ended(0, *process.communicate(timeout=1200))
