@@ -212,7 +212,7 @@ def test_dark_and_light_follow_the_system(show: Show, report: dict[str, Any]) ->
 
 def test_without_javascript_it_says_what_is_needed(show: Show, report: dict[str, Any]) -> None:
     page = show(report, java_script_enabled=False)
-    assert "draws the report with JavaScript" in page.locator("noscript").inner_text()
+    assert "needs JavaScript" in page.locator("noscript").inner_text()
 
 
 def test_an_old_browser_gets_a_message(show: Show, report: dict[str, Any]) -> None:
