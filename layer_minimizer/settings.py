@@ -132,6 +132,7 @@ class Outputs(Options):
     report: str = option("", OUTPUT_FOLDER, "write report.json and report.html there", RESULT, common=True, example='"report"')
     report_json: str = option("", OUTPUT_FILE, "also write the report's JSON there", RESULT)
     json: bool = option(False, FLAG, "print the report as JSON, and nothing else", RESULT, common=True)
+    largest: int = option(8, RUNS, "how many of the largest distributions the text lists", RESULT, example="20")
     explain: str = option("", TEXT, "why a path, module or distribution is kept", RESULT, metavar="NAME", common=True, in_file=False)
     save_trace: str = option("", OUTPUT_FILE, "write the trace; without --output no layer is made", STAGES, trace=True)
     save_plan: str = option("", OUTPUT_FILE, "write the decision about each file, with its reason; without --output no layer is made", STAGES)

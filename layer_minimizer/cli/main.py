@@ -209,7 +209,7 @@ def _show(invocation: _Invocation, job: Job, result: minimize.Result) -> None:
     elif isinstance(output, Report):
         console = display.console(job.messages.color)
         console.file = text = io.StringIO()
-        show(output, console)
+        show(output, console, job.request.outputs.largest)
         streams.put(text.getvalue())
     else:
         streams.put(output)

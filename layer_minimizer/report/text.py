@@ -22,14 +22,14 @@ _MIB = 1 << 20
 _TMP = "/tmp"  # noqa: S108 - a folder in Lambda
 
 
-def show(report: Report, console: Console) -> None:
-    """Print the report."""
-    for number, line in enumerate(_lines(report)):
+def show(report: Report, console: Console, largest: int = _SHOWN) -> None:
+    """Print the report, with so many of the ``largest`` distributions."""
+    for number, line in enumerate(_lines(report, largest)):
         style = "bold" if number == 0 else next((s for start, s in _STYLES.items() if line.startswith(start)), None)
         console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: Report, largest: int) -> Iterator[str]:
     before, after = report.before, report.archive
     yield (
         f"{megabytes(before.bytes)} → {megabytes(after.unzipped_bytes)} unzipped, "
@@ -43,7 +43,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _base_layers(report)
     yield ""
     yield "Largest in the layer:"
-    for name, size, reason in report.largest[:_SHOWN]:
+    for name, size, reason in report.largest[:largest]:
         yield f"  {megabytes(size):>10}  {name} ({reason})"
     yield from _compacted(report)
     yield from _bundled(report)

@@ -127,3 +127,17 @@ def test_what_is_no_report(desk: Desk, arguments: tuple[str, str], words: list[s
     assert out == ""
     assert all(word in err for word in words)
     assert "Traceback" not in err
+
+
+def test_as_many_of_the_largest_distributions_as_wanted(desk: Desk, two: Environment) -> None:
+    desk.write("handler.py", "import alpha, beta\n\n\ndef handler(event, context):\n    return 1\n")
+
+    def listed(*options: str) -> list[str]:
+        lines = (
+            desk.minimize(two, *options).out.partition("Largest in the layer:\n")[2].partition("\n\n")[0].splitlines()
+        )
+        return [line.split()[2] for line in lines if line.startswith("  ")]
+
+    assert "a whole number, 1 or more" in desk.minimize(two, "--largest", "0", code=2).err
+    assert sorted(listed()) == ["alpha", "beta"]
+    assert len(listed("--largest", "1")) == 1
