@@ -503,7 +503,7 @@ def test_sources_are_omitted_to_fit_the_limit(desk: Desk, make_env: Callable[...
 def test_a_stand_in_is_explained(desk: Desk, shop: Environment) -> None:
     answer = explained(desk, shop, "heavy")
     assert "heavy/__init__.py" in answer
-    assert "Stood in for: 3 modules; " in answer
+    assert "Stand-ins: 3 modules; " in answer
     assert "imported by: handler, line 3 (heavy)" in answer
     assert "heavy.frames.Frame (class)" in answer
     assert "real with --keep heavy" in answer
