@@ -506,4 +506,4 @@ def test_a_stand_in_is_explained(desk: Desk, shop: Environment) -> None:
     assert "Stand-ins: 3 modules; " in answer
     assert "imported by: handler, line 3 (heavy)" in answer
     assert "heavy.frames.Frame (class)" in answer
-    assert "real with --keep heavy" in answer
+    assert "ship the real modules with --keep heavy" in answer
