@@ -151,7 +151,7 @@ def debian(kit: ModuleType, request: pytest.FixtureRequest) -> Iterator[Debian]:
     """One of the releases."""
     if os.geteuid() != 0:
         pytest.skip("to change the root takes root")
-    root = tree_of(kit, request.param)
+    root = tree_of(request.param, PACKAGES)
     with tempfile.TemporaryDirectory(dir=root / "tmp") as work:
         made = Debian(kit, request.param, root, Path(work))
         tried = made.run("bash", "-c", "")
