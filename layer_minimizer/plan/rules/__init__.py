@@ -33,7 +33,7 @@ def load_rules() -> tuple[Rule, ...]:
     """Read the rules that are shipped with this tool, in the order of their file names."""
     found = []
     for file in sorted(resources.files(__name__).iterdir(), key=lambda file: file.name):
-        if file.name.endswith(".toml") and file.name != "runtimes.toml":
+        if file.name.endswith(".toml"):
             data = tomllib.loads(file.read_text("utf-8"))
             found += [Rule(keep["when"], tuple(keep["files"]), keep["because"]) for keep in data["keep"]]
     return tuple(found)

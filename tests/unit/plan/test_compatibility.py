@@ -30,7 +30,7 @@ from layer_minimizer.settings import choose
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ..conftest import Build  # noqa: TID252 - for its type alone
+    from tests.support.values import Build
 
 RUNTIMES = load_runtimes()
 
