@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,6 @@ from layer_minimizer.plan import rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 HANDLER = """
 def lxml(schema):

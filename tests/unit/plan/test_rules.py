@@ -59,7 +59,7 @@ def test_a_pattern_without_wildcards_fits_itself_and_what_lies_below(path: str) 
 
 
 def test_every_file_of_rules_loads() -> None:
-    files = [path for path in Path(rules.__file__).parent.glob("*.toml")]
+    files = list(Path(rules.__file__).parent.glob("*.toml"))
     contents = {path.stem: tomllib.loads(path.read_text("utf-8")) for path in files}
     assert contents
     assert all(data["distribution"] == canonicalize_name(stem) == stem for stem, data in contents.items())
