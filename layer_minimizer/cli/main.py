@@ -155,7 +155,7 @@ def _parse(arguments: list[str]) -> _Invocation:
 _LAYER_COMMANDS: dict[str, Callable[..., minimize.Result]] = {"": minimize.run, "trace": trace.run}
 _TEXT_COMMANDS: dict[str, Callable[..., Iterator[str]]] = {
     "compare": compare.run,
-    "completion": completion.run,
+    "completion": lambda options, messages: completion.run(options, messages, parser=parser.parser_tree()),
     "diff": diff.run,
     "help": help_command.run,
     "init": init.run,

@@ -11,6 +11,7 @@ from layer_minimizer.core.option_declarations import Options, option
 from layer_minimizer.core.option_kinds import one_of
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
     from layer_minimizer.settings import Messages
@@ -30,8 +31,6 @@ class CompletionOptions(Options):
     shell: str = option("", one_of(SHELLS), "the script's shell", "what is printed", positional=True, required=True)
 
 
-def run(options: CompletionOptions, _messages: Messages) -> Iterator[str]:
-    """Yield the completion script of the shell; the parsers say which values are file names."""
-    from layer_minimizer.cli.parser import parser_tree  # noqa: PLC0415 - the parser imports this module
-
-    yield str(shtab.complete(parser_tree(), options.shell)).rstrip("\n") + "\n"
+def run(options: CompletionOptions, _messages: Messages, *, parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Yield the completion script of the shell for all commands of the ``parser``, which knows what are file names."""
+    yield str(shtab.complete(parser, options.shell)).rstrip("\n") + "\n"

@@ -16,7 +16,7 @@ import pytest
 
 from layer_minimizer.cli import help_text
 from layer_minimizer.cli.commands import completion
-from layer_minimizer.cli.parser import command_parser
+from layer_minimizer.cli.parser import command_parser, parser_tree
 from layer_minimizer.settings import Messages
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def script_of(shell: str) -> str:
-    return "".join(completion.run(completion.CompletionOptions(shell), Messages()))
+    return "".join(completion.run(completion.CompletionOptions(shell), Messages(), parser=parser_tree()))
 
 
 ASK = """
