@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 _HERE = Path(__file__).parent
 _REFUSED = frozenset(
@@ -26,12 +22,14 @@ def _refuse(event: str, _arguments: tuple[object, ...]) -> None:
 sys.addaudithook(_refuse)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Refuse processes for as long as a test of this folder runs, its fixtures included."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse processes for as long as a test of this folder runs, its own fixtures included."""
     if item.path.is_relative_to(_HERE):
         _running.append(item.nodeid)
-    try:
-        return (yield)
-    finally:
-        _running.clear()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    """Allow them again: with the last test of a session the fixtures of all folders are taken down."""
+    _running.clear()
