@@ -12,6 +12,7 @@ import random
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from tests.support.attempts import RECORDED, plain
 from tests.support.sites import install, write_files
 
 # Defines in a handler whether it runs on the layer alone.
+# Tracebacks name its files; where they lie says something of the machine that recorded.
+STDLIB = sysconfig.get_path("stdlib")
 HERE = "\nimport base\nON_LAYER = not base.__file__.startswith({env!r})\n"
 BASE = {"base.py": '"""The base."""\n'}
 
@@ -229,7 +232,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             calls = run(name, Path(folder).resolve())
             text = "[\n" + ",\n".join(json.dumps(row) for row in calls) + "\n]\n"
-            (RECORDED / f"{name}.json").write_text(text.replace(str(Path(folder).resolve()), "/recorded"))
+            (RECORDED / f"{name}.json").write_text(
+                text.replace(str(Path(folder).resolve()), "/recorded").replace(f"{STDLIB}/", "/python/lib/")
+            )
             print(name, len(calls), "calls,", len(text), "bytes")  # noqa: T201
 
 
