@@ -1,4 +1,4 @@
-"""A local server that implements AWS's API (moto); its state is read with boto3."""
+"""A local server that implements AWS's API (moto), read with boto3; and a machine without AWS's programs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from urllib.parse import urlsplit
 import boto3
 import pytest
 
+from layer_minimizer.aws import programs
+
 from .places import PROGRAMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 REGION = "eu-central-1"
 
@@ -77,3 +80,15 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     finally:
         server.terminate()
         server.wait(20)
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home, a PATH and a cache with nothing in them."""
+    for name in ("home", "bin", "cache"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("LAYER_MINIMIZER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(programs, "_SAM", "layer-minimizer-has-no-such-distribution")
+    return tmp_path

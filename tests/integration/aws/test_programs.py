@@ -20,18 +20,6 @@ if TYPE_CHECKING:
 MACHINE = os.uname().machine
 
 
-@pytest.fixture
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home, a PATH and a cache with nothing in them."""
-    for name in ("home", "bin", "cache"):
-        (tmp_path / name).mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setenv("LAYER_MINIMIZER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(programs, "_SAM", "layer-minimizer-has-no-such-distribution")
-    return tmp_path
-
-
 def test_without_a_network_the_way_out_is_named(bare: Path, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("PIP_INDEX_URL", "http://127.0.0.1:1/"), ("PIP_RETRIES", "0"), ("PIP_NO_CACHE_DIR", "1")):
         monkeypatch.setenv(name, value)

@@ -18,18 +18,6 @@ if TYPE_CHECKING:
 MACHINE = os.uname().machine
 
 
-@pytest.fixture
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home, a PATH and a cache with nothing in them."""
-    for name in ("home", "bin", "cache"):
-        (tmp_path / name).mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setenv("LAYER_MINIMIZER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(programs, "_SAM", "layer-minimizer-has-no-such-distribution")
-    return tmp_path
-
-
 def program(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("#!/bin/sh\n")
