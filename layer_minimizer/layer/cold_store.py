@@ -1,26 +1,28 @@
-"""Writes a layer's cold store: unused files, compressed, and the runtime that restores them on demand."""
+"""Writes a layer's cold store: unused files, compressed, and the runtime that restores them on demand.
+
+In the layer a cold file is a symbolic link to where it is restored; native/src/coldstore.h follows it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import lzma
 import os
 import zlib
-from collections import defaultdict, deque
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import resources
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from layer_minimizer.core import progress
 from layer_minimizer.core.compression import pack
 from layer_minimizer.core.errors import PackError
 from layer_minimizer.core.files import scratch_errors, sha256_of
-from layer_minimizer.model import modules
+from layer_minimizer.layer import file_index
+from layer_minimizer.layer.file_index import ChunkRow, FileRow
 from layer_minimizer.payload.runtime import check
-from layer_minimizer.payload.runtime import part as runtime_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -30,6 +32,8 @@ PACKAGE = check.PACKAGE
 PTH = "layer_minimizer.pth"
 CUSTOMIZE = "sitecustomize.py"
 STORES = "cold"
+# Where cold files are restored: this, the digest of the store, and the path in the site folder. See coldstore.h.
+PUT_BACK = "/tmp/.layer_minimizer-"  # noqa: S108 - the only folder that a Lambda function can write to
 _DIGITS = 16  # of digests in file names; see `digest`
 _PTH_LINE = 'import sys, _layer_minimizer; _layer_minimizer.start(sys._getframe(1).f_locals.get("sitedir"))\n'
 _SOLID = 2 << 20  # uncompressed bytes of small files that share a chunk
@@ -38,11 +42,15 @@ _X86_64 = b"\x3e\x00"
 
 @dataclass(frozen=True, slots=True)
 class ColdFile:
-    """A file for the cold store. ``needs`` are all libraries in the site that a shared library needs."""
+    """A file for the cold store. ``needs`` are all libraries in the site that a shared library needs.
+
+    ``owner`` is its distribution and version, for messages.
+    """
 
     path: str
     source: Path
     needs: tuple[str, ...] = ()
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +78,20 @@ class _Chunk:
     slices: list[_Slice] = field(default_factory=list)
     members: list[tuple[_Member, int]] = field(default_factory=list)  # each with its bytes in the chunk
     size: int = 0
-    row: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)  # offset, packed, size, crc32, method
+    row: ChunkRow | None = None  # once it is written
 
     def add(self, member: _Member, offset: int, length: int) -> None:
         self.slices.append(_Slice(member.file.source, offset, length))
         self.members.append((member, length))
         self.size += length
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A store in a layer: its folder's name, and the compressed bytes of each file (its share of its chunks)."""
+
+    name: str
+    shares: Mapping[str, int]
 
 
 def digest(content: bytes) -> str:
@@ -85,22 +101,20 @@ def digest(content: bytes) -> str:
 
 def write_store(  # noqa: PLR0913 - the contents and their metadata
     files: Iterable[ColdFile],
+    left_out: Iterable[FileRow],
     top: Path,
     *,
-    layer: str,
     dropped: Mapping[str, str],
     distributions: Mapping[str, str] | None = None,
     customized: bool = False,
-    compression: str = "xz",
-) -> dict[str, int]:
+) -> Store:
     """Write the runtime, the files that start it and the store into the site folder ``top``.
 
+    ``left_out`` are files of the environment that the layer does not have, so that its runtime can say so.
     ``distributions`` are the versions of the distributions in the layer, for layers that are built on top of it.
     ``dropped`` maps top-level modules that were dropped to their distributions. ``sitecustomize.py`` is written only if
     there is none and ``customized`` (a base layer has one) is false; without it, a layer that is in PYTHONPATH is
-    started by its stand-ins. ``compression`` is "xz", or "zlib" for a Python without lzma.
-
-    Return the compressed bytes of each file: its share of its chunks.
+    started by its stand-ins.
 
     Raises:
         PackError: a file cannot be read, or the store cannot be written.
@@ -109,15 +123,35 @@ def write_store(  # noqa: PLR0913 - the contents and their metadata
         members = sorted((_read_member(file) for file in files), key=lambda each: (each.code, each.file.path))
         cold = top / PACKAGE / STORES / "new"
         cold.mkdir(parents=True, exist_ok=True)
-        _write_runtime(top, customized=customized)
+        write_runtime(top, customized=customized)
         starts, chunks = _arrange(members)
-        _write_data(cold / "data", chunks, compression)
-        index = _index(members, starts, chunks, {"compression": compression, "layer": layer, "dropped": dict(dropped)})
+        size = _write_data(cold / "data", chunks)
+        rows = [*(_row(member, *starts[member.file.path]) for member in members), *left_out]
+        index = file_index.pack_index(rows, [chunk.row for chunk in chunks if chunk.row], size)
         _write(cold / "index", index)
-        about = {"runtime": runtime_digest(), "distributions": dict(distributions or {})}
+        about = {"runtime": runtime_digest(), "distributions": dict(distributions or {}), "dropped": dict(dropped)}
         _write(cold / "about.json", json.dumps(about, sort_keys=True, separators=(",", ":")).encode())
-        cold.rename(cold.with_name(digest(index)))
-    return _shares(members, chunks)
+        name = digest(index)
+        cold.rename(cold.with_name(name))
+    return Store(name, _shares(members, chunks))
+
+
+def write_links(store: Store, top: Path) -> None:
+    """Write the links that stand for the cold files into the site folder ``top``, once no file lies in their places.
+
+    Raises:
+        PackError: one cannot be written.
+    """
+    with scratch_errors(PackError, f"cannot write the links to cold files below {top}: {{file}}"):
+        for path in store.shares:
+            link = top / path
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(f"{PUT_BACK}{store.name}/{path}")
+
+
+def _row(member: _Member, chunk: int, offset: int) -> FileRow:
+    file = member.file
+    return FileRow(file.path, file.owner, file.needs, member.mode, chunk if member.size else 0, offset, member.size)
 
 
 # ---- chunks -------------------------------------------------------------------------------------------------------
@@ -154,17 +188,17 @@ def _arrange(members: Iterable[_Member]) -> tuple[dict[str, tuple[int, int]], li
 
 
 def _parts(member: _Member) -> Iterator[_Chunk]:
-    for offset in range(0, member.size, runtime_part.DICTIONARY):
+    for offset in range(0, member.size, file_index.CHUNK_BYTES):
         part = _Chunk(member.code)
-        part.add(member, offset, min(runtime_part.DICTIONARY, member.size - offset))
+        part.add(member, offset, min(file_index.CHUNK_BYTES, member.size - offset))
         yield part
 
 
 # ---- data ---------------------------------------------------------------------------------------------------------
 
 
-def _write_data(target: Path, chunks: list[_Chunk], compression: str) -> None:
-    """Compress the chunks on all cores and write them in order; only a few are in memory at a time."""
+def _write_data(target: Path, chunks: list[_Chunk]) -> int:
+    """Compress the chunks on all cores and write them in order, a few at a time. Return the bytes."""
     workers = len(os.sched_getaffinity(0))
     waiting: deque[tuple[_Chunk, Future[tuple[bytes, int, int]]]] = deque()
     todo = iter(chunks)
@@ -178,36 +212,25 @@ def _write_data(target: Path, chunks: list[_Chunk], compression: str) -> None:
     ):
         while True:
             while len(waiting) <= 2 * workers and (chunk := next(todo, None)) is not None:
-                waiting.append((chunk, pool.submit(_pack, chunk, compression)))
+                waiting.append((chunk, pool.submit(_pack, chunk)))
             if not waiting:
                 break
             chunk, future = waiting.popleft()
             packed, crc, method = future.result()
             sink.write(packed)
-            chunk.row = (offset, len(packed), chunk.size, crc, method)
+            chunk.row = ChunkRow(offset, len(packed), chunk.size, crc, method)
             offset += len(packed)
             step.advance(chunk.size)
     target.chmod(0o644)
+    return offset
 
 
-def _pack(chunk: _Chunk, compression: str) -> tuple[bytes, int, int]:
+def _pack(chunk: _Chunk) -> tuple[bytes, int, int]:
     raw = b"".join(map(_read, chunk.slices))
-    packed: bytes | None
-    if compression == "zlib":
-        packed, method = zlib.compress(raw, 9), runtime_part.ZLIB
-    else:
-        packed, method = (
-            pack(raw, _filters(code=chunk.code)),
-            runtime_part.X86_LZMA2 if chunk.code else runtime_part.LZMA2,
-        )
+    packed = pack(raw, file_index.CODE_FILTERS if chunk.code else file_index.FILTERS)
     if packed is None or len(packed) >= len(raw):
-        packed, method = raw, runtime_part.STORED
-    return packed, zlib.crc32(raw), method
-
-
-def _filters(*, code: bool) -> list[dict[str, Any]]:
-    best = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": runtime_part.DICTIONARY}
-    return [{"id": lzma.FILTER_X86}, best] if code else [best]
+        return raw, zlib.crc32(raw), file_index.STORED
+    return packed, zlib.crc32(raw), file_index.CODE if chunk.code else file_index.LZMA
 
 
 def _read(part: _Slice) -> bytes:
@@ -222,51 +245,13 @@ def _read(part: _Slice) -> bytes:
 # ---- index --------------------------------------------------------------------------------------------------------
 
 
-def _index(
-    members: list[_Member], starts: Mapping[str, tuple[int, int]], chunks: list[_Chunk], about: Mapping[str, object]
-) -> bytes:
-    segments = defaultdict(list)
-    for member in members:
-        segments[modules.top_level(member.file.path)].append(member)
-    rows: dict[str, tuple[int, int, int]] = {}
-    body = b""
-    for name, held in sorted(segments.items()):
-        packed = zlib.compress(_compact(_segment(held, starts, chunks)), 9)
-        rows[name] = (len(body), len(packed), zlib.crc32(packed))
-        body += packed
-    entries = sorted({member.file.path.partition("/")[0] for member in members})
-    header = _compact({"format": runtime_part.FORMAT, **about, "entries": entries, "segments": rows}) + b"\n"
-    return header + b"%08x\n" % zlib.crc32(header) + body
-
-
-def _segment(held: list[_Member], starts: Mapping[str, tuple[int, int]], chunks: list[_Chunk]) -> dict[str, object]:
-    used: set[int] = set()
-    listed = {}
-    for member in sorted(held, key=lambda each: each.file.path):
-        first, offset = starts[member.file.path]
-        listed[member.file.path] = (first, offset, member.size, member.mode)
-        used.update(range(first, first + max(1, -(-member.size // runtime_part.DICTIONARY))))
-    return {
-        "files": listed,
-        "chunks": {str(number): chunks[number].row for number in sorted(used)},
-        "needs": {member.file.path: member.file.needs for member in held if member.file.needs},
-    }
-
-
 def paths_in(index: Path) -> tuple[str, ...]:
     """Return the paths of the cold files in an index.
 
     Raises:
         ValueError: the index is damaged.
     """
-    line, _check, body = index.read_bytes().split(b"\n", 2)
-    rows = json.loads(line)["segments"].values()
-    segments = (json.loads(zlib.decompress(body[offset : offset + length])) for offset, length, _crc in rows)
-    return tuple(path for segment in segments for path in segment["files"])
-
-
-def _compact(document: object) -> bytes:
-    return json.dumps(document, separators=(",", ":"), sort_keys=True).encode("ascii")
+    return tuple(row.path for row in file_index.read_index(index.read_bytes()) if row.chunk != file_index.LEFT_OUT)
 
 
 def _shares(members: list[_Member], chunks: list[_Chunk]) -> dict[str, int]:
@@ -274,7 +259,7 @@ def _shares(members: list[_Member], chunks: list[_Chunk]) -> dict[str, int]:
     shares = dict.fromkeys((member.file.path for member in members), 0)
     for chunk in chunks:
         ends = accumulate((length for _member, length in chunk.members), initial=0)
-        packed = chunk.row[1]
+        packed = chunk.row.packed if chunk.row else 0
         cuts = [end * packed // max(1, chunk.size) for end in ends]
         for (member, _length), (begin, end) in zip(chunk.members, pairwise(cuts), strict=True):
             shares[member.file.path] += end - begin
@@ -303,8 +288,12 @@ def _runtime() -> Iterator[tuple[str, bytes]]:
             yield part.name, part.read_bytes()
 
 
-def _write_runtime(top: Path, *, customized: bool) -> None:
-    """Copy the runtime as installed and write the files that start it."""
+def write_runtime(top: Path, *, customized: bool) -> None:
+    """Copy the runtime as installed into the site folder ``top`` and write the files that start it.
+
+    ``customized``: a base layer has a ``sitecustomize.py``.
+    """
+    (top / PACKAGE).mkdir(exist_ok=True)
     for name, content in _runtime():
         if name != CUSTOMIZE:
             _write(top / PACKAGE / name, content)

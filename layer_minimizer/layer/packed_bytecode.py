@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CODE, RUNTIME = runtime_packed.CODE, runtime_packed.RUNTIME
 # Modules that start the runtime or are loaded by every start.
-_START_MODULES = frozenset({"__init__", "check", "customize", "files", "finder", "packed", "stubs"})
+_START_MODULES = frozenset({"__init__", "check", "customize", "finder", "packed", "stubs"})
 # Saving less than this is not worth a second way to load modules.
 _WORTH_BYTES = 64 * 1024
 _MARSHAL = 2  # every Python version can read this format

@@ -12,11 +12,12 @@ from layer_minimizer.environment import base_layers
 from layer_minimizer.layer import cold_store, layout, packed_bytecode
 from layer_minimizer.layer.archive import check_entries, write_zip, zip_entries
 from layer_minimizer.model import modules
-from layer_minimizer.model.plan import Cold, Decision, KeepPlan, Reason, Verdict
+from layer_minimizer.model.plan import Cold, Decision, KeepPlan, Reason
 from layer_minimizer.model.trace import TracedStandIn, Use
-from layer_minimizer.pack import budget, bytecode, checksums, staging, stand_ins
+from layer_minimizer.native import parts
+from layer_minimizer.pack import budget, bytecode, checksums, cold_files, staging, stand_ins
 from layer_minimizer.pack.budget import Budget, Oversized, evictable_files
-from layer_minimizer.pack.libraries import Compactor, PackedLibrary
+from layer_minimizer.pack.libraries import Compactor, PackedLibrary, native_runtime, place_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -56,17 +57,26 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class _Contents:
-    """How the Python code of a plan is shipped, by path.
+    """How the files of a plan are shipped, by path.
 
-    ``modules`` are the kept modules; those in ``with_source`` keep their source, those in ``bytecode_only`` have it in
-    the cold store. ``replaced`` are modules that are replaced by stand-ins. ``cold`` are all files for the cold store.
+    ``files`` are all kept ones, ``modules`` those of them that are modules; those in ``with_source`` keep their source,
+    those in ``bytecode_only`` have it in the cold store. ``replaced`` are modules that are replaced by stand-ins. ``cold`` are all files for the cold store;
+    ``laid_out`` are those that lie in place instead, because nothing could restore them.
     """
 
+    files: frozenset[str]
     modules: frozenset[str]
     with_source: frozenset[str]
     bytecode_only: frozenset[str]
     replaced: tuple[TracedStandIn, ...]
     cold: tuple[Decision, ...]
+    laid_out: tuple[Decision, ...]
+
+    @property
+    def placed(self) -> frozenset[str]:
+        """The files that the layer has as they are installed, in place or cold."""
+        unused = {decision.path for decision in (*self.cold, *self.laid_out)}
+        return self.files - (self.modules - self.with_source) | unused
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +98,8 @@ class _Staged:
 class Builder:
     """Builds the layers of one traced workload in ``scratch`` and writes each to ``zip_path``.
 
-    ``compactor`` caches compacted libraries, because several layers may be built before one is verified.
+    ``compactor`` caches compacted libraries, because several layers may be built before one is verified. ``runtime``
+    is the native runtime, without which no file can be cold.
     """
 
     traced: Traced
@@ -97,12 +108,14 @@ class Builder:
     zip_path: Path
     scratch: Path
     compactor: Compactor | None
+    runtime: Path | None
 
     @classmethod
     def of(cls, traced: Traced, site: Site, settings: Settings, zip_path: Path, scratch: Path) -> Builder:
         """Return a builder that compacts libraries if the settings ask for it and this machine can do it."""
         compactor = Compactor.of(traced, site, settings, scratch / "libraries")
-        return cls(traced, site, settings, zip_path, scratch, compactor)
+        runtime = native_runtime(settings)
+        return cls(traced, site, settings, zip_path, scratch, compactor, runtime)
 
     def pack(
         self, plan: KeepPlan, adjustments: Adjustments, required: Requirements, reserved: budget.ReservedBytes
@@ -147,6 +160,10 @@ class Builder:
             yield "not kept in place to fit the size limit: unused files that native code could open"
         if self.settings.cold is Cold.KEEP and contents.bytecode_only & adjustments.omitted_cold:
             yield "omitted to fit the size limit: sources of modules that are shipped as bytecode"
+        if contents.laid_out:
+            size = sum(decision.size for decision in contents.laid_out)
+            why = parts.unavailable_reason() or "--native off: shared libraries are shipped whole"
+            yield f"{size / 1e6:,.1f} MB of unused files lie in the layer uncompressed: nothing could restore them: {why}"
 
     @property
     def _folder(self) -> Path:
@@ -159,6 +176,7 @@ class Builder:
         shutil.rmtree(self._folder, ignore_errors=True)
         settings, top = self.settings, self._folder / self.settings.layout.prefix(plan.python)
         libraries = self._compacted(plan, adjustments)
+        contents = self._contents(plan, adjustments)
         staging.stage(
             plan,
             self.site.inventory,
@@ -166,24 +184,23 @@ class Builder:
             settings.layout,
             lambda path, _source, top: libraries[path].place(top) if path in libraries else 0,
             self.site.copies,
+            {decision.path for decision in contents.laid_out},
         )
-        if self.compactor and any(library.file for library in libraries.values()):
-            self.compactor.place_runtime(top)
         staging.add_libraries(required.bundled, self._folder)
-        contents = self._contents(plan, adjustments)
         compiler = self._compiler(adjustments)
-        shares: Mapping[str, int] = {}
-        if contents.replaced or contents.cold:
-            shares = self._write_cold(plan, contents.cold, top)
-            stand_ins.write_stand_ins(
-                contents.replaced, top, compiler, layer=_LAYER, kept=settings.cold is not Cold.DROP
-            )
-        packed = self._write_bytecode(plan, contents, top, compiler)
+        store = self._write_store(plan, contents, top)
+        if contents.replaced:
+            kept = settings.cold is not Cold.DROP
+            stand_ins.write_stand_ins(contents.replaced, top, compiler, layer=_LAYER, kept=kept)
+        packed = self._write_bytecode(contents, top, compiler)
+        cold_store.write_links(store, top)
+        shares = {**store.shares, **{decision.path: decision.size for decision in contents.laid_out}}
         if (top / cold_store.PACKAGE).exists():
             checksums.write_checksums(top, self._needs_of(plan), base_layers.is_compacted)
         shipped = {d.path: _shipped_bytes(top, d.path, libraries) for d in plan.kept}
         for stem, content in packed.items():
-            shipped[f"{stem}.py"] += len(content)
+            if f"{stem}.py" in shipped:  # else it is a stub
+                shipped[f"{stem}.py"] += len(content)
         for path, size in shares.items():
             shipped[path] = shipped.get(path, 0) + size
         return _Staged(contents, libraries, _bytes_below(self._folder), shipped, shares)
@@ -220,14 +237,17 @@ class Builder:
             with_source = set()
         # With --cold drop there is no cold store that could hold the sources.
         bytecode_only = set() if settings.cold is Cold.DROP else code - with_source
-        cold = (*plan.cold, *(d for d in plan.kept if d.path in bytecode_only))
+        unused = (*plan.cold, *(d for d in plan.kept if d.path in bytecode_only))
+        cold = tuple(d for d in unused if d.path not in adjustments.omitted_cold)
         replaced = {d.path for d in plan.decisions if d.reason is Reason.STAND_IN}
         return _Contents(
+            files=frozenset(file.path for file in kept),
             modules=frozenset(code),
             with_source=frozenset(with_source),
             bytecode_only=frozenset(bytecode_only),
             replaced=tuple(module for module in self.traced.trace.stand_ins if module.path in replaced),
-            cold=tuple(d for d in cold if d.path not in adjustments.omitted_cold),
+            cold=cold if self.runtime else (),
+            laid_out=() if self.runtime else cold,
         )
 
     # ---- bytecode ---------------------------------------------------------------------------------------------------
@@ -241,58 +261,61 @@ class Builder:
             with_docstrings=None if wanted.everything or not self.settings.strip_docstrings else wanted.names,
         )
 
-    def _write_bytecode(
-        self, plan: KeepPlan, contents: _Contents, top: Path, compiler: bytecode.Compiler
-    ) -> Mapping[str, bytes]:
+    def _write_bytecode(self, contents: _Contents, top: Path, compiler: bytecode.Compiler) -> Mapping[str, bytes]:
         """Replace sources by bytecode. Return the bytecode that is compressed, by module."""
         if self.settings.bytecode == "source":
             return {}
-        bytecode.compile_modules(sorted(contents.modules), top, compiler, with_source=contents.with_source)
-        packed = self._write_packed(plan, contents, top, compiler) if self.settings.bytecode == "auto" else {}
+        laid_out = {d.path for d in contents.laid_out}
+        with_source = contents.with_source | (contents.bytecode_only & laid_out)
+        bytecode.compile_modules(sorted(contents.modules), top, compiler, with_source=with_source)
+        packed = self._write_packed(contents, with_source, top, compiler) if self.settings.bytecode == "auto" else {}
         runtime = [path.relative_to(top).as_posix() for path in sorted((top / cold_store.PACKAGE).glob("*.py"))]
         bytecode.compile_modules(runtime, top, compiler, with_source=())
         packed_bytecode.pack_runtime(top)
         return packed
 
     def _write_packed(
-        self, plan: KeepPlan, contents: _Contents, top: Path, compiler: bytecode.Compiler
+        self, contents: _Contents, with_source: frozenset[str], top: Path, compiler: bytecode.Compiler
     ) -> Mapping[str, bytes]:
         """Compress modules that are shipped without source, if that saves space. Return their compressed bytecode."""
-        names = Counter(modules.module_name(d.path) for d in plan.kept)
+        names = Counter(modules.module_name(path) for path in contents.files)
         # Where several files provide one module, Python chooses by their suffixes, so they have to stay in place.
-        alone = (path for path in contents.modules - contents.with_source if names[modules.module_name(path)] == 1)
+        alone = (path for path in contents.modules - with_source if names[modules.module_name(path)] == 1)
         stems = [path.removesuffix(".py") for path in sorted(alone) if not (top / path).exists()]
-        packed = packed_bytecode.compress(stems, top)
+        stubs = [stand_ins.stub_path(module.path).removesuffix(".pyc") for module in contents.replaced]
+        packed = packed_bytecode.compress(sorted({*stems, *stubs}), top)
         started = (top / cold_store.PACKAGE).exists()
         if not packed_bytecode.saves_space(packed, top, 0 if started else cold_store.runtime_bytes()):
             return {}
         if not started:
-            self._write_cold(plan, (), top)
+            cold_store.write_runtime(top, customized=self.site.base.has_sitecustomize)
         packed_bytecode.pack(packed, top)
         stand_ins.write_starters(packed_bytecode.modules_to_start(packed), top, compiler)
         return packed
 
     # ---- the cold store ---------------------------------------------------------------------------------------------
 
-    def _write_cold(self, plan: KeepPlan, cold: Iterable[Decision], top: Path) -> dict[str, int]:
-        """Write the cold store, which also lists the top-level modules of distributions that were dropped entirely."""
-        in_layer = (Reason.STAND_IN, Reason.PROVIDED)
-        present = {d.distribution for d in plan.decisions if d.verdict is not Verdict.DROPPED or d.reason in in_layer}
-        dropped = {
-            d.path.split("/", 1)[0].removesuffix(".py"): d.distribution
-            for d in plan.decisions
-            if d.distribution not in present and modules.module_name(d.path) and d.reason is not Reason.PROVIDED
-        }
+    def _write_store(self, plan: KeepPlan, contents: _Contents, top: Path) -> cold_store.Store:
+        """Write the cold store, the native runtime, and which files the layer does not have."""
         versions = {each.name: each.version for each in self.site.inventory.distributions}
+        missing = cold_files.left_out(plan, contents.placed, versions)
+        if not (contents.replaced or contents.cold or (missing and self.runtime)):
+            return cold_store.Store("", {})
+        if self.runtime:
+            place_runtime(self.runtime, top)
         included = {d.distribution for d in (*plan.kept, *plan.cold)} | {
             d.distribution for d in plan.decisions if d.reason is Reason.STAND_IN
         }
-        files = [cold_store.ColdFile(d.path, self.site.sources[d.path], self._needs(d.path)) for d in cold]
+        sources = self.site.sources
+        files = (
+            cold_store.ColdFile(d.path, sources[d.path], self._needs(d.path), cold_files.owner(d, versions))
+            for d in contents.cold
+        )
         return cold_store.write_store(
             files,
+            missing,
             top,
-            layer=_LAYER,
-            dropped=dropped,
+            dropped=cold_files.dropped_modules(plan),
             distributions={name: versions[name] for name in included & versions.keys()},
             customized=self.site.base.has_sitecustomize,
         )

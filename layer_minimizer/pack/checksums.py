@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import marshal
 import zlib
 from typing import TYPE_CHECKING
 
 from layer_minimizer.analysis import elf
 from layer_minimizer.core.errors import PackError
 from layer_minimizer.core.files import scratch_errors
-from layer_minimizer.layer import cold_store, packed_bytecode
+from layer_minimizer.layer import cold_store, file_index, packed_bytecode
 from layer_minimizer.layer.layout import CHECKSUMS, NATIVE_FOLDER
 from layer_minimizer.payload.runtime import check
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 # Larger libraries that are shipped whole are not compared: most of their pages may never be read, so reading all could
 # take longer than using the library.
 _COMPARED_BYTES = 1 << 20
-# Files that C code may open are compared in size at the start; at most this many, the largest ones.
-_AT_START = 64
-_MARSHAL = 2  # every Python version can read this format
 # The modules that contain the check are compared by the line that starts it. Lines of .pth files begin with "import".
 _CHECKED_BY_PTH = ("__init__", "check")
 _READ_AT_START = {
@@ -30,11 +26,10 @@ _READ_AT_START = {
     cold_store.CUSTOMIZE,
     *(
         f"{cold_store.PACKAGE}/{stem}.{suffix}"
-        for stem in ("customize", "finder", "files", "packed")
+        for stem in ("customize", "finder", "packed")
         for suffix in ("py", "pyc")
     ),
 }
-_OWN = (f"{cold_store.PACKAGE}/", f"{NATIVE_FOLDER}/", cold_store.PTH, cold_store.CUSTOMIZE)
 _PTH_LINE = (
     'import sys, os, zlib; (lambda d, crc: d and os.environ.get("LAYER_MINIMIZER_CHECK") != "off" and '
     '[os.write(2, ("layer_minimizer: by layer_minimizer.pth, %s/_layer_minimizer/%s is missing or damaged: '
@@ -65,19 +60,17 @@ def write_checksums(top: Path, needs: Callable[[str], Iterable[str]], compacted:
         ]
         line = (top / cold_store.PTH).read_text()
         (top / cold_store.PTH).write_text(_PTH_LINE.format(first=first) + line, "utf-8")
-        files: dict[str, tuple[tuple[int, int, int]]] = {}
-        libraries: dict[str, tuple[str, ...]] = {}
+        rows = []
         runtime = tuple(f"{NATIVE_FOLDER}/{file.name}" for file in sorted((top / NATIVE_FOLDER).glob("*.so")))
         for file in sorted(top.rglob("*")):
             if file.is_symlink() or not file.is_file():
                 continue
             path = file.relative_to(top).as_posix()
-            files[path] = ((file.stat().st_size, _crc(file), _check_time(path, file, compacted)),)
-            if elf.is_elf_name(path) and not path.startswith(f"{NATIVE_FOLDER}/"):
-                libraries[path] = (*needs(path), *runtime)
-        table = {"files": files, "needs": {path: needed for path, needed in libraries.items() if needed}}
-        content = zlib.compress(marshal.dumps({**table, "start": _checked_at_start(files)}, _MARSHAL), 9)
-        content = b"%08x\n" % zlib.crc32(content) + content
+            library = elf.is_elf_name(path) and not path.startswith(f"{NATIVE_FOLDER}/")
+            needed = (*needs(path), *runtime) if library else ()
+            when = _check_time(path, file, compacted)
+            rows.append(file_index.KeptRow(path, needed, _crc(file), when, file.stat().st_size))
+        content = file_index.pack_table(rows)
         target = package / CHECKSUMS / cold_store.digest(content)
         target.parent.mkdir()
         target.write_bytes(content)
@@ -101,13 +94,6 @@ def _check_time(path: str, file: Path, compacted: Callable[[Path], bool]) -> int
 
 def _is_packed(path: str) -> bool:
     return path == packed_bytecode.RUNTIME or path.startswith(f"{packed_bytecode.CODE}/")
-
-
-def _checked_at_start(files: Mapping[str, tuple[tuple[int, int, int]]]) -> list[str]:
-    """Return the files compared at the start: those read before the runtime can check them, and data files (sizes)."""
-    first = [path for path in sorted(files) if path in _READ_AT_START or _is_packed(path)]
-    data = [p for p in files if not p.endswith((".py", ".pyc")) and not elf.is_elf_name(p) and not p.startswith(_OWN)]
-    return first + sorted(data, key=lambda path: (-files[path][0][0], path))[:_AT_START]
 
 
 def _crc(file: Path) -> int:

@@ -34,6 +34,28 @@ REFILL_BYTES = (64 * 1024,) * 4 + (1024 * 1024,) * 2
 _USED_DIFFERENTLY = "shipped whole: a run on the layer needed more of it than the traced run had used"
 
 
+def native_runtime(settings: Settings) -> Path | None:
+    """Return the library that restores cold files and pages; None if it is disabled or was not built."""
+    if settings.native != "on":
+        return None
+    return Path(settings.runtime_library) if settings.runtime_library else parts.runtime_library()
+
+
+def place_runtime(runtime: Path, top: Path) -> None:
+    """Copy the native runtime below the site folder ``top``.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    (top / NATIVE_FOLDER).mkdir(exist_ok=True)
+    shutil.copyfile(runtime, top / NATIVE_FOLDER / _runtime_name(runtime))
+
+
+def _runtime_name(runtime: Path) -> str:
+    """Return a file name that is unique for each build: a function can have layers of several versions."""
+    return RUNTIME.format(digest=sha256(runtime.read_bytes()).hexdigest()[:16])
+
+
 @dataclass(frozen=True, slots=True)
 class EvictableChunk:
     """A chunk of a library's cold store that could be omitted: its likelihood to be needed (0 to 1) and its bytes."""
@@ -93,16 +115,16 @@ class Compactor:
     @classmethod
     def of(cls, traced: Traced, site: Site, settings: Settings, scratch: Path) -> Compactor | None:
         """Return a compactor for the libraries of a site; None if that is disabled, unavailable or of no use."""
-        runtime = Path(settings.runtime_library) if settings.runtime_library else parts.runtime_library()
-        if settings.native != "on" or not runtime:
+        runtime = native_runtime(settings)
+        if not runtime:
             return None
         hot, copies = hot_pages(traced, site, settings.cold)
         return cls(hot, copies, site.sources, runtime, settings.cold, scratch) if hot else None
 
     @cached_property
     def runtime_name(self) -> str:
-        """The runtime's file name. It is unique for each build: a function can have layers of several versions."""
-        return RUNTIME.format(digest=sha256(self.runtime.read_bytes()).hexdigest()[:16])
+        """The runtime's file name."""
+        return _runtime_name(self.runtime)
 
     def compacted(self, path: str, adjustments: Adjustments, *, whole: bool = False) -> PackedLibrary | None:
         """Return the library compacted according to ``adjustments``; None if its pages were not traced.
@@ -121,15 +143,6 @@ class Compactor:
         refills = adjustments.refills.get(path, 0)
         omitted = {each.chunk for each in adjustments.omitted_chunks if (each.path, each.refills) == (path, refills)}
         return self._made(path, hot, frozenset(omitted)) if omitted else made
-
-    def place_runtime(self, top: Path) -> None:
-        """Copy the runtime that restores cold pages below ``top``.
-
-        Raises:
-            OSError: a file cannot be written.
-        """
-        (top / NATIVE_FOLDER).mkdir(exist_ok=True)
-        shutil.copyfile(self.runtime, top / NATIVE_FOLDER / self.runtime_name)
 
     @cached_property
     def _made(self) -> Callable[[str, frozenset[int], frozenset[int]], PackedLibrary]:

@@ -30,18 +30,20 @@ def stage(  # noqa: PLR0913, PLR0917 - source, destination and form of the copie
     layout: Layout,
     write_library: WriteLibrary | None = None,
     copies: Mapping[str, str] | None = None,
+    more: Collection[str] = (),
 ) -> Counter[str]:
     """Copy the kept files into ``folder`` in the layout of the layer. Return the bytes written, by distribution.
 
     ``write_library`` may write a shared library in another form. It returns the bytes written, which may include
     additional files and count for the library's distribution, or 0 to have the library copied. ``copies`` maps files to
-    files with the same contents: where both are kept in one folder, the first becomes a link to the second.
+    files with the same contents: where both are kept in one folder, the first becomes a link to the second. Files in
+    ``more`` are copied, too.
 
     Raises:
         PackError: a file cannot be copied, or its name cannot be stored in a zip.
     """
     top = folder / layout.prefix(plan.python)
-    kept = {decision.path for decision in plan.kept}
+    kept = {decision.path for decision in plan.kept}.union(more)
     sizes: Counter[str] = Counter()
     with scratch_errors(PackError, f"cannot copy {{file}} into {folder}"):
         top.mkdir(parents=True)

@@ -11,15 +11,14 @@
  *
  * From the C library it only needs the functions that it diverts (sigaction and others) and dl*; see kernel.h. */
 #define _GNU_SOURCE
-#define DIVERT_DLOPEN /* to process objects that are loaded later */
+#include "checksum.h"
 #include "coldindex.h"
 #include "faults.h"
-#include "lzma.h"
-#include "x86code.h"
+#include "loading.h"
+#include "programs.h"
 
-/* LAYER_MINIMIZER_LOG: the destination of a line for every restored chunk. A value with a slash is the path of a file,
- * any other value means standard error. */
-static char log_target[1024];
+#define DIVERTED SIGNAL_FUNCTIONS FILE_FUNCTIONS PROGRAM_FUNCTIONS LOADING_FUNCTIONS
+#include "divert.h"
 
 /* ---- which library, which page ---- */
 
@@ -43,32 +42,6 @@ static int open_library(const struct link_map *object, Library *library) {
     library->runs = (const struct ColdRun *)(library->chunks + index->chunks);
     library->state = (struct ColdState *)(tag + 1);
     return 1;
-}
-
-static uint32_t crc_tables[8][256]; /* CRC-32 (IEEE 802.3), eight bytes at a time */
-
-static void make_crc_tables(void) {
-    for (uint32_t i = 0; i < 256; i++) {
-        uint32_t crc = i;
-        for (int bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >> 1) ^ 0xEDB88320 : crc >> 1;
-        crc_tables[0][i] = crc;
-    }
-    for (uint32_t i = 0; i < 256; i++)
-        for (int k = 1; k < 8; k++)
-            crc_tables[k][i] = (crc_tables[k - 1][i] >> 8) ^ crc_tables[0][crc_tables[k - 1][i] & 255];
-}
-
-static uint32_t checksum(const uint8_t *data, size_t size) {
-    uint32_t crc = ~0u;
-    for (; size >= 8; size -= 8, data += 8) {
-        uint64_t word;
-        __builtin_memcpy(&word, data, 8);
-        word ^= crc;
-        crc = 0;
-        for (int k = 0; k < 8; k++) crc ^= crc_tables[7 - k][(word >> (8 * k)) & 255];
-    }
-    while (size--) crc = (crc >> 8) ^ crc_tables[0][(crc ^ *data++) & 255];
-    return ~crc;
 }
 
 /* The index is part of the library's file: compare its checksum once per mapping, before it is used. */
@@ -118,16 +91,15 @@ static const char *library_name(const Library *library) {
 /* ---- errors ---- */
 
 static void give_up(const Library *library, uintptr_t address, const char *why) {
-    char line[1024];
-    char *at = line, *end = line + sizeof line - 2;
-    at = append_text(at, end, "layer_minimizer: cannot restore page ");
-    at = append_hex(at, end, address - library->object->l_addr);
-    at = append_text(at, end, " of ");
-    at = append_text(at, end, library_name(library));
-    at = append_text(at, end, ": ");
-    at = append_text(at, end, why);
-    *at++ = '\n';
-    kernel_call(SYS_write, 2, (long)line, at - line, 0, 0, 0);
+    struct Line line;
+    begin_line(&line);
+    add_text(&line, "layer_minimizer: cannot restore page ");
+    add_hex(&line, address - library->object->l_addr);
+    add_text(&line, " of ");
+    add_text(&line, library_name(library));
+    add_text(&line, ": ");
+    add_text(&line, why);
+    write_line(&line, 2);
     put_action(SIGABRT, (struct KernelAction){.handler = SIG_DFL});
     uint64_t none = 0;
     kernel_call(SYS_rt_sigprocmask, SIG_SETMASK, (long)&none, 0, 8, 0, 0);
@@ -205,25 +177,15 @@ static const char *open_store(const Library *library, char *room, size_t size) {
 /* ---- restoring pages ---- */
 
 static void write_log(const Library *library, const struct ColdRun *run) {
-    char line[512];
-    char *at = line, *end = line + sizeof line - 2;
-    if (!log_target[0]) return;
-    at = append_text(at, end, "restored pages ");
-    at = append_hex(at, end, run->page);
-    at = append_text(at, end, "+");
-    at = append_hex(at, end, run->pages);
-    at = append_text(at, end, " of ");
-    at = append_text(at, end, library_name(library));
-    *at++ = '\n';
-    int file = 2;
-    for (const char *c = log_target; *c; c++)
-        if (*c == '/') {
-            file = open_file(log_target, O_WRONLY | O_APPEND | O_CREAT, 0600);
-            break;
-        }
-    if (file < 0) return;
-    kernel_call(SYS_write, file, (long)line, at - line, 0, 0, 0);
-    if (file != 2) close_file(file);
+    struct Line line;
+    begin_line(&line);
+    add_text(&line, "restored pages ");
+    add_hex(&line, run->page);
+    add_text(&line, "+");
+    add_hex(&line, run->pages);
+    add_text(&line, " of ");
+    add_text(&line, library_name(library));
+    log_line(&line);
 }
 
 /* Decode one chunk and move its pages into place. Return NULL or the reason for failure. */
@@ -290,13 +252,6 @@ static int mend(uintptr_t address, enum Access access) {
 
 /* ---- start ---- */
 
-extern void *dlopen(const char *, int) __attribute__((weak));
-#if defined(__x86_64__)
-__asm__(".symver dlopen, dlopen@GLIBC_2.2.5");
-#else
-__asm__(".symver dlopen, dlopen@GLIBC_2.17");
-#endif
-
 /* Return whether another copy of this library is active: two layers may contain one each. It serves all libraries. */
 static int another_runtime_serves(void) {
     struct KernelAction action;
@@ -313,6 +268,7 @@ static int look_at_objects(struct dl_phdr_info *first, size_t size, void *nothin
     Library library;
     (void)first, (void)size, (void)nothing;
     divert_all();
+    take_faults();
     FOR_EACH_OBJECT(object) {
         char room[4096];
         if (open_library(object, &library) && index_is_whole(&library) && library.index->store && !library.state->store)
@@ -360,19 +316,106 @@ static void (*serve_early(void))(void) {
 
 static void early(void) __attribute__((ifunc("serve_early")));
 
-__attribute__((constructor)) static void begin(int count, char **arguments, char **environment) {
-    static const char variable[] = "LAYER_MINIMIZER_LOG=";
-    (void)count, (void)arguments;
+/* Return the value of an environment variable, NULL if it is not set. */
+static const char *variable(char **environment, const char *name) {
     for (char **at = environment; at && *at; at++) {
-        size_t i = 0;
-        while (variable[i] && (*at)[i] == variable[i]) i++;
-        if (!variable[i]) append_text(log_target, log_target + sizeof log_target - 1, *at + i);
+        const char *value = after_prefix(*at, name);
+        if (value) return value;
     }
+    return NULL;
+}
+
+/* The site folder of this library: it lies in SITE/layer_minimizer.libs. Return 0 if its path is not known. */
+static int find_site(char *site) {
+    const struct link_map *own = NULL;
+    FOR_EACH_OBJECT(object)
+        if (object->l_ld == _DYNAMIC) own = object;
+    if (!own) return 0;
+    if (own->l_name[0] == '/')
+        append_text(site, site + PATH_ROOM - 1, own->l_name);
+    else if (!path_from_maps((uintptr_t)_DYNAMIC, site, PATH_ROOM))
+        return 0;
+    for (const char *c = site;; c++) {
+        if (!*c) {
+            append_text(own_path, own_path + PATH_ROOM - 1, site);
+            break;
+        }
+        if (*c == ':' || *c == ' ') break; /* they separate the entries of LD_PRELOAD */
+    }
+    for (int part = 0; part < 2; part++) {
+        char *slash = site;
+        for (char *c = site; *c; c++)
+            if (*c == '/') slash = c;
+        *slash = 0;
+    }
+    return 1;
+}
+
+/* For another copy of this library in the process: it serves nothing, and this one serves its layers, too. */
+__attribute__((visibility("default"))) void layer_minimizer_add(const char *site) { add_root(site); }
+
+static void (*add_of_other_runtime(void))(const char *) {
+    FOR_EACH_OBJECT(object) {
+        if (object->l_ld == _DYNAMIC || !is_runtime(object)) continue;
+        void *other = dlopen(object->l_name, RTLD_LAZY | RTLD_NOLOAD);
+        void *add = other ? dlsym(other, "layer_minimizer_add") : NULL;
+        if (add) return (void (*)(const char *))add;
+    }
+    return NULL;
+}
+
+__attribute__((constructor)) static void begin(int count, char **arguments, char **environment) {
+    char site[PATH_ROOM];
+    const char *target = variable(environment, "LAYER_MINIMIZER_LOG="), *check = variable(environment, "LAYER_MINIMIZER_CHECK=");
+    (void)count, (void)arguments;
+    if (target) append_text(log_target, log_target + sizeof log_target - 1, target);
+    checks = check && same_text(check, "off") ? 0 : check && same_text(check, "all") ? 2 : 1;
     early();
-    if (another_runtime_serves()) return;
-    real_dlopen = dlopen;
+    int known = find_site(site);
+    if (another_runtime_serves()) {
+        void (*add)(const char *) = known ? add_of_other_runtime() : NULL;
+        if (add) add(site);
+        return;
+    }
+    hide_preload();
+    if (known) add_root(site);
     unblock_faults();
     take_faults();
     forget_unloaded_action();
     after_load();
+}
+
+/* ---- as a module of Python: importing it is how a layer loads this library ---- */
+
+/* Of the stable ABI, without the headers of one version. */
+extern void *PyModule_Create2(void *, int) __attribute__((weak));
+extern void *PyBool_FromLong(long) __attribute__((weak));
+extern const char *PyUnicode_AsUTF8AndSize(void *, intptr_t *) __attribute__((weak));
+
+/* is_cold(path): whether a path leads to a file of a cold store, restored or not. */
+static void *python_is_cold(void *module, void *path) {
+    const char *text = PyUnicode_AsUTF8AndSize(path, NULL);
+    (void)module;
+    return text ? PyBool_FromLong(is_cold(AT_FDCWD, text)) : NULL;
+}
+
+__attribute__((visibility("default"))) void *PyInit_native(void) {
+    static const struct {
+        const char *name;
+        void *(*function)(void *, void *);
+        int flags;
+        const char *documentation;
+    } methods[] = {{"is_cold", python_is_cold, 8 /* METH_O */, "Return whether a path is that of a cold file."}, {0}};
+    /* struct PyModuleDef: the head of an object, three words, name, documentation, size, functions. */
+    static struct {
+        intptr_t references;
+        void *type, *init;
+        intptr_t index;
+        void *copy;
+        const char *name, *documentation;
+        intptr_t size;
+        const void *methods, *others[4];
+    } module = {.references = 1, .name = "native", .documentation = "Serves the cold files of layers.", .size = -1,
+                .methods = methods};
+    return PyModule_Create2(&module, 3);
 }

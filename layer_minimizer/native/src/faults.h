@@ -1,8 +1,8 @@
 /* Shares SIGSEGV with the program: this handler is called first and passes faults of the program to its own handler.
  *
  * A program may install a handler before or after this one, query the installed one, or block the signal. If the signal
- * were blocked or the handler replaced, a fault on a cold page would end the process. A library that is loaded late
- * cannot interpose symbols, so calls are diverted in the global offset tables of the loaded objects.
+ * were blocked or the handler replaced, a fault on a cold page would end the process. So these calls of the program are
+ * diverted, see divert.h.
  *
  * The including file defines `mend(address, access)`, which returns 1 if the access can be repeated. */
 #ifndef LAYER_FAULTS_H
@@ -12,8 +12,6 @@
 #include <ucontext.h>
 
 #include "objects.h"
-
-#define RUNTIME_NAME "liblayercold.so"
 
 enum Access { ACCESS_READ, ACCESS_WRITE, ACCESS_EXECUTE };
 
@@ -165,162 +163,9 @@ static int our_sigprocmask(int how, const sigset_t *set, sigset_t *before) {
     return error ? -1 : 0;
 }
 
-#ifdef DIVERT_DLOPEN
-static void *(*real_dlopen)(const char *, int);
-static void after_load(void);
-
-static void *our_dlopen(const char *name, int flags) {
-    int marked = 0, slash = 0;
-    for (const char *at = name; at && *at; at++) {
-        marked |= *at == '$';
-        slash |= *at == '/';
-    }
-    /* For a plain name, the loader takes the search path from its caller, so the call must appear to come from the
-     * program: a jump, not a call. The objects that it loads are processed at the next call. */
-    after_load();
-    if (!slash || marked) return real_dlopen(name, flags);
-    void *handle = real_dlopen(name, flags);
-    after_load();
-    return handle;
-}
-#endif
-
-/* ---- diverting calls ---- */
-
-static const struct {
-    const char *name;
-    void *ours;
-} diverted[] = {
-    {"sigaction", (void *)our_sigaction},     {"__sigaction", (void *)our_sigaction},
-    {"signal", (void *)our_signal},           {"bsd_signal", (void *)our_signal},
-    {"ssignal", (void *)our_signal},          {"sigprocmask", (void *)our_sigprocmask},
-    {"pthread_sigmask", (void *)our_pthread_sigmask},
-#ifdef DIVERT_DLOPEN
-    {"dlopen", (void *)our_dlopen},
-#endif
-};
-
-/* Return the replacement for a function by name, NULL if it is not diverted. */
-static void *our_function(const char *name) {
-    if (*name != 's' && *name != 'p' && *name != 'd' && *name != '_' && *name != 'b') return NULL;
-    for (size_t k = 0; k < sizeof diverted / sizeof *diverted; k++)
-        if (same_text(name, diverted[k].name)) return diverted[k].ours;
-    return NULL;
-}
-
-#if defined(__x86_64__)
-enum { SLOT = R_X86_64_JUMP_SLOT, DATA = R_X86_64_GLOB_DAT };
-#else
-enum { SLOT = R_AARCH64_JUMP_SLOT, DATA = R_AARCH64_GLOB_DAT };
-#endif
-
-/* Return whether the loader has made a page read-only after relocation: 1, 0, or -1 if that is not known. */
-static int in_relro(const struct link_map *object, uintptr_t page) {
-    size_t count = 0;
-    const ElfW(Phdr) *headers = object_headers(object, &count);
-    uintptr_t page_mask = ~(getauxval(AT_PAGESZ) - 1);
-    for (size_t i = 0; headers && i < count; i++) {
-        if (headers[i].p_type != PT_GNU_RELRO) continue;
-        uintptr_t start = object->l_addr + headers[i].p_vaddr, end = start + headers[i].p_memsz;
-        /* The loader leaves a partial last page writable, because it contains other data. */
-        if (page >= (start & page_mask) && page < (end & page_mask)) return 1;
-    }
-    return headers ? 0 : -1;
-}
-
-static void write_slot(const struct link_map *object, uintptr_t slot, void *value) {
-    if (*(void **)slot == value) return;
-    long size = (long)getauxval(AT_PAGESZ);
-    uintptr_t page = slot & ~(uintptr_t)(size - 1);
-    int closed = in_relro(object, page);
-    if (closed && failed(kernel_call(SYS_mprotect, (long)page, size, PROT_READ | PROT_WRITE, 0, 0, 0))) return;
-    __atomic_store_n((void **)slot, value, __ATOMIC_RELEASE);
-    if (closed == 1) kernel_call(SYS_mprotect, (long)page, size, PROT_READ, 0, 0, 0);
-}
-
-/* Return whether the loader has relocated a slot. The list of objects may contain one that is being loaded: the loader
- * would overwrite a value written now, or crash if the page was made read-only. Before relocation a slot is zero or
- * contains an address relative to the base. (Not every address below the base is relative: other objects may be mapped
- * lower.) */
-static int is_relocated(const struct link_map *object, uintptr_t slot) {
-    uintptr_t value = *(uintptr_t *)slot;
-    return value != 0 && (value >= (uintptr_t)object->l_ld - object->l_addr || object->l_addr < (1UL << 32));
-}
-
-/* Return 0 if the object is not relocated yet. */
-static int divert_in_table(const struct link_map *object, const ElfW(Rela) *table, size_t size) {
-    const ElfW(Dyn) *symbols = dynamic_entry(object, DT_SYMTAB), *strings = dynamic_entry(object, DT_STRTAB);
-    if (!symbols || !strings) return 1;
-    const ElfW(Sym) *symbol = (const ElfW(Sym) *)dynamic_address(object, symbols->d_un.d_ptr);
-    const char *text = (const char *)dynamic_address(object, strings->d_un.d_ptr);
-    int whole = 1;
-    for (size_t i = 0; i < size / sizeof *table; i++) {
-        unsigned type = ELF64_R_TYPE(table[i].r_info);
-        if (type != SLOT && type != DATA) continue;
-        const ElfW(Sym) *named = symbol + ELF64_R_SYM(table[i].r_info);
-        if (named->st_shndx != SHN_UNDEF) continue;
-        void *ours = our_function(text + named->st_name);
-        if (!ours) continue;
-        uintptr_t slot = object->l_addr + table[i].r_offset;
-        if (is_relocated(object, slot))
-            write_slot(object, slot, ours);
-        else
-            whole = 0; /* permanently if a weak symbol is missing */
-    }
-    return whole;
-}
-
-/* Divert the calls of one object. Return 0 if it is not relocated yet. */
-static int divert(const struct link_map *object) {
-    const ElfW(Dyn) *tables[][2] = {
-        {dynamic_entry(object, DT_RELA), dynamic_entry(object, DT_RELASZ)},
-        {dynamic_entry(object, DT_JMPREL), dynamic_entry(object, DT_PLTRELSZ)},
-    };
-    int whole = 1;
-    for (int i = 0; i < 2; i++) {
-        if (!tables[i][0] || !tables[i][1]) continue;
-        const ElfW(Rela) *table = (const ElfW(Rela) *)dynamic_address(object, tables[i][0]->d_un.d_ptr);
-        whole &= divert_in_table(object, table, tables[i][1]->d_un.d_val);
-    }
-    return whole;
-}
-
-/* Return whether an object is this one or another copy of it: two that divert each other's calls would loop forever. */
-static int is_runtime(const struct link_map *object) {
-    const ElfW(Dyn) *name = dynamic_entry(object, DT_SONAME), *strings = dynamic_entry(object, DT_STRTAB);
-    if (!name || !strings) return object->l_ld == _DYNAMIC;
-    return same_text((const char *)dynamic_address(object, strings->d_un.d_ptr) + name->d_un.d_val, RUNTIME_NAME);
-}
-
-/* Objects whose calls have been diverted, so that each is processed once. */
-static struct {
-    const struct link_map *object;
-    ElfW(Addr) base;
-    const ElfW(Dyn) *dynamic;
-} seen_objects[4096];
-
-static int is_new_object(const struct link_map *object, size_t position) {
-    if (position >= sizeof seen_objects / sizeof *seen_objects) return 1;
-    int known = seen_objects[position].object == object && seen_objects[position].base == object->l_addr &&
-                seen_objects[position].dynamic == object->l_ld;
-    seen_objects[position].object = object;
-    seen_objects[position].base = object->l_addr;
-    seen_objects[position].dynamic = object->l_ld;
-    return !known;
-}
-
-/* Divert the calls of all objects that are new since the last time, and install the handler again if necessary. */
-static void divert_all(void) {
-    size_t position = 0;
-    FOR_EACH_OBJECT(object) {
-        if (is_new_object(object, position) && !is_runtime(object) && !divert(object))
-            seen_objects[position].dynamic = NULL; /* try again the next time */
-        position++;
-    }
-    /* Objects after that position were unloaded, and may be loaded again at the same address. */
-    for (; position < sizeof seen_objects / sizeof *seen_objects && seen_objects[position].object; position++)
-        seen_objects[position].object = NULL;
-    take_faults();
-}
+#define SIGNAL_FUNCTIONS                                                                                         \
+    {"sigaction", (void *)our_sigaction}, {"__sigaction", (void *)our_sigaction}, {"signal", (void *)our_signal}, \
+        {"bsd_signal", (void *)our_signal}, {"ssignal", (void *)our_signal},                                      \
+        {"sigprocmask", (void *)our_sigprocmask}, {"pthread_sigmask", (void *)our_pthread_sigmask},
 
 #endif

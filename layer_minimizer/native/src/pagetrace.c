@@ -12,6 +12,9 @@
 
 #include "faults.h"
 
+#define DIVERTED SIGNAL_FUNCTIONS
+#include "divert.h"
+
 struct TableHeader {
     uint64_t magic;
     uint32_t libraries, ranges;
@@ -123,7 +126,9 @@ FOR_THE_LOADER uintptr_t la_symbind64(Elf64_Sym *symbol, unsigned index, uintptr
 /* A load begins: all objects of earlier loads are relocated. */
 FOR_THE_LOADER void la_activity(uintptr_t *cookie, unsigned what) {
     (void)cookie;
-    if (what == LA_ACT_ADD && started) divert_all();
+    if (what != LA_ACT_ADD || !started) return;
+    divert_all();
+    take_faults();
 }
 
 FOR_THE_LOADER unsigned la_objclose(uintptr_t *cookie) {
@@ -136,4 +141,5 @@ FOR_THE_LOADER void la_preinit(uintptr_t *cookie) {
     (void)cookie;
     started = 1;
     divert_all();
+    take_faults();
 }

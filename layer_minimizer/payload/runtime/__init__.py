@@ -1,7 +1,8 @@
-"""The runtime in a layer: serves the modules and files in the cold store of the layer.
+"""The runtime in a layer: serves the modules and files that do not lie in their places.
 
 Copied into the layer as the package ``_layer_minimizer``. Runs in the interpreter of the handler: CPython 3.6 and
-later, with the standard library only. Nothing is imported or read before a module or file is missing.
+later, with the standard library only. Files are served by the native runtime (``native``), which is loaded first;
+what is in Python finds packed bytecode and loads stand-ins.
 """
 
 import os
@@ -10,7 +11,7 @@ __all__ = ["start"]
 
 
 def start(root=None):
-    """Serve the cold store of the site folder ``root`` (by default the one that this package lies in), once."""
+    """Serve the layers in the site folder ``root`` (by default the one that this package lies in), once."""
     from . import check
 
     here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -18,8 +19,7 @@ def start(root=None):
     roots = [here] if root is None or os.path.abspath(root) == here else [here, os.path.abspath(root)]
     for each in roots:
         check.begin(each)
-    from . import files, finder
+    from . import finder
 
-    new = [each for each in roots if finder.serve(each)]
-    if new:
-        files.install()
+    for each in roots:
+        finder.serve(each)

@@ -1,9 +1,8 @@
-"""Finds the modules that lie in a cold store. Everything else - locks, relative imports, reload - is importlib's own.
+"""Finds what lies in a layer's site folder: packed bytecode, stand-ins, and files in their places, cold or not.
 
 Loaded in every start of the layer, so it holds no more than what a program needs that misses nothing.
 """
 
-import io
 import os
 import sys
 
@@ -16,62 +15,23 @@ from _frozen_importlib_external import (
     FileFinder,
     SourceFileLoader,
     SourcelessFileLoader,
+    spec_from_file_location,
 )
-from _thread import get_ident
-from posix import listdir
 
 from . import check
 
-# Returned where a file is not in a cold store, either.
-NOT_COLD = object()
-# The functions as they are without the hooks of files.py, by name.
-plain = {"open": io.open, "os_open": os.open, "stat": os.stat, "lstat": os.lstat}
-plain.update(access=os.access, listdir=os.listdir, scandir=os.scandir)
-# Looked for by site, and rarely there; a cold one was not there for the traced program either.
-_CUSTOMIZE = ("sitecustomize", "usercustomize")
-# Threads that are asking a store what it holds: what they import for that cannot come from there.
-_busy = set()
-
-
-def ask(question, *args):
-    """Return what a store answers to a question; None while this thread is waiting for another answer."""
-    me = get_ident()
-    if me in _busy:
-        return None
-    try:
-        _busy.add(me)
-        return question(*args)
-    finally:
-        _busy.discard(me)
-
-
-# Where this runtime lies, and where it was compiled to lie: bytecode without a source keeps the names that it got then.
-_HERE = os.path.realpath(os.path.dirname(os.path.dirname(__file__)))
-_MEANT = os.path.dirname(os.path.dirname(ask.__code__.co_filename))
+_LEFT_OUT = "was left out of this layer"  # in the text of the error, see native/src/layerfiles.h
 
 
 class Layer(object):
-    """One site folder with a cold store."""
+    """One site folder of layers. ``packed`` are the modules that are compressed as bytecode, or None."""
 
     def __init__(self, root, packed):
         self.root = root
-        # The modules that are compressed as bytecode, or None.
         self.packed = packed
         real = os.path.realpath(root)
         # The names that the folder is known by, its real one last.
         self.tops = (root,) if real == root else (root, real)
-        # The folder in the source paths of code.
-        self._named = _MEANT + "/" if real == _HERE and real != _MEANT else None
-        self._store = None
-
-    @property
-    def store(self):
-        """The cold store; neither it nor its reader is loaded before something is missing."""
-        if self._store is None:
-            from .store import ColdStore
-
-            self._store = ColdStore(self.root, self.packed)
-        return self._store
 
     def relative(self, path):
         """Return ``path`` relative to the site folder, or None where it lies elsewhere."""
@@ -81,13 +41,11 @@ class Layer(object):
                     return ""
                 if path[len(top)] == "/":
                     return path[len(top) + 1 :].rstrip("/")
-        if self._named is not None and path.startswith(self._named) and path.endswith(".py"):
-            return path[len(self._named) :]
         return None
 
 
-class ColdFinder(object):
-    """Stands last in sys.meta_path; the path hook finds cold modules at the place in sys.path that they had."""
+class LayerFinder(object):
+    """Knows the layers. Stands last in sys.meta_path: says of a module that is not there that it was left out."""
 
     def __init__(self):
         self.layers = []
@@ -115,146 +73,162 @@ class ColdFinder(object):
         return None
 
     def find_spec(self, fullname, path=None, target=None):
-        """Find a cold module, as a finder in sys.meta_path."""
-        portions = []
-        if fullname in _CUSTOMIZE:
-            return None
-        for folder in list(sys.path if path is None else path):
-            spec = self.spec_in(fullname, folder)
-            if spec is not None and spec.loader is not None:
-                return spec
-            if spec is not None:
-                portions += spec.submodule_search_locations
-        if portions:
-            from .loaders import namespace
+        """Find nothing; raise an error with the reason if a module was left out.
 
-            return namespace(fullname, portions)
-        if path is None:
-            for layer in self.layers:
-                _ask_for(fullname, _refuse_dropped, fullname, layer, sys._getframe(1))
-        return None
+        Not for importlib.util.find_spec, to which nothing but None is an answer.
 
-    def spec_in(self, fullname, folder):
-        """Find a cold module in one folder; the spec of a folder without a module has no loader."""
-        found = self.locate(folder) if isinstance(folder, str) else None
-        return None if found is None else _ask_for(fullname, _spec_at, fullname, *found)
+        Raises:
+            ModuleNotFoundError: it is an import of a module that the environment has.
+        """
+        if fullname not in ("sitecustomize", "usercustomize") and _is_import(sys._getframe(1)):
+            tail = fullname.rpartition(".")[2]
+            for folder in list(sys.path if path is None else path):
+                if isinstance(folder, str) and self.locate(folder) is not None:
+                    _refuse_left_out(fullname, folder + "/" + tail)
+            if check.native is None and path is None:
+                from .stubs import refuse_dropped
+
+                refuse_dropped(fullname, self.layers)
 
     def invalidate_caches(self):
         """Do nothing: a layer does not change."""
 
 
-def _ask_for(fullname, question, *args):
-    try:
-        return ask(question, *args)
-    except OSError as exc:
-        raise ImportError("%s: %s" % (fullname, exc), name=fullname, path=exc.filename) from exc
+def _is_import(frame):
+    names = []
+    while frame is not None and len(names) < 3:
+        names.append(frame.f_code.co_name)
+        frame = frame.f_back
+    return "_find_and_load_unlocked" in names
 
 
-def _spec_at(fullname, layer, folder):
-    if not layer.store.mentions(folder.partition("/")[0] or fullname):
-        return None
-    from .loaders import spec_at
-
-    return spec_at(fullname, layer, folder)
-
-
-def _refuse_dropped(fullname, layer, frame):
-    if layer.store.dropped(fullname):
-        from .loaders import refuse_dropped
-
-        refuse_dropped(fullname, layer.store, frame)
+def _refuse_left_out(fullname, base):
+    for suffix in ["/__init__.py", ".py"] + EXTENSION_SUFFIXES:
+        try:
+            os.stat(base + suffix)
+        except OSError as exc:
+            if exc.strerror and _LEFT_OUT in exc.strerror:
+                reason = exc.strerror.partition("(")[2].rpartition(")")[0]
+                raise ModuleNotFoundError("No module named %r: %s" % (fullname, reason), name=fullname) from None
+        except ValueError:
+            return  # a name that no file can have
 
 
-def _is_cold_folder(layer, relative):
-    return layer.store.is_folder(relative)
-
-
-_standard = set()
-
-
-def _standard_names():
-    """Return the names of standard-library modules: they are never in a layer, so no store is read for them."""
-    if not _standard:
-        _standard.update(_CUSTOMIZE, getattr(sys, "stdlib_module_names", ()))
-        if not hasattr(sys, "stdlib_module_names"):
-            library = os.path.dirname(os.__file__)
-            for folder in (library, library + "/lib-dynload"):
-                try:
-                    _standard.update(name.partition(".")[0] for name in listdir(folder))
-                except OSError:
-                    pass  # not readable: its names are searched in the store, which is only slower
-    return _standard
-
-
-class ColdFileFinder(FileFinder):
-    """Finds what lies in one folder of a layer, and what would lie there.
-
-    A folder whose ``__init__.py`` alone is cold would be a namespace package to the machinery's own finder.
-    """
+class LayerFileFinder(FileFinder):
+    """Finds what lies in one folder of a layer: packed, as a file, or cold."""
 
     _place = None  # the layer, and the path in it
 
     def find_spec(self, fullname, target=None):
-        """Find a module in this folder: packed, as a real file, or cold."""
+        """Find a module in this folder."""
         if self._place is None:
-            self._place = COLD.locate(self.path) or (None, "")
+            self._place = LAYERS.locate(self.path) or (None, "")
         layer, folder = self._place
         packed = layer.packed if layer is not None else None
         spec = packed.find(fullname, folder) if packed is not None else None
         if spec is None:
-            spec = self._find_file(fullname, target)
+            spec = super().find_spec(fullname, target)
+            if spec is not None and spec.loader is not None and check.is_cold(spec.origin):
+                spec = _bytecode_beside(spec) or spec
         standin = sys.modules.get(__package__ + ".standin")
         # Another thread may be importing it.
         if spec is not None and spec.loader is not None and hasattr(standin, "find_below"):
             return standin.find_below(fullname) or spec
         return spec
 
-    def _find_file(self, fullname, target):
-        """Find a module that is not packed, a real file first."""
-        spec = super().find_spec(fullname, target)
-        if spec is None and fullname in _standard_names():
-            return None
-        if spec is None or spec.loader is None:
-            self._require(fullname, _SUFFIXES)
-            cold = COLD.spec_in(fullname, self.path)
-            if cold is not None and (spec is None or cold.loader is not None):
-                spec = cold
-        elif isinstance(spec.loader, ExtensionFileLoader):
-            _check_library(spec.origin)
-        else:
-            self._require(fullname, EXTENSION_SUFFIXES)
-        return spec
 
-    def _require(self, fullname, suffixes):
-        """Refuse a layer that had a module here with one of these suffixes, which is missing."""
-        layer, folder = self._place
-        if layer is not None:
-            tail = fullname.rpartition(".")[2]
-            check.module(layer, folder + "/" + tail if folder else tail, suffixes)
+class LayerSourceLoader(SourceFileLoader):
+    """Loads a source; reads and writes no bytecode beside it, as the environment's is not in the layer."""
 
+    def __init__(self, fullname, path):
+        super().__init__(fullname, path)
+        standin = sys.modules.get(__package__ + ".standin")
+        if hasattr(standin, "in_order") and check.is_cold(path):
+            # Only where there are stand-ins: it stands in the tracebacks of the module's errors.
+            self.exec_module = lambda module: _exec_in_order(self, module, standin.in_order)
 
-def _check_library(path):
-    found = COLD.locate(path)
-    if found is not None:
-        check.library(*found)
+    def path_stats(self, path):
+        """Refuse: without a time the machinery neither looks for bytecode nor writes any."""
+        raise OSError("%s lies in a layer" % path)
+
+    def set_data(self, path, data, *, _mode=0o666):
+        """Write nothing."""
+
+    def get_code(self, fullname):
+        """Return the module's code, and log that it was needed."""
+        code = super().get_code(fullname)
+        _note_restored(self)
+        return code
 
 
-_WARM = (
-    (ExtensionFileLoader, EXTENSION_SUFFIXES),
-    (SourceFileLoader, SOURCE_SUFFIXES),
+def _exec_in_order(loader, module, in_order):
+    """Run a module's code, after that of stand-ins where it relies on it."""
+
+    def load():
+        # What was woken since may have imported it.
+        if sys.modules.setdefault(loader.name, module) is module:
+            SourceFileLoader.exec_module(loader, module)
+
+    in_order(loader.name, load)
+
+
+class LayerExtensionLoader(ExtensionFileLoader):
+    """Loads an extension module, and logs that a cold one was needed."""
+
+    def create_module(self, spec):
+        """Load it; the native runtime restores it and the libraries that it needs."""
+        module = super().create_module(spec)
+        _note_restored(self)
+        return module
+
+
+def _note_restored(loader):
+    if check.is_cold(loader.path):
+        from .messages import RESTORED_MODULE, note
+
+        note(RESTORED_MODULE % loader.name)
+
+
+class BytecodeLoader(SourceFileLoader):
+    """Loads the bytecode that a layer has beside a cold module; its ``__file__`` is the module's, as always."""
+
+    def __init__(self, fullname, path, bytecode):
+        super().__init__(fullname, path)
+        self._bytecode = SourcelessFileLoader(fullname, bytecode)
+
+    def get_code(self, fullname):
+        """Return the code in the bytecode."""
+        return self._bytecode.get_code(fullname)
+
+
+def _bytecode_beside(spec):
+    folder, _, name = spec.origin.rpartition("/")
+    bytecode = folder + "/" + name.partition(".")[0] + BYTECODE_SUFFIXES[0]
+    if not os.path.isfile(bytecode):
+        return None
+    loader = BytecodeLoader(spec.name, spec.origin, bytecode)
+    return spec_from_file_location(
+        spec.name, spec.origin, loader=loader, submodule_search_locations=spec.submodule_search_locations
+    )
+
+
+_LOADERS = (
+    (LayerExtensionLoader, EXTENSION_SUFFIXES),
+    (LayerSourceLoader, SOURCE_SUFFIXES),
     (SourcelessFileLoader, BYTECODE_SUFFIXES),
 )
 
 
-_SUFFIXES = EXTENSION_SUFFIXES + SOURCE_SUFFIXES + BYTECODE_SUFFIXES
+def find_real(fullname, folder):
+    """Find the module that a stand-in in ``folder`` stands for, None if the layer does not have it."""
+    return FileFinder(folder, *_LOADERS[:2]).find_spec(fullname)
 
 
 def _path_hook(folder):
-    found = COLD.locate(folder) if isinstance(folder, str) else None
-    # Ignore a damaged store here: ColdFinder is called later, and raises.
-    if found is None or not (_is_packed(*found) or os.path.isdir(folder) or _ask_for(folder, _is_cold_folder, *found)):
+    found = LAYERS.locate(folder) if isinstance(folder, str) else None
+    if found is None or not (_is_packed(*found) or os.path.isdir(folder)):
         raise ImportError("no folder of a layer", path=folder)
-    return ColdFileFinder(folder, *_WARM)
+    return LayerFileFinder(folder, *_LOADERS)
 
 
 def _is_packed(layer, relative):
@@ -270,32 +244,15 @@ def _packed_below(root):
     return Packed.below(root)
 
 
-COLD = ColdFinder()
-
-
-def place(path, dir_fd=None):
-    """Return the layer and the site-relative path that any kind of path means, or None."""
-    if isinstance(path, int):
-        return None
-    try:
-        path = os.fsdecode("." if path is None else path)
-        if not path.startswith("/"):
-            path = (os.getcwd() if dir_fd is None else os.readlink("/proc/self/fd/%d" % dir_fd)) + "/" + path
-    except (TypeError, ValueError, OSError):
-        return None
-    if "/." in path or "//" in path:
-        path = os.path.normpath(path)
-    # Another thread may be importing it.
-    original = getattr(sys.modules.get(__package__ + ".mirror"), "original", None)
-    return COLD.locate(path if original is None else original(path))
+LAYERS = LayerFinder()
 
 
 def serve(root):
-    """Serve the cold store and the packed modules below ``root``; False if that is done already."""
-    if not COLD.add(root, _packed_below(root)):
+    """Serve the modules below ``root``; False if that is done already."""
+    if not LAYERS.add(root, _packed_below(root)):
         return False
-    if COLD not in sys.meta_path:
-        sys.meta_path.append(COLD)
+    if LAYERS not in sys.meta_path:
+        sys.meta_path.append(LAYERS)
     if _path_hook not in sys.path_hooks:
         sys.path_hooks.insert(0, _path_hook)
     return True

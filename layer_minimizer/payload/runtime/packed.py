@@ -9,8 +9,9 @@ Loaded in every start of the layer that has such files.
 
 import marshal
 import os
+import sys
 import zlib
-from _frozen_importlib_external import SourcelessFileLoader, spec_from_file_location
+from _frozen_importlib_external import SourceFileLoader, _compile_bytecode, spec_from_file_location
 from posix import listdir, pread
 from posix import open as _open
 
@@ -18,6 +19,7 @@ from . import check
 
 CODE = "_layer_minimizer/code"
 RUNTIME = "_layer_minimizer/runtime"
+_HEAD = 16 if sys.version_info >= (3, 7) else 12  # bytes before the code in a file of bytecode
 
 
 class Shelf(object):
@@ -58,17 +60,25 @@ class Shelf(object):
         return data
 
 
-class PackedLoader(SourcelessFileLoader):
-    """Loads a module from a shelf; its ``__file__`` is where its bytecode would lie."""
+class PackedLoader(SourceFileLoader):
+    """Loads a module from a shelf. Its ``__file__`` is its source, as in the environment: the source may be cold.
 
-    def __init__(self, fullname, path, shelf, stem):
+    A subclass that compiles sources in its own way, as import hooks install, gets the source.
+    """
+
+    def __init__(self, fullname, path, shelf=None, stem=""):
         super().__init__(fullname, path)
         self._shelf = shelf
         self._stem = stem
 
-    def get_data(self, path):
-        """Return this module's bytecode, or the bytes of another file."""
-        return self._shelf.read(self._stem) if path == self.path else super().get_data(path)
+    def get_code(self, fullname):
+        """Return the module's code."""
+        if self._shelf is None or type(self).source_to_code is not SourceFileLoader.source_to_code:
+            return super().get_code(fullname)
+        data = self._shelf.read(self._stem)
+        return _compile_bytecode(
+            memoryview(data)[_HEAD:], name=fullname, bytecode_path=self.path + "c", source_path=self.path
+        )
 
 
 class Packed(object):
@@ -85,7 +95,6 @@ class Packed(object):
 
     def __init__(self, root, files):
         self.root = root
-        self.about = root + "/" + files[0]
         self.shelves = {}  # by the modules in them
         for file in files:
             shelf = Shelf(root, file)
@@ -107,6 +116,6 @@ class Packed(object):
             shelf, locations = self.shelves.get(base), None
             if shelf is None:
                 return None
-        path = self.root + "/" + stem + ".pyc"
+        path = self.root + "/" + stem + ".py"
         loader = PackedLoader(fullname, path, shelf, stem)
         return spec_from_file_location(fullname, path, loader=loader, submodule_search_locations=locations)

@@ -16,7 +16,7 @@ def stand_in(name, last, tables):
     ``last``: where it lay there; ``tables``: which of the files with tables knows it. Each layer brings its own.
     """
     module = sys.modules[name]
-    root = module.__file__[: -len(last) - 1]
+    root = _root_of(module, last)
     if root not in _tables:
         start(root)
     from . import standin  # packed: found by what has just been started
@@ -36,12 +36,37 @@ def unpack(name, last):
     For layers that have not been started: where they are, the packed module itself is found.
     """
     module = sys.modules[name]
-    root = module.__file__[: -len(last) - 1]
+    root = _root_of(module, last)
     start(root)
     layer, folder = _place(last, root)
     spec = module.__spec__ = layer.packed.find(name, folder)
-    module.__loader__ = spec.loader
+    module.__loader__, module.__file__, module.__cached__ = spec.loader, spec.origin, spec.cached
     spec.loader.exec_module(module)
+
+
+def refuse_dropped(name, layers):
+    """Refuse a top-level module whose distribution was left out, without the native runtime, which knows each file.
+
+    Raises:
+        ModuleNotFoundError: a layer lacks it.
+    """
+    for layer in layers:
+        stores = os.path.join(layer.root, "_layer_minimizer", "cold")
+        for store in sorted(os.listdir(stores)) if os.path.isdir(stores) else ():
+            with open(os.path.join(stores, store, "about.json"), "rb") as source:
+                owner = json.loads(source.read().decode("utf-8"))["dropped"].get(name)
+            if owner:
+                raise ModuleNotFoundError(
+                    "No module named %r: it belongs to %s, which was left out of this layer because no traced event "
+                    "used it: build it with an event that does, or with --keep %s" % (name, owner, name),
+                    name=name,
+                )
+
+
+def _root_of(module, last):
+    """Return the site folder of a module whose bytecode lies in ``last`` there, beside the file that it names."""
+    parts = module.__file__.split("/")
+    return "/".join(parts[: -last.count("/") - 1])
 
 
 def _read_tables(folder):
@@ -67,15 +92,15 @@ def _place(last, root):
     folder = last.rpartition("/")[0]
     if last.endswith("/__init__.pyc"):
         folder = folder.rpartition("/")[0]
-    return next((layer for layer in finder.COLD.layers if root in layer.tops), None), folder
+    return next((layer for layer in finder.LAYERS.layers if root in layer.tops), None), folder
 
 
 def _real(name, last, root, known):
-    """Return the spec of the real module in the cold store of the layer or of another layer."""
-    from . import loaders
+    """Return the spec of the real module, which is cold, or lies in another layer."""
+    from . import finder
 
-    layer, folder = _place(last, root)
-    spec = loaders.spec_at(name, layer, folder) if layer is not None else None
+    folder = _place(last, root)[1]
+    spec = finder.find_real(name, root + "/" + folder if folder else root)
     if spec is None or spec.loader is None:
         raise ModuleNotFoundError(
             "No module named %r: no traced event needed it, and it was left out of the layer %s; "

@@ -1,0 +1,41 @@
+"""Which files of the environment a layer does not have, as its runtime tells whoever asks for one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from layer_minimizer.layer.file_index import FileRow
+from layer_minimizer.model import modules
+from layer_minimizer.model.plan import Decision, KeepPlan, Reason, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+# Another layer has them, or the environment does not show them either.
+_ELSEWHERE = (Reason.PROVIDED, Reason.SHADOWED)
+
+
+def left_out(plan: KeepPlan, placed: Collection[str], versions: Mapping[str, str]) -> list[FileRow]:
+    """Return the files of the environment that are not among those ``placed`` in the layer, in place or cold."""
+    return [
+        FileRow(decision.path, owner(decision, versions))
+        for decision in plan.decisions
+        if decision.path not in placed and decision.reason not in _ELSEWHERE
+    ]
+
+
+def owner(decision: Decision, versions: Mapping[str, str]) -> str:
+    """Return the name and version of a file's distribution, for messages."""
+    name = decision.distribution
+    return f"{name} {versions.get(name, '')}".strip() if name else "no distribution"
+
+
+def dropped_modules(plan: KeepPlan) -> dict[str, str]:
+    """Return the top-level modules of distributions of which nothing is in the layer, with their distributions."""
+    in_layer = (Reason.STAND_IN, Reason.PROVIDED)
+    present = {d.distribution for d in plan.decisions if d.verdict is not Verdict.DROPPED or d.reason in in_layer}
+    return {
+        d.path.split("/", 1)[0].removesuffix(".py"): d.distribution
+        for d in plan.decisions
+        if d.distribution not in present and modules.module_name(d.path) and d.reason is not Reason.PROVIDED
+    }
