@@ -60,8 +60,9 @@ class _Contents:
     """How the files of a plan are shipped, by path.
 
     ``files`` are all kept ones, ``modules`` those of them that are modules; those in ``with_source`` keep their source,
-    those in ``bytecode_only`` have it in the cold store. ``replaced`` are modules that are replaced by stand-ins. ``cold`` are all files for the cold store;
-    ``laid_out`` are those that lie in place instead, because nothing could restore them.
+    those in ``bytecode_only`` have it in the cold store. ``replaced`` are modules that are replaced by stand-ins.
+    ``cold`` are all files for the cold store; ``laid_out`` are those that lie in place instead, because nothing could
+    restore them.
     """
 
     files: frozenset[str]
@@ -163,7 +164,7 @@ class Builder:
         if contents.laid_out:
             size = sum(decision.size for decision in contents.laid_out)
             why = parts.unavailable_reason() or "--native off: shared libraries are shipped whole"
-            yield f"{size / 1e6:,.1f} MB of unused files lie in the layer uncompressed: nothing could restore them: {why}"
+            yield f"{size / 1e6:,.1f} MB of unused files lie in the layer uncompressed, for want of a way back: {why}"
 
     @property
     def _folder(self) -> Path:
