@@ -50,7 +50,8 @@ class BaseLayers:
     Attributes:
         layers: the layers in the order in which they are merged.
         opt: the folder into which they are unpacked.
-        files: their files in site folders.
+        files: their files in site folders, without links that stand for cold files.
+        links: these links.
         cold: the files in cold stores of layers that this tool has made, each with its layer.
         stubs: the modules that are stand-ins.
         versions: the distributions, each with its layer and its version.
@@ -62,6 +63,7 @@ class BaseLayers:
     layers: tuple[BaseLayer, ...] = ()
     opt: Path = Path()
     files: Mapping[str, LayerFile] = field(default_factory=dict)
+    links: Mapping[str, LayerFile] = field(default_factory=dict)
     cold: Mapping[str, str] = field(default_factory=dict)
     stubs: frozenset[str] = frozenset()
     versions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -119,7 +121,9 @@ def read_base_layers(names: Iterable[str], python: str, scratch: Path) -> BaseLa
             entries[path] = (layer.name, entry)
     opt = scratch / "opt"
     BaseLayers(tuple(layers), opt).unpack(opt)
-    files = dict(_site_files(entries, opt, python))
+    found = dict(_site_files(entries, opt, python))
+    links = {path: file for path, file in found.items() if cold_store.is_cold_link(file.source)}
+    files = {path: file for path, file in found.items() if path not in links}
     cold = {path: layer for path, layer in _cold(files) if path not in files}
     stubs = frozenset(path for path, file in files.items() if _is_stub(path, file))
     versions, more = _versions(files)
@@ -127,6 +131,7 @@ def read_base_layers(names: Iterable[str], python: str, scratch: Path) -> BaseLa
         layers=tuple(layers),
         opt=opt,
         files=files,
+        links=links,
         cold=cold,
         stubs=stubs,
         versions=versions,

@@ -114,6 +114,7 @@ def _from_layers(base: BaseLayers, own: dict[str, InstalledFile]) -> Iterator[tu
         yield path, file
     if needs_runtime:
         yield from runtime_files
+        yield from ((path, link) for path, link in base.links.items() if path not in own)
 
 
 def _is_runtime_file(path: str, file: LayerFile) -> bool:

@@ -5,15 +5,18 @@ In the layer a cold file is a symbolic link to where it is restored; native/src/
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import zlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import resources
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer.core import progress
@@ -26,7 +29,6 @@ from layer_minimizer.payload.runtime import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
 PACKAGE = check.PACKAGE
 PTH = "layer_minimizer.pth"
@@ -152,6 +154,19 @@ def write_links(store: Store, top: Path) -> None:
 def _row(member: _Member, chunk: int, offset: int) -> FileRow:
     file = member.file
     return FileRow(file.path, file.owner, file.needs, member.mode, chunk if member.size else 0, offset, member.size)
+
+
+def is_cold_link(path: Path) -> bool:
+    """Return whether ``path`` is a link that stands for a cold file."""
+    return path.is_symlink() and os.readlink(path).startswith(PUT_BACK)
+
+
+def remove_restored(folder: Path) -> None:
+    """Remove the cold files that were restored for layers unpacked below ``folder``."""
+    for restored in Path("/").glob(f"{PUT_BACK.removeprefix('/')}*"):
+        with contextlib.suppress(OSError):
+            if (restored / ".root").readlink().is_relative_to(folder):
+                shutil.rmtree(restored)
 
 
 # ---- chunks -------------------------------------------------------------------------------------------------------

@@ -195,6 +195,8 @@ class Builder:
             stand_ins.write_stand_ins(contents.replaced, top, compiler, layer=_LAYER, kept=kept)
         packed = self._write_bytecode(contents, top, compiler)
         cold_store.write_links(store, top)
+        if self.runtime and (store.name or any(library.file for library in libraries.values())):
+            place_runtime(self.runtime, top)
         shares = {**store.shares, **{decision.path: decision.size for decision in contents.laid_out}}
         if (top / cold_store.PACKAGE).exists():
             checksums.write_checksums(top, self._needs_of(plan), base_layers.is_compacted)
@@ -302,8 +304,6 @@ class Builder:
         missing = cold_files.left_out(plan, contents.placed, versions)
         if not (contents.replaced or contents.cold or (missing and self.runtime)):
             return cold_store.Store("", {})
-        if self.runtime:
-            place_runtime(self.runtime, top)
         included = {d.distribution for d in (*plan.kept, *plan.cold)} | {
             d.distribution for d in plan.decisions if d.reason is Reason.STAND_IN
         }

@@ -18,6 +18,8 @@ import time
 
 # A process can start another one while it is being killed; one in an uninterruptible system call is not waited for.
 KILLS = 200
+# Where layers restore cold files, see native/src/coldstore.h.
+PUT_BACK = "/tmp/.layer_minimizer-"
 
 
 def marked(mark: bytes) -> list[int]:
@@ -62,6 +64,11 @@ def main() -> None:
     while os.read(0, 1):
         pass
     end_all(os.fsencode(wanted["mark"]))
+    for restored in glob.glob(PUT_BACK + "*"):
+        # By a run on a layer that was unpacked in that folder.
+        with contextlib.suppress(OSError):
+            if os.readlink(restored + "/.root").startswith(wanted["folder"] + "/"):
+                remove(restored)
     remove(wanted["folder"])
     for part in wanted["parts"]:
         for path in glob.glob(part):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer.core.errors import VerifyError
 from layer_minimizer.execution.observed_run import Observer, RunOptions, RunRecord, run_observed
-from layer_minimizer.layer import log_messages
+from layer_minimizer.layer import cold_store, log_messages
 from layer_minimizer.model import modules
 from layer_minimizer.model.installed import ALWAYS_METADATA, METADATA_FOLDERS
 from layer_minimizer.model.plan import FINAL_REASONS, Decision, KeepPlan, Reason, Verdict
@@ -85,7 +85,9 @@ def run_attempts(context: RunContext, plan: KeepPlan, archive: LayerArchive, scr
     settings, place = prepare_run(context, plan, archive, scratch)
     for number in itertools.count():
         folder = scratch / f"run{number}"
-        yield _attempt(context, plan, replace(settings, restore_log=folder.with_suffix(".cold")), place, folder)
+        attempt = _attempt(context, plan, replace(settings, restore_log=folder.with_suffix(".cold")), place, folder)
+        cold_store.remove_restored(scratch.resolve())  # each run starts as a new instance does
+        yield attempt
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer.core.errors import MinimizeError, TraceError
 from layer_minimizer.execution.observed_run import RunOptions, run_observed
+from layer_minimizer.layer import cold_store
 from layer_minimizer.model import modules
 from layer_minimizer.model.outcome import ImportTimes, LayerArchive
 from layer_minimizer.verify import alone, place
@@ -69,6 +70,7 @@ def _measure(
     after = _fastest(
         replace(layer, time_imports=True), context.function or context.trace.workload, names, scratch / "layer"
     )
+    cold_store.remove_restored(scratch.resolve())
     return ImportTimes(before, after)
 
 

@@ -351,19 +351,6 @@ static int find_site(char *site) {
     return 1;
 }
 
-/* For another copy of this library in the process: it serves nothing, and this one serves its layers, too. */
-__attribute__((visibility("default"))) void layer_minimizer_add(const char *site) { add_root(site); }
-
-static void (*add_of_other_runtime(void))(const char *) {
-    FOR_EACH_OBJECT(object) {
-        if (object->l_ld == _DYNAMIC || !is_runtime(object)) continue;
-        void *other = dlopen(object->l_name, RTLD_LAZY | RTLD_NOLOAD);
-        void *add = other ? dlsym(other, "layer_minimizer_add") : NULL;
-        if (add) return (void (*)(const char *))add;
-    }
-    return NULL;
-}
-
 __attribute__((constructor)) static void begin(int count, char **arguments, char **environment) {
     char site[PATH_ROOM];
     const char *target = variable(environment, "LAYER_MINIMIZER_LOG="), *check = variable(environment, "LAYER_MINIMIZER_CHECK=");
@@ -371,14 +358,11 @@ __attribute__((constructor)) static void begin(int count, char **arguments, char
     if (target) append_text(log_target, log_target + sizeof log_target - 1, target);
     checks = check && same_text(check, "off") ? 0 : check && same_text(check, "all") ? 2 : 1;
     early();
-    int known = find_site(site);
-    if (another_runtime_serves()) {
-        void (*add)(const char *) = known ? add_of_other_runtime() : NULL;
-        if (add) add(site);
-        return;
+    if (another_runtime_serves()) return; /* it serves this layer as soon as Python starts it, or a link of it is met */
+    if (find_site(site)) {
+        hide_preload();
+        add_root(site);
     }
-    hide_preload();
-    if (known) add_root(site);
     unblock_faults();
     take_faults();
     forget_unloaded_action();
@@ -391,6 +375,14 @@ __attribute__((constructor)) static void begin(int count, char **arguments, char
 extern void *PyModule_Create2(void *, int) __attribute__((weak));
 extern void *PyBool_FromLong(long) __attribute__((weak));
 extern const char *PyUnicode_AsUTF8AndSize(void *, intptr_t *) __attribute__((weak));
+
+/* add(site): serve the layers in a site folder, by this name of it. */
+static void *python_add(void *module, void *site) {
+    const char *text = PyUnicode_AsUTF8AndSize(site, NULL);
+    (void)module;
+    if (text) add_root(text);
+    return text ? PyBool_FromLong(1) : NULL;
+}
 
 /* is_cold(path): whether a path leads to a file of a cold store, restored or not. */
 static void *python_is_cold(void *module, void *path) {
@@ -405,7 +397,11 @@ __attribute__((visibility("default"))) void *PyInit_native(void) {
         void *(*function)(void *, void *);
         int flags;
         const char *documentation;
-    } methods[] = {{"is_cold", python_is_cold, 8 /* METH_O */, "Return whether a path is that of a cold file."}, {0}};
+    } methods[] = {
+        {"add", python_add, 8 /* METH_O */, "Serve the layers in a site folder."},
+        {"is_cold", python_is_cold, 8, "Return whether a path is that of a cold file."},
+        {0},
+    };
     /* struct PyModuleDef: the head of an object, three words, name, documentation, size, functions. */
     static struct {
         intptr_t references;

@@ -16,7 +16,7 @@ enum { PUT_BACK_LENGTH = sizeof PUT_BACK - 1, DIGEST_LENGTH = 16, PATH_ROOM = 40
 
 struct Store {
     char digest[DIGEST_LENGTH + 1];
-    char root[PATH_ROOM]; /* the site folder */
+    char root[PATH_ROOM]; /* the real path of the site folder */
     const struct FileIndex *index;
     const struct FileBody *body; /* NULL until it is needed */
     const struct ColdFile *files;

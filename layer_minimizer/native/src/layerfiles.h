@@ -48,6 +48,7 @@ static int root_count;
 static int checks = 1; /* LAYER_MINIMIZER_CHECK: 0 off, 2 all */
 
 static const char *below(const char *path, const char *folder, size_t length) {
+    if (!length) return NULL;
     for (size_t i = 0; i < length; i++)
         if (path[i] != folder[i]) return NULL;
     return path[length] == '/' ? path + length + 1 : path[length] ? NULL : path + length;
@@ -238,7 +239,7 @@ static void explain_missing(int at, const char *path) {
     for (int i = 0; checks && i < root->table_count; i++)
         if (find_kept(root->tables + i, relative)) refuse(root->path, relative, "is missing");
     for (int i = 0; i < store_count; i++) {
-        if (!same_text(stores[i].root, root->path) || !may_contain(stores + i, relative)) continue;
+        if (!same_text(stores[i].root, root->real) || !may_contain(stores + i, relative)) continue;
         const struct ColdFile *file = find_file_in(stores + i, relative);
         if (file && file->chunk != LEFT_OUT && checks) refuse(root->path, relative, "is missing");
         if (file) tell_left_out(stores + i, file);
@@ -295,22 +296,34 @@ static void use_table(struct Root *root, const char *path, const char *name) {
 
 static void use_store(struct Root *root, const char *path, const char *name) {
     (void)path;
-    if (text_length(name) == DIGEST_LENGTH) open_file_store(name, root->path);
+    if (text_length(name) == DIGEST_LENGTH) open_file_store(name, root->real);
 }
 
-/* Serve the layers in a site folder. */
-static void add_root(const char *path) {
-    if (root_count == MOST_ROOTS || text_length(path) >= PATH_ROOM - 64) return;
-    struct Root *root = roots + root_count;
-    for (int i = 0; i < root_count; i++)
-        if (same_text(roots[i].path, path) || same_text(roots[i].real, path)) return;
-    append_text(root->path, root->path + PATH_ROOM - 1, path);
+/* Write the real path of a folder. Return 0 if it cannot be found. */
+static int real_folder(const char *path, char *real) {
     long folder = kernel_call(SYS_openat, AT_FDCWD, (long)path, O_PATH | O_CLOEXEC, 0, 0, 0);
-    if (failed(folder)) return;
-    root->real[0] = '.', root->real[1] = 0;
-    if (!make_absolute((int)folder, root->real)) append_text(root->real, root->real + PATH_ROOM - 1, path);
-    else root->real[text_length(root->real) - 2] = 0;
+    if (failed(folder)) return 0;
+    real[0] = '.', real[1] = 0;
+    int found = make_absolute((int)folder, real);
     close_file((int)folder);
+    if (found) real[text_length(real) - 2] = 0; /* without the "/." */
+    return found;
+}
+
+/* Serve the layers in a site folder, by this name of it. */
+static void add_root(const char *path) {
+    char real[PATH_ROOM];
+    if (root_count == MOST_ROOTS || text_length(path) >= PATH_ROOM - 64 || !real_folder(path, real)) return;
+    for (int i = 0; i < root_count; i++) {
+        if (!same_text(roots[i].real, real)) continue;
+        roots[i].path_length = 0;
+        append_text(roots[i].path, roots[i].path + PATH_ROOM - 1, path);
+        roots[i].path_length = text_length(path);
+        return;
+    }
+    struct Root *root = roots + root_count;
+    append_text(root->path, root->path + PATH_ROOM - 1, path);
+    append_text(root->real, root->real + PATH_ROOM - 1, real);
     root->path_length = text_length(root->path), root->real_length = text_length(root->real);
     each_entry(root, "/_layer_minimizer/cold", use_store);
     if (checks) each_entry(root, "/_layer_minimizer/check", use_table);

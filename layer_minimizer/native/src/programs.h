@@ -97,7 +97,7 @@ static UNUSUAL void restore_named(const char *path) {
     const char *relative = in_root(full, &root);
     if (!relative) return;
     for (int i = 0; i < store_count; i++)
-        if (same_text(stores[i].root, root->path)) restore_folder(stores + i, relative);
+        if (same_text(stores[i].root, root->real)) restore_folder(stores + i, relative);
 }
 
 /* Restore what an argument names: as a whole, or a word in it. */

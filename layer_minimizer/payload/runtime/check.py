@@ -49,8 +49,8 @@ def begin(root):
             "%s cannot be loaded (%s): the layer was built for another machine or C library; build it on one like "
             "this, or with --native off" % (library, exc)
         )
-    # A second one in the process hands its layers to the first.
-    native = native or loaded
+    native = native or loaded  # a second one in a process leaves everything to the first
+    native.add(root)
 
 
 def is_cold(path):

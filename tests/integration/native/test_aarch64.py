@@ -321,7 +321,7 @@ static int mend(uintptr_t address, enum Access access) { (void)address, (void)ac
 int main(int count, char **words) {
     static ucontext_t context;
     unsigned char *at = context.uc_mcontext.__reserved;
-    (void)count, (void)on_fault, (void)divert_all;
+    (void)count, (void)on_fault;
     context.uc_mcontext.pc = strtoul(words[1], NULL, 0);
     ((struct _aarch64_ctx *)at)->magic = FPSIMD_MAGIC;
     ((struct _aarch64_ctx *)at)->size = sizeof(struct fpsimd_context);
