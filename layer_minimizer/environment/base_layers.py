@@ -121,9 +121,9 @@ def read_base_layers(names: Iterable[str], python: str, scratch: Path) -> BaseLa
             entries[path] = (layer.name, entry)
     opt = scratch / "opt"
     BaseLayers(tuple(layers), opt).unpack(opt)
-    found = dict(_site_files(entries, opt, python))
-    links = {path: file for path, file in found.items() if cold_store.is_cold_link(file.source)}
-    files = {path: file for path, file in found.items() if path not in links}
+    placed = dict(_site_files(entries, opt, python))
+    links = {path: file for path, file in placed.items() if cold_store.is_cold_link(file.source)}
+    files = {path: file for path, file in placed.items() if path not in links}
     cold = {path: layer for path, layer in _cold(files) if path not in files}
     stubs = frozenset(path for path, file in files.items() if _is_stub(path, file))
     versions, more = _versions(files)

@@ -6,6 +6,7 @@ import lzma
 import struct
 import zlib
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -174,6 +175,7 @@ def _names_in_filter(rows: Iterable[FileRow]) -> Iterator[str]:
     for row in rows:
         if row.chunk == LEFT_OUT:
             yield row.path
+            yield from map(str, PurePosixPath(row.path).parents)
         elif ".so" in row.path:
             yield "/" + row.path.rpartition("/")[2]
 

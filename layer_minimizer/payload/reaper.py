@@ -19,7 +19,7 @@ import time
 # A process can start another one while it is being killed; one in an uninterruptible system call is not waited for.
 KILLS = 200
 # Where layers restore cold files, see native/src/coldstore.h.
-PUT_BACK = "/tmp/.layer_minimizer-"
+PUT_BACK = "/tmp/.layer_minimizer-"  # noqa: S108 - the only folder that a Lambda function can write to
 
 
 def marked(mark: bytes) -> list[int]:

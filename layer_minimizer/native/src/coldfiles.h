@@ -16,7 +16,7 @@ struct Place {
     struct Store *store;
     const struct ColdFile *file;  /* NULL: a file that is in the layer and was looked for beside restored ones */
     char target[PATH_ROOM];       /* where it is restored */
-    char link[PATH_ROOM];         /* the path of the link that leads there; empty: none */
+    char link[PATH_ROOM];         /* the path of the link that leads there, or of what is not there; empty: none */
 };
 
 static inline const char *path_in_site(const struct Place *place) { return relative_of(place->target); }
@@ -54,8 +54,8 @@ static int make_absolute(int at, char *path) {
 /* Follow links to one that leads to restored files. Return 0 if there is none. */
 static int follow(int at, const char *path, struct Place *place) {
     char *link = place->link, *target = place->target;
-    if (text_length(path) >= PATH_ROOM) return 0;
     append_text(link, link + PATH_ROOM - 1, path);
+    if (text_length(path) >= PATH_ROOM) return 0;
     if (is_put_back(path)) {
         append_text(target, target + PATH_ROOM - 1, path);
         *link = 0;
@@ -126,6 +126,7 @@ static struct Store *store_of(int at, const struct Place *place) {
 
 /* Find out whether a path, relative to the folder `at`, leads to a cold file, or to where such files are restored. */
 static int find_place(int at, const char *path, struct Place *place) {
+    place->link[0] = 0;
     if (!path || !follow(at, path, place)) return 0;
     place->store = store_of(at, place);
     if (!place->store) return 0;

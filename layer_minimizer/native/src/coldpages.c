@@ -391,6 +391,15 @@ static void *python_is_cold(void *module, void *path) {
     return text ? PyBool_FromLong(is_cold(AT_FDCWD, text)) : NULL;
 }
 
+/* is_left_out(path): whether the environment has a file that the layer does not have. */
+static void *python_is_left_out(void *module, void *path) {
+    const char *text = PyUnicode_AsUTF8AndSize(path, NULL);
+    struct Store *store;
+    struct Root *root;
+    (void)module;
+    return text ? PyBool_FromLong(find_missing(AT_FDCWD, text, &store, &root) != NULL) : NULL;
+}
+
 __attribute__((visibility("default"))) void *PyInit_native(void) {
     static const struct {
         const char *name;
@@ -400,6 +409,7 @@ __attribute__((visibility("default"))) void *PyInit_native(void) {
     } methods[] = {
         {"add", python_add, 8 /* METH_O */, "Serve the layers in a site folder."},
         {"is_cold", python_is_cold, 8, "Return whether a path is that of a cold file."},
+        {"is_left_out", python_is_left_out, 8, "Return whether a path is that of a file that was left out."},
         {0},
     };
     /* struct PyModuleDef: the head of an object, three words, name, documentation, size, functions. */

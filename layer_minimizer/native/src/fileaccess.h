@@ -32,7 +32,7 @@ static long result_of(long result) {
 static UNUSUAL long restore_at(int at, const char *path) {
     struct Place place;
     long problem = find_place(at, path, &place) ? restore_place(&place) : -ENOENT;
-    if (problem == -ENOENT) explain_missing(at, path);
+    if (problem == -ENOENT) explain_missing(at, place.link);
     return problem;
 }
 
@@ -41,12 +41,21 @@ static UNUSUAL int is_cold(int at, const char *path) {
     return find_place(at, path, &place) && place.file;
 }
 
+/* Return whether a path is that of a source whose bytecode lies beside it. */
+static UNUSUAL int has_bytecode(int at, const char *path) {
+    char bytecode[PATH_ROOM];
+    size_t length = text_length(path);
+    if (length < 4 || length + 2 > PATH_ROOM || !same_text(path + length - 3, ".py")) return 0;
+    append_text(append_text(bytecode, bytecode + PATH_ROOM - 1, path), bytecode + PATH_ROOM - 1, "c");
+    return !failed(kernel_call(SYS_faccessat, at, (long)bytecode, 0, 0, 0, 0));
+}
+
 /* Describe a cold file as it will be. Return 0 or the error to report. */
 static UNUSUAL long describe_at(int at, const char *path, struct stat *about) {
     struct Place place;
     char link[PATH_ROOM], *end = link + PATH_ROOM - 1;
     if (!find_place(at, path, &place)) {
-        explain_missing(at, path);
+        if (!has_bytecode(at, path)) explain_missing(at, place.link); /* the import system asks for the source, too */
         return -ENOENT;
     }
     if (!place.file) {
@@ -70,13 +79,20 @@ static UNUSUAL int is_cold_link(int at, const char *path) {
     return read_link(at, path, target) > 0 && is_put_back(target);
 }
 
+/* Nothing in a layer can be written, as everything in it is read-only: not what is cold, and not what was left out. */
+static UNUSUAL int may_change(int at, const char *path) {
+    struct stat about;
+    if (is_cold(at, path)) return 0;
+    return kernel_call(SYS_newfstatat, at, (long)path, (long)&about, 0, 0, 0) != -ENOENT || !explain_missing(at, path);
+}
+
 /* ---- opening ---- */
 
 static int changes(int flags) { return (flags & O_ACCMODE) != O_RDONLY || (flags & (O_CREAT | O_TRUNC)); }
 
 static int open_at(int at, const char *path, int flags, int mode) {
     touch(path);
-    if (path && changes(flags) && is_cold(at, path)) return (int)result_of(-EROFS);
+    if (path && changes(flags) && !may_change(at, path)) return (int)result_of(-EROFS);
     long file = kernel_call(SYS_openat, at, (long)path, flags, mode, 0, 0);
     if (file == -ELOOP && (flags & O_NOFOLLOW) && is_cold_link(at, path)) { /* no link for the program */
         flags &= ~O_NOFOLLOW;
@@ -115,7 +131,7 @@ static int our_openat_2(int at, const char *path, int flags) { return open_at(at
 static int may_open(const char *path, const char *mode) {
     touch(path);
     for (const char *c = mode; path && c && *c && *c != ','; c++)
-        if (*c == 'w' || *c == 'a' || *c == '+') return !is_cold(AT_FDCWD, path);
+        if (*c == 'w' || *c == 'a' || *c == '+') return may_change(AT_FDCWD, path);
     return 1;
 }
 
@@ -297,6 +313,13 @@ static ssize_t our_listxattr(const char *path, char *list, size_t size) { AGAIN(
 static ssize_t our_getxattr(const char *path, const char *name, void *value, size_t size) {
     AGAIN(ssize_t, getxattr(path, name, value, size));
 }
+static int our_chdir(const char *path) {
+    touch(path);
+    long changed = kernel_call(SYS_chdir, (long)path, 0, 0, 0, 0, 0);
+    if (changed == -ENOENT && path) explain_missing(AT_FDCWD, path);
+    return (int)result_of(changed);
+}
+
 static int our_statvfs(const char *path, struct statvfs *about) { AGAIN(int, statvfs(path, about)); }
 static long our_pathconf(const char *path, int name) { AGAIN(long, pathconf(path, name)); }
 
@@ -304,7 +327,7 @@ static long our_pathconf(const char *path, int name) { AGAIN(long, pathconf(path
 static char *our_strerror(int error) {
     static char text[1200];
     char *usual = strerror(error);
-    if (error != ENOENT || last_left_out.thread != kernel_call(SYS_gettid, 0, 0, 0, 0, 0, 0)) return usual;
+    if ((error != ENOENT && error != EROFS) || !is_about_last_left_out()) return usual;
     last_left_out.thread = 0;
     char *end = text + sizeof text - 2, *at = append_text(text, end, usual);
     append_text(append_text(append_text(at, end, " ("), end, last_left_out.text), end, ")");
@@ -334,6 +357,6 @@ static char *our_strerror(int error) {
         {"__realpath_chk", (void *)our_realpath_chk}, {"canonicalize_file_name", (void *)our_canonicalize},        \
         {"readdir", (void *)our_readdir}, {"readdir64", (void *)our_readdir}, {"listxattr", (void *)our_listxattr}, \
         {"getxattr", (void *)our_getxattr}, {"statvfs", (void *)our_statvfs}, {"statvfs64", (void *)our_statvfs},  \
-        {"pathconf", (void *)our_pathconf}, {"strerror", (void *)our_strerror}, STATX_FUNCTION
+        {"pathconf", (void *)our_pathconf}, {"chdir", (void *)our_chdir}, {"strerror", (void *)our_strerror}, STATX_FUNCTION
 
 #endif

@@ -20,7 +20,7 @@ struct FileIndex {
 };
 
 /* The filter tells most paths that are not in the index without decoding it: a Bloom filter of the paths that were left
- * out, and of "/" and the file name of each shared library, which programs load without a path. */
+ * out and of their folders, and of "/" and the file name of each shared library, which programs load without a path. */
 enum { FILTER_HASHES = 6 };
 
 /* The body: this, then the files in order of their paths, the chunks, the lists of needed libraries, the texts. */

@@ -187,6 +187,7 @@ static void compare_folder(int folder) {
 /* The last file that was asked for and was left out, for the text of the error that follows. */
 static struct {
     long thread;
+    long parent; /* process: a child between vfork and exec tells it, and it raises the exception */
     char text[1024];
 } last_left_out;
 
@@ -204,6 +205,11 @@ static int was_told(const char *path) {
     return 0;
 }
 
+static int is_about_last_left_out(void) {
+    return last_left_out.thread && (last_left_out.thread == kernel_call(SYS_gettid, 0, 0, 0, 0, 0, 0) ||
+                                    last_left_out.parent == kernel_call(SYS_getpid, 0, 0, 0, 0, 0, 0));
+}
+
 static void tell_left_out(struct Store *store, const struct ColdFile *file) {
     struct Line line;
     const char *path = store->texts + file->path;
@@ -213,6 +219,7 @@ static void tell_left_out(struct Store *store, const struct ColdFile *file) {
     add_text(&line, store->texts + file->owner);
     add_text(&line, " was left out of this layer: build it with an event that uses it, with --keep, or with --cold keep");
     last_left_out.thread = kernel_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+    last_left_out.parent = kernel_call(SYS_getppid, 0, 0, 0, 0, 0, 0);
     append_text(last_left_out.text, last_left_out.text + sizeof last_left_out.text - 1, line.text);
     if (was_told(path)) return;
     struct Line said;
@@ -222,28 +229,65 @@ static void tell_left_out(struct Store *store, const struct ColdFile *file) {
     write_line(&said, 2);
 }
 
-/* A path does not exist: say so if the environment has it. */
-static void explain_missing(int at, const char *path) {
-    char full[PATH_ROOM];
-    struct Root *root;
-    last_left_out.thread = 0;
-    if (!root_count) return;
-    if (*path != '/') {
-        if (text_length(path) >= PATH_ROOM) return;
-        append_text(full, full + PATH_ROOM - 1, path);
-        if (!make_absolute(at, full)) return;
-        path = full;
+/* Write a path without "." and empty parts, up to the first "..": what lies before that is looked for, too. */
+static void plain_path(const char *path, char *plain) {
+    char *at = plain, *end = plain + PATH_ROOM - 1;
+    while (*path && at < end) {
+        while (*path == '/') path++;
+        size_t length = 0;
+        while (path[length] && path[length] != '/') length++;
+        if (length == 2 && path[0] == '.' && path[1] == '.') break;
+        if (length && !(length == 1 && *path == '.') && at + length + 1 < end) {
+            *at++ = '/';
+            __builtin_memcpy(at, path, length);
+            at += length;
+        }
+        path += length;
     }
-    const char *relative = in_root(path, &root);
-    if (!relative || !*relative) return;
-    for (int i = 0; checks && i < root->table_count; i++)
-        if (find_kept(root->tables + i, relative)) refuse(root->path, relative, "is missing");
+    *at = 0;
+}
+
+/* Return the file of this path that a store knows, or the first one in the folder of this path. */
+static const struct ColdFile *known_to(struct Store *store, const char *path) {
+    if (!may_contain(store, path)) return NULL;
+    char start[PATH_ROOM], *end = start + PATH_ROOM - 1;
+    append_text(append_text(start, end, path), end, "/");
+    const struct ColdFile *file = find_file_in(store, path);
+    if (file) return file;
+    uint32_t first = position_of(store, start);
+    if (first == store->body->files) return NULL;
+    return after_prefix(store->texts + store->files[first].path, start) ? store->files + first : NULL;
+}
+
+/* Find what is known of a path that does not exist, in the stores of its site. */
+static const struct ColdFile *find_missing(int at, const char *path, struct Store **store, struct Root **root) {
+    char full[PATH_ROOM], plain[PATH_ROOM];
+    if (!root_count || text_length(path) >= PATH_ROOM) return NULL;
+    append_text(full, full + PATH_ROOM - 1, path);
+    if (!make_absolute(at, full)) return NULL;
+    plain_path(full, plain);
+    const char *relative = in_root(plain, root);
+    if (!relative || !*relative) return NULL;
+    for (int i = 0; checks && i < (*root)->table_count; i++)
+        if (find_kept((*root)->tables + i, relative)) refuse((*root)->path, relative, "is missing");
     for (int i = 0; i < store_count; i++) {
-        if (!same_text(stores[i].root, root->real) || !may_contain(stores + i, relative)) continue;
-        const struct ColdFile *file = find_file_in(stores + i, relative);
-        if (file && file->chunk != LEFT_OUT && checks) refuse(root->path, relative, "is missing");
-        if (file) tell_left_out(stores + i, file);
+        *store = stores + i;
+        const struct ColdFile *file = same_text((*store)->root, (*root)->real) ? known_to(*store, relative) : NULL;
+        if (file) return file;
     }
+    return NULL;
+}
+
+/* A path does not exist: say so if the environment has it. */
+static int explain_missing(int at, const char *path) {
+    struct Store *store;
+    struct Root *root;
+    last_left_out.thread = last_left_out.parent = 0;
+    const struct ColdFile *file = find_missing(at, path, &store, &root);
+    if (!file) return 0;
+    if (file->chunk != LEFT_OUT && checks) refuse(root->path, store->texts + file->path, "is missing");
+    tell_left_out(store, file);
+    return 1;
 }
 
 /* ---- the start ---- */

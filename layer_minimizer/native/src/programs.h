@@ -161,6 +161,7 @@ static int prepare(int at, const char *path, char *const *arguments) {
     touch(path);
     restore_program(at, path);
     int preload = can_preload(at, path);
+    if (preload < 0) explain_missing(at, path);
     if (preload) return preload > 0;
     for (size_t i = 1; arguments && arguments[0] && arguments[i] && i < 4096; i++) restore_words(arguments[i]);
     restore_named(".");

@@ -58,6 +58,11 @@ def is_cold(path):
     return native is not None and native.is_cold(path)
 
 
+def is_left_out(path):
+    """Return whether the environment has a file that the layer does not have."""
+    return native is not None and native.is_left_out(path)
+
+
 def _native_in(root):
     try:
         names = sorted(listdir(root + "/" + LIBRARIES))

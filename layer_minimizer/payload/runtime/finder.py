@@ -84,7 +84,7 @@ class LayerFinder(object):
             tail = fullname.rpartition(".")[2]
             for folder in list(sys.path if path is None else path):
                 if isinstance(folder, str) and self.locate(folder) is not None:
-                    _refuse_left_out(fullname, folder + "/" + tail)
+                    _refuse_left_out(fullname, folder, folder + "/" + tail)
             if check.native is None and path is None:
                 from .stubs import refuse_dropped
 
@@ -102,10 +102,10 @@ def _is_import(frame):
     return "_find_and_load_unlocked" in names
 
 
-def _refuse_left_out(fullname, base):
-    for suffix in ["/__init__.py", ".py"] + EXTENSION_SUFFIXES:
+def _refuse_left_out(fullname, folder, base):
+    for path in [folder] + [base + suffix for suffix in ["/__init__.py", ".py"] + EXTENSION_SUFFIXES]:
         try:
-            os.stat(base + suffix)
+            os.stat(path)
         except OSError as exc:
             if exc.strerror and _LEFT_OUT in exc.strerror:
                 reason = exc.strerror.partition("(")[2].rpartition(")")[0]
@@ -128,8 +128,8 @@ class LayerFileFinder(FileFinder):
         spec = packed.find(fullname, folder) if packed is not None else None
         if spec is None:
             spec = super().find_spec(fullname, target)
-            if spec is not None and spec.loader is not None and check.is_cold(spec.origin):
-                spec = _bytecode_beside(spec) or spec
+            if spec is not None and spec.loader is not None:
+                spec = _bytecode_for(spec) or spec
         standin = sys.modules.get(__package__ + ".standin")
         # Another thread may be importing it.
         if spec is not None and spec.loader is not None and hasattr(standin, "find_below"):
@@ -190,25 +190,35 @@ def _note_restored(loader):
 
 
 class BytecodeLoader(SourceFileLoader):
-    """Loads the bytecode that a layer has beside a cold module; its ``__file__`` is the module's, as always."""
+    """Loads a module's bytecode in the place of its source, which is its ``__file__`` as in the environment.
 
-    def __init__(self, fullname, path, bytecode):
+    A subclass that compiles sources in its own way, as import hooks install, gets the source, or an error that it was
+    left out.
+    """
+
+    def __init__(self, fullname, path, bytecode=None):
         super().__init__(fullname, path)
-        self._bytecode = SourcelessFileLoader(fullname, bytecode)
+        self._bytecode = bytecode
 
     def get_code(self, fullname):
         """Return the code in the bytecode."""
-        return self._bytecode.get_code(fullname)
+        if self._bytecode is None:
+            return super().get_code(fullname)
+        return SourcelessFileLoader(fullname, self._bytecode).get_code(fullname)
 
 
-def _bytecode_beside(spec):
-    folder, _, name = spec.origin.rpartition("/")
-    bytecode = folder + "/" + name.partition(".")[0] + BYTECODE_SUFFIXES[0]
-    if not os.path.isfile(bytecode):
+def _bytecode_for(spec):
+    """Return the spec of a module of which the layer has the bytecode alone, and the environment the source."""
+    stem = spec.origin.rpartition("/")[0] + "/" + spec.origin.rpartition("/")[2].partition(".")[0]
+    if isinstance(spec.loader, SourcelessFileLoader):
+        origin, there = stem + SOURCE_SUFFIXES[0], check.is_left_out(stem + SOURCE_SUFFIXES[0])
+    else:
+        origin, there = spec.origin, check.is_cold(spec.origin) and os.path.isfile(stem + BYTECODE_SUFFIXES[0])
+    if not there:
         return None
-    loader = BytecodeLoader(spec.name, spec.origin, bytecode)
+    loader = BytecodeLoader(spec.name, origin, stem + BYTECODE_SUFFIXES[0])
     return spec_from_file_location(
-        spec.name, spec.origin, loader=loader, submodule_search_locations=spec.submodule_search_locations
+        spec.name, origin, loader=loader, submodule_search_locations=spec.submodule_search_locations
     )
 
 
