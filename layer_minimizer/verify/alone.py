@@ -190,8 +190,8 @@ def _results(record: RunRecord) -> dict[str, str]:
 def _missed(facts: Facts, plan: KeepPlan, output: str) -> tuple[str, ...]:
     """Return the dropped files that the run looked up: by opening, importing, linking, or reading metadata."""
     dropped = {d.path: d for d in plan.decisions if d.verdict is Verdict.DROPPED and d.reason not in FINAL_REASONS}
-    # Stand-ins have no source file, so a check whether it exists means nothing.
-    checked = {path for path, uses in facts.uses.items() if uses == {Use.STAT} and path in dropped}
+    # Stand-ins are found in the place of their files, so that these were found or checked means nothing.
+    checked = {path for path, uses in facts.uses.items() if uses <= {Use.STAT, Use.SPEC} and path in dropped}
     checked = {path for path in checked if dropped[path].reason is Reason.STAND_IN}
     found = {path for path in (*facts.uses, *facts.missing) if path in dropped} - checked
     names = modules.by_name(dropped)
