@@ -19,7 +19,6 @@ from layer_minimizer.environment.interpreter import describe_interpreter
 from layer_minimizer.environment.site import Python, Site, with_base_layers
 from layer_minimizer.execution.observed_run import choose_observers
 from layer_minimizer.layer.archive import unzip
-from layer_minimizer.model.adjustments import Adjustments
 from layer_minimizer.model.outcome import FunctionArchive, LayerArchive, Proof
 from layer_minimizer.pack import budget
 from layer_minimizer.pack.budget import Budget, Oversized
@@ -27,6 +26,7 @@ from layer_minimizer.pack.builder import Builder, Packed
 from layer_minimizer.pack.function import PackedFunction, pack_function, select
 from layer_minimizer.plan import compatibility, planning
 from layer_minimizer.plan.compatibility import check_runtime_compatibility
+from layer_minimizer.plan.unusable import unusable_warnings
 from layer_minimizer.report.report import Report
 from layer_minimizer.settings import Settings, choose
 from layer_minimizer.trace.collect import collect_trace
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from layer_minimizer.model import outcome
+    from layer_minimizer.model.adjustments import Adjustments
     from layer_minimizer.model.plan import KeepPlan, NotExercised
     from layer_minimizer.model.trace import Trace
     from layer_minimizer.model.traced import Traced
@@ -117,7 +118,7 @@ def prove(traced: Traced, site: Site, settings: Settings, workspace: Workspace) 
         PackError: the layer cannot be written, is too large, or would not work in the runtime.
         VerifyError: no attempt gives the expected results.
     """
-    adjustments, function = Adjustments(), None
+    adjustments, function = planning.first_adjustments(traced, site), None
     target = compatibility.choose_target(settings.runtime, settings.architecture, site.interpreter)
     builder = Builder.of(traced, site, settings, workspace.layer, workspace.scratch / "build")
     while True:
@@ -348,6 +349,7 @@ def _report(  # noqa: PLR0913 - the results of the stages
         runtimes.deprecation_warnings(target.runtime, datetime.now(UTC).date()) if target else (),
         timing.warnings,
         layer.packed.warnings,
+        unusable_warnings(layer.plan, site),
         emulated.warnings if emulated else (),
         budget.upload_warnings(archive),
         _function_warnings(site, settings, archive, function, reserved),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from layer_minimizer.model.interpreter import Interpreter
     from layer_minimizer.model.trace import ForeignRoot
 
+_NO_PROGRAMS = (".py", ".pyc", ".so", ".pyi", ".h", ".txt")
 # Distributions that only install packages are not counted in the size of an environment.
 INSTALLERS = frozenset({"pip", "setuptools", "wheel"})
 # Metadata files that list file names, which may not be valid UTF-8.
@@ -149,7 +150,23 @@ def _installed(entry: os.DirEntry[str], path: str, link: str) -> InstalledFile:
     except OSError as exc:
         raise PlanError(f"cannot read {entry.path}: {exc.strerror}") from exc
     size = len(os.fsencode(link)) if link else status.st_size
-    return InstalledFile(path, size, "", entry.path, executable=bool(status.st_mode & 0o111) and not link, link=link)
+    executable = bool(status.st_mode & 0o111) and not link
+    # Some wheels call all of their files executable.
+    program = (
+        executable
+        and not path.endswith(_NO_PROGRAMS)
+        and ".so." not in path
+        and _begins_with(entry.path, b"\x7fELF", b"#!")
+    )
+    return InstalledFile(path, size, "", entry.path, executable=executable, link=link, program=program)
+
+
+def _begins_with(path: str | Path, *beginnings: bytes) -> bool:
+    try:
+        with open(path, "rb") as source:
+            return source.read(4).startswith(beginnings)
+    except OSError:
+        return False
 
 
 def _link_inside(root: Path, path: str) -> str:
@@ -209,6 +226,22 @@ class _Installed(importlib.metadata.Distribution):
             return ()
         return tuple(name for name in groups if name not in ("console_scripts", "gui_scripts"))
 
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The names of its programs outside of site-packages, in machine code: scripts only call its functions."""
+        outside = [self.locate_file(path) for path in self.listed_files() or () if path.startswith("../")]
+        return tuple(
+            sorted(path.name for path in outside if path.parent.name == "bin" and _begins_with(path, b"\x7fELF"))
+        )
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """Its requirements, from METADATA or an egg's requires.txt; none if they are malformed."""
+        try:
+            return tuple(self.requires or ())
+        except (TypeError, ValueError):
+            return ()
+
     def listed_files(self) -> list[str] | None:
         """Return the site-relative files that RECORD or an egg's installed-files.txt lists; None without such a file.
 
@@ -237,6 +270,8 @@ def read_distribution(root: Path, name: str) -> Distribution | None:
         metadata=name,
         editable=installed.is_editable,
         groups=installed.groups,
+        requires=installed.requirements,
+        programs=installed.programs,
     )
 
 

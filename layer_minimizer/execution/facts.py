@@ -103,11 +103,16 @@ def read_facts(
     """
     mapper = _PathMapper(interpreter, tuple(site_dirs) or interpreter.site_dirs, str(root))
     facts = Facts()
+    by_python: set[str] = set()
     for fact in probe_facts:
         _add_probe_fact(facts, fact, mapper)
+        if fact[0] == "open":
+            by_python.add(fact[1])
     for path, use, succeeded in calls:
         if succeeded:
             _add_use(facts, path, use, mapper)
+            if use is Use.OPEN and path not in by_python:
+                _add_use(facts, path, Use.NATIVE, mapper)
         elif use is Use.OPEN:
             for relative in mapper.in_site(path):
                 facts.missing.add(relative)

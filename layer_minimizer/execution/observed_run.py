@@ -18,11 +18,12 @@ from layer_minimizer.execution import process, strace
 from layer_minimizer.execution.probe import copy_probe
 from layer_minimizer.execution.task_root import make_task_root
 from layer_minimizer.model.function_variables import function_variables
+from layer_minimizer.model.places import Places
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from layer_minimizer.model.trace import Use
+    from layer_minimizer.model.trace import ListedFolder, Use
     from layer_minimizer.model.workload import Workload
 
 _MEMORY = 3008  # MiB
@@ -94,6 +95,11 @@ class RunRecord:
     study: Path | None = None
     import_times: Path | None = None
 
+    def places(self, site: Iterable[str]) -> Places:
+        """Return the folders of this run, with the names that stand for them in results; ``site``: site-packages."""
+        scratch = self.root.parent
+        return Places.of(site=site, task=str(self.root), tmp=str(scratch / "tmp"), home=str(scratch / "home"))
+
     def probe_facts(self) -> Iterator[tuple[Any, ...]]:
         """Yield the probe's records in their order; ``payload/probe/probe.py`` describes their forms."""
         with self.facts.open(encoding="ascii") as lines:
@@ -117,6 +123,37 @@ def parse_fact(line: str) -> Iterator[tuple[Any, ...]]:
             at = line.find("('", at + 1)
         else:
             return
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """An order in which the files of folders are listed. The system has none: each copy of a folder can have its own.
+
+    Attributes:
+        order: ``reversed`` (by name, the other way round) or ``given``.
+        folders: absolute real paths, each with the names of its files in order if that is given. In ``reversed``, a
+            path that ends with ``/`` stands for all folders below it, too.
+    """
+
+    order: str
+    folders: tuple[tuple[str, ...], ...]
+
+    @staticmethod
+    def reversed(folders: Iterable[str], *, below: bool = False) -> Listing:
+        """Return the reversed order of these folders; ``below``: and of all folders in them."""
+        end = "/" if below else ""
+        return Listing("reversed", tuple((f"{os.path.realpath(folder)}{end}",) for folder in folders))
+
+    @staticmethod
+    def given(folders: Iterable[ListedFolder], roots: Sequence[str]) -> Listing:
+        """Return the order that ``folders`` have, for the site-packages folders ``roots``."""
+        named = [(os.path.join(root, each.path), each.names) for root in roots for each in folders]
+        return Listing("given", tuple((os.path.realpath(folder), *names) for folder, names in named))
+
+    def encode(self) -> bytes:
+        """Return the contents of the file that ``payload/probe/listing.py`` reads."""
+        blocks = ((self.order,), *self.folders)
+        return "\0\0".join("\0".join(block) for block in blocks).encode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +182,7 @@ class RunOptions:
         max_registry_bytes: how many bytes of modules that fill registries may be loaded anyway; None: not checked.
         bytecode: a folder for the interpreter's bytecode cache, which several runs may share (CPython 3.8 and later).
         time_imports: measure the time of imports, and observe nothing else.
+        listing: the order in which folders are listed; None: as the system lists them.
     """
 
     python: str
@@ -165,6 +203,7 @@ class RunOptions:
     max_registry_bytes: int | None = None
     bytecode: Path | None = None
     time_imports: bool = False
+    listing: Listing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +249,8 @@ def run_observed(workload: Workload, settings: RunOptions, scratch: Path) -> Run
             (scratch / folder).mkdir()
         facts.touch()
         (scratch / "settings.json").write_text(json.dumps(harness_settings))
+        if settings.listing:
+            (scratch / "listing").write_bytes(settings.listing.encode())
     make_task_root(workload, root, settings.avoid)
     probe = copy_probe(scratch)
     command = [
@@ -265,7 +306,7 @@ def _environment(workload: Workload, settings: RunOptions, scratch: Path, facts:
         "PYTHONPATH": os.pathsep.join([*startup, *settings.path_entries]),
         process.PROBE_VARIABLE: f"{facts}:{0 if Observer.STRACE in settings.observers else 1}",
     }
-    environment |= _observer_variables(settings)
+    environment |= _observer_variables(settings, scratch)
     if settings.bytecode:
         del environment["PYTHONDONTWRITEBYTECODE"]
     if settings.user_base:
@@ -275,7 +316,7 @@ def _environment(workload: Workload, settings: RunOptions, scratch: Path, facts:
     return environment
 
 
-def _observer_variables(settings: RunOptions) -> dict[str, str]:
+def _observer_variables(settings: RunOptions, scratch: Path) -> dict[str, str]:
     """Return the variables that configure the observers and the dynamic loader of the process."""
     environment: dict[str, str] = {}
     if settings.page_tracer:
@@ -287,6 +328,8 @@ def _observer_variables(settings: RunOptions) -> dict[str, str]:
         environment["PYTHONPYCACHEPREFIX"] = str(settings.bytecode)
     if settings.stand_in_tables:
         environment[process.STAND_INS_VARIABLE] = str(settings.stand_in_tables)
+    if settings.listing:
+        environment[process.LISTING_VARIABLE] = str(scratch / "listing")
     if settings.restore_log:
         environment["LAYER_MINIMIZER_LOG"] = str(settings.restore_log)
     if settings.libraries:

@@ -20,6 +20,6 @@ def copy_probe(folder: Path) -> Path:
     """
     with scratch_errors(RunnerError, f"cannot copy the probe into {folder}"):
         probe = Path(shutil.copytree(_PROBE, folder / "probe", ignore=shutil.ignore_patterns("__pycache__")))
-        for part in (_RUNTIME / "messages.py", *_RUNTIME.glob("standin*.py")):
+        for part in (_RUNTIME / "messages.py", _RUNTIME / "order.py", *_RUNTIME.glob("standin*.py")):
             shutil.copy(part, probe)
     return probe

@@ -33,6 +33,8 @@ _STANDARD_ERROR = 2
 PROBE_VARIABLE = "LAYER_MINIMIZER_PROBE"
 # The file with the tables of the modules that a run replaces by stand-ins.
 STAND_INS_VARIABLE = "LAYER_MINIMIZER_STAND_INS"
+# The file that says in which order which folders are listed, see payload/probe/listing.py.
+LISTING_VARIABLE = "LAYER_MINIMIZER_LISTING"
 # Seconds to wait for the remaining output of a run that has ended.
 _GRACE_SECONDS = 5
 # Longer lines (bytes) are passed on in parts.

@@ -32,6 +32,8 @@ RESTORED = re.compile(
 )
 # An access to a page that was dropped with --cold drop.
 PAGE_DROPPED = re.compile(_pattern(messages.PAGE_DROPPED, _NUMBER.format("address"), r"(?P<path>\S+)"))
+# A compacted library that was loaded from elsewhere than from its place in the layer; see native/src/coldpages.c.
+STORE_MISSING = re.compile(r"cannot restore page 0x[0-9a-f]+ of (?P<path>\S+): its cold store is missing")
 _RESTORED_PAGES = messages.RESTORED_PAGES.partition("%")[0].encode()
 
 

@@ -20,6 +20,7 @@ class InstalledFile:
         source: its absolute path on this machine.
         executable: whether it has execute permission.
         link: the target of a symbolic link within site-packages, else empty.
+        program: whether it is an executable file in machine code, or a script that names its interpreter (``#!``).
     """
 
     path: str
@@ -28,6 +29,7 @@ class InstalledFile:
     source: str
     executable: bool = False
     link: str = ""
+    program: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Distribution:
         metadata: the path of its ``.dist-info`` or ``.egg-info``.
         editable: whether it is an editable install.
         groups: the groups of its entry points, except scripts.
+        requires: its requirements (Requires-Dist), with their markers.
+        programs: names of programs in machine code that it has outside of site-packages.
     """
 
     name: str
@@ -47,6 +51,8 @@ class Distribution:
     metadata: str
     editable: bool = False
     groups: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class Reason(StrEnum):
     LOADABLE = "LOADABLE"  # native code could open it by its path, and cannot restore cold files
     REACHABLE = "REACHABLE"  # its distribution was not used, but code in the layer names it
     UNTOUCHED = "UNTOUCHED"  # not used, unlike other files of its distribution
-    DEVELOPMENT = "DEVELOPMENT"  # only compilers or shells read it
+    DEVELOPMENT = "DEVELOPMENT"  # only compilers or test runners read it
     UNUSED = "UNUSED"  # not used, nor any other file of its distribution
     EXCLUDED = "EXCLUDED"  # --exclude
     PROVIDED = "PROVIDED"  # in another layer

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from layer_minimizer.model import codec
+from layer_minimizer.model import codec, modules
+from layer_minimizer.model.places import Places
 from layer_minimizer.model.workload import Result, Workload
 
 TRACE_FORMAT = 1
@@ -24,6 +25,7 @@ class Use(StrEnum):
     TEXT = "text"  # a module's source was read although its bytecode was valid
     STAT = "stat"  # its existence, type or size was checked
     LIST = "list"  # a folder whose entries were listed
+    NATIVE = "native"  # opened by code in C or by another program, and not by Python code; only strace shows it
     SPEC = "spec"  # found as the file of a module, whether or not that module was then loaded
 
 
@@ -38,6 +40,19 @@ class TracedFile:
 
     path: str
     uses: frozenset[Use]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFolder:
+    """A folder and the order in which the system listed its files.
+
+    Attributes:
+        path: its path relative to site-packages, ``.`` for site-packages itself.
+        names: the names of its files and folders.
+    """
+
+    path: str
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +188,8 @@ class Trace:
         task: the used files of the workload's own folder, by their paths in it.
         machine: the architecture; empty if it is not known.
         distributions: the installed distributions; empty if they are not known.
+        places: folders of the run that lie elsewhere in others, with names for them: see `Places`.
+        listed: the folders that the run listed, if the results depend on their order.
         workload: the workload.
     """
 
@@ -193,7 +210,14 @@ class Trace:
     task: tuple[TracedFile, ...] = ()
     machine: str = ""
     distributions: tuple[TracedDistribution, ...] = ()
+    places: tuple[tuple[str, str], ...] = ()
+    listed: tuple[ListedFolder, ...] = ()
     workload: Workload
+
+    def named_results(self) -> tuple[Result, ...]:
+        """Return the results with names in place of the folders of this run, to compare them with those of another."""
+        places = Places(self.places)
+        return tuple(Result(each.event, places.rename(each.value)) for each in self.results)
 
     def to_json(self) -> dict[str, Any]:
         """Return the form in which a trace is saved."""
@@ -207,6 +231,24 @@ class Trace:
             UsageError: ``data`` is not a trace, or one of another format.
         """
         return codec.decode_document(Trace, data, TRACE_FORMAT, name="trace", has="modules", remedy=": trace again")
+
+
+def natively_opened(files: Iterable[TracedFile]) -> frozenset[str]:
+    """Return the files that code in C opened, except for libraries that the loader opened, and modules."""
+    return frozenset(
+        file.path
+        for file in files
+        if Use.NATIVE in file.uses and not file.uses & {Use.MAP, Use.SPEC} and not modules.module_name(file.path)
+    )
+
+
+def read_libraries(trace: Trace) -> frozenset[str]:
+    """Return the shared libraries that Python code read as files, for instance to copy them."""
+    return frozenset(
+        file.path
+        for file in trace.files
+        if Use.OPEN in file.uses and Use.NATIVE not in file.uses and ".so" in file.path.rpartition("/")[2]
+    )
 
 
 def untraced_libraries(trace: Trace) -> set[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer.analysis import elf
 from layer_minimizer.environment import base_layers
-from layer_minimizer.layer import cold_store, layout, packed_bytecode
+from layer_minimizer.layer import cold_store, folder_orders, layout, packed_bytecode
 from layer_minimizer.layer.archive import check_entries, write_zip, zip_entries
 from layer_minimizer.model import modules
 from layer_minimizer.model.plan import Cold, Decision, KeepPlan, Reason
@@ -195,6 +195,8 @@ class Builder:
             stand_ins.write_stand_ins(contents.replaced, top, compiler, layer=_LAYER, kept=kept)
         packed = self._write_bytecode(contents, top, compiler)
         cold_store.write_links(store, top)
+        if self.traced.trace.listed:
+            folder_orders.write_orders(top, self.traced.trace.listed)
         if self.runtime and (store.name or any(library.file for library in libraries.values())):
             place_runtime(self.runtime, top)
         shares = {**store.shares, **{decision.path: decision.size for decision in contents.laid_out}}
@@ -302,7 +304,7 @@ class Builder:
         """Write the cold store, the native runtime, and which files the layer does not have."""
         versions = {each.name: each.version for each in self.site.inventory.distributions}
         missing = cold_files.left_out(plan, contents.placed, versions)
-        if not (contents.replaced or contents.cold or (missing and self.runtime)):
+        if not (contents.replaced or contents.cold or (missing and self.runtime) or self.traced.trace.listed):
             return cold_store.Store("", {})
         included = {d.distribution for d in (*plan.kept, *plan.cold)} | {
             d.distribution for d in plan.decisions if d.reason is Reason.STAND_IN

@@ -11,20 +11,22 @@ from layer_minimizer.model import modules
 from layer_minimizer.model.plan import Decision, Reason, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from layer_minimizer.environment.site import Site
     from layer_minimizer.plan.draft import Draft
 
 
-def c_opened_files(draft: Draft, site: Site) -> tuple[str, ...]:
+def c_opened_files(draft: Draft, site: Site, opened: Collection[str] = ()) -> tuple[str, ...]:
     """Return the paths of the files that are cold in the draft and must be kept for native code.
+
+    ``opened`` are the files that code in C opened in the traced run.
 
     Raises:
         PlanError: a library cannot be read, is truncated or is corrupt.
     """
     cold = [decision for decision in draft.decisions({}) if decision.verdict is Verdict.COLD]
-    return tuple(sorted((*_libraries(draft, cold, site), *_data(draft, cold, site))))
+    return tuple(sorted({*_libraries(draft, cold, site), *_data(draft, cold, site, opened)}))
 
 
 def _libraries(draft: Draft, cold: Iterable[Decision], site: Site) -> Iterator[str]:
@@ -38,11 +40,12 @@ def _libraries(draft: Draft, cold: Iterable[Decision], site: Site) -> Iterator[s
     return (path for path in found if site.copies.get(path, path) in available)
 
 
-def _data(draft: Draft, cold: Sequence[Decision], site: Site) -> Iterator[str]:
+def _data(draft: Draft, cold: Sequence[Decision], site: Site, opened: Collection[str]) -> Iterator[str]:
     """Return the data files whose names appear in the strings of a library of the same distribution: PROJ's proj.db.
 
-    If such a file is in a folder without modules, the other files of that folder are returned too: GDAL assembles
-    the names of its tables at run time. If only Python code opens such a file, keeping it was unnecessary.
+    If such a file, or one of ``opened``, is in a folder without modules, the other files of that folder are returned
+    too: GDAL assembles the names of its tables at run time, and an XSL file includes others of its folder. If only
+    Python code opens such a file, keeping it was unnecessary.
     """
     data: dict[str, list[str]] = defaultdict(list)
     for decision in cold:
@@ -55,6 +58,8 @@ def _data(draft: Draft, cold: Sequence[Decision], site: Site) -> Iterator[str]:
             libraries[distribution].append(path)
     installed = (*site.inventory.files, *site.inventory.shadowed)
     packages = {posixpath.dirname(file.path) for file in installed if modules.module_name(file.path)}
+    beside = {posixpath.dirname(path) for path in opened} - packages - {""}
+    yield from (path for paths in data.values() for path in paths if posixpath.dirname(path) in beside)
     for distribution, paths in libraries.items():
         names = frozenset[str]().union(*map(site.named_files, paths))
         named = {path for path in data[distribution] if posixpath.basename(path) in names}

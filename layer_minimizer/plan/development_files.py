@@ -1,11 +1,11 @@
-"""Recognize files that only a compiler, a shell or a test runner reads. Nothing here reads files itself."""
+"""Recognize files that only a compiler or a test runner reads. Nothing here reads files itself."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
 
     from layer_minimizer.model.installed import InstalledFile
 
@@ -14,6 +14,7 @@ _ENDINGS = (
     ".h", ".hh", ".hpp", ".hxx", ".cuh", ".inl", ".c", ".cc", ".cpp", ".f", ".f90", ".pyx", ".pxd", ".pxi",
     ".tp", ".a", ".lib", ".o", ".cmake", ".pc", ".gyp", ".def",
 )  # fmt: skip
+_PROGRAM_FOLDERS = {"bin", "sbin", "libexec"}
 _TEST_FOLDERS = {"test", "tests"}
 _TEST_PACKAGES = {*_TEST_FOLDERS, "testing", "_testing"}
 # PyPI classifiers of distributions that are tools.
@@ -39,15 +40,37 @@ def is_test(path: str) -> bool:
     return bool(_TEST_PACKAGES & {*folders, name.partition(".")[0]}) or _is_test_module(name)
 
 
-def is_for_development(file: InstalledFile, used_tests: Collection[str] = ()) -> bool:
+def is_for_development(
+    file: InstalledFile, used_tests: Collection[str] = (), of_programs: Collection[str] = ()
+) -> bool:
     """Return whether an unused file can be dropped for good because no program in a layer would read it.
 
-    ``used_tests`` are the test folders that the program itself uses: see `used_test_folders`.
+    ``used_tests`` are the test folders that the program itself uses: see `used_test_folders`. ``of_programs`` are
+    folders of other programs, which may read any file there, as a compiler does: see `program_folders`.
     """
-    *folders, name = file.path.split("/")
-    program = file.executable and "." not in name  # a program that the run did not start
-    tests = _is_test(name) and _test_folder(file.path)
-    return name.endswith(_ENDINGS) or program or "bin" in folders or bool(tests and tests not in used_tests)
+    if file.program or any(folder in of_programs for folder in _folders(file.path)):
+        return False
+    name = file.path.rpartition("/")[2]
+    tests = not file.executable and _is_test(name) and _test_folder(file.path)
+    return name.endswith(_ENDINGS) or bool(tests and tests not in used_tests)
+
+
+def program_folders(files: Iterable[InstalledFile]) -> frozenset[str]:
+    """Return the folders of programs in packages; of a program in ``bin``, the folder around it if it has no modules.
+
+    A package of Python modules that has a ``bin`` has its headers for extension modules, not for this program.
+    """
+    files = tuple(files)
+    folders = {file.path.rpartition("/")[0] for file in files if file.program}
+    around = {folder.rpartition("/")[0] for folder in folders if folder.rpartition("/")[2] in _PROGRAM_FOLDERS}
+    with_modules = {file.path.rpartition("/")[0] for file in files if file.path.endswith(".py")} if around else set()
+    return frozenset((folders | (around - with_modules)) - {""})
+
+
+def _folders(path: str) -> Iterator[str]:
+    """Yield the folders that contain a file."""
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def used_test_folders(kept: Iterable[str]) -> frozenset[str]:

@@ -29,7 +29,7 @@ class Justification:
 
 _UNUSED = Justification(Reason.UNUSED, "nothing asked for it")
 _UNTOUCHED = Justification(Reason.UNTOUCHED, "nothing asked for it, but for others of its distribution")
-_DEVELOPMENT = Justification(Reason.DEVELOPMENT, "only a compiler, a shell or a test runner reads it")
+_DEVELOPMENT = Justification(Reason.DEVELOPMENT, "only a compiler or a test runner reads it")
 
 
 @dataclass(slots=True)
@@ -96,19 +96,24 @@ class Draft:
     def decisions(self, importers: Mapping[str, str]) -> Iterator[Decision]:
         """Yield the decision for every file; ``importers`` maps module names to the importing modules, as evidence."""
         used_tests = development_files.used_test_folders(self.kept)
+        of_programs = development_files.program_folders(self.files.values())
         for path, file in self.files.items():
             if path in self.kept:
                 yield decision_for(file, Verdict.KEPT, self.kept[path])
             elif path in self.dropped:
                 yield decision_for(file, Verdict.DROPPED, self.dropped[path])
             else:
-                why = self._why_not_kept(file, importers, used_tests)
+                why = self._why_not_kept(file, importers, used_tests, of_programs)
                 development = why.reason is Reason.DEVELOPMENT
                 cold = file.distribution in self.cold_owners and not file.link and not development
                 yield decision_for(file, Verdict.COLD if cold else Verdict.DROPPED, why)
 
     def _why_not_kept(
-        self, file: InstalledFile, importers: Mapping[str, str], used_tests: frozenset[str]
+        self,
+        file: InstalledFile,
+        importers: Mapping[str, str],
+        used_tests: frozenset[str],
+        of_programs: frozenset[str],
     ) -> Justification:
         path = file.path
         if path in self.stand_ins:
@@ -118,7 +123,7 @@ class Draft:
             by = self.asleep[path].importer
             evidence = f"imported only by {by}, which is unused" if by else "imported only by unused modules"
             return Justification(Reason.ASLEEP, evidence, by)
-        if development_files.is_for_development(file, used_tests):
+        if development_files.is_for_development(file, used_tests, of_programs):
             return _DEVELOPMENT
         return self.cold_owners.get(file.distribution, _UNUSED)
 

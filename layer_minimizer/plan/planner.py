@@ -40,6 +40,7 @@ _USES = {
     Use.OPEN: "read by the run",
     Use.TEXT: "its text was read by the run",
     Use.MAP: "loaded by the run as a shared library",
+    Use.NATIVE: "code in C read it while a module ran that a stand-in replaces",
     Use.SPEC: "found as a module by the run",
     Use.STAT: "the run asked whether it exists",
     Use.LIST: "listed by the run",
@@ -82,13 +83,13 @@ class Analyses:
     """Functions that read installed files to find more evidence. An analysis that is None is skipped.
 
     Attributes:
-        references: takes the used distributions and returns those that code in the layer refers to, with the evidence.
+        references: returns the unused distributions that used ones require or code refers to, with the evidence.
         c_opened: returns the cold files that native code could open.
         companions: returns the modules that are imported by kept modules which did not run.
         static: returns all modules that kept modules could import.
     """
 
-    references: Callable[[frozenset[str]], Mapping[str, str]] | None = None
+    references: Callable[[Draft], Mapping[str, str]] | None = None
     c_opened: Callable[[Draft], tuple[str, ...]] | None = None
     companions: Callable[[Draft], tuple[str, ...]] | None = None
     static: Callable[[Draft], tuple[str, ...]] | None = None
@@ -141,7 +142,7 @@ class _Phases:
         draft = self._with_requests(described, request)
         if not draft.stand_ins and not draft.kept:
             raise PlanError(f"{self.trace.workload.entry.name} uses no installed file: it needs no layer")
-        if analyses.references and (reachable := analyses.references(draft.used_distributions())):
+        if analyses.references and (reachable := analyses.references(draft)):
             request = replace(request, reachable=reachable)
             described = self._with_metadata(native, request)
             draft = self._with_requests(described, request)

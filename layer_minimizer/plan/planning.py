@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer.analysis import imports
 from layer_minimizer.model import modules
+from layer_minimizer.model.adjustments import Adjustments
 from layer_minimizer.model.plan import FINAL_REASONS, Cold, KeepPlan, NotExercised, Reason, Verdict
+from layer_minimizer.model.trace import natively_opened, read_libraries
 from layer_minimizer.plan import planner, rules
 from layer_minimizer.plan.c_opened_files import c_opened_files
 from layer_minimizer.plan.planner import Analyses, PlanRequest
 from layer_minimizer.plan.references import DistributionReferences, own_code
+from layer_minimizer.plan.requirements import marker_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from layer_minimizer.environment.site import Site
-    from layer_minimizer.model.adjustments import Adjustments
     from layer_minimizer.model.traced import Traced
     from layer_minimizer.plan.draft import Draft
     from layer_minimizer.settings import Settings
@@ -46,8 +48,12 @@ def make_plan(traced: Traced, site: Site, settings: Settings, adjustments: Adjus
         base_files=site.base.provided,
     )
 
-    def references(used: frozenset[str]) -> dict[str, str]:
-        named = _references(traced, site, used)
+    def c_opened(draft: Draft) -> tuple[str, ...]:
+        return c_opened_files(draft, site, natively_opened(traced.trace.files))
+
+    def references(draft: Draft) -> dict[str, str]:
+        loaded = frozenset((*draft.kept, *draft.stand_ins, *draft.asleep))
+        named = _references(traced, site, draft.used_distributions(), loaded)
         return {name: by for name, by in named.items() if name not in adjustments.omitted_distributions}
 
     return planner.plan(
@@ -60,11 +66,22 @@ def make_plan(traced: Traced, site: Site, settings: Settings, adjustments: Adjus
         library_needs=site.library_closure,
         analyses=Analyses(
             references=references if keeps_cold else None,
-            c_opened=(lambda draft: c_opened_files(draft, site)) if keeps_cold and adjustments.keep_c_opened else None,
+            c_opened=c_opened if keeps_cold and adjustments.keep_c_opened else None,
             companions=lambda draft: _companions(draft, site),
             static=(lambda draft: _static(draft, site)) if settings.closure == "static" else None,
         ),
     )
+
+
+def first_adjustments(traced: Traced, site: Site) -> Adjustments:
+    """Return what is known before the first attempt.
+
+    A library that Python code reads as a file, to copy it or to compute its checksum, has to be the original.
+    """
+    read = read_libraries(traced.trace)
+    originals = {site.copies.get(path, path) for path in read}
+    copies = {path for path, original in site.copies.items() if original in originals}
+    return Adjustments(whole_libraries=frozenset(read | originals | copies))
 
 
 def installed_modules(paths: Iterable[str], site: Site) -> Modules:
@@ -87,14 +104,15 @@ def not_exercised(plan: KeepPlan, site: Site) -> tuple[NotExercised, ...]:
 
 # Cached: most attempts use the same distributions as the previous one.
 @lru_cache(maxsize=4)
-def _references(traced: Traced, site: Site, used: frozenset[str]) -> Mapping[str, str]:
+def _references(traced: Traced, site: Site, used: frozenset[str], kept: frozenset[str]) -> Mapping[str, str]:
     """Return the unused distributions that code in the layer refers to, each with the evidence."""
-    return _all_references(site).referenced_distributions(used, own_code(traced.trace, site.interpreter.avoid))
+    own = own_code(traced.trace, site.interpreter.avoid)
+    return _all_references(site).referenced_distributions(used, own, kept)
 
 
 @lru_cache(maxsize=1)
 def _all_references(site: Site) -> DistributionReferences:
-    return DistributionReferences.of(site.inventory)
+    return DistributionReferences.of(site.inventory, marker_environment(site.interpreter))
 
 
 def _companions(draft: Draft, site: Site) -> tuple[str, ...]:

@@ -1,8 +1,10 @@
 """Find the unused distributions that code in the layer refers to, so that another event may need them.
 
 Code refers to a distribution with an import, with a name in a string (``import_module("openpyxl")``,
-``engine="pyarrow"``), or with the name of an entry point group. Whether such code will run is unknown; a distribution
-that no code refers to is never needed.
+``engine="pyarrow"``), or with the name of an entry point group. Whether such code will run is unknown. A distribution
+that the metadata of a used one requires is needed without a name in code, too: ``zoneinfo`` reads tzdata, which pandas
+requires. Development tools, which say so by a classifier, are needed only where a used distribution requires them or
+kept code imports them.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from layer_minimizer.analysis.local_modules import local_modules
 from layer_minimizer.execution import task_root
 from layer_minimizer.model import modules
 from layer_minimizer.plan import development_files
+from layer_minimizer.plan.requirements import Requirements
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -40,10 +43,12 @@ class DistributionReferences:
     _packages: Mapping[str, set[str]]
     _owners: Mapping[str, frozenset[str]]
     _groups: frozenset[str]  # the names that are groups of entry points
+    _tools: frozenset[str]  # the distributions that a classifier calls development tools
+    _requirements: Requirements
 
     @classmethod
-    def of(cls, inventory: Inventory) -> DistributionReferences:
-        """Read the names from an inventory. Development tools are left out: programs do not need them."""
+    def of(cls, inventory: Inventory, environment: Mapping[str, str]) -> DistributionReferences:
+        """Read the names from an inventory; ``environment`` is that of markers."""
         code: dict[str, _Code] = defaultdict(list)
         packages: dict[str, set[str]] = defaultdict(set)
         for file in inventory.files:
@@ -52,21 +57,26 @@ class DistributionReferences:
             if file.path.endswith(".py") and not development_files.is_test(file.path):
                 code[file.distribution].append((file.path, Path(file.source)))
         groups = frozenset(group for each in inventory.distributions for group in each.groups)
-        return cls(dict(code), packages, _owners(inventory), groups)
+        tools = _tools(inventory)
+        requirements = Requirements(inventory.distributions, environment)
+        return cls(dict(code), packages, _owners(inventory), groups, tools, requirements)
 
-    def referenced_distributions(self, used: Collection[str], own: _Code) -> dict[str, str]:
-        """Return the unused distributions that other code refers to, each with the evidence.
+    def referenced_distributions(self, used: Collection[str], own: _Code, kept: Collection[str] = ()) -> dict[str, str]:
+        """Return the unused distributions that used ones require or other code refers to, each with the evidence.
 
         Args:
             used: the used distributions; their code is searched.
             own: the user's code, which is searched too.
+            kept: the files in the layer: development tools that they import are needed.
         """
         used = frozenset(used)
-        waiting = [*own, *(file for name in sorted(used) for file in self._code.get(name, ()))]
-        found: dict[str, str] = {}
-        newest: Collection[str] = used
+        found = {name: f"{by} requires it" for name, by in self._requirements.of(used).items()}
+        needed = {*self._requirements.possible(used), *self._imported_tools(own, kept)}
+        newest: Collection[str] = used | found.keys()
+        waiting = [*own, *self._code_of(newest)]
         while waiting:
-            names = {name for name, owners in self._owners.items() if owners - used - found.keys()}
+            left_out = used | found.keys() | (self._tools - needed)
+            names = {name for name, owners in self._owners.items() if owners - left_out}
             referenced = [(name, f"{shown} names it") for shown, path in waiting for name in _names_in(path, names)]
             packages = set[str]().union(*(self._packages.get(name, ()) for name in newest))
             groups = self._groups & names
@@ -77,12 +87,28 @@ class DistributionReferences:
             ]
             fresh: dict[str, str] = {}
             for name, why in referenced:
-                for owner in self._owners[name] - used - found.keys():
+                for owner in self._owners[name] - left_out:
                     fresh.setdefault(owner, why)
+            required = {name: f"{by} requires it" for name, by in self._requirements.of(fresh).items()}
+            fresh |= {name: why for name, why in required.items() if name not in used | found.keys()}
+            needed |= self._requirements.possible(fresh).keys()
             found |= fresh
             newest = sorted(fresh)
-            waiting = [file for owner in newest for file in self._code.get(owner, ())]
+            waiting = self._code_of(newest)
         return found
+
+    def _code_of(self, distributions: Iterable[str]) -> _Code:
+        return [file for name in sorted(distributions) for file in self._code.get(name, ())]
+
+    def _imported_tools(self, own: _Code, kept: Collection[str]) -> set[str]:
+        """Return the development tools that kept code, or the user's, has import statements for."""
+        names = {name for name, owners in self._owners.items() if owners & self._tools}
+        if not names:
+            return set()
+        in_layer = frozenset(kept)
+        code = [*own, *(file for files in self._code.values() for file in files if file[0] in in_layer)]
+        imported = set[str]().union(*(_names_in(path, names, strings=False) for _, path in code))
+        return {owner for name in imported for owner in self._owners[name] & self._tools}
 
 
 def own_code(trace: Trace, avoid: Iterable[str]) -> _Code:
@@ -96,25 +122,30 @@ def own_code(trace: Trace, avoid: Iterable[str]) -> _Code:
 
 def _owners(inventory: Inventory) -> dict[str, frozenset[str]]:
     """Return the distributions by the names with which code may refer to them: of modules and of entry point groups."""
-    metadata: dict[str, dict[str, Path]] = defaultdict(dict)
     named: dict[str, set[str]] = defaultdict(set)
     for file in inventory.files:
-        folder, _, name = file.path.partition("/")
-        metadata[folder][name] = Path(file.source)
         if file.distribution and (module := modules.module_name(file.path)):
             for package in modules.with_parents(module):
                 named[package].add(file.distribution)
-    tools = {each.name for each in inventory.distributions if _is_tool(each, metadata)}
     # In a package that several distributions share, only the names of parts with one owner identify it.
     names = {
-        name: owners - tools
+        name: owners
         for name, owners in named.items()
         if len(owners) == 1 and len(named.get(name.rpartition(".")[0], ())) != 1
     }
     for each in inventory.distributions:
-        for group in each.groups if each.name not in tools else ():
+        for group in each.groups:
             names.setdefault(group, set()).add(each.name)
-    return {name: frozenset(owners) for name, owners in names.items() if owners}
+    return {name: frozenset(owners) for name, owners in names.items()}
+
+
+def _tools(inventory: Inventory) -> frozenset[str]:
+    """Return the distributions that a classifier calls development tools."""
+    metadata: dict[str, dict[str, Path]] = defaultdict(dict)
+    for file in inventory.files:
+        folder, _, name = file.path.partition("/")
+        metadata[folder][name] = Path(file.source)
+    return frozenset(each.name for each in inventory.distributions if _is_tool(each, metadata))
 
 
 def _is_tool(distribution: Distribution, metadata: Mapping[str, Mapping[str, Path]]) -> bool:
@@ -131,14 +162,14 @@ def _prefixes(name: str) -> set[str]:
     return {name[: found.start()] for found in re.finditer(r"[._-]", name)}
 
 
-def _names_in(source: Path, names: set[str]) -> set[str]:
-    """Return those of ``names`` that a source file imports or has at the beginning of a string."""
+def _names_in(source: Path, names: set[str], *, strings: bool = True) -> set[str]:
+    """Return those of ``names`` that a source file imports or, with ``strings``, has at the beginning of a string."""
     content = source.read_bytes()
     # Most files contain none of the names: skip the expensive search.
     if not any(name.rpartition(".")[2].encode() in content for name in names):
         return set()
     text = content.decode("utf-8", "replace")
-    referenced = set(_STRING.findall(text))
+    referenced = set(_STRING.findall(text)) if strings else set()
     for package, listed, imported in _IMPORT.findall(text):
         parts = _NAME.findall(listed or imported)
         referenced.update(f"{package}.{part}" if package else part for part in parts)

@@ -20,10 +20,10 @@ from layer_minimizer.environment.site import Python, Site
 from layer_minimizer.execution.observed_run import Observer, choose_observers
 from layer_minimizer.model import modules
 from layer_minimizer.model.plan import Cold
-from layer_minimizer.model.trace import Trace, untraced_libraries
+from layer_minimizer.model.trace import ListedFolder, Trace, untraced_libraries
 from layer_minimizer.model.traced import Traced
 from layer_minimizer.native import parts
-from layer_minimizer.trace import comparison, stand_in_search, tracer
+from layer_minimizer.trace import comparison, repeatability, stand_in_search, tracer
 from layer_minimizer.trace.saved_traces import SavedTraces, merge_saved, with_environment
 
 if TYPE_CHECKING:
@@ -101,14 +101,24 @@ def _run(  # noqa: PLR0913 - the parameters of a run
     # Python 3.8 and later can keep bytecode in another folder: later runs then do not read sources to compile them.
     bytecode = scratch / "bytecode" if interpreter.version >= (3, 8) else None
     base = tracer.Tracer(interpreter, observers, settings.timeout, bytecode=bytecode)
-    full = replace(base, libraries=libraries)
     name = source.entry.name
     what = f"tracing {name} with {' and '.join(observers)}"
-    if not settings.effort:
-        with clock.stage("trace", what):
-            return full.trace(source, scratch / "trace" / "run"), problem
     with clock.stage("trace", what):
-        first, study = base.study(source, scratch / "trace" / "run")
+        if settings.effort:
+            first, study = base.study(source, scratch / "trace" / "run")
+        else:
+            first, study = replace(base, libraries=libraries).trace(source, scratch / "trace" / "run"), None
+    with clock.stage("trace", f"running {name} again, with the files of folders in another order"):
+        probed = replace(base, observers=(Observer.PROBE,))
+        ordered = repeatability.check_repeatable(first, probed, settings.tolerance, scratch / "repeated")
+    listed: tuple[ListedFolder, ...] = ()
+    if ordered:
+        problem = (*problem, repeatability.warn_of_order(ordered))
+        log.warning("%s", problem[-1])
+        listed = repeatability.listed_folders(first, interpreter)
+    full = replace(base, libraries=libraries)
+    if study is None:
+        return replace(first, listed=listed), problem
     action = f"looking for modules that {name} imports and does not need"
     with clock.stage("search", action, limit=settings.effort * 60):
         provided = _provided_modules(installed, settings, python.base.provided)
@@ -126,7 +136,7 @@ def _run(  # noqa: PLR0913 - the parameters of a run
         found = _run_search(search, full)
         if found is None:
             found = full.trace_with_bytecode(first.workload, scratch / "warm" / "run")
-        return found, problem
+        return replace(found, listed=listed), problem
 
 
 def _run_search(search: stand_in_search.Search, full: tracer.Tracer) -> Trace | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from layer_minimizer.core.errors import UsageError
+from layer_minimizer.model.places import Places
 from layer_minimizer.model.trace import LibraryPages, Trace, TracedFile, TracedModule, TracedStandIn, Use
 from layer_minimizer.model.workload import NO_EVENT, Event, Result, Workload
 
@@ -66,6 +67,8 @@ def _merge(one: Trace, two: Trace) -> Trace:
         asleep=tuple({m.name: m for m in (*two.asleep, *one.asleep) if m.name not in modules}.values()),
         task=_merge_files((*one.task, *two.task)) if same_entry else one.task,
         machine=one.machine or two.machine,
+        places=tuple(dict.fromkeys((*one.places, *two.places))),
+        listed=tuple({each.path: each for each in (*two.listed, *one.listed)}.values()),
         distributions=tuple({d.name: d for d in (*two.distributions, *one.distributions)}.values()),
     )
 
@@ -109,7 +112,8 @@ def _merge_events(one: Trace, two: Trace) -> tuple[tuple[Event, ...], tuple[Resu
         name, event = result.event, others.get(result.event)
         while name in results and events.get(name) != (event and replace(event, name=name)):
             name += "'"
-        if results.setdefault(name, result.value) != result.value:
+        known = results.setdefault(name, result.value)
+        if Places(one.places).rename(known) != Places(two.places).rename(result.value):
             raise UsageError(f"the traces have different results for {name!r}: has the entry changed? Trace both again")
         if event is not None:
             events[name] = replace(event, name=name)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from layer_minimizer.core.errors import RunnerError, TraceError
 from layer_minimizer.execution.facts import Facts, read_facts, traced_files
 from layer_minimizer.execution.observed_run import (
+    Listing,
     Observer,
     Outcome,
     PageTracer,
@@ -74,6 +75,7 @@ class Study:
 class Tracer:
     """Runs workloads in the full environment.
 
+    ``listing``: the order in which folders are listed; None: as the system lists them.
     ``libraries``: (site-relative path, file) of the libraries whose pages are traced.
     ``bytecode``: folder for the interpreter's bytecode cache; the first run fills it, all later runs use it.
     """
@@ -83,6 +85,7 @@ class Tracer:
     timeout: float
     libraries: tuple[tuple[str, Path], ...] = ()
     bytecode: Path | None = None
+    listing: Listing | None = None
 
     def trace(self, workload: Workload, scratch: Path) -> Trace:
         """Run ``workload`` and return its trace.
@@ -102,6 +105,14 @@ class Tracer:
         """
         settings = RunOptions(**self._settings(scratch), show_output=True, study_folders=self.interpreter.site_dirs)
         return self._run(workload, scratch, settings)
+
+    def trace_again(self, workload: Workload, scratch: Path) -> Trace:
+        """Run as `trace` does, without showing what the workload prints.
+
+        Raises:
+            TraceError, RunnerError: as `trace`.
+        """
+        return self._run(workload, scratch, RunOptions(**self._settings(scratch)))[0]
 
     def trace_with_bytecode(self, workload: Workload, scratch: Path) -> Trace:
         """Run as `trace` does, with the bytecode cache filled: source files that are opened now are read as text.
@@ -161,6 +172,7 @@ class Tracer:
             "avoid": interpreter.avoid,
             "timeout": self.timeout,
             "bytecode": self.bytecode,
+            "listing": self.listing,
             "page_tracer": _page_tracer(self.libraries, scratch) if self.libraries else None,
             "libraries": Path(interpreter.library_dir) if interpreter.library_dir else None,
         }
@@ -195,6 +207,7 @@ class Tracer:
                 if name in facts.modules_by_name
             ),
             task=traced_files(facts.task),
+            places=record.places(self.interpreter.site_dirs).folders,
         )
         return trace, study
 

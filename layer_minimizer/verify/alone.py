@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from layer_minimizer.core.errors import VerifyError
 from layer_minimizer.execution.observed_run import Observer, RunOptions, RunRecord, run_observed
 from layer_minimizer.layer import cold_store, log_messages
+from layer_minimizer.layer.layout import NATIVE_FOLDER
 from layer_minimizer.model import modules
 from layer_minimizer.model.installed import ALWAYS_METADATA, METADATA_FOLDERS
 from layer_minimizer.model.plan import FINAL_REASONS, Decision, KeepPlan, Reason, Verdict
-from layer_minimizer.model.results import Mismatch, compare_results
+from layer_minimizer.model.results import Mismatch, compare_results, explain_nondeterminism
 from layer_minimizer.model.trace import Use
 from layer_minimizer.trace.tracer import run_facts
 from layer_minimizer.verify.place import Place, RunContext, prepare_run, provided_paths
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 # The name is matched from its first character only: output may have megabytes without a space.
 _LIBRARY_ABSENT = re.compile(r"(?<![^\s:'\"/])(?P<name>[^\s:'\"/]+\.so[.\d]*): cannot open shared object file")
+
+
+# The runtime that restores a library's cold pages is found by its place relative to the library.
+_RUNTIME_ABSENT = re.compile(rf"/{re.escape(NATIVE_FOLDER)}/[^/\s]+: cannot open shared object file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ class Attempt:
         leaked: files of the original environment that the run used.
         isolated: whether the original environment was hidden.
         cold_faults: how often a page of a library was restored from the cold store.
+        displaced: compacted libraries that were loaded from elsewhere, where they do not find their cold pages.
     """
 
     events: int
@@ -54,6 +60,7 @@ class Attempt:
     leaked: tuple[str, ...]
     isolated: bool
     cold_faults: int
+    displaced: tuple[str, ...] = ()
 
     @property
     def succeeded(self) -> bool:
@@ -65,7 +72,9 @@ class Attempt:
         if self.leaked:
             return "the run on the layer used files of the original environment:\n  " + "\n  ".join(self.leaked[:10])
         if self.error:
-            return f"on the layer alone the entry does not run:\n{self.error}"
+            copied = ", ".join(self.displaced)
+            hint = f"\n{copied}: loaded from a copy, which lacks its cold pages; --native off ships libraries whole"
+            return f"on the layer alone the entry does not run:\n{self.error}{hint if copied else ''}"
         if self.missing_pages:
             return (
                 f"on the layer alone a child process needed pages that were dropped, of {', '.join(self.missing_pages)}"
@@ -115,12 +124,7 @@ def check_deterministic(context: RunContext, scratch: Path) -> None:
         VerifyError: they differ, so the workload is nondeterministic and the layer is not the cause.
     """
     if differing := compare_second_run(context, scratch):
-        listed = "\n  ".join(map(str, differing))
-        raise VerifyError(
-            "the entry is nondeterministic: two runs in the full environment gave different results, so no layer "
-            f"can be verified by them:\n  {listed}\n"
-            "Seed its random numbers, omit times and ids from its result, or accept small differences with --tolerance"
-        )
+        raise VerifyError(explain_nondeterminism(differing))
 
 
 def _attempt(context: RunContext, plan: KeepPlan, settings: RunOptions, place: Place, scratch: Path) -> Attempt:
@@ -132,12 +136,13 @@ def _attempt(context: RunContext, plan: KeepPlan, settings: RunOptions, place: P
     return Attempt(
         events=len(context.trace.results),
         error=error,
-        mismatches=() if error else compare_results(context.trace.results, _results(record), context.tolerance),
+        mismatches=() if error else _mismatches(context, record, place.folders),
         missed=_missed(facts, plan, output),
         missing_pages=find_missing_pages(output),
         leaked=_leaked(facts, context, plan, isolation.hide if isolation else ()),
         isolated=isolation is not None,
         cold_faults=_cold_faults(settings.restore_log),
+        displaced=displaced_libraries(output, facts, plan),
     )
 
 
@@ -167,7 +172,7 @@ def compare_second_run(context: RunContext, scratch: Path) -> tuple[Mismatch, ..
     error = _error(record, context)
     if error:
         raise VerifyError(f"the entry ran once in the full environment, but not a second time:\n{error}")
-    return compare_results(context.trace.results, _results(record), context.tolerance)
+    return _mismatches(context, record, ())
 
 
 # ---- the results of a run -----------------------------------------------------------------------------------------
@@ -183,8 +188,12 @@ def _error(record: RunRecord, context: RunContext) -> str:
     return message.replace(f"{record.root}/", f"{context.trace.workload.entry.parent}/")
 
 
-def _results(record: RunRecord) -> dict[str, str]:
-    return dict(record.outcome.results) if record.outcome else {}
+def _mismatches(context: RunContext, record: RunRecord, site: Iterable[str]) -> tuple[Mismatch, ...]:
+    """Return the results that differ in more than the places of folders; ``site``: the folders of the layer."""
+    places = record.places((*site, *context.interpreter.site_dirs))
+    found = record.outcome.results if record.outcome else ()
+    expected = [replace(result, value=places.rename(result.value)) for result in context.trace.named_results()]
+    return compare_results(expected, {name: places.rename(value) for name, value in found}, context.tolerance)
 
 
 def _missed(facts: Facts, plan: KeepPlan, output: str) -> tuple[str, ...]:
@@ -211,6 +220,23 @@ def find_missing_pages(output: str) -> dict[str, frozenset[int]]:
     for match in log_messages.PAGE_DROPPED.finditer(output):
         missing_pages[match["path"]] = missing_pages.get(match["path"], frozenset()) | {int(match["address"], 16)}
     return missing_pages
+
+
+def displaced_libraries(output: str, facts: Facts, plan: KeepPlan) -> tuple[str, ...]:
+    """Return the compacted libraries that a run loaded from a copy, according to the errors in its output.
+
+    The loader's error does not name the copy. It was made from a library that the run read, or that has its name; if
+    there is none of these, it may be any.
+    """
+    kept = {d.path for d in plan.decisions if d.verdict is not Verdict.DROPPED and ".so" in d.path}
+    named = {match["path"] for match in log_messages.STORE_MISSING.finditer(output)} & kept
+    if named or not _RUNTIME_ABSENT.search(output):
+        return tuple(sorted(named))
+    read = {path for path in kept if Use.OPEN in facts.uses.get(path, ())}
+    own = {os.path.basename(path) for path in facts.uses}
+    loaded = {name for path in facts.absolute_paths if ".so" in (name := os.path.basename(path))} - own
+    alike = {path for path in kept if os.path.basename(path) in loaded}
+    return tuple(sorted(read or alike or kept))
 
 
 def _missed_metadata(facts: Facts, dropped: Iterable[Decision]) -> Iterator[str]:

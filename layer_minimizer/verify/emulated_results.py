@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from layer_minimizer.aws.limits import MAX_TIMEOUT_SECONDS
 from layer_minimizer.core.errors import VerifyError
+from layer_minimizer.layer.layout import Layout
+from layer_minimizer.model.places import Places
 from layer_minimizer.model.results import compare_results
 
 if TYPE_CHECKING:
@@ -83,12 +85,15 @@ def check_results(expected: ExpectedResults, run: EmulatorRun, events: int) -> N
             f"{run.peak / _MIB:,.0f} MB); set --memory, and the same memory for the function in Lambda"
         )
     script = expected.trace.kind == "script"
-    results = {result.event: result for result in expected.trace.results}
+    results = {result.event: result for result in expected.trace.named_results()}
+    site = [f"/opt/{layout.prefix(expected.trace.python)}" for layout in Layout]
+    places = Places.of(site=site, task="/var/task")
     for event, status, body in run.answers:
         result = results["stdout" if script else event]
         value = _parsed(body)
         text = value if script and isinstance(value, str) else body
-        mismatches = compare_results([result], {result.event: text}, expected.tolerance)
+        known = replace(result, value=places.rename(result.value))
+        mismatches = compare_results([known], {result.event: places.rename(text)}, expected.tolerance)
         if not mismatches:
             continue
         if failure := _failure(status, body, value, run):

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer.environment import interpreter
 from layer_minimizer.execution import process
-from layer_minimizer.execution.observed_run import Observer, RunOptions
+from layer_minimizer.execution.observed_run import Listing, Observer, RunOptions
 from layer_minimizer.layer import layout
 from layer_minimizer.layer.archive import unzip
 from layer_minimizer.model.plan import KeepPlan, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from layer_minimizer.environment.base_layers import BaseLayers
@@ -52,6 +52,10 @@ class RunContext:
     base: BaseLayers
     function: Workload | None = None
 
+    def listing(self, roots: Sequence[str]) -> Listing | None:
+        """Return the order in which folders in ``roots`` are listed: the traced one, if the results depend on it."""
+        return Listing.given(self.trace.listed, roots) if self.trace.listed else None
+
 
 def prepare_run(context: RunContext, plan: KeepPlan, archive: LayerArchive, scratch: Path) -> tuple[RunOptions, Place]:
     """Unpack ``archive`` below ``scratch``; return the options for runs with it and the standard library alone.
@@ -77,6 +81,7 @@ def prepare_run(context: RunContext, plan: KeepPlan, archive: LayerArchive, scra
         avoid=context.interpreter.avoid,
         timeout=context.timeout,
         libraries=libraries if (libraries := opt / layout.LIBRARY_FOLDER).is_dir() else None,
+        listing=context.listing(place.roots),
     )
     return settings, place
 
@@ -97,6 +102,12 @@ class Place:
     python: Path
     site: Path | None
     flat: Path | None
+
+    @property
+    def folders(self) -> list[str]:
+        """All paths of the folders in which packages are found: those on sys.path, and where their links lead to."""
+        paths = [str(root) for root in (self.site, self.flat) if root]
+        return list(dict.fromkeys((*paths, *self.roots)))
 
     @property
     def roots(self) -> list[str]:

@@ -12,6 +12,7 @@ from layer_minimizer.layer.layout import path_in_lambda
 from layer_minimizer.model import modules
 from layer_minimizer.model.plan import FINAL_REASONS, KeepPlan, Verdict
 from layer_minimizer.model.trace import Trace, Use
+from layer_minimizer.pack.budget import Budget
 from layer_minimizer.pack.libraries import PackedLibrary, refilled
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ def learn(adjustments: Adjustments, attempt: Attempt, failed: FailedAttempt) -> 
         more = ", ".join(refilled_libraries)
         log.info("a run touched pages that the traced run had not touched; more pages are shipped of %s", more)
         return grown
+    if displaced := _copies(attempt.displaced, failed) - adjustments.whole_libraries:
+        log.info("shipped whole, because they are loaded from a copy: %s", ", ".join(sorted(displaced)))
+        return replace(adjustments, whole_libraries=adjustments.whole_libraries | displaced)
     grown = _add_omitted_parts(adjustments, attempt, failed) or _add_files(adjustments, attempt, failed)
     if grown.rounds + 1 == ROUNDS:
         raise VerifyError(f"after {ROUNDS} rounds of adding files: {attempt.explain()}")
@@ -139,6 +143,10 @@ def _add_files(adjustments: Adjustments, attempt: Attempt, failed: FailedAttempt
         adjustments = replace(adjustments, deterministic=True)
         more = _used_but_dropped(plan, failed.trace) - present
     if not more:
+        size = sum(decision.size for decision in plan.kept)
+        if size <= Budget.of(failed.settings).limit and (left := _compacted(failed) - adjustments.whole_libraries):
+            log.warning("the entry does not run with compacted libraries: all are shipped whole")
+            return replace(adjustments, whole_libraries=adjustments.whole_libraries | left)
         raise VerifyError(attempt.explain() + _excluded_by_options(failed.settings))
     log.info("adding %d files that the run on the layer looked up", len(more))
     log.debug("added:\n  %s", "\n  ".join(sorted(more)))
@@ -153,6 +161,17 @@ def _files_to_add(adjustments: Adjustments, attempt: Attempt, failed: FailedAtte
     again = {owner[path] for path in adjustments.repaired - provided} & {owner[path] for path in missed - provided}
     whole = {path for path, name in owner.items() if name and name in again and path not in provided}
     return missed | failed.imports(attempt.missed) | whole
+
+
+def _copies(paths: Iterable[str], failed: FailedAttempt) -> frozenset[str]:
+    """Return the compacted libraries with the contents of ``paths``: a layer has one file for several of them."""
+    wanted = frozenset(paths)
+    return frozenset(path for path in _compacted(failed) if wanted & {path, *failed.libraries[path].copies})
+
+
+def _compacted(failed: FailedAttempt) -> frozenset[str]:
+    """Return the libraries of the layer that lack pages."""
+    return frozenset(path for path, library in failed.libraries.items() if library.file is not None)
 
 
 def _used_but_dropped(plan: KeepPlan, trace: Trace) -> frozenset[str]:

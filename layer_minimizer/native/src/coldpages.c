@@ -158,7 +158,7 @@ static const char *open_store(const Library *library, char *room, size_t size) {
         if (*at == '/') slash = at;
     append_text(slash + 1, room + size - 1, (const char *)index + index->store);
     int file = open_file(room, O_RDONLY, 0);
-    if (file < 0) return "its cold store is missing";
+    if (file < 0) return "its cold store is missing; if the library was copied, build the layer with --native off";
     long end = kernel_call(SYS_lseek, file, 0, SEEK_END, 0, 0, 0);
     if (failed(end) || (uint64_t)end != index->store_size) {
         close_file(file);

@@ -21,5 +21,8 @@ def start(root=None):
         check.begin(each)
     from . import finder
 
-    for each in roots:
-        finder.serve(each)
+    new = [each for each in roots if finder.serve(each)]
+    if any(os.path.exists(os.path.join(each, "_layer_minimizer", "order")) for each in new):
+        from . import order
+
+        order.serve(new)

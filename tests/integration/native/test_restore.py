@@ -228,9 +228,12 @@ def ends_with_one_line(done: subprocess.CompletedProcess[str], why: str, name: s
     assert done.stderr.rstrip("\n").endswith(why)
 
 
+MISSING = "its cold store is missing; if the library was copied, build the layer with --native off"
+
+
 def test_a_missing_store(run: Run, tree: Any) -> None:
     tree.store.unlink()
-    ends_with_one_line(run("plain", tree.library), "its cold store is missing")
+    ends_with_one_line(run("plain", tree.library), MISSING)
 
 
 @pytest.mark.parametrize("change", [-1, 1, -4096, None])

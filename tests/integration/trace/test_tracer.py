@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from layer_minimizer.core.errors import TraceError
-from layer_minimizer.model.trace import ForeignRoot, Trace, TracedModule, Use
+from layer_minimizer.model.trace import ForeignRoot, Trace, TracedModule, Use, natively_opened, read_libraries
 
 Run = Callable[..., Trace]
 
@@ -220,7 +220,36 @@ def test_files_that_c_code_opens_are_traced_by_system_calls(env: Any, trace_run:
     env.install("pkg", DATA)
     found = trace_run(env, handler(OPENED_BY_C), "strace")
     assert found.results[0].value == "true"
-    assert "pkg/a.txt" in opened(found)
+    assert uses(found)["pkg/a.txt"] == {Use.OPEN, Use.NATIVE}
+    assert natively_opened(found.files) == {"pkg/a.txt"}
+
+
+@pytest.mark.usefixtures("strace")
+def test_files_that_python_code_opens_are_no_files_of_c_code(env: Any, trace_run: Run) -> None:
+    env.install("pkg", DATA)
+    found = trace_run(env, handler(READS), "strace")
+    assert not [path for path, used in uses(found).items() if path.endswith(".txt") and Use.NATIVE in used]
+
+
+@pytest.mark.parametrize("observer", ["probe", "strace"])
+def test_a_library_that_is_copied_is_told_from_one_that_is_loaded(
+    env: Any, trace_run: Run, observer: str, request: pytest.FixtureRequest
+) -> None:
+    if observer == "strace":
+        request.getfixturevalue("strace")
+    for name in ("copied", "loaded"):
+        env.install(name, {f"{name}/__init__.py": ""})
+        compile_library(env.site / name / "lib.so")
+    source = """
+        import copied, ctypes, loaded, os, shutil
+        where = os.path.dirname(copied.__file__)
+        shutil.copy(os.path.join(where, "lib.so"), "own.so")
+        ctypes.CDLL(os.path.join(os.path.dirname(loaded.__file__), "lib.so"))
+        return ctypes.CDLL(os.path.abspath("own.so")).answer()
+    """
+    found = trace_run(env, handler(source), observer)
+    assert found.results[0].value == "42"
+    assert read_libraries(found) == {"copied/lib.so"}
 
 
 def test_writing_a_file_does_not_count_as_use(each_env: Any, trace_run: Run) -> None:

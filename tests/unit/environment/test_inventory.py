@@ -311,3 +311,26 @@ def test_kinds_of_pth_files(make_site: MakeSite, take: Take, text: str, expected
 def test_names_have_one_spelling(make_site: MakeSite, take: Take, name: str, normal: str) -> None:
     site = make_site(name, {"x.py": ""})
     assert [distribution.name for distribution in take(site).distributions] == [normal]
+
+
+def test_programs_are_told_from_files_that_are_only_called_executable(make_site: MakeSite, take: Take) -> None:
+    files = {
+        "tool/bin/native-1.0": b"\x7fELF",
+        "tool/script": "#!/bin/sh\n",
+        "tool/notes": "no program\n",
+        "tool/module.py": "#!/usr/bin/env python\n",
+        "tool/lib.so.1": b"\x7fELF",
+        "tool/off": b"\x7fELF",
+    }
+    site = make_site("tool", files)
+    for path in files.keys() - {"tool/off"}:
+        (site / path).chmod(0o755)
+    assert {file.path for file in take(site).files if file.program} == {"tool/bin/native-1.0", "tool/script"}
+
+
+def test_requirements_are_read_from_metadata_and_from_an_egg(make_site: MakeSite, take: Take, write: Any) -> None:
+    header = "Metadata-Version: 2.1\nName: tool\nVersion: 1.0\nRequires-Dist: a>1; extra == 'x'\n"
+    site = make_site("tool", {"tool.py": ""}, metadata={"METADATA": header})
+    write(site / "old.egg-info", {"PKG-INFO": "Name: old\nVersion: 1.0\n", "requires.txt": "b\n\n[y]\nc\n"})
+    found = {each.name: each.requires for each in take(site).distributions}
+    assert found == {"tool": ("a>1; extra == 'x'",), "old": ("b", 'c; extra == "y"')}

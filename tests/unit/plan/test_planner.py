@@ -637,8 +637,8 @@ def test_each_analysis_sees_what_a_plan_without_it_decides(build: Any, data: st.
         seen.append(({d.path: d for d in draft.decisions({})}, set(draft.available())))
         return ()
 
-    def references(used: frozenset[str]) -> dict[str, str]:
-        seen.append(used)
+    def references(draft: Draft) -> dict[str, str]:
+        seen.append(draft.used_distributions())
         return {}
 
     try:

@@ -169,6 +169,32 @@ def test_a_library_that_is_shipped_whole_gets_no_pages() -> None:
     assert repair.refilled(call.before, {}, call.attempt.missing_pages)[1] == ()
 
 
+def test_a_library_that_was_loaded_from_a_copy_is_shipped_whole() -> None:
+    call = only("pages")
+    ((path, library),) = call.tried.libraries.items()
+    libraries = {path: replace(library, copies=frozenset({path, "link.so"}))}
+    for displaced in (path, "link.so"):
+        tried = replace(call.attempt, missing_pages={}, error="OSError", displaced=(displaced,))
+        assert learn(call, attempt=tried, libraries=libraries) == replace(call.before, whole_libraries={path})
+    whole = replace(call.before, whole_libraries=frozenset({path}), deterministic=True)
+    elsewhere = replace(call.attempt, missing_pages={}, error="OSError", displaced=("gone.so",), missed=())
+    with pytest.raises(VerifyError):
+        learn(call, before=whole, attempt=elsewhere, settings=replace(call.tried.settings, bytecode="both"))
+
+
+def test_before_it_gives_up_all_libraries_are_shipped_whole() -> None:
+    call = only("pages")
+    settings = replace(call.tried.settings, bytecode="both")
+    tried = replace(call.attempt, missing_pages={}, error="it is another file", missed=())
+    before = replace(call.before, deterministic=True)
+    grown = learn(call, before=before, attempt=tried, settings=settings)
+    assert grown.whole_libraries == call.tried.libraries.keys()
+    with pytest.raises(VerifyError, match="it is another file"):
+        learn(call, before=grown, attempt=tried, settings=settings)
+    with pytest.raises(VerifyError, match="it is another file"):
+        learn(call, before=before, attempt=tried, settings=replace(settings, max_size=1))
+
+
 def test_the_error_after_the_last_round_has_the_number_of_rounds() -> None:
     first = calls("missed_modules")[0]
     before = replace(first.before, rounds=repair.ROUNDS - 1)

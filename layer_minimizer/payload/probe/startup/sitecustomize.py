@@ -69,5 +69,14 @@ def _chain():
         sys.modules.setdefault("sitecustomize", own)
 
 
+def _order():
+    """Change the order in which folders are listed: last, around all that a layer's runtime does to listings."""
+    settings = os.environ.get("LAYER_MINIMIZER_LISTING", "")
+    if settings:
+        loading = sys.modules["layer_minimizer_loading"]
+        loading.load_probe_file("listing").start(settings, loading.load_probe_file("order"))
+
+
 _begin()
 _chain()
+_order()
