@@ -15,7 +15,7 @@ from _layer_minimizer_probe import ask_behind, replace_execution
 def namespace(module):
     """Return the names that a module has, each with the metaclass of its value, empty where that is an ordinary one."""
     found = {}
-    for name, value in list(module.__dict__.items()):
+    for name, value in list(getattr(module, "__dict__", {}).items()):
         if isinstance(name, str) and not issubclass(type(value), type(sys)):
             meta = type(value)
             found[name] = meta.__qualname__ if issubclass(meta, type) and meta is not type else ""
@@ -31,6 +31,9 @@ class Study(object):
         self._sites = tuple(site.rstrip("/") + "/" for site in sites)
         self._tables = {}
         self._classes = {}
+        # Modules that are being executed or have raised: an import that raised takes its module out of sys.modules,
+        # after this was told, and leaves there what the module had imported.
+        self._failed = set()
         self._ran = set()
         self._watching = False
         self._depth = {}
@@ -55,8 +58,10 @@ class Study(object):
         waiting = self._importing.__dict__.setdefault("waiting", [])
         waiting.append(0.0)
         begun = time.perf_counter()
+        self._failed.add(module.__name__)
         try:
             execute(module)
+            self._failed.discard(module.__name__)
         finally:
             self._seconds[module.__name__] = time.perf_counter() - begun - waiting.pop()
             self._depth[top] -= 1
@@ -105,11 +110,13 @@ class Study(object):
         Submodules that have been bound to their packages since then are added.
         """
         for name, module in list(sys.modules.items()):
+            if type(name) is not str:
+                continue
             package, _, last = name.rpartition(".")
             known = self._tables.get(package)
-            if known is not None and sys.modules[package].__dict__.get(last) is module:
+            if known is not None and getattr(sys.modules.get(package), "__dict__", {}).get(last) is module:
                 known["names"].setdefault(last, ["module", name])
-            if name in self._tables or type(module) is not type(sys):
+            if name in self._tables or name in self._failed or type(module) is not type(sys):
                 continue
             if top is not None and name.split(".")[0] != top:
                 continue
