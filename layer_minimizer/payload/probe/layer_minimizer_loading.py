@@ -11,6 +11,10 @@ import sys
 STAND_IN_PARTS = (
     "messages",
     "standin_state",
+    "standin_filling",
+    "standin_frames",
+    "standin_remaking",
+    "standin_unions",
     "standin_replacing",
     "standin_waking",
     "standin_finding",

@@ -5,11 +5,22 @@ import sys
 import types
 from opcode import opmap
 
-from .standin_replacing import settle
-from .standin_state import NOTHING, Placeholder, StandIn, find_loaded, follow, get_slot, namespace, report, shared
-from .standin_waking import wake_module
+from .standin_state import (
+    NOTHING,
+    Placeholder,
+    StandIn,
+    find_defined,
+    find_loaded,
+    follow,
+    get_slot,
+    namespace,
+    report,
+    shared,
+)
+from .standin_waking import settle, wake_module
 
 _READS = frozenset(opmap[name] for name in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM") if name in opmap)
+_MATCH = opmap.get("MATCH_CLASS")
 # "from module import *" only copies names to a namespace.
 _STAR = (opmap["IMPORT_STAR"],) if "IMPORT_STAR" in opmap else (opmap["CALL_INTRINSIC_1"], 2)
 
@@ -29,8 +40,21 @@ def hand_out(state, attribute, kind):
     known = find_loaded(kind)
     if known is not NOTHING or kind[0] not in _PLACEHOLDERS or not is_read(sys._getframe(2), attribute):
         return known
+    if kind[0] == "class" and hasattr(sys, "addaudithook") and not _watching:
+        _watching.append(sys.addaudithook(_before_unpickling))
     made = _PLACEHOLDERS[kind[0]](state.module, attribute, kind)
     return shared.setdefault((kind[1], kind[2]), made)
+
+
+_watching = []
+
+
+def _before_unpickling(event, args):
+    """Load the class that a pickle names: C code finds it in a real module, and makes instances of types alone."""
+    if event == "pickle.find_class":
+        found = find_defined(*args)
+        if type(found) is _Class:
+            _real(found, "unpickling")
 
 
 def is_read(frame, attribute):
@@ -39,6 +63,8 @@ def is_read(frame, attribute):
     if code.co_filename.startswith("<frozen importlib"):
         return code.co_name == "_handle_fromlist"
     doing = code.co_code[frame.f_lasti]
+    if _MATCH is not None and _MATCH in code.co_code[::2]:
+        return False  # a pattern must be a real class
     star = doing == _STAR[0] and (len(_STAR) == 1 or code.co_code[frame.f_lasti + 1] == _STAR[1])
     return star or (attribute in code.co_names and doing in _READS)
 
@@ -300,14 +326,14 @@ class _Class(_Forwarding):
         return _union(self, other, self)
 
 
-def _union(placeholder, *parts):
-    if sys.version_info < (3, 10) or any(isinstance(part, str) for part in parts):
-        _real(placeholder, "|")
-        left, right = (get_slot(part, "_found") if part is placeholder else part for part in parts)
-        return left | right
-    import typing
+def _union(placeholder, left, right):
+    from .standin_unions import unite
 
-    return typing.Union[parts]
+    made = unite(placeholder, left, right)
+    if made is not None:
+        return made
+    real = _real(placeholder, "|")
+    return (real if left is placeholder else left) | (real if right is placeholder else right)
 
 
 class _Builtin(_Forwarding):

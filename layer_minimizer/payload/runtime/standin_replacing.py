@@ -1,9 +1,23 @@
-"""Replaces placeholders by the real objects in all data structures of the program."""
+"""Replaces placeholders by the real objects in all data structures of the program.
 
+What consists of placeholders and cannot be changed, such as a tuple or ``list[x]``, is made anew and replaced in its
+turn. What can be changed may have another hash then: the dictionaries and sets that have it as a key are filled anew.
+"""
+
+import gc
 import sys
 import types
 
+from .standin_filling import fill
+from .standin_frames import replace_in_frame, replace_in_stack
+from .standin_remaking import change_built_in, make_anew
 from .standin_state import Placeholder, get_slot, replaced, shared
+
+_SKIPPED = (types.ModuleType, type, Placeholder)
+_MAX_DEPTH = 12  # of tuples in objects in tuples
+_MANY = 256  # more than this are faster found by their ids
+_SUSPENDED = {types.GeneratorType: "gi", types.CoroutineType: "cr", types.AsyncGeneratorType: "ag"}
+_SLOT = type(Placeholder.__dict__["_in"])
 
 
 def settle(pairs):
@@ -14,124 +28,170 @@ def settle(pairs):
             object.__setattr__(old, "_found", real)
             shared.pop(tuple(get_slot(old, "_kind")[1:3]), None)
             replaced.append(old)
-    left = _replace(tuple(old for old, _ in pairs), {id(old): real for old, real in pairs}) if pairs else []
+    complete = not pairs or _Replacing(pairs).run()
     for old in replaced[first:]:
-        if not left:  # else it is still a key somewhere
+        if complete:  # else it is still a key somewhere
             object.__setattr__(old, "_hash", hash(get_slot(old, "_found")))
         for name, value in get_slot(old, "_patches").items():
             setattr(get_slot(old, "_found"), name, value)
 
 
-_SKIPPED = (types.FrameType, types.ModuleType, type, Placeholder)
-_DEPTH = 4  # of tuples in tuples
+class _Replacing(object):
+    """Puts real objects where the others are: namespaces, containers, closures, attributes, local variables.
 
-
-def _replace(old, new):
-    """Put ``new[id(x)]`` where the ``x`` of ``old`` are: namespaces, containers, closures, attributes.
-
-    Returns the containers that could not be changed, as they are just being iterated over.
+    ``_old``: the objects whose holders are looked for next.
+    ``_new``: by id, what comes in the place of an object, or the object itself if its hash is another one now.
+    ``_changed``: by id, dictionaries with other values, which may be those of instances.
+    ``_keyed``: dictionaries and sets with a key that is replaced or has another hash.
+    ``_alive``: all these objects, so that an id stays that of one object.
     """
-    import gc
-    import weakref
 
-    refs = [ref for item in old for ref in weakref.getweakrefs(item) if type(ref) is weakref.ref]
-    new.update((id(ref), weakref.ref(new[id(ref())], ref.__callback__)) for ref in refs if ref() is not None)
-    old += tuple(refs)
-    alive, left = [], []
-    del refs
-    for _ in range(_DEPTH):
-        alive.append(old)
-        found = [each for each in gc.get_referrers(*old) if each is not old and each is not alive]
-        fixed = [each for each in found if type(each) in (tuple, frozenset) and _is_complete(each)]
-        for holder in found:
-            if holder is not sys.modules and holder is not replaced and not issubclass(type(holder), _SKIPPED):
-                _replace_in(holder, new, left)
-        if not fixed:
-            break
-        new.update((id(each), type(each)([new.get(id(item), item) for item in each])) for each in fixed)
-        old = tuple(fixed)
-        del found, fixed
-    return left
+    def __init__(self, pairs):
+        self._old = tuple(old for old, _ in pairs)
+        self._new = {id(old): real for old, real in pairs}
+        self._changed = {}
+        self._keyed = []
+        self._alive = []
 
+    def run(self):
+        """Replace all; return False if a dictionary or set keeps keys as it is just being iterated over."""
+        self._add_references()
+        for _ in range(_MAX_DEPTH):
+            if not self._old:
+                break
+            self._alive.append(self._old)
+            own = {id(each) for each in self._alive}
+            own.update(map(id, (self._alive, self._new, self._changed, self._keyed, sys.modules, replaced)))
+            found = [each for each in _holders_of(self._old) if id(each) not in own]
+            self._old = tuple([each for each in found if self._concerns(each)])
+            del found
+        replace_in_stack(self.current)
+        return not [holder for holder in self._keyed if not fill(holder, self.current)]
 
-def _is_complete(holder):
-    """Return whether a tuple has all its items: C code may be putting them there just now."""
-    import gc
+    def current(self, item):
+        """Return what is in the place of an object now."""
+        while self._new.get(id(item), item) is not item:
+            item = self._new[id(item)]
+        return item
 
-    return len(gc.get_referents(holder)) == len(holder)
+    def _add_references(self):
+        """Make weak references to the real objects in the place of those to the others."""
+        import weakref
 
+        refs = []
+        for old in self._old:
+            for ref in weakref.getweakrefs(old):
+                kind, real = type(ref), self._new[id(old)]
+                if kind is weakref.ref:
+                    self._new[id(ref)] = weakref.ref(real, ref.__callback__)
+                elif kind is weakref.KeyedRef:
+                    self._new[id(ref)] = weakref.KeyedRef(real, ref.__callback__, ref.key)
+                elif kind in (weakref.ProxyType, weakref.CallableProxyType):
+                    self._new[id(ref)] = weakref.proxy(real)
+                refs.append(ref)
+        self._old += tuple(refs)
 
-def _replace_in(holder, new, left):
-    kind = type(holder)
-    try:
-        if issubclass(kind, (dict, set)) and any(id(key) in new for key in list(holder)) and _is_iterated(holder):
-            left.append(id(holder))
-        elif issubclass(kind, dict):
-            _replace_in_dict(holder, new)
-        elif issubclass(kind, list) or kind.__name__ == "deque":
-            for index, item in enumerate(holder):
-                if id(item) in new:
-                    holder[index] = new[id(item)]
-        elif issubclass(kind, set):
-            found = [item for item in holder if id(item) in new]
-            holder.difference_update(found)
-            holder.update(new[id(item)] for item in found)
-        elif kind.__name__ == "cell":
-            holder.cell_contents = new[id(holder.cell_contents)]
+    def _concerns(self, holder):
+        """Replace what a holder of one of the old objects has; return whether its own holders have to be looked for.
+
+        They have to if another object comes in its place, or if its hash is another one now.
+        """
+        if issubclass(type(holder), _SKIPPED):
+            return False
+        if type(holder) is types.FrameType:
+            self._replace_in_suspended(*gc.get_referrers(holder))
+            return False
+        try:
+            made = make_anew(holder, self.current) if id(holder) not in self._new else None
+            if made is not None:
+                self._new[id(holder)] = made
+                return True
+            return self._replace_in(holder)
+        except Exception:
+            return False  # a holder that does not allow it keeps what forwards
+
+    def _replace_in(self, holder):
+        kind = type(holder)
+        if issubclass(kind, dict):
+            return self._replace_in_dict(holder)
+        if issubclass(kind, set):
+            self._note_keys(holder)
         elif kind is types.FunctionType:
-            holder.__defaults__ = new.get(id(holder.__defaults__), holder.__defaults__)
-            _replace_in_dict(holder.__annotations__, new)  # converts the internal tuple to a dict
-        else:
-            _replace_attributes(holder, new)
-    except Exception:
-        pass  # a holder that does not allow it keeps what forwards
+            holder.__defaults__ = self.current(holder.__defaults__)
+            if hasattr(holder, "__type_params__"):
+                holder.__type_params__ = self.current(holder.__type_params__)
+            if sys.version_info < (3, 14):
+                self._replace_in_dict(holder.__annotations__)  # converts the internal tuple to a dict
+        elif kind in _SUSPENDED:
+            self._replace_in_suspended(holder)
+        elif not change_built_in(holder, self.current):
+            return self._replace_attributes(holder)
+        return False
+
+    def _replace_in_suspended(self, *holders):
+        """Replace local variables of generators and coroutines, whose frames have them before CPython 3.11."""
+        for holder in holders:
+            prefix = _SUSPENDED.get(type(holder))
+            if prefix is not None and not getattr(holder, prefix + "_running"):
+                replace_in_frame(getattr(holder, prefix + "_frame"), self.current)
+
+    def _note_keys(self, holder):
+        if not any(each is holder for each in self._keyed):
+            self._keyed.append(holder)
+
+    def _replace_in_dict(self, holder):
+        """Replace values, and note a dictionary with keys to replace; return whether it may belong to an instance."""
+        # Classes cache attribute lookups.
+        owner = _class_of(holder) if "__module__" in holder and "__spec__" not in holder else None
+        items = list(dict.items(holder))
+        for key, value in items:
+            real = self.current(value)
+            if real is not value and owner is not None:
+                type.__setattr__(owner, key, real)
+            elif real is not value:
+                dict.__setitem__(holder, key, real)
+        if any(id(key) in self._new for key, _ in items):
+            self._note_keys(holder)
+        if owner is not None or "__spec__" in holder or id(holder) in self._changed:
+            return False
+        if not any(id(value) in self._new for _, value in items):
+            return False
+        self._changed[id(holder)] = holder
+        return True
+
+    def _replace_attributes(self, holder):
+        """Replace what an instance has; return whether its hash may depend on that."""
+        changed = False
+        try:
+            names = object.__getattribute__(holder, "__dict__")
+            changed = self._replace_in_dict(names) or id(names) in self._changed
+        except AttributeError:
+            pass
+        for base in type.__getattribute__(type(holder), "__mro__"):
+            for slot in list(type.__getattribute__(base, "__dict__").values()):
+                if type(slot) is _SLOT:
+                    try:
+                        value = slot.__get__(holder, base)
+                    except AttributeError:
+                        continue
+                    changed = changed or id(value) in self._new
+                    if self.current(value) is not value:
+                        slot.__set__(holder, self.current(value))
+        if not changed or id(holder) in self._new or type(holder).__hash__ in (None, object.__hash__):
+            return False
+        self._new[id(holder)] = holder
+        return True
 
 
-def _is_iterated(holder):
-    import gc
-
-    return any(type(each).__name__.endswith("iterator") for each in gc.get_referrers(holder))
-
-
-def _replace_in_dict(holder, new):
-    # Classes cache attribute lookups.
-    owner = _class_of(holder) if "__module__" in holder and "__spec__" not in holder else None
-    items = list(holder.items())
-    for key, value in items:
-        if id(value) in new:
-            if owner is not None:
-                type.__setattr__(owner, key, new[id(value)])
-            else:
-                holder[key] = new[id(value)]
-    first = next((index for index, (key, _) in enumerate(items) if id(key) in new), len(items))
-    for key, _ in items[first:]:  # their order stays
-        value = holder.pop(key)
-        holder[new.get(id(key), key)] = value
+def _holders_of(things):
+    if len(things) < _MANY:
+        return gc.get_referrers(*things)
+    ids = set(map(id, things))
+    return [each for each in gc.get_objects() if not ids.isdisjoint(map(id, gc.get_referents(each)))]
 
 
 def _class_of(namespace):
-    import gc
-
     for holder in gc.get_referrers(namespace):
         if issubclass(type(holder), type) and any(inner is namespace for inner in gc.get_referents(holder)):
             return holder
     return None
-
-
-def _replace_attributes(holder, new):
-    try:
-        _replace_in_dict(object.__getattribute__(holder, "__dict__"), new)
-    except AttributeError:
-        pass
-    for base in type.__getattribute__(type(holder), "__mro__"):
-        for slot in list(type.__getattribute__(base, "__dict__").values()):
-            if type(slot) is _SLOT:
-                try:
-                    value = slot.__get__(holder, base)
-                except AttributeError:
-                    continue
-                if id(value) in new:
-                    slot.__set__(holder, new[id(value)])
-
-
-_SLOT = type(Placeholder.__dict__["_in"])

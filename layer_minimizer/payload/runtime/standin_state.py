@@ -92,15 +92,27 @@ def find_loaded(kind):
     """Return the real object if the module that defines it is loaded."""
     if type(sys.modules.get(kind[1])) is StandIn:
         return NOTHING
-    found = find_defined(kind[1], kind[2])
+    return find_named(sys.modules.get(kind[1]), kind)
+
+
+def find_named(module, kind):
+    """Return the object that a module has under the qualified name in ``kind`` if it is the one of this kind."""
+    found = find_in(module, kind[2])
+    if issubclass(type(found), Placeholder):
+        return NOTHING  # the module has it from another one, which is a stand-in
     # The name of an object can differ from the attribute.
     same = getattr(found, "__qualname__", None) == kind[2] and getattr(found, "__module__", None) == kind[1]
     return found if same else NOTHING
 
 
 def find_defined(module, path):
+    """Return the object with a qualified name in the module of a name, without running its code."""
+    return find_in(sys.modules.get(module), path)
+
+
+def find_in(module, path):
     """Return the object with a qualified name in a module, without running its code."""
-    found = sys.modules.get(module)
+    found = module
     if not issubclass(type(found), types.ModuleType):
         return NOTHING
     names = namespace(found)

@@ -7,7 +7,6 @@ import types
 from _thread import get_ident
 
 from .messages import WOKE
-from .standin_replacing import settle
 from .standin_state import (
     NOTHING,
     Placeholder,
@@ -15,6 +14,7 @@ from .standin_state import (
     awake_groups,
     awake_names,
     find_loaded,
+    find_named,
     follow,
     get_slot,
     is_child,
@@ -27,6 +27,13 @@ from .standin_state import (
     states,
     stirred,
 )
+
+
+def settle(pairs):
+    """Put the real objects in the place of their placeholders."""
+    from . import standin_replacing  # here, as most programs load nothing
+
+    standin_replacing.settle(pairs)
 
 
 def find_caller():
@@ -119,10 +126,10 @@ def _wake_all(states, touched):
 
 def _bind(name):
     """Bind a module in its package as the import system is about to: what is loaded now may look for it there."""
-    package, _, last = name.rpartition(".")
-    module = sys.modules.get(name)
-    if package in sys.modules and module is not None and last not in namespace(sys.modules[package]):
-        put(sys.modules[package], last, module)
+    above, _, last = name.rpartition(".")
+    package, module = sys.modules.get(above), sys.modules.get(name)
+    if issubclass(type(package), types.ModuleType) and module is not None and last not in namespace(package):
+        put(package, last, module)
 
 
 def _fill_registries():
@@ -199,8 +206,8 @@ def _hand_over(state, real, children):
     pairs = [] if real is module else [(module, real)]
     for placeholder in list(shared.values()):
         found = find_loaded(get_slot(placeholder, "_kind"))
-        if found is NOTHING and get_slot(placeholder, "_in") is module:
-            found = read(real, get_slot(placeholder, "_as"))
+        if found is NOTHING:
+            found = _find_moved(placeholder, module, real)
         if found is not NOTHING and not issubclass(type(found), Placeholder):
             pairs.append((placeholder, found))
     try:
@@ -208,6 +215,14 @@ def _hand_over(state, real, children):
         _set_again(state, real, children)
     finally:  # what cannot be set is raised where the module was needed, which is real all the same
         _become_plain(state, module, real)
+
+
+def _find_moved(placeholder, module, real):
+    """Return the real object of a placeholder if ``real`` has it, whose objects may name another module as theirs."""
+    if get_slot(placeholder, "_in") is module:
+        return read(real, get_slot(placeholder, "_as"))
+    kind = get_slot(placeholder, "_kind")
+    return find_named(real, kind) if issubclass(type(real), types.ModuleType) else NOTHING
 
 
 def _set_again(state, real, children):
