@@ -152,7 +152,7 @@ def _add_note(facts: Facts, text: str) -> None:
     elif what == "member":
         attribute, _, method = reason.partition(" ")
         facts.members.add((name, attribute, method))
-    elif what in ("late", "effect"):
+    elif what in ("late", "effect", "seen"):
         facts.not_replaceable.setdefault(name, f"{what}: {reason}")
     elif what == "fills":
         facts.filled_registries[name] = tuple(reason.split())

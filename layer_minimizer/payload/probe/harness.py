@@ -251,8 +251,11 @@ def check_stand_ins(settings):
     with open(settings["check"]) as names:
         namespaces = json.load(names)
     room, namespace = settings["room"], load_probe_file("study").namespace
-    registries = load_probe_file("registries").Registries if room is not None else None
-    sys.modules["_layer_minimizer_standins"].check(namespaces, namespace, registries, room)
+    registries = identities = None
+    if room is not None:
+        registries = load_probe_file("registries").Registries
+        identities = load_probe_file("identities").Identities(load_stand_in_parts("standin_state"))
+    sys.modules["_layer_minimizer_standins"].check(namespaces, namespace, registries, identities, room)
 
 
 def main():

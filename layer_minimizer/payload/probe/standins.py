@@ -84,17 +84,19 @@ class TrialFinder(object):
         return spec
 
 
-def check(namespaces, namespace, registries, room):
+def check(namespaces, namespace, registries, identities, room):
     """Wake all stand-ins, in the order in which they were imported, and report what that shows.
 
     ``namespaces`` are those of the modules at the end of a run without stand-ins. ``registries(others)`` watches what
-    modules hold; None where nothing could be loaded later in any case. ("late", module) is one that cannot be loaded
-    any more; ("effect", module) one that changes a module that is real already: adds a name to it, or puts something
-    into what it holds. ("fills", module, packages) does the latter, too, but there is no ``room`` (in bytes) for it: it
-    has to be loaded as soon as one of these packages does what no event did.
+    modules hold, and ``identities`` finds where placeholders can be told from the real things; both are None where
+    nothing could be loaded later in any case. ("late", module) is one that cannot be loaded any more; ("effect",
+    module) one that changes a module that is real already: adds a name to it, or puts something into what it holds.
+    ("fills", module, packages) does the latter, too, but there is no ``room`` (in bytes) for it: it has to be loaded as
+    soon as one of these packages does what no event did. ("seen", module) is one whose placeholders can be told.
     """
     _report("check")
     _standin.report_to(lambda _text: None)
+    _report_seen(identities and identities.before())
     loaded = _real_modules(sys.modules)
     real = {name: module for name, module in loaded.items() if name in namespaces}
     watched = registries({name: module for name, module in loaded.items() if name not in real}) if registries else None
@@ -112,14 +114,19 @@ def check(namespaces, namespace, registries, room):
             came = set(sys.modules).difference(before) | asleep.difference(_standin.asleep())
             fillers.append(_filled(name, came, watched))
         for other, lacking in list(missing.items()):
-            left = _lacking(namespaces[other], sys.modules[other], namespace) if lacking else lacking
+            left = _lacking(namespaces[other], sys.modules.get(other, real[other]), namespace) if lacking else lacking
             if left < lacking:
                 _report("effect %s %s.%s" % (name, other, min(lacking - left)))
                 missing[other] = left
             if not left:
                 del missing[other]
-    if watched:
-        _report_fillers(fillers, room)
+    _report_fillers(fillers, room)
+    _report_seen(identities and identities.after())
+
+
+def _report_seen(found):
+    for module, reason in found or ():
+        _report("seen %s %s" % (module, reason))
 
 
 def _real_modules(names):
@@ -145,6 +152,8 @@ def _filled(name, came, registries):
 
 def _report_fillers(found, room):
     """Report what fills registries: the smallest are better real, as far as there is ``room`` for their code."""
+    if room is None:
+        return
     for size, name, label, packages in sorted(found):
         if label and size <= room:
             room -= size

@@ -1,0 +1,102 @@
+"""The search for stand-ins in real runs: what it may not replace."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from layer_minimizer.environment.workload import load_workload
+from layer_minimizer.execution.observed_run import Observer
+from layer_minimizer.trace import stand_in_search, tracer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+# Parts of used packages are only worth a stand-in from a certain size on.
+PADDING = f"PADDING = '''{'x' * 20_000}'''\n"
+KINDS = PADDING + "class Plain: x = 1\nclass Other: y = 2\ndef function(): return 3\n"
+Find = "Callable[..., tuple[frozenset[str], frozenset[str]]]"
+
+
+@pytest.fixture
+def find(tmp_path: Path, each_env: Any, write: Callable[..., Path]) -> Find:
+    """Search for stand-ins in a package: ``find({path: source}, body)`` gives the groups found, and all candidates."""
+
+    def search(files: Mapping[str, str], body: str) -> tuple[frozenset[str], frozenset[str]]:
+        each_env.install("pkg", {path: textwrap.dedent(source) for path, source in files.items()})
+        entry = write(tmp_path / "function", {"handler.py": body}) / "handler.py"
+        (tmp_path / "event.json").write_text(json.dumps({"do": "value"}))
+        runs = tracer.Tracer(each_env.describe(), (Observer.PROBE,), 60)
+        first, study = runs.study(load_workload(entry), tmp_path / "first" / "run")
+        groups = stand_in_search.candidates(study, first, ())
+        found = stand_in_search.Search(runs, first, study, groups, 0.0, tmp_path / "search", seconds=30)
+        return found.find().groups, frozenset().union(*groups.values())
+
+    return search  # type: ignore[return-value]
+
+
+HANDLER = "import pkg\n\ndef handler(event, context):\n    return pkg.value()\n"
+KEPT = {
+    "binding": "from pkg.kinds import Plain, function\nHINTS = {Plain: 1, (Plain, 1): function}\n",
+    "pattern": "from pkg.kinds import Plain\ndef f(x):\n    match x:\n        case Plain(x=1): return 1\n",
+    "id": "from pkg.kinds import Plain\nBY_ID = {id(Plain): [1]}\n",
+    "iterator": "from pkg.kinds import Plain\nMADE = map(Plain, [1])\n",
+    "C code": "import atexit\nfrom pkg.kinds import function\natexit.register(function)\n",
+    "hash of nested parts": """
+        from pkg.kinds import Plain
+        class Key:
+            def __init__(self, kind): self.parts = [[kind]]
+            def __hash__(self): return hash(self.parts[0][0])
+            def __eq__(self, other): return self.parts == other.parts
+        BY_KEY = {Key(Plain): 1}
+    """,
+    "remembered hash": """
+        from pkg.kinds import Plain
+        class Key:
+            def __init__(self, kind): self.kind, self.hash = kind, hash(kind)
+            def __hash__(self): return self.hash
+            def __eq__(self, other): return self.kind == other.kind
+        BY_KEY = {Key(Plain): 1}
+    """,
+}
+
+
+@pytest.mark.parametrize("place", KEPT)
+def test_where_a_placeholder_could_be_told_from_the_class_the_module_is_real(
+    find: Any, each_env: Any, place: str
+) -> None:
+    version = each_env.describe().version
+    if version < (3, 7):
+        pytest.skip("it has no placeholders for classes")
+    if place == "pattern" and version < (3, 10):
+        pytest.skip("it has no match statement")
+    files = {
+        "pkg/__init__.py": "from pkg.base import value\n",
+        "pkg/base.py": textwrap.dedent(KEPT[place]) + "def value(): return 7\n",
+        "pkg/kinds.py": KINDS,
+    }
+    found, candidates = find(files, HANDLER)
+    assert "pkg.kinds" in candidates
+    assert ("pkg.kinds" in found) == (place == "binding")
+
+
+def test_a_package_whose_import_failed_after_that_of_a_module_in_it(find: Any) -> None:
+    """The table of modules keeps the module and not the package."""
+    files = {
+        "pkg/__init__.py": """
+            try:
+                import pkg.codec
+            except ImportError:
+                pass
+            import sys
+            def value(): return ["pkg.codec" in sys.modules, "pkg.codec.tables" in sys.modules]
+        """,
+        "pkg/codec/__init__.py": "from pkg.codec import tables\nimport no_such_library\n",
+        "pkg/codec/tables.py": PADDING,
+    }
+    _, candidates = find(files, HANDLER)
+    assert candidates == {"pkg.codec.tables"}
