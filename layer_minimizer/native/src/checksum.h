@@ -5,6 +5,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC push_options
+#pragma GCC optimize("O2") /* the rest is compiled for size */
+#endif
+
 static uint32_t crc_tables[8][256];
 
 static void make_crc_tables(void) {
@@ -34,5 +39,9 @@ static uint32_t continue_checksum(uint32_t crc, const uint8_t *data, size_t size
 }
 
 static uint32_t checksum(const uint8_t *data, size_t size) { return continue_checksum(0, data, size); }
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC pop_options
+#endif
 
 #endif

@@ -87,19 +87,19 @@ static inline int open_file(const char *path, int flags, int mode) {
 
 static inline void close_file(int file) { kernel_call(SYS_close, file, 0, 0, 0, 0, 0); }
 
-static inline size_t text_length(const char *text) {
+static __attribute__((noinline, unused)) size_t text_length(const char *text) {
     size_t length = 0;
     while (text[length]) length++;
     return length;
 }
 
-static inline int same_text(const char *one, const char *two) {
+static __attribute__((noinline, unused)) int same_text(const char *one, const char *two) {
     while (*one && *one == *two) one++, two++;
     return *one == *two;
 }
 
 /* Append `text` at `at`, not beyond `end` (which leaves room for the final zero). Return the new end of the text. */
-static inline char *append_text(char *at, const char *end, const char *text) {
+static __attribute__((noinline, unused)) char *append_text(char *at, const char *end, const char *text) {
     while (*text && at < end) *at++ = *text++;
     *at = 0;
     return at;

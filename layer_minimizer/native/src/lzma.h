@@ -30,6 +30,11 @@ enum {
     LZMA_PROBS = LZMA_LITERAL + (0x300 << (LZMA_LC + LZMA_LP)),
 };
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC push_options
+#pragma GCC optimize("O2") /* the rest is compiled for size */
+#endif
+
 typedef struct {
     const uint8_t *in, *end;
     uint32_t range, code;
@@ -186,5 +191,9 @@ static int lzma_decode(const uint8_t *in, size_t in_size, uint8_t *out, size_t o
     }
     return rc.short_of_input ? -1 : 0;
 }
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC pop_options
+#endif
 
 #endif
