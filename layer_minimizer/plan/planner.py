@@ -40,7 +40,7 @@ _USES = {
     Use.OPEN: "read by the run",
     Use.TEXT: "its text was read by the run",
     Use.MAP: "loaded by the run as a shared library",
-    Use.NATIVE: "code in C read it while a module ran that a stand-in replaces",
+    Use.NATIVE: "code in C read it",
     Use.SPEC: "found as a module by the run",
     Use.STAT: "the run asked whether it exists",
     Use.LIST: "listed by the run",

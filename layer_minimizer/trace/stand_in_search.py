@@ -20,7 +20,6 @@ from layer_minimizer.core import cache, progress
 from layer_minimizer.core.files import replacing
 from layer_minimizer.model import modules
 from layer_minimizer.model.results import compare_results
-from layer_minimizer.model.trace import TracedFile, Use, natively_opened
 from layer_minimizer.trace.tracer import Study, Tracer, mark_read_sources
 
 if TYPE_CHECKING:
@@ -154,7 +153,6 @@ class Search:
         tables = self._with_members(self._tables(found), study.members)
         return replace(
             trace,
-            files=self._with_natively_opened(trace),
             asleep=self._asleep(trace),
             stand_ins=tuple(
                 replace(
@@ -166,14 +164,6 @@ class Search:
                 for module in trace.stand_ins
             ),
         )
-
-    def _with_natively_opened(self, trace: Trace) -> tuple[TracedFile, ...]:
-        """Add the files that code in C opened while the replaced modules ran: it does so when they are loaded later."""
-        uses = {file.path: file.uses for file in trace.files}
-        for path in natively_opened(self.first.files):
-            if not uses.get(path, frozenset()) & {Use.OPEN, Use.NATIVE}:
-                uses[path] = uses.get(path, frozenset()) | {Use.NATIVE}
-        return tuple(TracedFile(path, used) for path, used in sorted(uses.items()))
 
     def _asleep(self, trace: Trace) -> tuple[TracedModule, ...]:
         loaded = {module.name for module in trace.modules}

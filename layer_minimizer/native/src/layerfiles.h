@@ -247,13 +247,15 @@ static void plain_path(const char *path, char *plain) {
     *at = 0;
 }
 
-/* Return the file of this path that a store knows, or the first one in the folder of this path. */
+/* Return the file of this path that a store knows, or the first one in the folder of this path, which is not there. */
 static const struct ColdFile *known_to(struct Store *store, const char *path) {
     if (!may_contain(store, path)) return NULL;
     char start[PATH_ROOM], *end = start + PATH_ROOM - 1;
-    append_text(append_text(start, end, path), end, "/");
     const struct ColdFile *file = find_file_in(store, path);
     if (file) return file;
+    append_text(append_text(append_text(start, end, store->root), end, "/"), end, path);
+    if (is_there(AT_FDCWD, start)) return NULL;
+    append_text(append_text(start, end, path), end, "/");
     uint32_t first = position_of(store, start);
     if (first == store->body->files) return NULL;
     return after_prefix(store->texts + store->files[first].path, start) ? store->files + first : NULL;

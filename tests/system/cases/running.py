@@ -121,8 +121,9 @@ class Layer:
 
     @property
     def files(self) -> set[str]:
-        """The site-relative paths in the layer; bytecode, compressed or not, counts as the source of its module."""
-        names = {path.relative_to(self.site).as_posix() for path in self.site.rglob("*") if not path.is_dir()}
+        """The site-relative paths of what is in place in the layer; any bytecode counts as the source of its module."""
+        files = (path for path in self.site.rglob("*") if not path.is_dir() and not _is_cold(path))
+        names = {path.relative_to(self.site).as_posix() for path in files}
         packed = {name for file in self.site.glob("_layer_minimizer/code/*") for name in _packed(file)}
         return {re.sub(r"\.pyc$", ".py", name) for name in names} | packed
 
@@ -298,6 +299,11 @@ def missing(patterns: Iterable[str], files: set[str]) -> list[str]:
 def present(patterns: Iterable[str], files: set[str]) -> list[str]:
     """Return the files that match a pattern."""
     return sorted({name for pattern in patterns for name in fnmatch.filter(files, pattern)})
+
+
+def _is_cold(path: Path) -> bool:
+    """Return whether a file in a layer is a link to where it will be restored."""
+    return path.is_symlink() and os.readlink(path).startswith("/tmp/.layer_minimizer-")
 
 
 def _site_folders(python: Path) -> list[Path]:
