@@ -12,7 +12,7 @@ import sys
 import tomllib
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,7 +20,7 @@ from layer_minimizer.pipeline import minimize
 from layer_minimizer.plan import rules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 HANDLER = """
 def lxml(schema):
@@ -163,11 +163,16 @@ def distributions_with_rules() -> set[str]:
     return {tomllib.loads(file.read_text("utf-8"))["distribution"] for file in files}
 
 
+def in_turns(names: Iterable[str]) -> list[Any]:
+    """Return the parameters of a test that is distributed over three commits."""
+    return [pytest.param(name, marks=pytest.mark.turn(at % 3 + 1)) for at, name in enumerate(sorted(names))]
+
+
 def test_every_rule_has_a_case() -> None:
     assert distributions_with_rules() == CASES.keys()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", in_turns(CASES))
 def test_only_the_rule_keeps_what_c_code_opens(
     environment: Callable[[str], Path], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,7 +203,7 @@ NO_RULE = {
 }
 
 
-@pytest.mark.parametrize("name", NO_RULE)
+@pytest.mark.parametrize("name", in_turns(NO_RULE))
 def test_other_inputs_of_these_need_no_rule(environment: Callable[[str], Path], name: str) -> None:
     """Files that Python opens are restored; libraries and data that C code opens are kept in place."""
     assert name not in distributions_with_rules()

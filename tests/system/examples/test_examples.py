@@ -122,7 +122,7 @@ def test_examples_can_be_proved_in_emulated_lambda_here(request: pytest.FixtureR
         assert in_lambda(request, name, "namespaces" if where == "namespaces" else "engine")
 
 
-@pytest.mark.turn(2)
+@pytest.mark.turn(3)
 def test_all_of_fastai_and_torch_is_refused_by_lambdas_limit_and_fits_a_larger_one() -> None:
     layer = EXAMPLES / "fastai_vision/out/layer.zip"
     whole = ("--native", "off", "--effort", "0", "--bytecode", "source")
