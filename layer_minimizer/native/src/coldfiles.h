@@ -309,14 +309,17 @@ static long restore_one(struct Store *store, const struct ColdFile *file, int ba
     return 0;
 }
 
-/* Link a file of the layer into the folder of restored ones, for programs that look beside theirs. */
+/* Link a file of the layer into the folder of restored ones, for programs that look beside theirs. A folder is made: a
+ * link to one would lead the links in it to themselves. */
 static long link_kept(const struct Store *store, const char *name, int base) {
     char path[PATH_ROOM], from[PATH_ROOM], *end = from + PATH_ROOM - 1;
     append_text(append_text(append_text(from, end, store->root), end, "/"), end, name);
     append_text(path, path + PATH_ROOM - 1, name);
-    if (!is_there(AT_FDCWD, from)) return -ENOENT;
+    struct stat about;
+    if (failed(kernel_call(SYS_newfstatat, AT_FDCWD, (long)from, (long)&about, AT_SYMLINK_NOFOLLOW, 0, 0))) return -ENOENT;
+    if (S_ISDIR(about.st_mode)) append_text(path + text_length(path), path + PATH_ROOM - 1, "/");
     long problem = make_folders(base, path);
-    if (!problem) problem = kernel_call(SYS_symlinkat, (long)from, base, (long)name, 0, 0, 0);
+    if (!problem && !S_ISDIR(about.st_mode)) problem = kernel_call(SYS_symlinkat, (long)from, base, (long)name, 0, 0, 0);
     return problem == -EEXIST ? 0 : problem;
 }
 

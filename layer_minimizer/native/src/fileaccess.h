@@ -164,8 +164,12 @@ static FILE *our_freopen(const char *path, const char *mode, FILE *old) {
     return path ? opened_stream(path, stream) : stream;
 }
 
+static UNUSUAL char *in_layer(char *path, char *room);
+
 static DIR *our_opendir(const char *path) {
+    char room[PATH_ROOM];
     touch(path);
+    if (path && is_put_back(path)) path = in_layer((char *)path, room); /* only there are all of them */
     DIR *folder = opendir(path);
     if (folder) compare_folder(dirfd(folder));
     else if (errno == ENOENT && path) explain_missing(AT_FDCWD, path), errno = ENOENT;
@@ -222,6 +226,7 @@ static int our_statx(int at, const char *path, int flags, unsigned mask, struct 
 static int access_at(int at, const char *path, int mode) {
     touch(path);
     long allowed = kernel_call(SYS_faccessat, at, (long)path, mode, 0, 0, 0);
+    if (!allowed && (mode & W_OK) && is_cold(at, path)) allowed = -EROFS; /* restored */
     if (allowed == -ENOENT && path) {
         struct stat about;
         allowed = describe_at(at, path, &about);
@@ -234,8 +239,9 @@ static int access_at(int at, const char *path, int mode) {
 static int our_access(const char *path, int mode) { return access_at(AT_FDCWD, path, mode); }
 
 static int our_faccessat(int at, const char *path, int mode, int flags) {
+    touch(path);
     int allowed = faccessat(at, path, mode, flags);
-    return allowed && errno == ENOENT ? access_at(at, path, mode) : allowed;
+    return (!allowed && (mode & W_OK)) || (allowed && errno == ENOENT) ? access_at(at, path, mode) : allowed;
 }
 
 static ssize_t read_link_at(int at, const char *path, char *text, size_t size) {
@@ -323,6 +329,42 @@ static int our_chdir(const char *path) {
 static int our_statvfs(const char *path, struct statvfs *about) { AGAIN(int, statvfs(path, about)); }
 static long our_pathconf(const char *path, int name) { AGAIN(long, pathconf(path, name)); }
 
+/* ---- changing: a restored file is there for all processes ---- */
+
+#define REFUSED(at, path, call) touch(path); return is_cold(at, path) ? (int)result_of(-EROFS) : call
+
+extern int setxattr(const char *, const char *, const void *, size_t, int), removexattr(const char *, const char *);
+struct utimbuf;
+struct timeval;
+extern int utime(const char *, const struct utimbuf *), utimes(const char *, const struct timeval *);
+extern int truncate(const char *, off_t), chown(const char *, uid_t, gid_t);
+extern int fchownat(int, const char *, uid_t, gid_t, int);
+
+static int our_truncate(const char *path, off_t size) { REFUSED(AT_FDCWD, path, truncate(path, size)); }
+static int our_chmod(const char *path, mode_t mode) { REFUSED(AT_FDCWD, path, chmod(path, mode)); }
+static int our_fchmodat(int at, const char *path, mode_t mode, int flags) {
+    REFUSED(at, path, fchmodat(at, path, mode, flags));
+}
+static int our_chown(const char *path, uid_t user, gid_t group) { REFUSED(AT_FDCWD, path, chown(path, user, group)); }
+static int our_fchownat(int at, const char *path, uid_t user, gid_t group, int flags) {
+    REFUSED(at, path, fchownat(at, path, user, group, flags));
+}
+static int our_utime(const char *path, const struct utimbuf *times) { REFUSED(AT_FDCWD, path, utime(path, times)); }
+static int our_utimes(const char *path, const struct timeval *times) { REFUSED(AT_FDCWD, path, utimes(path, times)); }
+static int our_utimensat(int at, const char *path, const struct timespec *times, int flags) {
+    REFUSED(at, path, utimensat(at, path, times, flags));
+}
+static int our_setxattr(const char *path, const char *name, const void *value, size_t size, int flags) {
+    REFUSED(AT_FDCWD, path, setxattr(path, name, value, size, flags));
+}
+static int our_removexattr(const char *path, const char *name) { REFUSED(AT_FDCWD, path, removexattr(path, name)); }
+
+#define CHANGING_FUNCTIONS                                                                                         \
+    {"truncate", (void *)our_truncate}, {"truncate64", (void *)our_truncate}, {"chmod", (void *)our_chmod},        \
+        {"fchmodat", (void *)our_fchmodat}, {"chown", (void *)our_chown}, {"fchownat", (void *)our_fchownat},      \
+        {"utime", (void *)our_utime}, {"utimes", (void *)our_utimes}, {"utimensat", (void *)our_utimensat},        \
+        {"setxattr", (void *)our_setxattr}, {"removexattr", (void *)our_removexattr}
+
 /* The text of the error after a file was asked for that was left out. */
 static char *our_strerror(int error) {
     static char text[1200];
@@ -357,6 +399,7 @@ static char *our_strerror(int error) {
         {"__realpath_chk", (void *)our_realpath_chk}, {"canonicalize_file_name", (void *)our_canonicalize},        \
         {"readdir", (void *)our_readdir}, {"readdir64", (void *)our_readdir}, {"listxattr", (void *)our_listxattr}, \
         {"getxattr", (void *)our_getxattr}, {"statvfs", (void *)our_statvfs}, {"statvfs64", (void *)our_statvfs},  \
-        {"pathconf", (void *)our_pathconf}, {"chdir", (void *)our_chdir}, {"strerror", (void *)our_strerror}, STATX_FUNCTION
+        {"pathconf", (void *)our_pathconf}, {"chdir", (void *)our_chdir}, {"strerror", (void *)our_strerror},      \
+        CHANGING_FUNCTIONS, STATX_FUNCTION
 
 #endif
