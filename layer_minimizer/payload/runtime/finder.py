@@ -17,6 +17,7 @@ from _frozen_importlib_external import (
     SourcelessFileLoader,
     spec_from_file_location,
 )
+from _imp import _fix_co_filename
 
 from . import check
 
@@ -201,10 +202,12 @@ class BytecodeLoader(SourceFileLoader):
         self._bytecode = bytecode
 
     def get_code(self, fullname):
-        """Return the code in the bytecode."""
-        if self._bytecode is None:
+        """Return the code in the bytecode, which is to name the source where it lies."""
+        if self._bytecode is None or type(self).source_to_code is not SourceFileLoader.source_to_code:
             return super().get_code(fullname)
-        return SourcelessFileLoader(fullname, self._bytecode).get_code(fullname)
+        code = SourcelessFileLoader(fullname, self._bytecode).get_code(fullname)
+        _fix_co_filename(code, self.path)
+        return code
 
 
 def _bytecode_for(spec):
