@@ -134,6 +134,8 @@ def write_store(  # noqa: PLR0913 - the contents and their metadata
         about = {"runtime": runtime_digest(), "distributions": dict(distributions or {}), "dropped": dict(dropped)}
         _write(cold / "about.json", json.dumps(about, sort_keys=True, separators=(",", ":")).encode())
         name = digest(index)
+        # By this one the runtime sees whether links were unpacked as links.
+        (cold / "link").symlink_to(f"{PUT_BACK}{name}/link")
         cold.rename(cold.with_name(name))
     return Store(name, _shares(members, chunks))
 

@@ -341,8 +341,16 @@ static void use_table(struct Root *root, const char *path, const char *name) {
 }
 
 static void use_store(struct Root *root, const char *path, const char *name) {
-    (void)path;
-    if (text_length(name) == DIGEST_LENGTH) open_file_store(name, root->real);
+    char link[PATH_ROOM], target[PATH_ROOM], *end = link + PATH_ROOM - 1;
+    if (text_length(name) != DIGEST_LENGTH) return;
+    int served = open_file_store(name, root->real) != NULL;
+    if (!checks) return;
+    if (!served) refuse(root->path, path, store_count == MOST_STORES ? "is one store too many" : "has no index");
+    /* It stands for all links: many programs unpack links as files, or not at all. */
+    append_text(append_text(link, end, path), end, "/link");
+    if (read_link(AT_FDCWD, link, target) <= 0 || !is_put_back(target) || !same_digest(target + PUT_BACK_LENGTH, name))
+        refuse(root->path, link, "is not the symbolic link that it was, nor are others: unpack the layer with a program "
+                                 "that keeps links, as unzip does");
 }
 
 /* Write the real path of a folder. Return 0 if it cannot be found. */
