@@ -13,6 +13,7 @@ pytest_plugins = (
     "tests.support.selection",
     "tests.support.scheduling",
     "tests.support.case_table",
+    "tests.support.cold_layers",
 )
 
 # How long an example takes says something about the machine, and nothing about the code.

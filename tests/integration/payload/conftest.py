@@ -1,6 +1,7 @@
 """Layers with a cold store, and programs that run on them in real interpreters."""
 
 import os
+import shutil
 import subprocess
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -11,22 +12,35 @@ import pytest
 
 from layer_minimizer.environment import interpreter
 from layer_minimizer.layer import packed_bytecode
-from layer_minimizer.layer.cold_store import ColdFile, write_store
-from layer_minimizer.pack import bytecode, stand_ins
+from layer_minimizer.layer.cold_store import ColdFile, write_links
+from layer_minimizer.pack import bytecode, checksums, stand_ins
+from tests.support.cold_layers import lay_out, put_back_folder
 
 Content = str | bytes
 
 
 @dataclass
 class ColdLayer:
-    """A site folder with real and cold files, and the interpreter that uses it."""
+    """A site folder with real and cold files, and the interpreter that uses it.
+
+    ``put_back`` is where its cold files are restored.
+    """
 
     root: Path
     python: str
     temp: Path
+    put_back: Path
     environment: dict[str, str] = field(default_factory=dict)
 
     def start(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run the interpreter on the layer, of which nothing has been restored."""
+        shutil.rmtree(self.put_back, ignore_errors=True)
+        return self.start_again(*arguments, **environment)
+
+    def start_again(
+        self, *arguments: str, input: str | None = None, **environment: str  # noqa: A002 - as subprocess has it
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the interpreter on the layer, with what earlier processes have restored."""
         base = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "LAYER_MINI"))}
         chosen = {"PYTHONPATH": str(self.root), "TMPDIR": str(self.temp), **self.environment, **environment}
         return subprocess.run(
@@ -34,17 +48,30 @@ class ColdLayer:
             check=False,
             capture_output=True,
             text=True,
+            input=input,
             timeout=120,
             env={**base, **{name: value for name, value in chosen.items() if value}},
         )
 
     def run(self, code: str, **environment: str) -> str:
-        """Run a program that must succeed and must leave nothing behind; ``R`` is the site folder in it."""
-        prelude = f"import os, sys\nR = {str(self.root)!r}\n"
+        """Run a program that must succeed and must leave nothing behind but whole files, where they are restored.
+
+        ``R`` is the site folder in it, ``PUT_BACK`` the folder of restored files.
+        """
+        prelude = f"import os, sys\nR, PUT_BACK = {str(self.root)!r}, {str(self.put_back)!r}\n"
         done = self.start("-c", prelude + textwrap.dedent(code), **environment)
         assert done.returncode == 0, done.stdout + done.stderr
         assert list(self.temp.iterdir()) == []
+        assert not (self.put_back / ".part").exists()
         return done.stdout
+
+    def restored(self) -> set[str]:
+        """Return which cold files have been restored."""
+        return {
+            path.relative_to(self.put_back).as_posix()
+            for path in self.put_back.rglob("*")
+            if path.is_file() and not path.is_symlink()
+        }
 
     def fail(self, code: str, **environment: str) -> str:
         """Run a program that must fail, and give what it says."""
@@ -55,7 +82,10 @@ class ColdLayer:
 
 @pytest.fixture
 def layer_of(tmp_path: Path, write: Callable[..., Path]) -> Callable[..., ColdLayer]:
-    """Make a layer: ``layer_of(python, hot={path: content}, cold={path: content}, packed={path: source})``."""
+    """Make a layer: ``layer_of(python, hot={path: content}, cold={path: content}, packed={path: source})``.
+
+    ``left_out`` maps files that it does not have to their owners; a ``checked`` one refuses to run damaged.
+    """
 
     def make(
         python: str,
@@ -67,19 +97,23 @@ def layer_of(tmp_path: Path, write: Callable[..., Path]) -> Callable[..., ColdLa
         root: Path | None = None,
         needs: Mapping[str, tuple[str, ...]] | None = None,
         dropped: Mapping[str, str] | None = None,
-        compression: str = "xz",
+        left_out: Mapping[str, str] | None = None,
+        checked: bool = False,
     ) -> ColdLayer:
         root = root or tmp_path / name
         root.mkdir(parents=True, exist_ok=True)
         write(root, hot or {})
         source = write(tmp_path / f"{name}.source", cold)
         files = [ColdFile(path, source / path, (needs or {}).get(path, ())) for path in cold]
-        write_store(files, root, layer=f"layer-{name}", dropped=dropped or {}, compression=compression)
+        store = lay_out(files, root, left_out=left_out, dropped=dropped, linked=False)
         if packed:
             pack(python, write(root, packed), list(packed), tmp_path / "compile")
+        write_links(store, root)
+        if checked:
+            checksums.write_checksums(root, lambda _path: (), lambda _path: False)
         temp = tmp_path / "temp"
         temp.mkdir(exist_ok=True)
-        return ColdLayer(root, python, temp)
+        return ColdLayer(root, python, temp, put_back_folder(store))
 
     return make
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layer_minimizer.execution.probe import copy_probe
-from layer_minimizer.layer.cold_store import ColdFile, write_store
+from layer_minimizer.layer.cold_store import ColdFile
+from tests.support.cold_layers import lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -161,7 +162,7 @@ class Modules:
             else:
                 (top / relative).parent.mkdir(parents=True, exist_ok=True)
                 (top / relative).write_bytes(path.read_bytes())
-        write_store(cold if self.kept else [], top, layer="layer-R", dropped={})
+        lay_out(cold if self.kept else [], top)
         relatives = [os.path.relpath(stub, top) for stub in stubs]
         subprocess.run([self.python, "-I", "-S", "-c", _COMPILE, json.dumps(relatives)], check=True, cwd=top)
         known = {"layer": "layer-R", "kept": self.kept, "modules": self.tables}

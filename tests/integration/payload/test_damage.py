@@ -1,16 +1,15 @@
-"""A damaged store gives the right result, or an error that names the file, the store and a way out."""
+"""A damaged store gives the right result, or ends the process with a line that names the file and a way out."""
 
 from __future__ import annotations
 
 import json
+import os
 import random
+import struct
 import zlib
 from typing import TYPE_CHECKING
 
 import pytest
-
-from layer_minimizer.layer.cold_store import ColdFile, write_store
-from layer_minimizer.payload.runtime.store import ColdStore, ColdStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,137 +18,171 @@ if TYPE_CHECKING:
     from .conftest import ColdLayer
 
 FILES = {
-    "a/__init__.py": b"x = 1\n" * 50,
+    "a/__init__.py": "x = 1\n" * 50,
     "a/data.bin": bytes(range(256)) * 9,
     "a/lib.so": b"\x7fELF" + bytes(14) + b"\x3e\x00" + b"\xe8\x01\x02\x03\x00" * 400,
-    "b.py": b"y = 2\n",
+    "b.py": "y = 2\n",
     "c/\u00fc.txt": "\u00fc".encode(),
+    "empty": "",
 }
-DROPPED = {"pandas": "pandas"}
+DAMAGES = 150  # of each file
 
-
-@pytest.fixture(params=["xz", "zlib"])
-def root(request: pytest.FixtureRequest, tmp_path: Path, write: Callable[..., Path]) -> Path:
-    source = write(tmp_path / "source", FILES)
-    top = tmp_path / "R"
-    files = [ColdFile(path, source / path) for path in FILES]
-    write_store(files, top, layer="l", dropped=DROPPED, compression=request.param)
-    return top
-
-
-def everything(root: Path) -> dict[str, object]:
-    """Ask a store everything; each answer is its error where there is one."""
-    questions = {path: lambda store, path=path: store.read(path) for path in FILES}
-    questions |= {
-        f"{path}?": lambda store, path=path: path in store for path in (*FILES, "a/never", "d/never", "never.py")
-    }
-    questions |= {f"names {folder}": lambda store, folder=folder: store.names(folder) for folder in ("", "a", "c", "d")}
-    questions |= {"dropped": lambda store: (store.dropped("pandas"), store.dropped("numpy"))}
-    return {name: answer(question, root, name) for name, question in questions.items()}
-
-
-def answer(question: Callable[[ColdStore], object], root: Path, name: str) -> object:
+# Asks in a child for each damage, as the runtime reads a store once.
+DRIVER = """
+import json, os, shutil, sys
+root, put_back, part, damages, files = json.loads(sys.stdin.read())
+def ask():
+    sys.path.insert(0, root)
+    import _layer_minimizer
+    _layer_minimizer.start(root)
+    for path, size in files.items():
+        assert os.path.isfile(root + "/" + path) and os.path.getsize(root + "/" + path) == size, path
+    assert not os.path.exists(root + "/a/never") and not os.path.isfile(root + "/c")
     try:
-        return question(ColdStore(str(root)))
-    except ColdStoreError as exc:
-        said = str(exc)
-    assert str(root / "_layer_minimizer/cold") in said
-    assert "deploy the layer again" in said
-    assert name not in FILES or "header" in said or "cannot restore" in said or "cannot be read" in said
-    return ColdStoreError
+        import gone
+    except ImportError as exc:
+        assert "gone.py of Gone 1.0 was left out" in str(exc), exc
+    for path, size in files.items():
+        with open(root + "/" + path, "rb") as file:
+            read = file.read()
+        with open(root + ".source/" + path, "rb") as file:
+            assert read == file.read(), path
+with open(part, "rb") as file:
+    whole = file.read()
+said = []
+for kind, at, bit in damages:
+    shutil.rmtree(put_back, ignore_errors=True)
+    with open(part, "wb") as file:
+        file.write(whole[:at] if kind == "cut" else whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1:])
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.dup2(writing, 2)
+        try:
+            ask()
+        except BaseException as exc:
+            os.write(2, repr(exc).encode())
+            os._exit(9)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        text = pipe.read()
+    said.append((os.waitpid(child, 0)[1], text))
+print(json.dumps(said))
+"""
 
 
-def test_what_a_whole_store_says(root: Path) -> None:
-    said = everything(root)
-    assert {path: said[path] for path in FILES} == FILES
-    assert said["a/never?"] is said["never.py?"] is False
-    assert said["b.py?"] is True
-    assert said["names "] == ["a", "b.py", "c"]
-    assert said["names a"] == ["__init__.py", "data.bin", "lib.so"]
-    assert said["names d"] == []
-    assert said["dropped"] == ("pandas", "")
+@pytest.fixture
+def layer(layer_of: Callable[..., ColdLayer], python: str) -> ColdLayer:
+    return layer_of(python, FILES, left_out={"gone.py": "Gone 1.0"})
 
 
-@pytest.mark.parametrize("part", ["index", "data"])
-def test_flipped_bits(root: Path, part: str) -> None:
-    right = everything(root)
-    target = next(root.glob(f"_layer_minimizer/cold/*/{part}"))
-    whole = target.read_bytes()
-    chance = random.Random(20)
-    failed = 0
-    for at in range(len(whole)):
-        target.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << chance.randrange(8)]) + whole[at + 1 :])
-        said = everything(root)
-        assert all(said[name] in (right[name], ColdStoreError) for name in right), at
-        failed += said != right
-    assert failed > 0.9 * len(whole)
+def part_of(layer: ColdLayer, name: str) -> Path:
+    return next(layer.root.glob("_layer_minimizer/cold/*")) / name
 
 
-@pytest.mark.parametrize("part", ["index", "data"])
-def test_cut_emptied_and_missing(root: Path, part: str) -> None:
-    right = everything(root)
-    target = next(root.glob(f"_layer_minimizer/cold/*/{part}"))
-    whole = target.read_bytes()
-    for length in {0, 1, len(whole) // 2, len(whole) - 1}:
-        target.write_bytes(whole[:length])
-        said = everything(root)
-        assert said != right
-        assert all(said[name] in (right[name], ColdStoreError) for name in right)
-    target.unlink()
-    said = everything(root)
-    assert {said[path] for path in FILES} == {ColdStoreError}
+def asked(layer: ColdLayer, part: Path, damages: list[tuple[str, int, int]]) -> list[tuple[int, str]]:
+    """Return the status of a process for each damage, and what it said."""
+    sizes = {path: len(content if isinstance(content, bytes) else content.encode()) for path, content in FILES.items()}
+    order = json.dumps([str(layer.root), str(layer.put_back), str(part), damages, sizes])
+    done = layer.start_again("-I", "-S", "-c", DRIVER, input=order, LAYER_MINIMIZER_LOG="")
+    assert done.returncode == 0, done.stderr
+    return [(status, text) for status, text in json.loads(done.stdout)]
 
 
-def test_a_store_of_another_format_is_refused(root: Path) -> None:
-    index = next(root.glob("_layer_minimizer/cold/*/index"))
-    line, _check, rest = index.read_bytes().split(b"\n", 2)
-    line = json.dumps({**json.loads(line), "format": 9}).encode() + b"\n"
-    index.write_bytes(line + b"%08x\n" % zlib.crc32(line) + rest)
-    with pytest.raises(ColdStoreError, match="format 9"):
-        ColdStore(str(root)).read("b.py")
+def ended(status: int, text: str, part: Path) -> bool:
+    """Return whether a process was ended with the right line; it must have succeeded otherwise."""
+    if not status:
+        return False
+    assert status == 1 << 8, text
+    lines = [line for line in text.splitlines() if "was left out" not in line]
+    assert len(lines) == 1, text
+    assert lines[0].startswith(f"layer_minimizer: {part} is "), text
+    assert "is not what was proved. Deploy it again" in text
+    return True
+
+
+@pytest.mark.parametrize("name", ["index", "data"])
+def test_flipped_bits(layer: ColdLayer, name: str) -> None:
+    part, dice = part_of(layer, name), random.Random(20)
+    size = part.stat().st_size
+    # All of the head, and places all over the rest.
+    places = {*range(min(40, size)), *dice.sample(range(size), min(DAMAGES, size)), size - 1}
+    said = asked(layer, part, [("flip", at, 1 << dice.randrange(8)) for at in sorted(places)])
+    failed = sum(ended(status, text, part) for status, text in said)
+    assert failed > 0.9 * len(said), (failed, len(said))
+
+
+@pytest.mark.parametrize("name", ["index", "data"])
+def test_cut_and_emptied(layer: ColdLayer, name: str) -> None:
+    part = part_of(layer, name)
+    size = part.stat().st_size
+    for status, text in asked(layer, part, [("cut", length, 0) for length in (1, size // 2, size - 1)]):
+        assert ended(status, text, part)
+    ((status, text),) = asked(layer, part, [("cut", 0, 0)])
+    assert status == 1 << 8
+    assert " has no index" in text or f"{part} is missing" in text
+
+
+def test_missing(layer: ColdLayer) -> None:
+    index, data = part_of(layer, "index"), part_of(layer, "data")
+    data.unlink()
+    said = layer.fail(f"open({str(layer.root)!r} + '/a/data.bin')")
+    assert said.startswith(f"layer_minimizer: {data} is missing: the layer in {layer.root} is not what was proved.")
+    index.unlink()
+    said = layer.fail("pass")
+    assert said.startswith(f"layer_minimizer: {index.parent} has no index: the layer in {layer.root} is not what")
+    assert "Traceback" not in said
+
+
+def test_a_store_of_another_format_is_refused(layer: ColdLayer) -> None:
+    index = part_of(layer, "index")
+    after = index.read_bytes()[12:]
+    index.write_bytes(struct.pack("<QI", int.from_bytes(b"LLYFIDX9", "little"), zlib.crc32(after)) + after)
+    said = layer.fail("import b")
+    assert said.startswith(f"layer_minimizer: {index} is damaged")
 
 
 def test_what_a_program_sees(layer_of: Callable[..., ColdLayer], cpython: str) -> None:
+    """Nothing: it cannot take a damaged layer for one that lacks an optional file, and go on."""
     layer = layer_of(cpython, {"cold.py": "x = 1\n" * 99, "a/t.txt": "t" * 999}, {"a/__init__.py": ""})
-    data = next(layer.root.glob("_layer_minimizer/cold/*/data"))
+    data = part_of(layer, "data")
     data.write_bytes(data.read_bytes()[:-9] + b"012345678")
-    layer.run(
-        """
-        for action, kind in (
-            (lambda: __import__("cold"), ImportError),
-            (lambda: open(R + "/a/t.txt"), OSError),
-            (lambda: __import__("pkgutil").get_data("a", "t.txt"), OSError),
-        ):
-            try:
-                action()
-            except kind as exc:
-                assert not isinstance(exc, (FileNotFoundError, ModuleNotFoundError)), exc
-                assert R + "/_layer_minimizer/cold/" in str(exc) and "/data is damaged" in str(exc), exc
-                assert "again" in str(exc), exc
-                assert ("cold.py" if kind is ImportError else "a/t.txt") in str(exc), exc
-            else:
-                raise AssertionError
-        """
-    )
-    data.with_name("index").write_bytes(b"")
-    layer.run(
-        """
-        import json, a
-        for action, kind in ((lambda: __import__("cold"), ImportError), (lambda: open(R + "/a/t.txt"), OSError)):
-            try:
-                action()
-            except kind as exc:
-                assert not isinstance(exc, (FileNotFoundError, ModuleNotFoundError)), exc
-                assert R + "/_layer_minimizer/cold/" in str(exc) and "/index is damaged" in str(exc), exc
-            else:
-                raise AssertionError
-        assert open(R + "/a/__init__.py").read() == ""
-        """
-    )
+    for action in ("import cold", f"open({str(layer.root)!r} + '/a/t.txt')", "__import__('pkgutil').get_data('a', 't.txt')"):
+        said = layer.fail(f"print('before')\ntry:\n    {action}\nexcept BaseException:\n    print('caught')\n")
+        assert said == (
+            f"layer_minimizer: {data} is damaged, or there is no memory left: the layer in {layer.root} is not what was "
+            "proved. Deploy it again, or build it anew; where another layer is meant to replace that file, "
+            "LAYER_MINIMIZER_CHECK=off lets it run\n"
+        )
+    # What needs none of it runs.
+    layer.run("import json, a; assert open(R + '/a/__init__.py').read() == '' and os.path.getsize(R + '/a/t.txt') == 999")
 
 
-def test_a_python_without_lzma_says_so(layer_of: Callable[..., ColdLayer], cpython: str) -> None:
-    layer = layer_of(cpython, {"cold.py": "x = 1\n" * 99})
-    said = layer.fail("import sys; sys.modules['lzma'] = None; import cold")
-    assert "ImportError: cold: " in said
-    assert "is compressed, and this Python cannot read it" in said
+def test_a_child_program_that_is_refused_says_so(layer_of: Callable[..., ColdLayer], python: str) -> None:
+    layer = layer_of(python, {"t.txt": os.urandom(99)})
+    data = part_of(layer, "data")
+    data.write_bytes(bytes(99))
+    said = layer.fail(
+        f"import subprocess, sys\nsys.exit(subprocess.call(['cat', {str(layer.root / 't.txt')!r}]))",
+    )
+    assert said.startswith(f"layer_minimizer: {data} is damaged")
+
+
+def test_a_layer_that_was_unpacked_without_its_links_is_refused(
+    layer_of: Callable[..., ColdLayer], cpython: str
+) -> None:
+    """Many programs write files with the targets, Python's own zipfile among them, and some leave links out."""
+    layer = layer_of(cpython, {"m.py": "x = 1\n", "d/t.txt": "text"}, {"d/other.txt": "other"}, checked=True)
+    links = [path for path in layer.root.rglob("*") if path.is_symlink()]
+    assert len(links) == 3
+    for link in links:
+        target = os.readlink(link)
+        link.unlink()
+        link.write_text(target)
+    for _ in "ab":
+        said = layer.fail("print('ran')")
+        assert said.startswith(f"layer_minimizer: {part_of(layer, '')}/link is not the symbolic link that it was"), said
+        assert "unpack the layer with a program that keeps links, as unzip does" in said
+        for link in links:
+            link.unlink(missing_ok=True)

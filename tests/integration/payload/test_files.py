@@ -1,7 +1,8 @@
-"""Cold data files are found and read with Python's own functions, by every CPython."""
+"""Cold data files are found and read with Python's own functions, by every CPython, as if they lay in their places."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -91,15 +92,47 @@ def test_errors_stay_what_they_were(layer: ColdLayer) -> None:
             assert fails(FileNotFoundError, os.stat, path).filename == path
             fails(FileNotFoundError, os.listdir, path), fails(FileNotFoundError, os.scandir, path)
             assert not os.path.exists(path) and not os.access(path, os.F_OK)
-        for mode in ("r+", "rb+", "r+b"):
-            assert fails(FileNotFoundError, open, R + "/warm/data.txt", mode).filename == R + "/warm/data.txt"
-        fails(FileNotFoundError, os.open, R + "/warm/data.txt", os.O_RDWR)
         fails(NotADirectoryError, os.stat, R + "/warm/there.txt/x")
         fails(IsADirectoryError, open, R + "/warm/sub"), fails(IsADirectoryError, open, R + "/warm")
         fails(TypeError, open), fails(TypeError, open, 1.5), fails(ValueError, open, R + "/warm/data.txt", "q")
         fails(OSError, os.stat, 999), fails(ValueError, open, "a" + chr(0))
-        open(R + "/warm/data.txt", "w").close()
-        assert open(R + "/warm/data.txt").read() == ""
+        """
+    )
+
+
+def test_nothing_cold_can_be_changed(layer: ColdLayer) -> None:
+    """As everything in a layer, which Lambda mounts read-only; a change would be there for all processes."""
+    layer.run(
+        """
+        import errno, io, pathlib
+        def fails(function, *args):
+            try:
+                function(*args)
+            except OSError as exc:
+                assert exc.errno == errno.EROFS, exc
+                return exc
+            raise AssertionError((function, args))
+        def ask(path):
+            for mode in ("w", "wb", "a", "r+", "rb+", "r+b", "w+"):
+                assert fails(open, path, mode).filename == path
+            for flags in (os.O_RDWR, os.O_WRONLY, os.O_RDONLY | os.O_TRUNC, os.O_WRONLY | os.O_CREAT):
+                fails(os.open, path, flags)
+            fails(io.FileIO, path, "w"), fails(pathlib.Path(os.fsdecode(path)).write_text, "x")
+            fails(os.truncate, path, 1), fails(os.chmod, path, 0o600), fails(os.utime, path)
+            fails(os.utime, path, (1, 1)), fails(os.chown, path, 0, 0)
+            assert not os.access(path, os.W_OK)
+        path = R + "/warm/sub/a.bin"
+        ask(path)
+        assert not os.path.exists(PUT_BACK), os.listdir(PUT_BACK)
+        os.chdir(R + "/warm")
+        ask("sub/a.bin")
+        assert open(path, "rb").read() == bytes(range(256))
+        ask(path), ask("sub/a.bin"), ask(path.encode())
+        folder = os.open(R + "/warm/sub", os.O_RDONLY)
+        for flags in (os.O_RDWR, os.O_RDONLY | os.O_TRUNC):
+            fails(lambda: os.open("a.bin", flags, dir_fd=folder))
+        fails(lambda: os.chmod("a.bin", 0o600, dir_fd=folder)), fails(lambda: os.utime("a.bin", dir_fd=folder))
+        assert open(path, "rb").read() == bytes(range(256)) and os.stat(path).st_mode & 0o777 == 0o644
         """
     )
 
@@ -115,12 +148,12 @@ def test_questions_about_existence(layer: ColdLayer) -> None:
             assert not os.path.islink(path) and os.path.realpath(path) == os.path.realpath(R) + path[len(R):]
             assert some.resolve() == pathlib.Path(R).resolve() / path[len(R) + 1:]
             status = os.stat(path)
+            assert os.stat(path.encode()).st_ino == status.st_ino == os.stat(some).st_ino
             assert os.path.getsize(path) == status.st_size == len(open(path, "rb").read()) == some.stat().st_size
             assert os.path.samefile(path, path) and os.path.getmtime(path) == status.st_mtime
             assert status.st_mtime_ns // 10**9 == int(status.st_mtime) == status[8]
             assert os.access(path, os.R_OK) and os.access(path, os.F_OK) and not os.access(path, os.R_OK | os.W_OK)
             assert stat.S_ISREG(os.lstat(path).st_mode)
-            assert os.stat(path.encode()).st_ino == status.st_ino == os.stat(some).st_ino
         for path in (R + "/cold", R + "/warm/sub", R + "/warm/sub/deep", R + "/gone-2.0.dist-info", R + "/cold/"):
             assert os.path.isdir(path) and not os.path.isfile(path) and pathlib.Path(path).is_dir()
             assert os.access(path, os.X_OK)
@@ -141,6 +174,8 @@ def test_listings_hold_real_and_cold_entries(layer: ColdLayer) -> None:
         assert found["data.txt"].is_file() and not found["data.txt"].is_dir() and found["sub"].is_dir()
         assert found["sub"].path == R + "/warm/sub" == os.fspath(found["sub"])
         assert found["data.txt"].stat().st_size == 8 and found["data.txt"].inode() and not found["sub"].is_symlink()
+        assert not found["data.txt"].is_symlink() and found["data.txt"].is_file(follow_symlinks=False)
+        assert found["data.txt"].stat(follow_symlinks=False).st_size == 8
         with os.scandir((R + "/cold").encode()) as scan:
             assert sorted(entry.name for entry in scan) == [b"__init__.py", b"mod.py", b"pkg", b"words.txt"]
         walked = {folder[len(R):]: (sorted(dirs), sorted(files)) for folder, dirs, files in os.walk(R + "/warm")}
@@ -153,7 +188,8 @@ def test_listings_hold_real_and_cold_entries(layer: ColdLayer) -> None:
         os.chdir(R + "/warm/plain")
         assert sorted(os.listdir()) == sorted(os.listdir(".")) == ["cold.txt", "real.txt"]
         assert sorted(entry.path for entry in os.scandir()) == ["./cold.txt", "./real.txt"]
-        assert os.listdir(os.open(R + "/warm/plain", os.O_RDONLY)) == ["real.txt"]
+        assert sorted(os.listdir(os.open(R + "/warm/plain", os.O_RDONLY))) == ["cold.txt", "real.txt"]
+        assert not os.path.exists(PUT_BACK)
         """
     )
 
@@ -241,30 +277,39 @@ def test_metadata(layer: ColdLayer) -> None:
 
 
 def test_files_beside_a_restored_one_are_found(layer: ColdLayer) -> None:
+    """What opened a file by a link to it may know its path where it was restored, and look beside it."""
     layer.run(
         """
-        import _layer_minimizer.finder
-        store = _layer_minimizer.finder.COLD.layers[0].store
-        folder = os.path.dirname(store.restore("warm/data.txt"))
+        open(R + "/warm/data.txt").close()
+        folder = PUT_BACK + "/warm"
+        assert os.path.isdir(folder + "/plain") and sorted(os.listdir(folder + "/plain")) == ["cold.txt", "real.txt"]
+        assert sorted(os.listdir(folder)) == sorted(os.listdir(R + "/warm"))
+        assert sorted(entry.name for entry in os.scandir(folder)) == sorted(os.listdir(R + "/warm"))
         assert open(folder + "/there.txt").read() == "there" and os.path.isfile(folder + "/there.txt")
         assert open(folder + "/plain/cold.txt").read() == "cold" and os.path.isdir(folder + "/plain")
         assert not os.path.exists(folder + "/never")
-        assert os.stat(os.path.dirname(os.path.dirname(folder))).st_mode & 0o777 == 0o700
         """
     )
+    assert layer.restored() == {"warm/data.txt", "warm/plain/cold.txt"}
+    folders = [layer.put_back, layer.put_back / "warm", layer.put_back / "warm/plain"]
+    assert not any(path.is_symlink() for path in folders)
+    assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}
 
 
-def test_no_room_in_the_temporary_folder_is_said(layer_of: Callable[..., ColdLayer], python: str) -> None:
-    layer = layer_of(python, {"warm/data.txt": "x" * 100_000}, {"warm/__init__.py": ""})
-    path = str(layer.root / "warm/data.txt")
-    limits = {
-        "import tempfile; tempfile.tempdir = '/proc/1'": "No such file",
-        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))": "File too large",
-    }
-    for limit, why in limits.items():
-        said = layer.fail(f"{limit}\nopen({path!r})")
-        assert f"OSError: [Errno {28 if 'No such' in why else 27}] cannot restore warm/data.txt" in said
-        assert "needs 100000 bytes in " in said
-        assert f"({why}" in said
-        assert "_layer_minimizer/cold" in said
-        assert list(layer.temp.iterdir()) == []
+def test_restored_files_are_those_of_the_environment(layer: ColdLayer) -> None:
+    """Their bytes, permissions and times: those that the layer was unpacked with."""
+    sources = layer.root.with_name("R.source")
+    os.utime(layer.root / "large.bin", (1234567, 1234567), follow_symlinks=False)
+    layer.run(
+        """
+        assert os.stat(R + "/large.bin").st_mtime == 1234567
+        before = {name: os.stat(R + "/" + name) for name in ("large.bin", "empty.txt", "warm/sub/a.bin")}
+        for name, known in before.items():
+            open(R + "/" + name).close()
+            now = os.stat(R + "/" + name)
+            assert (now.st_size, now.st_mode, now.st_mtime) == (known.st_size, known.st_mode, known.st_mtime), name
+        """
+    )
+    assert layer.restored() == {"large.bin", "empty.txt", "warm/sub/a.bin"}
+    for name in layer.restored():
+        assert (layer.put_back / name).read_bytes() == (sources / name).read_bytes()

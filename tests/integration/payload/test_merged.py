@@ -1,4 +1,4 @@
-"""Two layers that Lambda has unpacked into one folder: both stores are searched, and what is real comes first."""
+"""Two layers that Lambda has unpacked into one folder: both stores are searched; of two files the later one counts."""
 
 from __future__ import annotations
 
@@ -20,15 +20,23 @@ COMPILE = "import py_compile, sys; py_compile.compile(sys.argv[1], sys.argv[2], 
 def test_both_stores_are_searched(layer_of: Callable[..., ColdLayer], cpython: str) -> None:
     hot = {"pkg/__init__.py": "", "pkg/real.py": "x = 'real'\n"}
     first = {"pkg/one.py": "x = 1\n", "pkg/d/one.txt": "1", "only.py": "x = 'only'\n", "same.py": "x = 's'\n"}
+    first["pkg/hot.py"] = "x = 'cold'\n"
     second = {"pkg/two.py": "x = 2\n", "pkg/d/two.txt": "2", "same.py": "x = 's'\n", "pkg/real.py": "x = 'cold'\n"}
-    layer_of(cpython, first, hot, name="A", dropped={"late": "Late", "gone": "Gone"})
-    layer = layer_of(cpython, second | {"late.py": "x = 'late'\n"}, name="B", dropped={"only": "Only"})
+    left_out = {"late.py": "Late 1", "gone.py": "Gone 2"}
+    layer_of(cpython, first, hot, name="A", left_out=left_out)
+    later = {"pkg/hot.py": "x = 'hot'\n"}
+    layer = layer_of(cpython, second | {"late.py": "x = 'late'\n"}, later, name="B", left_out={"only.py": "Only 3"})
     # As Lambda does: what is in both has the same bytes, or is in folders of its own.
     (source,) = layer.root.parent.glob("A")
     differing = []
     for path in sorted(layer.root.rglob("*")):
         target = source / path.relative_to(layer.root)
-        if path.is_file():
+        if path.is_symlink() or target.is_symlink():
+            target.unlink(missing_ok=True)
+        if path.is_symlink():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(path.readlink())
+        elif path.is_file():
             if target.exists() and target.read_bytes() != path.read_bytes():
                 differing.append(target)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -39,8 +47,9 @@ def test_both_stores_are_searched(layer_of: Callable[..., ColdLayer], cpython: s
     layer.environment["PYTHONPATH"] = str(source)
     layer.run(
         """
-        import pkg.one, pkg.two, pkg.real, only, late, same
-        assert (pkg.one.x, pkg.two.x, pkg.real.x, only.x, late.x, same.x) == (1, 2, "real", "only", "late", "s")
+        import pkg.one, pkg.two, pkg.real, pkg.hot, only, late, same
+        assert (pkg.one.x, pkg.two.x, only.x, late.x, same.x) == (1, 2, "only", "late", "s")
+        assert (pkg.real.x, pkg.hot.x) == ("cold", "hot")
         assert sorted(os.listdir(R + "/pkg/d")) == sorted(each.name for each in os.scandir(R + "/pkg/d"))
         assert sorted(os.listdir(R + "/pkg/d")) == ["one.txt", "two.txt"]
         assert [open(R + "/pkg/d/%s.txt" % name).read() for name in ("one", "two")] == ["1", "2"]
@@ -48,7 +57,7 @@ def test_both_stores_are_searched(layer_of: Callable[..., ColdLayer], cpython: s
         try:
             import gone
         except ModuleNotFoundError as exc:
-            assert "Gone, which was left out of the layer layer-A" in str(exc), exc
+            assert "gone.py of Gone 2 was left out of this layer" in str(exc), exc
         else:
             raise AssertionError
         """

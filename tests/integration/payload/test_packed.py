@@ -30,7 +30,7 @@ TREE = {
     "space/inner/deep.py": "VALUE = 'deep'\n",
 }
 HOT = {"tree/branch/data.txt": "data", "tree/real.py": "VALUE = 'real'\n"}
-COLD = {path: TREE[path] for path in ("tree/leaf.py", "tree/__init__.py")} | {"tree/cold.py": "VALUE = 'cold'\n"}
+COLD = TREE | {"tree/cold.py": "VALUE = 'cold'\n"}
 
 
 @pytest.fixture
@@ -39,7 +39,9 @@ def layer(layer_of: Callable[..., ColdLayer], cpython: str) -> ColdLayer:
 
 
 def test_nothing_but_what_leads_to_them_lies_in_their_places(layer: ColdLayer) -> None:
-    found = {path.relative_to(layer.root).as_posix() for path in layer.root.rglob("*.py*")}
+    links = {path.relative_to(layer.root).as_posix() for path in layer.root.rglob("*.py*") if path.is_symlink()}
+    assert links == set(COLD)
+    found = {path.relative_to(layer.root).as_posix() for path in layer.root.rglob("*.py*")} - links
     own = {name for name in found if name.startswith("_layer_minimizer") or "/" not in name} - {"single.pyc"}
     assert found - own == {"tree/__init__.pyc", "single.pyc", "space/inner/__init__.pyc", "tree/real.py"}
 
@@ -51,7 +53,7 @@ def test_they_are_imported_with_what_lies_beside_them(layer: ColdLayer) -> None:
         assert (tree.VALUE, tree.leaf.VALUE, tree.real.VALUE, tree.cold.VALUE) == ("data", "leaf", "real", "cold")
         assert (single.VALUE, space.inner.deep.VALUE) == ("single", "deep")
         for module, name in ((tree, "tree/__init__"), (tree.leaf, "tree/leaf"), (single, "single")):
-            assert module.__file__ == module.__spec__.origin == R + "/" + name + ".pyc", module.__file__
+            assert module.__file__ == module.__spec__.origin == R + "/" + name + ".py", module.__file__
         assert tree.__path__ == [R + "/tree"] and tree.branch.HERE == R + "/tree/branch"
         assert pickle.loads(pickle.dumps(tree.leaf.fail)) is tree.leaf.fail
         tree.ORDER.append("again")
@@ -66,35 +68,62 @@ def test_they_are_imported_with_what_lies_beside_them(layer: ColdLayer) -> None:
     )
 
 
-def test_none_of_it_costs_a_look_into_the_cold_store(layer: ColdLayer) -> None:
-    layer.run(
-        """
-        import tree, single
-        assert "_layer_minimizer.store" not in sys.modules
-        """
-    )
+def test_none_of_it_is_restored_to_be_imported(layer: ColdLayer) -> None:
+    layer.run("import tree, single, space.inner.deep; assert not os.path.exists(PUT_BACK)")
 
 
-def test_they_are_listed_and_opened_as_files(layer: ColdLayer) -> None:
+def test_their_sources_are_listed_and_opened_as_files(layer: ColdLayer) -> None:
     layer.run(
-        """
-        import importlib.util, inspect, marshal, pkgutil, tree
-        names = ["__init__.py", "__init__.pyc", "__main__.pyc", "branch", "cold.py", "leaf.py", "leaf.pyc", "real.py"]
-        assert [n for n in sorted(os.listdir(R + "/tree")) if n != "__pycache__"] == names, os.listdir(R + "/tree")
+        f"""
+        import importlib.util, inspect, pkgutil, tree
+        names = ["__init__.py", "__main__.py", "branch", "cold.py", "leaf.py", "real.py"]
+        assert sorted(os.listdir(R + "/tree")) == names, os.listdir(R + "/tree")
         assert sorted(m.name for m in pkgutil.iter_modules(tree.__path__)) == [
             "__main__", "branch", "cold", "leaf", "real"
         ]
         path = tree.leaf.__file__
         assert os.path.isfile(path) and os.path.isdir(R + "/tree/branch")
-        with open(path, "rb") as file:
-            data = file.read()
-        assert len(data) == os.path.getsize(path) == os.stat(path).st_size
-        assert data[:4] == importlib.util.MAGIC_NUMBER
-        assert pkgutil.get_data("tree.leaf", "leaf.pyc") == data
+        source = {TREE["tree/leaf.py"]!r}
+        assert open(path).read() == source and os.path.getsize(path) == len(source)
+        assert pkgutil.get_data("tree.leaf", "leaf.py").decode() == tree.leaf.__loader__.get_source("tree.leaf") == source
         assert pkgutil.get_data("tree.branch", "data.txt") == b"data"
         assert "raise ValueError" in inspect.getsource(tree.leaf.fail)
+        assert tree.leaf.fail.__code__.co_filename == path
         """
     )
+
+
+def test_import_hooks_that_change_sources_get_them(layer: ColdLayer) -> None:
+    """As type checkers at run time, coverage and tracing tools install them."""
+    layer.run(
+        """
+        import importlib.abc, importlib.machinery
+        class Changed(importlib.machinery.SourceFileLoader):
+            def source_to_code(self, data, path, *, _optimization=-1):
+                return super().source_to_code(bytes(data).replace(b"'leaf'", b"'changed'"), path)
+        class Hook(importlib.abc.MetaPathFinder):
+            def find_spec(self, name, path=None, target=None):
+                spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+                if spec is not None and name.startswith("tree"):
+                    assert isinstance(spec.loader, importlib.machinery.SourceFileLoader), spec.loader
+                    if name == "tree.leaf":
+                        spec.loader = Changed(spec.loader.name, spec.loader.path)
+                    else:
+                        spec.loader.__class__ = type("Same", (Changed, type(spec.loader)), {})
+                return spec
+        sys.meta_path.insert(0, Hook())
+        import tree
+        assert (tree.leaf.VALUE, tree.VALUE) == ("changed", "data")
+        """
+    )
+
+
+def test_sources_that_were_left_out_are_named(layer_of: Callable[..., ColdLayer], python: str) -> None:
+    layer = layer_of(python, {}, {}, {"lone.py": "def fail():\n    1 / 0\n"}, left_out={"lone.py": "lone 1.0"})
+    layer.run("import lone; assert lone.__file__ == R + '/lone.py' and not os.path.exists(lone.__file__)")
+    said = layer.fail("import lone; lone.fail()")
+    assert 'lone.py", line 2, in fail' in said
+    assert "layer_minimizer: lone.py of lone 1.0 was left out of this layer" in said
 
 
 def test_tracebacks_show_sources_and_no_frame_of_ours(layer: ColdLayer) -> None:
@@ -123,7 +152,7 @@ def test_what_stands_in_their_places_starts_the_layer(layer: ColdLayer) -> None:
         f"import sys; sys.path.insert(0, {str(layer.root)!r}); assert '_layer_minimizer' not in sys.modules\n"
         "import space.inner.deep, single, tree\n"
         "assert (space.inner.deep.VALUE, single.VALUE, tree.VALUE) == ('deep', 'single', 'data')\n"
-        f"assert single.__file__ == {str(layer.root)!r} + '/single.pyc', single.__file__\n"
+        f"assert single.__file__ == {str(layer.root)!r} + '/single.py', single.__file__\n"
         "assert type(single.__loader__).__name__ == 'PackedLoader' and single.__spec__.loader is single.__loader__\n"
     )
     done = layer.start("-I", "-S", "-c", program)

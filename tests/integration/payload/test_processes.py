@@ -1,4 +1,4 @@
-"""Restored files belong to the process that restored them."""
+"""Restored files are there for all processes that run on the layer, their children among them."""
 
 from __future__ import annotations
 
@@ -10,45 +10,58 @@ if TYPE_CHECKING:
     from .conftest import ColdLayer
 
 
-def test_a_forked_child_uses_what_its_parent_restored(layer_of: Callable[..., ColdLayer], cpython: str) -> None:
+def test_a_forked_child_and_its_parent_use_what_either_has_restored(
+    layer_of: Callable[..., ColdLayer], cpython: str
+) -> None:
     layer = layer_of(cpython, {"a.txt": "a", "b.txt": "b", "m.py": "x = 1\n"})
     layer.run(
         """
-        temp = os.environ["TMPDIR"]
-        assert open(R + "/a.txt").read() == "a"
-        before = os.listdir(temp)
+        assert open(R + "/a.txt").read() == "a" and os.listdir(PUT_BACK) != []
         child = os.fork()
         if not child:
             import m
             assert open(R + "/a.txt").read() + open(R + "/b.txt").read() == "ab" and m.x == 1
-            sys.exit(0 if os.listdir(temp) == before else 9)
+            os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
-        assert os.listdir(temp) == before and open(R + "/b.txt").read() == "b"
+        assert os.path.exists(PUT_BACK + "/b.txt") and open(R + "/b.txt").read() == "b"
         """
     )
+    assert layer.restored() == {"a.txt", "b.txt", "m.py"}
 
 
-def test_a_child_makes_its_own_folder_when_there_is_none(layer_of: Callable[..., ColdLayer], cpython: str) -> None:
-    layer = layer_of(cpython, {"a.txt": "a", "b.txt": "b"})
+def test_what_is_removed_meanwhile_is_restored_again(layer_of: Callable[..., ColdLayer], cpython: str) -> None:
+    layer = layer_of(cpython, {"a.txt": "a", "b/c.txt": "c"})
     layer.run(
         """
         import shutil
-        temp = os.environ["TMPDIR"]
-        child = os.fork()
-        if not child:
-            assert open(R + "/a.txt").read() == "a"
-            sys.exit(len(os.listdir(temp)) != 1)
-        assert os.waitpid(child, 0)[1] == 0 and os.listdir(temp) == []
-        open(R + "/a.txt").close()
-        shutil.rmtree(temp + "/" + os.listdir(temp)[0])
-        assert open(R + "/a.txt").read() == "a"
+        for remove in (lambda: os.unlink(PUT_BACK + "/b/c.txt"), lambda: shutil.rmtree(PUT_BACK)):
+            child = os.fork()
+            if not child:
+                assert open(R + "/a.txt").read() + open(R + "/b/c.txt").read() == "ac"
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+            remove()
+            assert open(R + "/b/c.txt").read() + open(R + "/a.txt").read() == "ca"
+        """
+    )
+    assert layer.restored() == {"a.txt", "b/c.txt"}
+
+
+def test_an_open_file_outlives_its_folder(layer_of: Callable[..., ColdLayer], python: str) -> None:
+    layer = layer_of(python, {"a.txt": "a" * 9})
+    layer.run(
+        """
+        import shutil
+        with open(R + "/a.txt") as file:
+            shutil.rmtree(PUT_BACK)
+            assert file.read() == "a" * 9
         """
     )
 
 
 def test_workers_of_a_pool_leave_nothing_behind(layer_of: Callable[..., ColdLayer], cpython: str) -> None:
     layer = layer_of(cpython, {"a.txt": "a", "work.py": "def size(path):\n    return len(open(path).read())\n"})
-    for method in ("fork", "spawn"):
+    for method in ("fork", "spawn", "forkserver"):
         layer.run(
             f"""
             import multiprocessing

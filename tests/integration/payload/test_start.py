@@ -86,7 +86,7 @@ def test_two_layers(layer_of: Callable[..., ColdLayer], cpython: str) -> None:
         assert (one.x, two.x, both.x) == (1, 2, "first")
         assert open(os.path.dirname(two.__file__) + "/d/t.txt").read() == "2"
         assert open(two.__file__).read() == "x = 2\\n" and open(one.__file__).read() == "x = 1\\n"
-        assert [type(each).__name__ for each in sys.meta_path].count("ColdFinder") == 1
+        assert [type(each).__name__ for each in sys.meta_path].count("LayerFinder") == 1
         """
     first.run(code, PYTHONPATH=f"{first.root}:{second.root}")
     first.run(
@@ -112,7 +112,7 @@ def test_starting_again_changes_nothing(layer_of: Callable[..., ColdLayer], cpyt
         for root in (None, R, R + "/", {str(tmp_path / "link")!r}):
             runtime.start(root)
         assert before == (sys.meta_path, sys.path_hooks, open, os.stat)
-        assert sys.meta_path[-1].__class__.__name__ == "ColdFinder"
+        assert sys.meta_path[-1].__class__.__name__ == "LayerFinder"
         assert open({str(tmp_path / "link")!r} + "/warm/data.txt").read() == "data"
         """
     )

@@ -1,0 +1,67 @@
+"""Layers with cold files, as the builder makes them: the store, the native runtime, and links in place of the files."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from layer_minimizer.layer.cold_store import PUT_BACK, Store, write_links, write_store
+from layer_minimizer.layer.file_index import FileRow
+from layer_minimizer.pack.libraries import native_runtime, place_runtime
+from layer_minimizer.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from layer_minimizer.layer.cold_store import ColdFile
+
+_laid_out: list[str] = []
+
+
+def put_back_folder(store: Store | str) -> Path:
+    """Return the folder in which the files of a store are restored, there or not."""
+    return Path(PUT_BACK + (store if isinstance(store, str) else store.name))
+
+
+def lay_out(
+    files: Iterable[ColdFile],
+    top: Path,
+    *,
+    left_out: Mapping[str, str] | None = None,
+    dropped: Mapping[str, str] | None = None,
+    linked: bool = True,
+) -> Store:
+    """Write a layer with these cold files into the site folder ``top``; ``left_out`` are files and their owners.
+
+    Not ``linked``: the caller writes the links, once nothing lies in the places of the cold files.
+
+    Its store has a name that no other has: all layers with equal stores share what is restored.
+    """
+    top.mkdir(parents=True, exist_ok=True)
+    rows = [FileRow(path, owner) for path, owner in (left_out or {}).items()]
+    rows.append(FileRow(f"nobody-asks/{uuid.uuid4().hex}", "nobody"))
+    runtime = native_runtime(Settings())
+    if runtime is None:
+        pytest.skip("the native parts were not built: there is no C compiler")
+    place_runtime(runtime, top)
+    store = write_store(files, rows, top, dropped=dropped or {})
+    if linked:
+        write_links(store, top)
+    _laid_out.append(store.name)
+    return store
+
+
+@pytest.fixture(autouse=True)
+def no_restored_files() -> Iterator[None]:
+    """Remove what the test's layers have restored: no layer removes it by itself."""
+    yield
+    while _laid_out:
+        folder = put_back_folder(_laid_out.pop())
+        if folder.is_symlink() or folder.is_file():
+            folder.unlink()
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
