@@ -183,6 +183,16 @@ static long make_folders(int base, char *path) {
     return 0;
 }
 
+/* Make a link, also in place of one that leads nowhere: to a layer with the same files that is gone. */
+static long make_link(const char *to, int base, const char *name) {
+    if (!failed(kernel_call(SYS_faccessat, base, (long)name, 0, 0, 0, 0))) return 0;
+    long made = kernel_call(SYS_symlinkat, (long)to, base, (long)name, 0, 0, 0);
+    if (made != -EEXIST) return made;
+    kernel_call(SYS_unlinkat, base, (long)name, 0, 0, 0, 0);
+    made = kernel_call(SYS_symlinkat, (long)to, base, (long)name, 0, 0, 0);
+    return made == -EEXIST ? 0 : made; /* by another process */
+}
+
 /* Open the folder of restored files, which only this user may have made. Return its descriptor or an error. */
 static long open_base(const struct Store *store) {
     char path[PATH_ROOM], *at = append_text(path, path + PATH_ROOM - 1, PUT_BACK);
@@ -198,7 +208,7 @@ static long open_base(const struct Store *store) {
         close_file((int)base);
         return -EPERM;
     }
-    if (!failed(made)) kernel_call(SYS_symlinkat, (long)store->root, base, (long)".root", 0, 0, 0);
+    make_link(store->root, (int)base, ".root");
     return base;
 }
 
@@ -319,8 +329,7 @@ static long link_kept(const struct Store *store, const char *name, int base) {
     if (failed(kernel_call(SYS_newfstatat, AT_FDCWD, (long)from, (long)&about, AT_SYMLINK_NOFOLLOW, 0, 0))) return -ENOENT;
     if (S_ISDIR(about.st_mode)) append_text(path + text_length(path), path + PATH_ROOM - 1, "/");
     long problem = make_folders(base, path);
-    if (!problem && !S_ISDIR(about.st_mode)) problem = kernel_call(SYS_symlinkat, (long)from, base, (long)name, 0, 0, 0);
-    return problem == -EEXIST ? 0 : problem;
+    return problem || S_ISDIR(about.st_mode) ? problem : make_link(from, base, name);
 }
 
 static long restore_needs(struct Store *store, const struct ColdFile *file, int base) {
