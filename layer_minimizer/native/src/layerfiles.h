@@ -210,6 +210,28 @@ static int is_about_last_left_out(void) {
                                     last_left_out.parent == kernel_call(SYS_getpid, 0, 0, 0, 0, 0, 0));
 }
 
+/* Add the option that keeps a file: as a module, by its name, or else by its path. */
+static void add_option(struct Line *line, const char *path) {
+    char name[PATH_ROOM], *last = name, *dot = NULL;
+    append_text(name, name + PATH_ROOM - 1, path);
+    for (char *c = name; *c; c++)
+        if (*c == '/') last = c + 1;
+    for (char *c = last; *c && !dot; c++)
+        if (*c == '.') dot = c;
+    if (!dot || !(same_text(dot, ".py") || after_prefix(dot, ".so") || after_prefix(dot, ".abi3.so") ||
+                  after_prefix(dot, ".cpython-"))) {
+        add_text(line, "--include ");
+        add_text(line, path);
+        return;
+    }
+    *dot = 0;
+    if (last > name && same_text(last, "__init__")) last[-1] = 0;
+    for (char *c = name; *c; c++)
+        if (*c == '/') *c = '.';
+    add_text(line, "--keep ");
+    add_text(line, name);
+}
+
 static void tell_left_out(struct Store *store, const struct ColdFile *file) {
     struct Line line;
     const char *path = store->texts + file->path;
@@ -217,7 +239,9 @@ static void tell_left_out(struct Store *store, const struct ColdFile *file) {
     add_text(&line, path);
     add_text(&line, " of ");
     add_text(&line, store->texts + file->owner);
-    add_text(&line, " was left out of this layer: build it with an event that uses it, with --keep, or with --cold keep");
+    add_text(&line, " was left out of this layer: build it with an event that uses it, with ");
+    add_option(&line, path);
+    add_text(&line, ", or with --cold keep");
     last_left_out.thread = kernel_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
     last_left_out.parent = kernel_call(SYS_getppid, 0, 0, 0, 0, 0, 0);
     append_text(last_left_out.text, last_left_out.text + sizeof last_left_out.text - 1, line.text);
