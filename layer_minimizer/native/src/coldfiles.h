@@ -200,7 +200,7 @@ static long open_base(const struct Store *store) {
     long made = kernel_call(SYS_mkdirat, AT_FDCWD, (long)path, 0700, 0, 0, 0);
     if (failed(made) && made != -EEXIST) return made;
     long base = kernel_call(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0, 0, 0);
-    if (base == -ENOTDIR || base == -ELOOP || base == -EACCES) return -EPERM;
+    if (base == -ENOTDIR || base == -ELOOP || base == -EACCES) return -EPERM; /* no folder, a link, somebody else's */
     if (failed(base)) return base;
     struct stat about;
     long known = kernel_call(SYS_fstat, base, (long)&about, 0, 0, 0, 0);

@@ -86,6 +86,18 @@ static UNUSUAL int may_change(int at, const char *path) {
     return kernel_call(SYS_newfstatat, at, (long)path, (long)&about, 0, 0, 0) != -ENOENT || !explain_missing(at, path);
 }
 
+/* Return whether a path is the link in the layer itself, and no other that leads to the same file, as /proc/self/fd has. */
+static UNUSUAL int is_own_link(int at, const char *path) {
+    struct Place place;
+    struct stat asked, own;
+    char *end = place.link + PATH_ROOM - 1;
+    if (!is_cold_link(at, path) || !find_place(at, path, &place)) return 0;
+    append_text(append_text(append_text(place.link, end, place.store->root), end, "/"), end, path_in_site(&place));
+    return !failed(kernel_call(SYS_newfstatat, at, (long)path, (long)&asked, AT_SYMLINK_NOFOLLOW, 0, 0)) &&
+           !failed(kernel_call(SYS_newfstatat, AT_FDCWD, (long)place.link, (long)&own, AT_SYMLINK_NOFOLLOW, 0, 0)) &&
+           asked.st_ino == own.st_ino && asked.st_dev == own.st_dev;
+}
+
 /* ---- opening ---- */
 
 static int changes(int flags) { return (flags & O_ACCMODE) != O_RDONLY || (flags & (O_CREAT | O_TRUNC)); }
@@ -187,7 +199,7 @@ static DIR *our_fdopendir(int file) {
 static int stat_at(int at, const char *path, struct stat *about, int flags) {
     touch(path);
     long known = kernel_call(SYS_newfstatat, at, (long)path, (long)about, flags, 0, 0);
-    if (known == -ENOENT || (!known && S_ISLNK(about->st_mode) && is_cold_link(at, path)))
+    if (known == -ENOENT || (!known && S_ISLNK(about->st_mode) && is_own_link(at, path)))
         known = path ? describe_at(at, path, about) : known;
     return (int)result_of(known);
 }
@@ -207,7 +219,7 @@ static int our_statx(int at, const char *path, int flags, unsigned mask, struct 
     struct stat cold;
     touch(path);
     long known = kernel_call(SYS_statx, at, (long)path, flags, mask, (long)about, 0);
-    if (path && (known == -ENOENT || (!known && S_ISLNK(about->stx_mode) && is_cold_link(at, path)))) {
+    if (path && (known == -ENOENT || (!known && S_ISLNK(about->stx_mode) && is_own_link(at, path)))) {
         known = describe_at(at, path, &cold);
         if (!known) {
             /* The times and numbers of the link, which stands for the file. */
@@ -244,11 +256,25 @@ static int our_faccessat(int at, const char *path, int mode, int flags) {
     return (!allowed && (mode & W_OK)) || (allowed && errno == ENOENT) ? access_at(at, path, mode) : allowed;
 }
 
+/* A cold file is no link; other links to it lead to its place in the layer. */
+static UNUSUAL long cold_link_at(int at, const char *path, char *text, size_t size) {
+    struct Place place;
+    char target[PATH_ROOM], *end = target + PATH_ROOM - 1;
+    long length = read_link(at, path, target);
+    if (length <= 0 || is_own_link(at, path)) return -EINVAL;
+    if (is_put_back(target) && find_place(at, path, &place)) {
+        append_text(append_text(append_text(target, end, place.store->root), end, "/"), end, path_in_site(&place));
+        length = (long)text_length(target);
+    }
+    if ((size_t)length > size) length = (long)size;
+    memcpy(text, target, (size_t)length);
+    return length;
+}
+
 static ssize_t read_link_at(int at, const char *path, char *text, size_t size) {
     touch(path);
     long length = kernel_call(SYS_readlinkat, at, (long)path, (long)text, (long)size, 0, 0);
-    if (length > 0 && (size_t)length >= PUT_BACK_LENGTH && !memcmp(text, PUT_BACK, PUT_BACK_LENGTH) && is_cold_link(at, path))
-        length = -EINVAL;
+    if (length >= PUT_BACK_LENGTH && !memcmp(text, PUT_BACK, PUT_BACK_LENGTH)) length = cold_link_at(at, path, text, size);
     return (ssize_t)result_of(length);
 }
 
@@ -329,41 +355,7 @@ static int our_chdir(const char *path) {
 static int our_statvfs(const char *path, struct statvfs *about) { AGAIN(int, statvfs(path, about)); }
 static long our_pathconf(const char *path, int name) { AGAIN(long, pathconf(path, name)); }
 
-/* ---- changing: a restored file is there for all processes ---- */
-
-#define REFUSED(at, path, call) touch(path); return is_cold(at, path) ? (int)result_of(-EROFS) : call
-
-extern int setxattr(const char *, const char *, const void *, size_t, int), removexattr(const char *, const char *);
-struct utimbuf;
-struct timeval;
-extern int utime(const char *, const struct utimbuf *), utimes(const char *, const struct timeval *);
-extern int truncate(const char *, off_t), chown(const char *, uid_t, gid_t);
-extern int fchownat(int, const char *, uid_t, gid_t, int);
-
-static int our_truncate(const char *path, off_t size) { REFUSED(AT_FDCWD, path, truncate(path, size)); }
-static int our_chmod(const char *path, mode_t mode) { REFUSED(AT_FDCWD, path, chmod(path, mode)); }
-static int our_fchmodat(int at, const char *path, mode_t mode, int flags) {
-    REFUSED(at, path, fchmodat(at, path, mode, flags));
-}
-static int our_chown(const char *path, uid_t user, gid_t group) { REFUSED(AT_FDCWD, path, chown(path, user, group)); }
-static int our_fchownat(int at, const char *path, uid_t user, gid_t group, int flags) {
-    REFUSED(at, path, fchownat(at, path, user, group, flags));
-}
-static int our_utime(const char *path, const struct utimbuf *times) { REFUSED(AT_FDCWD, path, utime(path, times)); }
-static int our_utimes(const char *path, const struct timeval *times) { REFUSED(AT_FDCWD, path, utimes(path, times)); }
-static int our_utimensat(int at, const char *path, const struct timespec *times, int flags) {
-    REFUSED(at, path, utimensat(at, path, times, flags));
-}
-static int our_setxattr(const char *path, const char *name, const void *value, size_t size, int flags) {
-    REFUSED(AT_FDCWD, path, setxattr(path, name, value, size, flags));
-}
-static int our_removexattr(const char *path, const char *name) { REFUSED(AT_FDCWD, path, removexattr(path, name)); }
-
-#define CHANGING_FUNCTIONS                                                                                         \
-    {"truncate", (void *)our_truncate}, {"truncate64", (void *)our_truncate}, {"chmod", (void *)our_chmod},        \
-        {"fchmodat", (void *)our_fchmodat}, {"chown", (void *)our_chown}, {"fchownat", (void *)our_fchownat},      \
-        {"utime", (void *)our_utime}, {"utimes", (void *)our_utimes}, {"utimensat", (void *)our_utimensat},        \
-        {"setxattr", (void *)our_setxattr}, {"removexattr", (void *)our_removexattr}
+#include "filechanges.h"
 
 /* The text of the error after a file was asked for that was left out. */
 static char *our_strerror(int error) {

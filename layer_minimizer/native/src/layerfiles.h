@@ -364,12 +364,28 @@ static void use_table(struct Root *root, const char *path, const char *name) {
     open_table(root, path);
 }
 
+static void __attribute__((noreturn)) refuse_folder(const struct Store *store) {
+    struct Line line;
+    begin_line(&line);
+    add_text(&line, "layer_minimizer: " PUT_BACK);
+    add_text(&line, store->digest);
+    add_text(&line, " belongs to another user, or others can use it, or it is no folder; the layer in ");
+    add_text(&line, store->root);
+    add_text(&line, " restores files there. Remove it, or give each user a /tmp of their own");
+    write_line(&line, 2);
+    for (;;) kernel_call(SYS_exit_group, 1, 0, 0, 0, 0, 0);
+}
+
 static void use_store(struct Root *root, const char *path, const char *name) {
     char link[PATH_ROOM], target[PATH_ROOM], *end = link + PATH_ROOM - 1;
     if (text_length(name) != DIGEST_LENGTH) return;
-    int served = open_file_store(name, root->real) != NULL;
+    const struct Store *store = open_file_store(name, root->real);
+    /* Made now, or somebody else could make it, with files of theirs for the links to lead to. */
+    long base = store ? open_base(store) : -ENOENT;
+    if (base == -EPERM) refuse_folder(store);
+    if (!failed(base)) close_file((int)base);
     if (!checks) return;
-    if (!served) refuse(root->path, path, store_count == MOST_STORES ? "is one store too many" : "has no index");
+    if (!store) refuse(root->path, path, store_count == MOST_STORES ? "is one store too many" : "has no index");
     /* It stands for all links: many programs unpack links as files, or not at all. */
     append_text(append_text(link, end, path), end, "/link");
     if (read_link(AT_FDCWD, link, target) <= 0 || !is_put_back(target) || !same_digest(target + PUT_BACK_LENGTH, name))
