@@ -9,6 +9,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from .conftest import ColdLayer
 
@@ -123,7 +124,7 @@ def test_nothing_cold_can_be_changed(layer: ColdLayer) -> None:
             assert not os.access(path, os.W_OK)
         path = R + "/warm/sub/a.bin"
         ask(path)
-        assert not os.path.exists(PUT_BACK), os.listdir(PUT_BACK)
+        assert os.listdir(PUT_BACK) == [".root"]
         os.chdir(R + "/warm")
         ask("sub/a.bin")
         assert open(path, "rb").read() == bytes(range(256))
@@ -189,7 +190,7 @@ def test_listings_hold_real_and_cold_entries(layer: ColdLayer) -> None:
         assert sorted(os.listdir()) == sorted(os.listdir(".")) == ["cold.txt", "real.txt"]
         assert sorted(entry.path for entry in os.scandir()) == ["./cold.txt", "./real.txt"]
         assert sorted(os.listdir(os.open(R + "/warm/plain", os.O_RDONLY))) == ["cold.txt", "real.txt"]
-        assert not os.path.exists(PUT_BACK)
+        assert os.listdir(PUT_BACK) == [".root"]
         """
     )
 
@@ -313,3 +314,28 @@ def test_restored_files_are_those_of_the_environment(layer: ColdLayer) -> None:
     assert layer.restored() == {"large.bin", "empty.txt", "warm/sub/a.bin"}
     for name in layer.restored():
         assert (layer.put_back / name).read_bytes() == (sources / name).read_bytes()
+
+
+def test_links_of_the_program_to_cold_files(layer: ColdLayer, tmp_path: Path) -> None:
+    layer.environment["LINK"] = str(tmp_path / "link")
+    layer.run(
+        """
+        path, link = R + "/warm/data.txt", os.environ["LINK"]
+        os.symlink(path, link)
+        assert os.path.islink(link) and os.readlink(link) == path and os.path.getsize(link) == 8
+        assert not os.path.islink(path) and os.path.exists(link) and os.path.realpath(link) == os.path.realpath(path)
+        for _ in "ab":
+            with open(link, "rb") as file:
+                own = "/proc/self/fd/%d" % file.fileno()
+                assert os.readlink(own) == os.path.realpath(own) == os.path.realpath(R) + "/warm/data.txt", os.readlink(own)
+                assert os.path.islink(own) and os.path.samefile(own, path) and file.read(4) == b"data"
+            for ask in (os.readlink, lambda path: os.readlink("data.txt", dir_fd=os.open(R + "/warm", os.O_RDONLY))):
+                try:
+                    ask(path)
+                except OSError as exc:
+                    assert exc.errno == 22, exc
+                else:
+                    raise AssertionError
+        os.unlink(link)
+        """
+    )

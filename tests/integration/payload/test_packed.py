@@ -69,7 +69,7 @@ def test_they_are_imported_with_what_lies_beside_them(layer: ColdLayer) -> None:
 
 
 def test_none_of_it_is_restored_to_be_imported(layer: ColdLayer) -> None:
-    layer.run("import tree, single, space.inner.deep; assert not os.path.exists(PUT_BACK)")
+    layer.run("import tree, single, space.inner.deep; assert os.listdir(PUT_BACK) == ['.root']")
 
 
 def test_their_sources_are_listed_and_opened_as_files(layer: ColdLayer) -> None:
