@@ -87,7 +87,7 @@ class LayerFinder(object):
                 if isinstance(folder, str) and self.locate(folder) is not None:
                     _refuse_left_out(fullname, folder, folder + "/" + tail)
             if check.native is None and path is None:
-                from .stubs import refuse_dropped
+                from .dropped import refuse_dropped
 
                 refuse_dropped(fullname, self.layers)
 
