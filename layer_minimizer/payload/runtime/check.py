@@ -11,7 +11,7 @@ take to be optional, go on without it, and return another result.
 import os
 import sys
 from _frozen_importlib import ModuleSpec
-from _imp import create_dynamic
+from _imp import create_dynamic, exec_dynamic
 from posix import listdir
 from struct import Struct
 from zlib import crc32  # already loaded at startup
@@ -44,6 +44,7 @@ def begin(root):
     spec = ModuleSpec(PACKAGE + ".native", None, origin=library)
     try:
         loaded = create_dynamic(spec)
+        exec_dynamic(loaded)
     except ImportError as exc:
         _end(
             "%s cannot be loaded (%s): the layer was built for another machine or C library; build it on one like "
