@@ -55,13 +55,23 @@ def lay_out(
     return store
 
 
+def forget_restored(top: Path) -> None:
+    """Remove what the layers in the site folder ``top`` have restored so far, and at the end of the test."""
+    for store in top.glob("_layer_minimizer/cold/*"):
+        _remove(put_back_folder(store.name))
+        _laid_out.append(store.name)
+
+
 @pytest.fixture(autouse=True)
 def no_restored_files() -> Iterator[None]:
     """Remove what the test's layers have restored: no layer removes it by itself."""
     yield
     while _laid_out:
-        folder = put_back_folder(_laid_out.pop())
-        if folder.is_symlink() or folder.is_file():
-            folder.unlink()
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+        _remove(put_back_folder(_laid_out.pop()))
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -11,6 +11,7 @@ from layer_minimizer.core.errors import PackError
 from layer_minimizer.environment.site import Site
 from layer_minimizer.layer import layout
 from layer_minimizer.layer.archive import zip_entries
+from layer_minimizer.layer.cold_store import PUT_BACK
 from layer_minimizer.model.adjustments import Adjustments
 from layer_minimizer.model.outcome import Bundled, Requirements
 from layer_minimizer.model.plan import Cold, Decision, KeepPlan, Reason, Verdict
@@ -45,7 +46,7 @@ class Workbench:
         self.folder = folder
         rows = [Decision(path, len(FILES[path]), "a", *verdict, "evidence") for path, verdict in VERDICTS.items()]
         self.plan = KeepPlan("3.11.7", tuple(rows), (), ())
-        self.settings = Settings(bytecode="source", native="off")
+        self.settings = Settings(bytecode="source")
 
     def builder(self, **options: Any) -> Builder:
         settings = choose(self.settings, options)
@@ -72,7 +73,8 @@ def test_the_result_of_a_layer(workbench: Workbench) -> None:
     assert packed.shipped["a/__init__.py"] == sizes[f"{PREFIX}a/__init__.py"] == 6
     assert packed.shipped["a/data.txt"] == 4
     assert packed.archive.unzipped_bytes == sum(sizes.values())
-    assert f"{PREFIX}a/late.py" not in sizes
+    # Of a cold file, a link to where it is restored.
+    assert sizes[f"{PREFIX}a/late.py"] == len(f"{PUT_BACK}{'0' * 16}/a/late.py")
     assert 0 < packed.shipped["a/late.py"] < len(FILES["a/late.py"])
     assert (packed.bundled, packed.libraries, packed.library_sizes, packed.warnings, packed.lossy) == (
         (),
@@ -82,6 +84,18 @@ def test_the_result_of_a_layer(workbench: Workbench) -> None:
         False,
     )
     assert not (workbench.folder / "build/stage").exists()
+
+
+def test_without_a_native_runtime_unused_files_lie_in_place(workbench: Workbench) -> None:
+    packed = workbench.pack(native="off")
+    assert isinstance(packed, Packed)
+    with zipfile.ZipFile(packed.archive.path) as archive:
+        names = [name.removeprefix(PREFIX) for name in archive.namelist()]
+    assert sorted(names) == sorted(FILES)
+    assert packed.shipped == {path: len(text) for path, text in FILES.items()}
+    (warning,) = packed.warnings
+    assert warning.startswith("0.3 MB of unused files lie in the layer uncompressed, for want of a way back: --native off")
+    assert not packed.lossy
 
 
 def test_a_layer_with_dropped_files_is_lossy(workbench: Workbench) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from layer_minimizer.layer.archive import unzip
 from layer_minimizer.layer.cold_store import paths_in
+from tests.support.cold_layers import forget_restored
 from tests.support.places import MINIMIZE
 from tests.support.sites import stocked_env
 
@@ -98,7 +99,9 @@ def build(desk: Desk, env: Environment, *options: str) -> tuple[Any, Path]:
     )
     assert done.returncode == 0, done.stderr
     unzip(desk.output, desk.folder / "opt")
-    return json.loads(done.stdout), next((desk.folder / "opt/python/lib").glob("*/site-packages"))
+    packages = next((desk.folder / "opt/python/lib").glob("*/site-packages"))
+    forget_restored(packages)
+    return json.loads(done.stdout), packages
 
 
 def explained(desk: Desk, env: Environment, subject: str) -> str:

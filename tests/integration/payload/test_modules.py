@@ -229,7 +229,7 @@ def test_what_is_there_restores_nothing(layer: ColdLayer) -> None:
         import json, warm, warm.here, decimal, xml.dom
         open(R + "/warm/__init__.py").close(), os.path.exists("/never"), os.path.isdir(R), os.listdir("/")
         own = {name for name in sys.modules if name.startswith("_layer_minimizer")}
-        assert own == {"_layer_minimizer" + each for each in ("", ".check", ".customize", ".finder", ".native")}, own
+        assert own == {"_layer_minimizer" + each for each in ("", ".check", ".customize", ".finder")}, own
         assert os.listdir(PUT_BACK) == [".root"]
         """
     )
@@ -242,7 +242,7 @@ def test_starting_imports_nothing_heavy(layer: ColdLayer, tmp_path: Path) -> Non
         "print(*sorted(set(sys.modules) - before))"
     )
     done = layer.start("-S", str(script))
-    own = [f"_layer_minimizer{name}" for name in ("", ".check", ".finder", ".native")]
+    own = [f"_layer_minimizer{name}" for name in ("", ".check", ".finder")]
     assert set(done.stdout.split()) - {"zlib", "_struct", "struct"} == set(own), done.stderr
 
 

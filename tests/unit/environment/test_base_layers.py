@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +13,8 @@ import pytest
 from layer_minimizer.core.errors import UsageError
 from layer_minimizer.environment import base_layers
 from layer_minimizer.layer import cold_store
-from layer_minimizer.layer.cold_store import ColdFile, write_store
+from layer_minimizer.layer.cold_store import ColdFile, write_links, write_store
+from layer_minimizer.layer.file_index import FileRow
 from layer_minimizer.settings import choose
 
 if TYPE_CHECKING:
@@ -20,12 +23,13 @@ if TYPE_CHECKING:
 SITE = "python/lib/python3.11/site-packages/"
 
 
-def zipped(path: Path, files: Mapping[str, str | bytes]) -> str:
+def zipped(path: Path, files: Mapping[str, str | bytes], links: Mapping[str, str] | None = None) -> str:
     with zipfile.ZipFile(path, "w") as archive:
-        for name, content in files.items():
-            entry = zipfile.ZipInfo(name)
-            entry.external_attr = 0o100644 << 16
-            archive.writestr(entry, content)
+        for kind, entries in ((stat.S_IFREG | 0o644, files), (stat.S_IFLNK | 0o777, links or {})):
+            for name, content in entries.items():
+                entry = zipfile.ZipInfo(name)
+                entry.external_attr = kind << 16
+                archive.writestr(entry, content)
     return str(path)
 
 
@@ -82,11 +86,21 @@ def test_cold_files_of_a_layer_of_this_tool_are_provided(tmp_path: Path) -> None
     top = tmp_path / "top"
     (tmp_path / "late.py").write_text("x = 1\n" * 50)
     cold = [ColdFile("pkg/late.py", tmp_path / "late.py")]
-    write_store(cold, top, layer="l", dropped={}, distributions={"pkg": "3.1"})
-    files = {f"{SITE}{path.relative_to(top)}": path.read_bytes() for path in top.rglob("*") if path.is_file()}
-    name = zipped(tmp_path / "layer.zip", {**files, f"{SITE}sub.pyc": b"..._layer_minimizer.stubs..."})
+    missing = [FileRow("pkg/gone.py", "pkg 3.1")]
+    store = write_store(cold, missing, top, dropped={}, distributions={"pkg": "3.1"})
+    write_links(store, top)
+    found = sorted(top.rglob("*"))
+    links = {f"{SITE}{path.relative_to(top)}": os.readlink(path) for path in found if path.is_symlink()}
+    files = {f"{SITE}{path.relative_to(top)}": path.read_bytes() for path in found if path.is_file()}
+    more = {**files, f"{SITE}sub.pyc": b"..._layer_minimizer.stubs..."}
+    name = zipped(tmp_path / "layer.zip", more, {**links, f"{SITE}pkg/same.so": "other.so"})
     base = base_layers.read_base_layers([name], "python3.11", tmp_path / "scratch")
     assert base.cold == {"pkg/late.py": name}
+    assert set(base.links) == {path.removeprefix(SITE) for path in links}
+    assert {"pkg/late.py", f"_layer_minimizer/cold/{store.name}/link"} == set(base.links)
+    assert "pkg/same.so" in base.files
+    assert not {"pkg/late.py", "pkg/gone.py"} & set(base.files)
+    assert "pkg/gone.py" not in base.provided
     assert base.provided["pkg/late.py"] == name
     assert base.stubs == {"sub.pyc"}
     assert "sub.py" not in base.provided
