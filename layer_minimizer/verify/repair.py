@@ -124,9 +124,14 @@ def _with_source(adjustments: Adjustments, named: set[str], code: Iterable[str])
 
 
 def _named_in(traceback: str, failed: FailedAttempt) -> set[str]:
-    """Return the layer's modules that are in a traceback."""
-    place = path_in_lambda(failed.settings.layout, failed.trace.python)
-    return set(re.findall(rf'"{re.escape(place)}/([^"]+\.py)"', traceback))
+    """Return the layer's modules that are in a traceback, which names them where the layer lies, or in Lambda."""
+    known = {decision.path for decision in failed.plan.kept}
+    named = set()
+    for file in re.findall(r'"(/[^"]+\.py)"', traceback):
+        parts = file.split("/")
+        tails = ("/".join(parts[start:]) for start in range(1, len(parts)))
+        named |= {path for path in tails if path in known}
+    return named
 
 
 def _add_files(adjustments: Adjustments, attempt: Attempt, failed: FailedAttempt) -> Adjustments:
