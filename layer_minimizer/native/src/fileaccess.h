@@ -184,7 +184,7 @@ static DIR *our_opendir(const char *path) {
     if (path && is_put_back(path)) path = in_layer((char *)path, room); /* only there are all of them */
     DIR *folder = opendir(path);
     if (folder) compare_folder(dirfd(folder));
-    else if (errno == ENOENT && path) explain_missing(AT_FDCWD, path, 1), errno = ENOENT;
+    else if (errno == ENOENT && path) explain_missing(AT_FDCWD, path), errno = ENOENT;
     return folder;
 }
 
