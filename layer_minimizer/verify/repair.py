@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from layer_minimizer.core.errors import VerifyError
-from layer_minimizer.layer.layout import path_in_lambda
 from layer_minimizer.model import modules
 from layer_minimizer.model.plan import FINAL_REASONS, KeepPlan, Verdict
 from layer_minimizer.model.trace import Trace, Use

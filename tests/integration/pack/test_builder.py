@@ -94,7 +94,9 @@ def test_without_a_native_runtime_unused_files_lie_in_place(workbench: Workbench
     assert sorted(names) == sorted(FILES)
     assert packed.shipped == {path: len(text) for path, text in FILES.items()}
     (warning,) = packed.warnings
-    assert warning.startswith("0.3 MB of unused files lie in the layer uncompressed, for want of a way back: --native off")
+    assert warning.startswith(
+        "0.3 MB of unused files lie in the layer uncompressed, for want of a way back: --native off"
+    )
     assert not packed.lossy
 
 

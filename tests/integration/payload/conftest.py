@@ -38,7 +38,10 @@ class ColdLayer:
         return self.start_again(*arguments, **environment)
 
     def start_again(
-        self, *arguments: str, input: str | None = None, **environment: str  # noqa: A002 - as subprocess has it
+        self,
+        *arguments: str,
+        text: str | None = None,
+        **environment: str,
     ) -> subprocess.CompletedProcess[str]:
         """Run the interpreter on the layer, with what earlier processes have restored."""
         base = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "LAYER_MINI"))}
@@ -48,7 +51,7 @@ class ColdLayer:
             check=False,
             capture_output=True,
             text=True,
-            input=input,
+            input=text,
             timeout=120,
             env={**base, **{name: value for name, value in chosen.items() if value}},
         )

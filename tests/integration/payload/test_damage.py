@@ -85,7 +85,7 @@ def asked(layer: ColdLayer, part: Path, damages: list[tuple[str, int, int]]) -> 
     """Return the status of a process for each damage, and what it said."""
     sizes = {path: len(content if isinstance(content, bytes) else content.encode()) for path, content in FILES.items()}
     order = json.dumps([str(layer.root), str(layer.put_back), str(part), damages, sizes])
-    done = layer.start_again("-I", "-S", "-c", DRIVER, input=order, LAYER_MINIMIZER_LOG="")
+    done = layer.start_again("-I", "-S", "-c", DRIVER, text=order, LAYER_MINIMIZER_LOG="")
     assert done.returncode == 0, done.stderr
     return [(status, text) for status, text in json.loads(done.stdout)]
 
@@ -148,15 +148,21 @@ def test_what_a_program_sees(layer_of: Callable[..., ColdLayer], cpython: str) -
     layer = layer_of(cpython, {"cold.py": "x = 1\n" * 99, "a/t.txt": "t" * 999}, {"a/__init__.py": ""})
     data = part_of(layer, "data")
     data.write_bytes(data.read_bytes()[:-9] + b"012345678")
-    for action in ("import cold", f"open({str(layer.root)!r} + '/a/t.txt')", "__import__('pkgutil').get_data('a', 't.txt')"):
+    for action in (
+        "import cold",
+        f"open({str(layer.root)!r} + '/a/t.txt')",
+        "__import__('pkgutil').get_data('a', 't.txt')",
+    ):
         said = layer.fail(f"print('before')\ntry:\n    {action}\nexcept BaseException:\n    print('caught')\n")
         assert said == (
-            f"layer_minimizer: {data} is damaged, or there is no memory left: the layer in {layer.root} is not what was "
-            "proved. Deploy it again, or build it anew; where another layer is meant to replace that file, "
+            f"layer_minimizer: {data} is damaged, or there is no memory left: the layer in {layer.root} is not what "
+            "was proved. Deploy it again, or build it anew; where another layer is meant to replace that file, "
             "LAYER_MINIMIZER_CHECK=off lets it run\n"
         )
     # What needs none of it runs.
-    layer.run("import json, a; assert open(R + '/a/__init__.py').read() == '' and os.path.getsize(R + '/a/t.txt') == 999")
+    layer.run(
+        "import json, a; assert open(R + '/a/__init__.py').read() == '' and os.path.getsize(R + '/a/t.txt') == 999"
+    )
 
 
 def test_a_child_program_that_is_refused_says_so(layer_of: Callable[..., ColdLayer], python: str) -> None:

@@ -74,7 +74,8 @@ def test_extension_module_with_its_libraries(
         assert _ext.__file__ == spec.origin and os.path.isfile(_ext.__file__)
         assert os.path.realpath(_ext.__file__) == os.path.realpath(R) + spec.origin[len(R):]
         # The loader looks for what it needs beside the restored file.
-        assert [os.path.lexists(PUT_BACK + "/pkg.libs/" + name) for name in ("libbase.so.1", "libmiddle.so")] == [True] * 2
+        for name in ("libbase.so.1", "libmiddle.so"):
+            assert os.path.lexists(PUT_BACK + "/pkg.libs/" + name), name
         assert os.stat(_ext.__file__).st_mode & 0o777 == 0o644
         """,
     )

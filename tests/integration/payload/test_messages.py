@@ -24,7 +24,11 @@ def test_the_restored_modules_and_files_of_a_log_are_read(
     log = tmp_path / "log"
     layer.run("import one, two; open(R + '/two/with blanks.txt').close()", LAYER_MINIMIZER_LOG=str(log))
     told = RestoreLog.read([log.read_text()])
-    assert (told.modules, told.files, told.pages) == ({"one", "two"}, {"one.py", "two/__init__.py", "two/with blanks.txt"}, {})
+    assert (told.modules, told.files, told.pages) == (
+        {"one", "two"},
+        {"one.py", "two/__init__.py", "two/with blanks.txt"},
+        {},
+    )
     assert log.read_text().splitlines() == [
         messages.RESTORED_FILE % "one.py",
         messages.RESTORED_MODULE % "one",

@@ -262,7 +262,9 @@ def test_bytecode_finds_its_source_wherever_the_layer_lies(
     source = "def fail():\n    raise ValueError('told')\n"
     (tmp_path / "hot.py").write_text(source)
     compiling = "import py_compile, sys; py_compile.compile(*sys.argv[1:], doraise=True)"
-    subprocess.run([cpython, "-I", "-c", compiling, "hot.py", "hot.pyc", "/meant/site/hot.py"], check=True, cwd=tmp_path)
+    subprocess.run(
+        [cpython, "-I", "-c", compiling, "hot.py", "hot.pyc", "/meant/site/hot.py"], check=True, cwd=tmp_path
+    )
     compiled = (tmp_path / "hot.pyc").read_bytes()
     layer = layer_of(cpython, {"hot.py": source, "data.txt": "text"}, {"hot.pyc": compiled})
     layer.run(

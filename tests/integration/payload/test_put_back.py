@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from .conftest import ColdLayer
 
 
-
 def report(layer: ColdLayer, path: str, size: int, why: str) -> str:
     return (
         f"layer_minimizer: cannot restore {path} of the layer in {layer.root}: it needs {size} bytes in "
@@ -32,8 +30,8 @@ def report(layer: ColdLayer, path: str, size: int, why: str) -> str:
 
 def refused(layer: ColdLayer) -> str:
     return (
-        f"layer_minimizer: {layer.put_back} belongs to another user, or others can use it, or it is no folder; the layer "
-        f"in {layer.root} restores files there. Remove it, or give each user a /tmp of their own\n"
+        f"layer_minimizer: {layer.put_back} belongs to another user, or others can use it, or it is no folder; the "
+        f"layer in {layer.root} restores files there. Remove it, or give each user a /tmp of their own\n"
     )
 
 
@@ -119,14 +117,20 @@ def test_each_user_has_to_have_a_tmp_of_their_own(
     layer = layer_of(python, {"a.txt": "four"})
     assert asked(layer, "print(open(R + '/a.txt').read())").stdout == "four\n"
     os.utime(layer.put_back / "a.txt", (99, 99))
-    apart = asked(layer, f"print(open(R + '/a.txt').read(), os.stat(R + '/a.txt').st_mtime != 99)", *over_tmp(layer, in_mounts, "1m"))
+    apart = asked(
+        layer,
+        "print(open(R + '/a.txt').read(), os.stat(R + '/a.txt').st_mtime != 99)",
+        *over_tmp(layer, in_mounts, "1m"),
+    )
     assert apart.stdout == "four True\n", apart.stderr
 
 
 # ---- room ---------------------------------------------------------------------------------------------------------
 
 
-def over_tmp(layer: ColdLayer, in_mounts: Callable[..., tuple[str, ...]], size: str, options: str = "") -> tuple[str, ...]:
+def over_tmp(
+    layer: ColdLayer, in_mounts: Callable[..., tuple[str, ...]], size: str, options: str = ""
+) -> tuple[str, ...]:
     """Return the prefix of a command that has another /tmp, in which the layer lies, too."""
     top = layer.root.parent
     script = (
@@ -235,8 +239,8 @@ def test_a_process_that_is_killed_while_it_restores_leaves_nothing_that_counts(
 ) -> None:
     layer = layer_of(python, {"big.bin": bytes(range(256)) * 200_000, "a.txt": "a"})
     whole = 256 * 200_000
-    command = [python, "-S", "-c", f"import sys; sys.path.insert(0, {str(layer.root)!r}); import _layer_minimizer as r; "
-               f"r.start(); print(len(open({str(layer.root / 'big.bin')!r}, 'rb').read()))"]  # fmt: skip
+    code = f"import sys; R = {str(layer.root)!r}; sys.path.insert(0, R); import _layer_minimizer as r; r.start()\n"
+    command = [python, "-S", "-c", code + "print(len(open(R + '/big.bin', 'rb').read()))"]
     killed = halves = 0
     for wait in (0.0, 0.01, 0.02, 0.04, 0.08, 0.16):
         shutil.rmtree(layer.put_back, ignore_errors=True)
@@ -284,7 +288,6 @@ def test_sixty_processes_of_which_a_third_is_killed(layer_of: Callable[..., Cold
     assert layer.restored() == set(COLD)
     assert {path: (layer.put_back / path).read_bytes() for path in COLD} == COLD
     assert sorted(os.listdir(layer.put_back)) == [".root", "many"]
-    assert subprocess.run([sys.executable, "-c", "pass"], check=True).returncode == 0
 
 
 def test_one_of_many_restores_each_file(layer_of: Callable[..., ColdLayer], python: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whatever the environment has is there for whoever asks, in whatever way: ways.py has the ways, each is run on both."""
+"""Whatever the environment has is there for whoever asks, in whatever way; ways.py has the ways, run on both."""
 
 from __future__ import annotations
 
@@ -173,7 +173,9 @@ def test_a_static_program_of_the_layer_finds_what_lies_beside_it(
 ) -> None:
     (tmp_path / "R.source/p").mkdir(parents=True)
     (tmp_path / "R.source/p/program").touch(0o755)
-    layer = layer_of(python, {"p/program": Path(static_program).read_bytes(), "p/data.txt": "data", "other.txt": "other"})
+    layer = layer_of(
+        python, {"p/program": Path(static_program).read_bytes(), "p/data.txt": "data", "other.txt": "other"}
+    )
     layer.run(
         """
         import subprocess

@@ -118,7 +118,11 @@ def walked():
 def copied():
     with scratch() as folder:
         shutil.copytree(DATA, folder + "/copy")
-        return sorted(text_of(os.path.join(top, name), mode="rb").decode("latin-1") for top, _, names in os.walk(folder) for name in names)
+        return sorted(
+            text_of(os.path.join(top, name), mode="rb").decode("latin-1")
+            for top, _, names in os.walk(folder)
+            for name in names
+        )
 
 
 @way
@@ -494,7 +498,10 @@ def size(path):
 
 @way
 def in_subinterpreter():
-    code = "assert open(%r).read() == 'noted'\nimport sys\nsys.path.insert(0, %r)\nimport kit.cmds.hello\n" % (NOTE, SITE)
+    code = "assert open(%r).read() == 'noted'\nimport sys\nsys.path.insert(0, %r)\nimport kit.cmds.hello\n" % (
+        NOTE,
+        SITE,
+    )
     for name in ("_interpreters", "_xxsubinterpreters"):
         try:
             interpreters = __import__(name)

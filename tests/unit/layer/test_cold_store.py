@@ -163,7 +163,9 @@ def test_copies_of_a_large_file_are_stored_once(tmp_path: Path, write: Callable[
     assert sum(store.shares.values()) < 1.1 * len(NOISE)
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:20], lambda data: b"", lambda data: data[:-1] + b"?"])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-1], lambda data: data[:20], lambda data: data[:0], lambda data: data[:-1] + b"?"]
+)
 def test_a_damaged_index_is_an_error(tmp_path: Path, source: Path, damage: Callable[[bytes], bytes]) -> None:
     write_store(cold(source), tmp_path)
     index = index_of(tmp_path)

@@ -25,9 +25,9 @@ TEXTS = {name: (SOURCES / name).read_text() for name in ("fileindex.h", "layerfi
 
 def format_of(header: str, struct_name: str) -> str:
     """Return the format of a structure in a C header, as of the module struct."""
-    found = re.search(rf"^struct {struct_name} \{{(.*?)^\}};", TEXTS[header], re.M | re.S)
+    found = re.search(rf"^struct {struct_name} \{{(.*?)^\}};", TEXTS[header], re.MULTILINE | re.DOTALL)
     assert found, struct_name
-    body = re.sub(r"/\*.*?\*/", "", found[1], flags=re.S)
+    body = re.sub(r"/\*.*?\*/", "", found[1], flags=re.DOTALL)
     fields = re.findall(r"(\w+) ([\w, ]+);", body)
     return "<" + "".join(CODES[kind] * len(names.split(",")) for kind, names in fields)
 
@@ -35,9 +35,9 @@ def format_of(header: str, struct_name: str) -> str:
 def constant(header: str, name: str) -> int:
     """Return a number that a C header defines: by a macro, or in an enumeration."""
     text = TEXTS[header]
-    if macro := re.search(rf"^#define {name} (0x[0-9a-f]+|\d+)(?:ULL|u)?\b", text, re.M):
+    if macro := re.search(rf"^#define {name} (0x[0-9a-f]+|\d+)(?:ULL|u)?\b", text, re.MULTILINE):
         return int(macro[1], 0)
-    enums = re.findall(r"enum \w*\s*\{(.*?)\}", re.sub(r"/\*.*?\*/", "", text, flags=re.S), re.S)
+    enums = re.findall(r"enum \w*\s*\{(.*?)\}", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL), re.DOTALL)
     for entries in enums:
         number = -1
         for entry in entries.split(","):
@@ -134,8 +134,11 @@ def test_rows_are_in_order_of_their_bytes_and_read_back() -> None:
     assert sorted(found, key=lambda row: row.offset) == rows
 
 
-def test_a_table_is_read_as_it_is_written(tmp_path: object) -> None:
-    rows = [KeptRow("b.so", ("x.libs/liby.so", "a.txt"), 1, check.LATER, 2**40), KeptRow("a.txt", (), 2, check.ALWAYS, 3)]
+def test_a_table_is_read_as_it_is_written() -> None:
+    rows = [
+        KeptRow("b.so", ("x.libs/liby.so", "a.txt"), 1, check.LATER, 2**40),
+        KeptRow("a.txt", (), 2, check.ALWAYS, 3),
+    ]
     table = file_index.pack_table(rows)
     magic, crc, size, files, needs, texts, unused = check._HEAD.unpack_from(table)
     assert (magic, size, files, unused) == (check._MAGIC, len(table), 2, 0)
@@ -152,7 +155,9 @@ def test_a_table_is_read_as_it_is_written(tmp_path: object) -> None:
         ("a.txt", 2, check.ALWAYS, 3),
         ("b.so", 1, check.LATER, 2**40),
     ]
-    assert [[text(number) for number in numbers[begin : numbers.index(file_index._END, begin)]] for _path, begin, *_ in kept] == [
+    assert [
+        [text(number) for number in numbers[begin : numbers.index(file_index._END, begin)]] for _path, begin, *_ in kept
+    ] == [
         [],
         ["x.libs/liby.so", "a.txt"],
     ]
