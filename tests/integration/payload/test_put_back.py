@@ -7,16 +7,17 @@ import random
 import shutil
 import signal
 import subprocess
+import tempfile
 import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from .conftest import ColdLayer
 
@@ -102,6 +103,29 @@ def test_files_that_somebody_has_put_there_before_are_not_used(layer_of: Callabl
     (layer.put_back / "a.txt").write_text("wrong")
     done = asked(layer, "print(open(R + '/a.txt').read())")
     assert (done.returncode, done.stdout, done.stderr) == (1, "", refused(layer))
+
+
+def test_children_of_a_program_that_gave_up_its_rights_run(layer_of: Callable[..., ColdLayer], python: str) -> None:
+    """The folder is root's, whom every user trusts; what is cold is out of their reach, and nothing else is."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    with tempfile.TemporaryDirectory(prefix="minimize-tests-") as folder:
+        top = Path(folder)
+        top.chmod(0o755)
+        layer = layer_of(python, {"a.txt": "four"}, root=top / "R")
+        done = asked(
+            layer,
+            """
+            import subprocess
+            os.setuid(65534)
+            print(subprocess.check_output(["echo", "ran"]).decode())
+            try:
+                open(R + "/a.txt")
+            except PermissionError:
+                print("refused")
+            """,
+        )
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["ran", "refused"], "")
 
 
 def test_nobody_can_make_it_once_the_layer_runs(layer_of: Callable[..., ColdLayer], python: str) -> None:
