@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import struct
 import zlib
 from typing import TYPE_CHECKING
@@ -192,3 +193,92 @@ def test_a_layer_that_was_unpacked_without_its_links_is_refused(
         assert "unpack the layer with a program that keeps links, as unzip does" in said
         for link in links:
             link.unlink(missing_ok=True)
+
+
+# ---- files in their places ----------------------------------------------------------------------------------------
+
+KEPT = {"d/text.txt": "kept text", "d/other.txt": "other", "m.py": "x = 1\n", "e/__init__.py": "y = 2\n"}
+WHYS = {
+    "flipped": "is damaged (its checksum is wrong)",
+    "grown": "is cut short, or has grown",
+    "cut": "is cut short, or has grown",
+    "gone": "is missing",
+}
+
+
+def damage(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(
+            {"flipped": bytes([content[0] ^ 1]) + content[1:], "grown": content + b"?", "cut": content[:-1]}[how]
+        )
+
+
+@pytest.fixture
+def kept(layer_of: Callable[..., ColdLayer], python: str) -> ColdLayer:
+    return layer_of(python, {"cold.txt": "cold"}, KEPT, checked=True)
+
+
+@pytest.mark.parametrize("how", list(WHYS))
+def test_a_damaged_kept_file_ends_whoever_opens_it(kept: ColdLayer, how: str) -> None:
+    path = kept.root / "d/text.txt"
+    whole = path.read_bytes()
+    damage(path, how)
+    line = f"layer_minimizer: d/text.txt {WHYS[how]}: the layer in {kept.root} is not what was proved. Deploy it again"
+    asked = {
+        "open": f"open({str(path)!r})",
+        "os.open": f"import os; os.open({str(path)!r}, os.O_RDONLY)",
+        "C": f"import ctypes; ctypes.CDLL(None).fopen({os.fsencode(path)!r}, b'r')",
+        "program": f"import subprocess, sys; sys.exit(subprocess.call(['cat', {str(path)!r}]))",
+    }
+    for name, asking in asked.items():
+        said = kept.fail(asking if name == "program" else f"try:\n    {asking}\nexcept BaseException:\n    pass\n")
+        assert said.startswith(line), (name, said)
+        assert said.count("\n") == 1, (name, said)
+    # What needs it not runs, and without the check all does.
+    kept.run("assert open(R + '/d/other.txt').read() == 'other' and open(R + '/cold.txt').read() == 'cold'")
+    if how != "gone":
+        found = kept.run("print(open(R + '/d/text.txt').read())", LAYER_MINIMIZER_CHECK="off")
+        assert found != whole.decode() + "\n"
+    # All are compared at the start, if that is wanted.
+    assert kept.start("-c", "pass").returncode == 0
+    assert kept.fail("pass", LAYER_MINIMIZER_CHECK="all").startswith(line)
+
+
+def test_a_missing_kept_file_ends_whoever_asks_or_lists(kept: ColdLayer) -> None:
+    (kept.root / "d/text.txt").unlink()
+    for asking in (
+        "os.path.exists(R + '/d/text.txt')",
+        "os.listdir(R + '/d')",
+        "list(os.walk(R))",
+        "os.chdir(R + '/d') or os.stat('text.txt')",
+    ):
+        said = kept.fail(f"import os\nR = {str(kept.root)!r}\ntry:\n    {asking}\nexcept BaseException:\n    pass\n")
+        assert said.startswith("layer_minimizer: d/text.txt is missing: the layer in "), (asking, said)
+
+
+@pytest.mark.parametrize("how", ["flipped", "grown", "gone"])
+def test_a_damaged_kept_module_is_refused(layer_of: Callable[..., ColdLayer], cpython: str, how: str) -> None:
+    """Programs catch the ImportError of what they take to be optional, and go on without it."""
+    layer = layer_of(cpython, {}, KEPT, checked=True)
+    damage(layer.root / "e/__init__.py", how)
+    said = layer.fail("try:\n    import e\nexcept BaseException:\n    e = None\n")
+    assert said.startswith(f"layer_minimizer: e/__init__.py {WHYS[how]}: "), said
+
+
+def test_a_damaged_table_is_refused(kept: ColdLayer) -> None:
+    (table,) = kept.root.glob("_layer_minimizer/check/*")
+    whole = table.read_bytes()
+    for content in (whole[:-1], b"", whole[:20], whole[:40] + bytes([whole[40] ^ 1]) + whole[41:]):
+        table.write_bytes(content)
+        said = kept.fail("pass")
+        assert said.startswith(f"layer_minimizer: {table} is damaged"), said
+
+
+def test_without_the_native_runtime_files_are_compared_at_the_start(kept: ColdLayer) -> None:
+    shutil.rmtree(kept.root / "layer_minimizer.libs")
+    said = kept.fail("print('ran')")
+    assert said.startswith("layer_minimizer: layer_minimizer.libs/liblayercold-"), said
+    assert " is missing (No such file or directory)" in said
