@@ -98,6 +98,16 @@ static UNUSUAL int is_own_link(int at, const char *path) {
            asked.st_ino == own.st_ino && asked.st_dev == own.st_dev;
 }
 
+/* Remove a restored source again once it is open, if its bytecode is in the layer: a process without this runtime takes
+ * that as long as the source's link leads nowhere, and it starts the runtime. */
+static UNUSUAL void forget_source(int at, const char *path) {
+    struct Place place;
+    if (has_bytecode(at, path) && find_place(at, path, &place))
+        kernel_call(SYS_unlinkat, AT_FDCWD, (long)place.target, 0, 0, 0, 0);
+}
+
+enum { MOST_TURNS = 99 }; /* another process may have opened and removed it in between */
+
 /* ---- opening ---- */
 
 static int changes(int flags) { return (flags & O_ACCMODE) != O_RDONLY || (flags & (O_CREAT | O_TRUNC)); }
@@ -110,9 +120,11 @@ static int open_at(int at, const char *path, int flags, int mode) {
         flags &= ~O_NOFOLLOW;
         file = kernel_call(SYS_openat, at, (long)path, flags, mode, 0, 0);
     }
-    if (file == -ENOENT) {
+    for (int turn = 0; file == -ENOENT && turn < MOST_TURNS; turn++) {
         long problem = restore_at(at, path);
         file = problem ? problem : kernel_call(SYS_openat, at, (long)path, flags, mode, 0, 0);
+        if (problem) break;
+        if (!failed(file)) forget_source(at, path);
     }
     if (!failed(file) && !changes(flags) && at == AT_FDCWD) compare_opened(path, (int)file);
     return (int)result_of(file);
@@ -162,7 +174,10 @@ static int restored_for_stream(const char *path) {
 static FILE *our_fopen(const char *path, const char *mode) {
     if (!may_open(path, mode)) return result_of(-EROFS), NULL;
     FILE *stream = fopen(path, mode);
-    if (!stream && restored_for_stream(path)) stream = fopen(path, mode);
+    for (int turn = 0; !stream && turn < MOST_TURNS && restored_for_stream(path); turn++) {
+        stream = fopen(path, mode);
+        if (stream) forget_source(AT_FDCWD, path);
+    }
     return opened_stream(path, stream);
 }
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from layer_minimizer.layer.archive import unzip
 from layer_minimizer.native import parts
 from tests.support.places import MINIMIZE
 
@@ -94,8 +95,7 @@ def make(place: Path, *options: str) -> tuple[Any, Path]:
         check=True,
     )
     shutil.rmtree(place / "layer", ignore_errors=True)
-    with zipfile.ZipFile(layer) as archive:
-        archive.extractall(place / "layer")
+    unzip(layer, place / "layer")
     return json.loads(done.stdout), next((place / "layer/python/lib").glob("*/site-packages"))
 
 

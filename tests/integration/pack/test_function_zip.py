@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from layer_minimizer.layer.archive import unzip
 from tests.support.sites import stocked_env
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ def test_function_and_layer_work_with_nothing_else(
     """Also for an event that was not in the traced run."""
     minimize(desk, env, "--model", weights)
     opt, task = desk.folder / "opt", desk.folder / "task"
-    zipfile.ZipFile(desk.output).extractall(opt)
-    zipfile.ZipFile(function_of(desk)).extractall(task)
+    unzip(desk.output, opt)
+    unzip(function_of(desk), task)
     program = "import handler; print(handler.handler({}, None), handler.handler({'rare': 1}, None))"
     site = next(opt.glob("python/lib/python*/site-packages"))
     done = subprocess.run(

@@ -160,6 +160,13 @@ def test_what_stands_in_their_places_starts_the_layer(layer: ColdLayer) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_what_stands_in_their_places_starts_the_layer_after_their_sources_were_read(layer: ColdLayer) -> None:
+    layer.run("import inspect, tree; assert inspect.getsource(tree); open(R + '/single.py').close()")
+    program = f"import sys; sys.path.insert(0, {str(layer.root)!r}); import tree.leaf, single; print(single.VALUE)\n"
+    done = layer.start_again("-I", "-S", "-c", program)
+    assert (done.stdout, done.stderr) == ("single\n", "")
+
+
 def test_two_layers(layer_of: Callable[..., ColdLayer], cpython: str, tmp_path: Path) -> None:
     layer = layer_of(cpython, {"a/cold.py": "x = 1\n"}, {}, {"a/__init__.py": "x = 'a'\n", "a/one.py": "x = 1\n"})
     for path, text in (("a/two.py", "x = 2\n"), ("b.py", "x = 'b'\n")):

@@ -6,10 +6,11 @@ import json
 import os
 import subprocess
 import sys
-import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
+
+from layer_minimizer.layer.archive import unzip
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,8 +50,7 @@ print(json.dumps(handler.handler({}, None)))
 
 
 def unpacked(desk: Desk) -> Path:
-    with zipfile.ZipFile(desk.output) as archive:
-        archive.extractall(desk.folder / "opt")
+    unzip(desk.output, desk.folder / "opt")
     return next((desk.folder / "opt/python/lib").glob("*/site-packages"))
 
 

@@ -339,8 +339,7 @@ def test_layer_works_by_our_own_means(
     if unzip := shutil.which("unzip"):
         subprocess.run([unzip, "-q", desk.output, "-d", opt], check=True)
     else:
-        with zipfile.ZipFile(desk.output) as archive:
-            archive.extractall(opt)
+        unzip(desk.output, opt)
     base = os.path.realpath(mine.python)
     mine.root.rename(mine.root.with_name("away"))
     packages = opt / "python" if layout == "flat" else opt / f"python/lib/python{main_version}/site-packages"
@@ -581,6 +580,7 @@ def test_library_gives_the_report(desk: Desk, env: Environment, kept_of_alpha: s
     event = desk.write("event.json", "{}")
     script = """\
 import sys
+from layer_minimizer.layer.archive import unzip
 from layer_minimizer import Report, minimize
 
 report = minimize(

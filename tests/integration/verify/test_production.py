@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from layer_minimizer.layer.archive import unzip
 from layer_minimizer.aws import programs
 from layer_minimizer.trace.probe_layer import write_probe_layer
 from layer_minimizer.verify import emulated_place
@@ -104,8 +105,7 @@ def deploy(
 
 def run_on(layer: Path, folder: Path, event: Any) -> subprocess.CompletedProcess[str]:
     shutil.rmtree(folder, ignore_errors=True)
-    with zipfile.ZipFile(layer) as archive:
-        archive.extractall(folder / "layer")
+    unzip(layer, folder / "layer")
     write_files(folder / "task", {"handler.py": HANDLER})
     site = next(folder.glob("layer/python/lib/*/site-packages"))
     code = "import sys, json; sys.path[:0] = sys.argv[1:3]; import handler; "

@@ -10,12 +10,12 @@ import os
 import subprocess
 import sys
 import tomllib
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from layer_minimizer.layer.archive import unzip
 from layer_minimizer.pipeline import minimize
 from layer_minimizer.plan import rules
 
@@ -153,8 +153,7 @@ def layer_of(folder: Path, event: object, name: str) -> Path:
         effort=0,
         native="off",
     )
-    with zipfile.ZipFile(folder / f"{name}.zip") as archive:
-        archive.extractall(folder / name)
+    unzip(folder / f"{name}.zip", folder / name)
     return next((folder / name).glob("python/lib/*/site-packages"))
 
 

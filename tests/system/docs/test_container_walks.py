@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from layer_minimizer.layer.archive import unzip
 from tests.support.images import foreign
 from tests.support.places import EXAMPLES
 
@@ -166,8 +167,7 @@ def in_lambda(engine: Engine, folder: Path) -> str:
     """Run the function with nothing but the unpacked zips of function and layer."""
     mounts = ["--volume", f"{folder / 'event.json'}:/event.json:ro"]
     for name, place in (("layer", "/opt"), ("function", "/var/task")):
-        with zipfile.ZipFile(folder / f"{name}.zip") as archive:
-            archive.extractall(folder / name)
+        unzip(folder / f"{name}.zip", folder / name)
         mounts += ["--volume", f"{folder / name}:{place}:ro"]
     return engine.output("run", "--rm", *mounts, "--entrypoint", "python3", LAMBDA, "-c", CALL)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from layer_minimizer.layer.archive import unzip
 from layer_minimizer.environment import interpreter
 from layer_minimizer.execution import process
 from tests.support.places import EXAMPLES, MINIMIZE
@@ -83,8 +83,7 @@ def alone(full: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     python, layer = full
     described = interpreter.describe_interpreter(str(python))
     top = tmp_path_factory.mktemp("alone")
-    with zipfile.ZipFile(layer) as archive:
-        archive.extractall(top / "opt")
+    unzip(layer, top / "opt")
     (top / "env/bin").mkdir(parents=True)
     (top / "env/lib" / described.folder).mkdir(parents=True)
     site = top / "env/lib" / described.folder / "site-packages"
