@@ -138,15 +138,21 @@ class Desk:
         assert {path.name for path in self.output.parent.iterdir()} <= {self.output.name}
 
     def kept(self, version: str = MAIN, layout: str = "site") -> set[str]:
-        """Return the site-relative names of the files in the layer, without this tool's runtime."""
+        """Return the site-relative names of the files in place in the layer, without this tool's runtime."""
         prefix = "python/" if layout == "flat" else f"python/lib/python{version}/site-packages/"
         with zipfile.ZipFile(self.output) as archive:
-            names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            names = [entry.filename for entry in entries if not is_cold(archive, entry)]
             assert all(name.startswith(prefix) for name in names), names
             own = {f"{prefix}layer_minimizer.pth"}
             if f"{prefix}sitecustomize.py" in names and b"_layer_minimizer" in archive.read(
                 f"{prefix}sitecustomize.py"
             ):
                 own.add(f"{prefix}sitecustomize.py")
-        names = [name for name in names if name not in own and not name.startswith(f"{prefix}_layer_minimizer/")]
-        return {name.removeprefix(prefix) for name in names}
+        runtime = (f"{prefix}_layer_minimizer/", f"{prefix}layer_minimizer.libs/liblayercold-")
+        return {name.removeprefix(prefix) for name in names if name not in own and not name.startswith(runtime)}
+
+
+def is_cold(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
+    """Return whether an entry of a layer is the link in the place of a cold file."""
+    return stat.S_ISLNK(entry.external_attr >> 16) and archive.read(entry).startswith(b"/tmp/.layer_minimizer-")

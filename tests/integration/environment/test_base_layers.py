@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from layer_minimizer.layer.archive import unzip
+from tests.support.desk import is_cold
 from tests.support.sites import stocked_env
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def make(desk: Desk, env: Environment, *options: object) -> str:
 
 def kept(archive: Path) -> set[str]:
     with zipfile.ZipFile(archive) as source:
-        return {name.rpartition("site-packages/")[2].removeprefix("python/") for name in source.namelist()}
+        names = {entry.filename for entry in source.infolist() if not is_cold(source, entry)}
+        return {name.rpartition("site-packages/")[2].removeprefix("python/") for name in names}
 
 
 def test_what_a_base_layer_has_is_used_and_not_repeated(desk: Desk, env: Environment, layer: Any) -> None:

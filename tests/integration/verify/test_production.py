@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from layer_minimizer.layer.archive import unzip
 from layer_minimizer.aws import programs
+from layer_minimizer.layer.archive import unzip
 from layer_minimizer.trace.probe_layer import write_probe_layer
 from layer_minimizer.verify import emulated_place
 from tests.support.sites import write_files

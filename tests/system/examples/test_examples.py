@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from layer_minimizer.layer.archive import unzip
 from layer_minimizer.layer import packed_bytecode
+from layer_minimizer.layer.archive import unzip
 from tests.support.places import EXAMPLES, MINIMIZE
 
 NO_SUCH_PYTHON = 3

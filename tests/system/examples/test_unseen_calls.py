@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from layer_minimizer.layer.archive import unzip
 from layer_minimizer.environment import interpreter
 from layer_minimizer.execution import process
+from layer_minimizer.layer.archive import unzip
 from tests.support.places import EXAMPLES, MINIMIZE
 
 pytestmark = [pytest.mark.example, pytest.mark.turn(2)]
