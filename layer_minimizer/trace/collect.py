@@ -18,6 +18,7 @@ from layer_minimizer.core.errors import UsageError
 from layer_minimizer.environment import base_layers, inventory
 from layer_minimizer.environment.site import Python, Site
 from layer_minimizer.execution.observed_run import Observer, choose_observers
+from layer_minimizer.layer import layout
 from layer_minimizer.model import modules
 from layer_minimizer.model.plan import Cold
 from layer_minimizer.model.trace import ListedFolder, Trace, untraced_libraries
@@ -198,7 +199,10 @@ def _traceable_libraries(
     """
     if settings.native == "off":
         return (), ()
-    libraries = [file for file in installed if elf.is_elf_name(file.path) and not file.link]
+    runtime = f"{layout.NATIVE_FOLDER}/{layout.RUNTIME.partition('{')[0]}"
+    libraries = [
+        file for file in installed if elf.is_elf_name(file.path) and not file.link and not file.path.startswith(runtime)
+    ]
     problem = parts.unavailable_reason()
     # A compacted library's runtime and the page tracer would both handle the page faults of one process.
     compacted = [f.path for f in libraries if f.path in base_files and base_layers.is_compacted(Path(f.source))]

@@ -268,7 +268,7 @@ static int look_at_objects(struct dl_phdr_info *first, size_t size, void *nothin
     Library library;
     (void)first, (void)size, (void)nothing;
     divert_all();
-    take_faults();
+    if (!first_diverted) take_faults();
     FOR_EACH_OBJECT(object) {
         char room[4096];
         if (open_library(object, &library) && index_is_whole(&library) && library.index->store && !library.state->store)
@@ -363,9 +363,13 @@ __attribute__((constructor)) static void begin(int count, char **arguments, char
         hide_preload();
         add_root(site);
     }
-    unblock_faults();
-    take_faults();
-    forget_unloaded_action();
+    if (variable(environment, "LAYER_MINIMIZER_PAGES=")) {
+        first_diverted = SIGNAL_FUNCTION_COUNT; /* the page tracer has the faults; no library here is compacted */
+    } else {
+        unblock_faults();
+        take_faults();
+        forget_unloaded_action();
+    }
     after_load();
 }
 

@@ -36,11 +36,13 @@ static void sort_functions(void) {
     same_start[DIVERTED_FUNCTIONS] = 1;
 }
 
+static int first_diverted; /* functions before this one are left as they are */
+
 /* Return the replacement for a function by name, NULL if it is not diverted. */
 static void *our_function(const char *name) {
     sort_functions();
     for (int k = by_start[start_of(name)]; k; k = same_start[k - 1])
-        if (same_text(name, diverted[k - 1].name)) return diverted[k - 1].ours;
+        if (k > first_diverted && same_text(name, diverted[k - 1].name)) return diverted[k - 1].ours;
     return NULL;
 }
 

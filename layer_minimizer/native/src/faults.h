@@ -163,6 +163,7 @@ static int our_sigprocmask(int how, const sigset_t *set, sigset_t *before) {
     return error ? -1 : 0;
 }
 
+enum { SIGNAL_FUNCTION_COUNT = 7 };
 #define SIGNAL_FUNCTIONS                                                                                         \
     {"sigaction", (void *)our_sigaction}, {"__sigaction", (void *)our_sigaction}, {"signal", (void *)our_signal}, \
         {"bsd_signal", (void *)our_signal}, {"ssignal", (void *)our_signal},                                      \
