@@ -8,7 +8,6 @@ the dependencies of the library, DT_RUNPATH applies to the library alone, `$ORIG
 
 from __future__ import annotations
 
-import mmap
 import posixpath
 import re
 import struct
@@ -40,8 +39,6 @@ _VERSION = re.compile(r"(?P<family>GLIBC|GLIBCXX|CXXABI|GCC)_(?P<number>\d+(?:\.
 # https://sourceware.org/glibc/wiki/Release/2.36
 _ABI_PREFIX = "GLIBC_ABI_"
 _ABI_NAMES_SINCE = Version("2.36")
-_MAX_NAME_LENGTH = 255
-_MODULE_INIT = b"\0PyInit_"
 _Value = TypeVar("_Value")
 
 
@@ -74,21 +71,6 @@ def is_elf_name(path: str) -> bool:
     return _NAME.search(posixpath.basename(path)) is not None
 
 
-def is_extension_module(source: Path) -> bool:
-    """Return whether a library contains the name of the function that initializes a Python extension module.
-
-    Raises:
-        PlanError: The file cannot be read.
-    """
-    try:
-        with source.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return content.find(_MODULE_INIT) >= 0
-    except OSError as error:
-        raise PlanError(f"The library {source} cannot be read ({error.strerror}): make it readable.") from error
-    except ValueError:  # an empty file cannot be mapped
-        return False
-
-
 def read_dynamic(source: Path) -> Dynamic | None:
     """Read the dynamic segment of a library; its size does not matter.
 
@@ -116,15 +98,6 @@ def required_version(version: str) -> tuple[str, Version] | None:
         return "GLIBC", _ABI_NAMES_SINCE
     match = _VERSION.fullmatch(version)
     return (match["family"], Version(match["number"])) if match else None
-
-
-def read_file_names(source: Path) -> frozenset[str]:
-    """Return the file names with an extension among the strings of a library, without the folders of their paths.
-
-    Raises:
-        PlanError: The file cannot be read, is cut short or is corrupt.
-    """
-    return _read(source, _named_files) or frozenset()
 
 
 def _read(source: Path, parse: Callable[[Any, int], _Value]) -> _Value | None:
@@ -169,15 +142,6 @@ def _dynamic(elf: Any, size: int) -> Dynamic | None:
         soname="".join(found["DT_SONAME"][:1]),
         machine=str(elf["e_machine"]).removeprefix("EM_").lower(),
     )
-
-
-def _named_files(elf: Any, _size: int) -> frozenset[str]:
-    section = elf.get_section_by_name(".rodata")
-    if section is None or section["sh_type"] == "SHT_NOBITS":
-        return frozenset()
-    strings = section.data().split(b"\0")
-    names = {text.rpartition(b"/")[2] for text in strings if b"." in text}
-    return frozenset(name.decode("ascii", "replace") for name in names if len(name) <= _MAX_NAME_LENGTH)
 
 
 def _versions(elf: Any, size: int) -> tuple[VersionRequirement, ...]:

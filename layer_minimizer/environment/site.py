@@ -81,12 +81,6 @@ class Site:
         return elf.library_closure(paths, self._dynamic, self.sources.__contains__)
 
     @cached_property
-    def named_files(self) -> Callable[[str], frozenset[str]]:
-        """A cached function that returns the file names in the strings of a library."""
-        sources = self.sources
-        return cache(lambda path: elf.read_file_names(sources[path]))
-
-    @cached_property
     def _dynamic(self) -> Callable[[str], elf.Dynamic | None]:
         sources = self.sources
         return cache(lambda path: elf.read_dynamic(sources[path]))

@@ -72,7 +72,6 @@ class Adjustments:
         whole_libraries: libraries that are not compacted.
         whole_function: whether the function's zip contains all files of the entry's folder.
         omitted_distributions: distributions omitted because of the limit; code only names them.
-        keep_c_opened: whether files that only native code could open are kept.
         omitted_cold: cold files omitted because of the limit.
         omitted_chunks: chunks of libraries' cold pages omitted because of the limit.
         deterministic: whether a second run in the full environment gave the same results.
@@ -87,23 +86,20 @@ class Adjustments:
     whole_libraries: frozenset[str] = frozenset()
     whole_function: bool = False
     omitted_distributions: frozenset[str] = frozenset()
-    keep_c_opened: bool = True
     omitted_cold: frozenset[str] = frozenset()
     omitted_chunks: frozenset[OmittedChunk] = frozenset()
     deterministic: bool = False
 
     def __le__(self, other: Adjustments) -> bool:
         """Return whether ``other`` contains all of these adjustments."""
-        return all(_at_most(each.name, getattr(self, each.name), getattr(other, each.name)) for each in fields(self))
+        return all(_at_most(getattr(self, each.name), getattr(other, each.name)) for each in fields(self))
 
     def __lt__(self, other: Adjustments) -> bool:
         """Return whether ``other`` contains these adjustments and more."""
         return self <= other and self != other
 
 
-def _at_most(name: str, one: Any, two: Any) -> bool:
-    if name == "keep_c_opened":  # the only one that is true at first
-        return bool(one >= two)
+def _at_most(one: Any, two: Any) -> bool:
     if isinstance(one, Mapping):
         return all(key in two and value <= two[key] for key, value in one.items())
     return bool(one <= two)

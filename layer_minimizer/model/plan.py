@@ -31,7 +31,6 @@ class Reason(StrEnum):
     NEEDED = "NEEDED"  # loaded by a kept shared library
     METADATA = "METADATA"  # metadata of a distribution that the traced run looked up
     PICKLED = "PICKLED"  # a model contains a class or function of it
-    RULE = "RULE"  # a rule about its distribution
     STATIC = "STATIC"  # kept code could import it
     INCLUDED = "INCLUDED"  # --include
     STARTUP = "STARTUP"  # a .pth file of a distribution that is used, and what it imports
@@ -39,7 +38,6 @@ class Reason(StrEnum):
     REPAIRED = "REPAIRED"  # a run on the layer needed it
     STAND_IN = "STAND_IN"  # imported but unused: replaced by a stand-in
     ASLEEP = "ASLEEP"  # imported only by modules that are replaced by stand-ins
-    LOADABLE = "LOADABLE"  # native code could open it by its path, and cannot restore cold files
     REACHABLE = "REACHABLE"  # its distribution was not used, but code in the layer names it
     UNTOUCHED = "UNTOUCHED"  # not used, unlike other files of its distribution
     DEVELOPMENT = "DEVELOPMENT"  # only compilers or test runners read it

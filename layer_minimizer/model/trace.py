@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from layer_minimizer.model import codec, modules
+from layer_minimizer.model import codec
 from layer_minimizer.model.places import Places
 from layer_minimizer.model.workload import Result, Workload
 
@@ -231,15 +231,6 @@ class Trace:
             UsageError: ``data`` is not a trace, or one of another format.
         """
         return codec.decode_document(Trace, data, TRACE_FORMAT, name="trace", has="modules", remedy=": trace again")
-
-
-def natively_opened(files: Iterable[TracedFile]) -> frozenset[str]:
-    """Return the files that code in C opened, except for libraries that the loader opened, and modules."""
-    return frozenset(
-        file.path
-        for file in files
-        if Use.NATIVE in file.uses and not file.uses & {Use.MAP, Use.SPEC} and not modules.module_name(file.path)
-    )
 
 
 def read_libraries(trace: Trace) -> frozenset[str]:

@@ -58,7 +58,7 @@ def adjust_to_limit(
     Raises:
         PackError: nothing more can be omitted.
     """
-    if any(decision.reason in (Reason.REACHABLE, Reason.LOADABLE) for decision in plan.decisions):
+    if any(decision.reason is Reason.REACHABLE for decision in plan.decisions):
         return _omit_unused(adjustments, plan, layer)
     if settings.cold is Cold.KEEP and (sources := layer.bytecode_only - adjustments.omitted_cold):
         return replace(adjustments, omitted_cold=adjustments.omitted_cold | sources)
@@ -68,10 +68,7 @@ def adjust_to_limit(
 
 
 def _omit_unused(adjustments: Adjustments, plan: KeepPlan, layer: Oversized) -> Adjustments:
-    """Omit distributions that no event needed but code names, the largest first, until enough bytes are saved.
-
-    If that is not enough, files that are kept only because native code could open them become cold.
-    """
+    """Omit distributions that no event needed but code names, the largest first, until enough bytes are saved."""
     named = {d.distribution for d in plan.decisions if d.reason is Reason.REACHABLE}
     sizes = Counter[str]()
     for decision in plan.decisions:
@@ -82,8 +79,7 @@ def _omit_unused(adjustments: Adjustments, plan: KeepPlan, layer: Oversized) -> 
         if excess > 0:
             omitted.add(name)
             excess -= size
-    keep_c_opened = adjustments.keep_c_opened and excess <= 0
-    return replace(adjustments, omitted_distributions=frozenset(omitted), keep_c_opened=keep_c_opened)
+    return replace(adjustments, omitted_distributions=frozenset(omitted))
 
 
 def _omit_unlikely(adjustments: Adjustments, layer: Oversized) -> Adjustments:

@@ -157,8 +157,6 @@ class Builder:
         """Yield a warning for each kind of files that did not fit into the size limit."""
         if omitted := ", ".join(sorted(adjustments.omitted_distributions)):
             yield f"omitted to fit the size limit: distributions named in code that no event needed: {omitted}"
-        if not adjustments.keep_c_opened:
-            yield "not kept in place to fit the size limit: unused files that native code could open"
         if self.settings.cold is Cold.KEEP and contents.bytecode_only & adjustments.omitted_cold:
             yield "omitted to fit the size limit: sources of modules that are shipped as bytecode"
         if contents.laid_out:

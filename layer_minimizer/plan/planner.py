@@ -2,16 +2,15 @@
 
 Evidence is applied in this order:
 
-1. files that the run used, modules that are named in models, rules;
-2. files that native code could open;
-3. metadata, and files that Python reads when it starts;
-4. static imports, the user's ``--keep`` and ``--include``, files that a run on the layer missed;
-5. files that are dropped: provided by another layer, or excluded by the user.
+1. files that the run used, modules that are named in models;
+2. metadata, and files that Python reads when it starts;
+3. static imports, the user's ``--keep`` and ``--include``, files that a run on the layer missed;
+4. files that are dropped: provided by another layer, or excluded by the user.
 
-After steps 2 and 4, what the kept files need is added: packages, shared libraries, targets of links.
+After steps 1 and 3, what the kept files need is added: packages, shared libraries, targets of links.
 
-Some evidence is found by analyses of the draft: distributions that its code refers to, files that its libraries could
-open, modules that it could import. Each result is added at its step, and only the steps from there on are repeated.
+Some evidence is found by analyses of the draft: distributions that its code refers to, modules that it could import.
+Each result is added at its step, and only the steps from there on are repeated.
 """
 
 from __future__ import annotations
@@ -26,13 +25,12 @@ from layer_minimizer.core.errors import PlanError
 from layer_minimizer.model import modules
 from layer_minimizer.model.plan import KeepPlan, Reason, Verdict
 from layer_minimizer.model.trace import Trace, TracedModule, Use
-from layer_minimizer.plan import rules
+from layer_minimizer.plan import globs
 from layer_minimizer.plan.draft import Draft, Justification, decision_for, folders_of, in_metadata
 from layer_minimizer.plan.metadata import keep_metadata, keep_startup, start_only
 
 if TYPE_CHECKING:
     from layer_minimizer.model.installed import Inventory
-    from layer_minimizer.plan.rules import Rule
 
 # Returns the installed libraries that the given ones need, directly or indirectly, as pairs (needed, needed by).
 LibraryNeeds = Callable[[Iterable[str]], Iterable[tuple[str, str]]]
@@ -60,7 +58,6 @@ class PlanRequest:
         cold: whether unused files of distributions in the layer go into its cold store.
         companions: modules that are imported by kept modules which did not run.
         reachable: unused distributions that go into the cold store, each with the evidence.
-        loadable: files that are kept because native code could open them.
         repaired: files that earlier runs on the layer missed.
         base_files: files that the base layers provide, each with the name of its layer.
     """
@@ -73,7 +70,6 @@ class PlanRequest:
     cold: bool = False
     companions: tuple[str, ...] = ()
     reachable: Mapping[str, str] = field(default_factory=dict)
-    loadable: tuple[str, ...] = ()
     repaired: frozenset[str] = frozenset()
     base_files: Mapping[str, str] = field(default_factory=dict)
 
@@ -84,13 +80,11 @@ class Analyses:
 
     Attributes:
         references: returns the unused distributions that used ones require or code refers to, with the evidence.
-        c_opened: returns the cold files that native code could open.
         companions: returns the modules that are imported by kept modules which did not run.
         static: returns all modules that kept modules could import.
     """
 
     references: Callable[[Draft], Mapping[str, str]] | None = None
-    c_opened: Callable[[Draft], tuple[str, ...]] | None = None
     companions: Callable[[Draft], tuple[str, ...]] | None = None
     static: Callable[[Draft], tuple[str, ...]] | None = None
 
@@ -101,7 +95,6 @@ _NO_ANALYSES = Analyses()
 def plan(  # noqa: PLR0913 - each is one kind of evidence
     trace: Trace,
     inventory: Inventory,
-    known_rules: Iterable[Rule],
     request: PlanRequest,
     *,
     pickled: Iterable[tuple[str, str, str]] = (),
@@ -117,7 +110,7 @@ def plan(  # noqa: PLR0913 - each is one kind of evidence
     """
     _reject_unknown_names(inventory, request)
     phases = _Phases(trace, inventory, _Dependencies(inventory, library_needs))
-    return _to_plan(phases.draft(known_rules, pickled, request, analyses), trace, inventory)
+    return _to_plan(phases.draft(pickled, request, analyses), trace, inventory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,27 +121,16 @@ class _Phases:
     inventory: Inventory
     needs: _Dependencies
 
-    def draft(
-        self,
-        known_rules: Iterable[Rule],
-        pickled: Iterable[tuple[str, str, str]],
-        request: PlanRequest,
-        analyses: Analyses,
-    ) -> Draft:
+    def draft(self, pickled: Iterable[tuple[str, str, str]], request: PlanRequest, analyses: Analyses) -> Draft:
         """Return the draft with all evidence, including that of the analyses."""
-        traced = self._with_traced(known_rules, pickled)
-        native = self._with_native(traced, request.loadable)
-        described = self._with_metadata(native, request)
+        traced = self._with_traced(pickled)
+        described = self._with_metadata(traced, request)
         draft = self._with_requests(described, request)
         if not draft.stand_ins and not draft.kept:
             raise PlanError(f"{self.trace.workload.entry.name} uses no installed file: it needs no layer")
         if analyses.references and (reachable := analyses.references(draft)):
             request = replace(request, reachable=reachable)
-            described = self._with_metadata(native, request)
-            draft = self._with_requests(described, request)
-        if analyses.c_opened and (loadable := analyses.c_opened(draft)):
-            native = self._with_native(traced, loadable)
-            described = self._with_metadata(native, request)
+            described = self._with_metadata(traced, request)
             draft = self._with_requests(described, request)
         if analyses.companions and (companions := analyses.companions(draft)):
             request = replace(request, companions=companions)
@@ -157,8 +139,8 @@ class _Phases:
             draft = self._with_requests(described, replace(request, static_modules=analyses.static(draft)))
         return draft
 
-    def _with_traced(self, known_rules: Iterable[Rule], pickled: Iterable[tuple[str, str, str]]) -> Draft:
-        """Return a draft that keeps what the run used, what models name and what rules require."""
+    def _with_traced(self, pickled: Iterable[tuple[str, str, str]]) -> Draft:
+        """Return a draft that keeps what the run used, what models name, and what that needs."""
         files = {file.path: file for file in self.inventory.files}
         draft = Draft(
             files,
@@ -167,20 +149,12 @@ class _Phases:
         )
         _keep_traced(draft, self.trace, self.inventory, self.needs.resolve)
         _keep_pickled(draft, pickled)
-        _keep_ruled(draft, self.trace, known_rules)
-        return draft
-
-    def _with_native(self, traced: Draft, loadable: Iterable[str]) -> Draft:
-        """Return the draft with files that native code could open, and with what the kept files need."""
-        draft = traced.copy()
-        for path in loadable:
-            draft.keep(path, Reason.LOADABLE, "code in C could open it by its path")
         self.needs.keep_needed(draft)
         return draft
 
-    def _with_metadata(self, native: Draft, request: PlanRequest) -> Draft:
+    def _with_metadata(self, traced: Draft, request: PlanRequest) -> Draft:
         """Return the draft with metadata and with files that Python reads when it starts."""
-        draft = native.copy()
+        draft = traced.copy()
         keep_metadata(draft, self.trace, self.inventory, request.reachable)
         keep_startup(draft, self.trace, self.inventory)
         return draft
@@ -226,7 +200,7 @@ def _reject_unknown_names(inventory: Inventory, request: PlanRequest) -> None:
             raise PlanError(f"--keep {name}: no installed module has that name; it takes names as in import statements")
     for option, patterns in (("--include", request.include), ("--exclude", request.exclude)):
         for pattern in patterns:
-            if not rules.matching(pattern, paths):
+            if not globs.matching(pattern, paths):
                 raise PlanError(
                     f"{option} {pattern} matches no installed file; patterns are relative to site-packages, "
                     "for instance 'PIL/*.py' or 'scipy/**'"
@@ -288,16 +262,6 @@ def _keep_pickled(draft: Draft, pickled: Iterable[tuple[str, str, str]]) -> None
             draft.keep(path, Reason.PICKLED, f"{model} names {module}.{name}", module)
 
 
-def _keep_ruled(draft: Draft, trace: Trace, known_rules: Iterable[Rule]) -> None:
-    imported = {m.name for m in trace.modules if not m.startup}
-    loaded = imported | {name.rsplit(".", n)[0] for name in imported for n in range(1, name.count(".") + 1)}
-    for rule in known_rules:
-        if rule.when in loaded:
-            for pattern in rule.files:
-                for path in rules.matching(pattern, draft.files):
-                    draft.keep(path, Reason.RULE, rule.because, rule.when)
-
-
 def _keep_requested(draft: Draft, request: PlanRequest) -> None:
     names = modules.by_name(draft.files)
     for module in request.static_modules:
@@ -310,7 +274,7 @@ def _keep_requested(draft: Draft, request: PlanRequest) -> None:
         if module in names:
             draft.keep(names[module], Reason.INCLUDED, f"--keep {module}")
     for pattern in request.include:
-        for path in rules.matching(pattern, draft.files):
+        for path in globs.matching(pattern, draft.files):
             draft.keep(path, Reason.INCLUDED, f"--include {pattern}")
     for path in sorted(request.repaired):
         draft.keep(path, Reason.REPAIRED, "the run on the layer alone asked for it")
@@ -362,7 +326,7 @@ def _drop_unwanted(draft: Draft, request: PlanRequest) -> None:
         elif path in request.base_files and path not in request.repaired:
             draft.drop(path, Reason.PROVIDED, f"--base-layer {request.base_files[path]}")
     for pattern in request.exclude:
-        for path in rules.matching(pattern, draft.files):
+        for path in globs.matching(pattern, draft.files):
             draft.drop(path, Reason.EXCLUDED, f"--exclude {pattern}")
 
 

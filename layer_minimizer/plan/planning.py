@@ -9,9 +9,8 @@ from layer_minimizer.analysis import imports
 from layer_minimizer.model import modules
 from layer_minimizer.model.adjustments import Adjustments
 from layer_minimizer.model.plan import FINAL_REASONS, Cold, KeepPlan, NotExercised, Reason, Verdict
-from layer_minimizer.model.trace import natively_opened, read_libraries
-from layer_minimizer.plan import planner, rules
-from layer_minimizer.plan.c_opened_files import c_opened_files
+from layer_minimizer.model.trace import read_libraries
+from layer_minimizer.plan import planner
 from layer_minimizer.plan.planner import Analyses, PlanRequest
 from layer_minimizer.plan.references import DistributionReferences, own_code
 from layer_minimizer.plan.requirements import marker_environment
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     Modules = dict[str, tuple[Path, bool]]
 
 # Reasons to keep a module that did not run: the trace does not show what it imports.
-_UNTRACED = (Reason.RULE, Reason.PICKLED, Reason.INCLUDED)
+_UNTRACED = (Reason.PICKLED, Reason.INCLUDED)
 
 
 def make_plan(traced: Traced, site: Site, settings: Settings, adjustments: Adjustments) -> KeepPlan:
@@ -48,9 +47,6 @@ def make_plan(traced: Traced, site: Site, settings: Settings, adjustments: Adjus
         base_files=site.base.provided,
     )
 
-    def c_opened(draft: Draft) -> tuple[str, ...]:
-        return c_opened_files(draft, site, natively_opened(traced.trace.files))
-
     def references(draft: Draft) -> dict[str, str]:
         loaded = frozenset((*draft.kept, *draft.stand_ins, *draft.asleep))
         named = _references(traced, site, draft.used_distributions(), loaded)
@@ -59,14 +55,11 @@ def make_plan(traced: Traced, site: Site, settings: Settings, adjustments: Adjus
     return planner.plan(
         traced.trace,
         site.inventory,
-        # Rules are for other inputs than the traced ones; with --cold drop there are none.
-        rules.load_rules() if keeps_cold else (),
         request,
         pickled=traced.pickled,
         library_needs=site.library_closure,
         analyses=Analyses(
             references=references if keeps_cold else None,
-            c_opened=c_opened if keeps_cold and adjustments.keep_c_opened else None,
             companions=lambda draft: _companions(draft, site),
             static=(lambda draft: _static(draft, site)) if settings.closure == "static" else None,
         ),

@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from layer_minimizer.core.errors import PlanError
 from layer_minimizer.model import modules
 from layer_minimizer.model.plan import Decision, KeepPlan, Verdict
-from layer_minimizer.plan import rules
+from layer_minimizer.plan import globs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,7 +35,7 @@ def explain(plan: KeepPlan, subject: str) -> str:
     group = [by_path[wanted]] if wanted in by_path else []
     group = group or [d for d in plan.decisions if d.distribution == canonicalize_name(wanted)]
     if not group:
-        group = [by_path[path] for path in rules.matching(wanted, by_path)]
+        group = [by_path[path] for path in globs.matching(wanted, by_path)]
     lines = []
     if wanted in names:
         lines += list(_explain_decision(plan, by_path[names[wanted]], by_path))

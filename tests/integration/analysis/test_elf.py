@@ -18,7 +18,6 @@ from layer_minimizer.analysis.elf import (
     is_elf_name,
     library_closure,
     read_dynamic,
-    read_file_names,
     read_versions,
     unresolved_names,
 )
@@ -326,22 +325,3 @@ def test_a_linker_script_has_no_dependencies(build: Build, site: Path) -> None:
     build("root.so", RUNPATH + "$ORIGIN", needs=("libb.so",))
     (site / "libb.so").write_text("INPUT(libc.so.6)\n")
     assert closure_of(site, "root.so", "libb.so") == (("libb.so", "root.so"),)
-
-
-# ---- the names of files that a library knows -------------------------------------------------------------------------
-
-
-def test_file_names_among_the_strings_of_a_library(tmp_path: Path) -> None:
-    texts = ["proj.db", "/usr/share/tables/epsg.csv", "no name", "ends in .", "x" * 300 + ".db", "a.b c.txt"]
-    listed = ", ".join(f'"{text}"' for text in texts)
-    (tmp_path / "texts.c").write_text(f"const char *const texts[] = {{{listed}}};\n")
-    gcc("-shared", "-nostdlib", "-fPIC", tmp_path / "texts.c", "-o", tmp_path / "texts.so")
-    found = read_file_names(tmp_path / "texts.so")
-    assert {"proj.db", "epsg.csv", "a.b c.txt"} <= found
-    assert not {"no name", "x" * 300 + ".db", "tables"} & found
-
-
-def test_a_library_without_strings_and_other_files_contain_no_file_names(build: Build, tmp_path: Path) -> None:
-    assert read_file_names(build("empty.so")) == frozenset()
-    (tmp_path / "text.so").write_text("proj.db")
-    assert read_file_names(tmp_path / "text.so") == frozenset()

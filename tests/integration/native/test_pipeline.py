@@ -232,28 +232,23 @@ def write_data_project(folder: Path, files: dict[str, str]) -> Path:
     return place
 
 
-def test_data_that_a_library_opens_by_itself_is_laid_out(tmp_path: Path) -> None:
-    files = {"share/main.db": "m", "share/table_7.csv": "t", "other.db": "o", "unrelated/main.txt": "u"}
+def test_data_that_a_library_opens_by_itself_is_cold(tmp_path: Path) -> None:
+    """One name is in the strings of the library, the other is composed at run time: C code gets both."""
+    files = {"share/main.db": "m", "share/table_7.csv": "t", "other.db": "o"}
     place = write_data_project(tmp_path, {name: letter * 5000 for name, letter in files.items()})
     report, packages = make(place)
-    reasons = {row["path"]: row["reason"] for row in report["files"]}
-    assert {name: reasons[f"thing/data/{name}"] for name in files} == {
-        "share/main.db": "LOADABLE",
-        "share/table_7.csv": "LOADABLE",
-        "other.db": "UNTOUCHED",
-        "unrelated/main.txt": "UNTOUCHED",
-    }
+    verdicts = {row["path"]: (row["verdict"], row["reason"]) for row in report["files"]}
+    assert {verdicts[f"thing/data/{name}"] for name in files} == {("cold", "UNTOUCHED")}
+    assert not any((packages / "thing/data" / name).is_file() for name in files)
     assert [call(place, packages, which).stdout for which in (0, 7)] == [f"{ord('m')}\n", f"{ord('t')}\n"]
+    assert all((packages / "thing/data" / name).is_file() == (name != "other.db") for name in files)
 
 
-def test_without_room_such_data_is_cold_and_the_report_says_so(tmp_path: Path) -> None:
-    place = write_data_project(tmp_path, {"share/main.db": "m" * 500_000})
-    large, _ = make(place)
-    limit = large["layer"]["unzipped_bytes"] - 1
-    report, _ = make(place, "--max-size", str(limit))
-    (row,) = [row for row in report["files"] if row["path"].endswith("main.db")]
-    assert (row["verdict"], row["reason"]) == ("cold", "UNTOUCHED")
-    assert "not kept in place to fit the size limit: unused files that native code could open" in report["warnings"]
+def test_without_the_runtime_such_data_lies_in_place(tmp_path: Path) -> None:
+    place = write_data_project(tmp_path, {"share/main.db": "m" * 5000, "share/table_7.csv": "t" * 5000})
+    _, packages = make(place, "--native", "off")
+    assert not (packages / "thing/data/share/main.db").is_symlink()
+    assert [call(place, packages, which).stdout for which in (0, 7)] == [f"{ord('m')}\n", f"{ord('t')}\n"]
 
 
 def test_two_runs_give_the_same_bytes(place: Path) -> None:

@@ -74,7 +74,7 @@ def case(trace_run: Callable[..., Any], tmp_path: Path) -> Callable[..., Case]:
         def needs(paths: Any) -> Any:
             return elf.library_closure(paths, lambda path: elf.read_dynamic(sources[path]), sources.__contains__)
 
-        planned = plan(trace, inventory, (), wishes or PlanRequest(), library_needs=needs)
+        planned = plan(trace, inventory, wishes or PlanRequest(), library_needs=needs)
         observers = tuple(map(Observer, trace.observers))
         trial = RunContext(trace, env.describe(), inventory, layout, observers, timeout, tolerance, BaseLayers())
         return Case(trial, planned, tmp_path)

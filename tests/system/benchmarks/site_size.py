@@ -19,7 +19,7 @@ from layer_minimizer.model.interpreter import Interpreter
 from layer_minimizer.model.trace import Trace, TracedFile, TracedModule, Use
 from layer_minimizer.model.workload import Workload
 from layer_minimizer.pack import staging
-from layer_minimizer.plan import planner, rules
+from layer_minimizer.plan import planner
 
 MODULES = 250
 USED = 10
@@ -71,7 +71,6 @@ def measure(files: int) -> tuple[float, float, float]:
         plan = planner.plan(
             make_trace(stock),
             stock,
-            rules.load_rules(),
             planner.PlanRequest(),
             library_needs=lambda paths: elf.library_closure(
                 paths, lambda path: elf.read_dynamic(sources[path]), sources.__contains__

@@ -39,7 +39,6 @@ def test_libraries_are_read_once(build: Any, tmp_path: Path, monkeypatch: Any) -
     site = place(build, tmp_path)
     assert site.library_closure(["a/lib.so"]) == site.library_closure(["a/lib.so"]) == ()
     assert read == [site.sources["a/lib.so"]]
-    assert site.named_files("a/lib.so") == frozenset()
 
 
 def test_two_sites_are_two_whatever_they_have(build: Any, tmp_path: Path) -> None:

@@ -88,21 +88,12 @@ KEPT, COLD = Verdict.KEPT, Verdict.COLD
 def test_the_largest_named_distributions_are_omitted_first() -> None:
     plan = planned(*((f"{name}/x.py", COLD, Reason.REACHABLE) for name in ("small", "large", "middle")))
     shipped = {"small/x.py": 1, "large/x.py": 9, "middle/x.py": 5}
-    for excess, gone in ((1, {"large"}), (9, {"large"}), (10, {"large", "middle"}), (15, {"small", "large", "middle"})):
+    every = {"small", "large", "middle"}
+    for excess, gone in ((1, {"large"}), (9, {"large"}), (10, {"large", "middle"}), (15, every), (16, every)):
         after = adjust_to_limit(
             Adjustments(), plan, Oversized(excess, Counter(), shipped), Settings(), NOTHING_RESERVED
         )
-        assert (after.omitted_distributions, after.keep_c_opened) == (gone, True)
-    after = adjust_to_limit(Adjustments(), plan, Oversized(16, Counter(), shipped), Settings(), NOTHING_RESERVED)
-    assert not after.keep_c_opened
-
-
-def test_then_files_that_native_code_could_open_become_cold() -> None:
-    plan = planned(("a/data.db", KEPT, Reason.LOADABLE))
-    after = adjust_to_limit(
-        Adjustments(), plan, Oversized(1, Counter(), {"a/data.db": 10}), Settings(), NOTHING_RESERVED
-    )
-    assert after == Adjustments(keep_c_opened=False)
+        assert after == Adjustments(omitted_distributions=frozenset(gone))
 
 
 def test_sources_are_omitted_only_with_cold_keep() -> None:
@@ -150,11 +141,10 @@ PATHS = ["a/one.py", "a/two.so", "b/three.py", "c/four.db"]
 @st.composite
 def situations(draw: st.DrawFn, adjustments: Adjustments, settings: Settings) -> tuple[KeepPlan, Oversized]:
     """Generate a plan and a layer that are consistent with these adjustments."""
-    reasons = {Reason.TRACED: KEPT, Reason.UNTOUCHED: COLD, Reason.REACHABLE: COLD, Reason.LOADABLE: KEPT}
+    reasons = {Reason.TRACED: KEPT, Reason.UNTOUCHED: COLD, Reason.REACHABLE: COLD}
     rows = []
     for path in PATHS:
         why = draw(st.sampled_from([*reasons]))
-        why = Reason.UNTOUCHED if why is Reason.LOADABLE and not adjustments.keep_c_opened else why
         why = Reason.TRACED if why is Reason.REACHABLE and path[0] in adjustments.omitted_distributions else why
         rows.append((path, reasons[why], why))
     plan = planned(*rows)

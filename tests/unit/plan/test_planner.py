@@ -14,8 +14,8 @@ from layer_minimizer.model.installed import InstalledFile, Inventory, PthFile
 from layer_minimizer.model.plan import FINAL_REASONS, KeepPlan, Reason, Verdict
 from layer_minimizer.model.trace import Trace, Use
 from layer_minimizer.plan.draft import Draft
+from layer_minimizer.plan.globs import matching
 from layer_minimizer.plan.planner import Analyses, PlanRequest, plan
-from layer_minimizer.plan.rules import Rule, matching
 
 
 def no_libraries(_paths: Iterable[str]) -> list[tuple[str, str]]:
@@ -23,8 +23,7 @@ def no_libraries(_paths: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def decide(trace: Trace, inventory: Inventory, request: PlanRequest | None = None, **more: Any) -> KeepPlan:
-    known_rules = more.pop("rules", ())
-    return plan(trace, inventory, known_rules, request or PlanRequest(), **{"library_needs": no_libraries, **more})
+    return plan(trace, inventory, request or PlanRequest(), **{"library_needs": no_libraries, **more})
 
 
 def verdicts(planned: KeepPlan) -> dict[str, tuple[Verdict, Reason]]:
@@ -144,33 +143,6 @@ def test_a_module_that_a_model_names_is_kept(build: Any) -> None:
     assert verdicts(planned)["b/rest.py"] == (DROPPED, Reason.UNUSED)
     (decision,) = [d for d in planned.kept if d.reason is Reason.PICKLED]
     assert decision.evidence == "model.pkl names b.net.Net"
-
-
-RULE = Rule("a.draw", ("a/fonts/*.ttf",), "fonts are opened late: https://example.org/fonts")
-
-
-def test_a_rule_applies_once_its_module_or_one_below_was_imported(build: Any) -> None:
-    inventory = build.inventory({"a/draw.py": "a", "a/fonts/x.ttf": "a", "a/fonts/deep/y.ttf": "a"})
-    for name in ("a.draw", "a.draw.deep.er"):
-        trace = build.trace(["a/draw.py"], [(name, "a/draw.py", "handler", 1)])
-        planned = decide(trace, inventory, rules=[RULE])
-        assert verdicts(planned)["a/fonts/x.ttf"] == (KEPT, Reason.RULE)
-        assert verdicts(planned)["a/fonts/deep/y.ttf"] == (DROPPED, Reason.UNUSED)
-        (decision,) = [d for d in planned.kept if d.reason is Reason.RULE]
-        assert (decision.evidence, decision.cause) == (RULE.because, "a.draw")
-
-
-@pytest.mark.parametrize("name", ["a", "a.drawing", "b.a.draw"])
-def test_a_rule_does_not_apply_to_other_modules(build: Any, name: str) -> None:
-    inventory = build.inventory({"a/draw.py": "a", "a/fonts/x.ttf": "a"})
-    trace = build.trace(["a/draw.py"], [(name, "a/draw.py", "handler", 1)])
-    assert kept(decide(trace, inventory, rules=[RULE])) == {"a/draw.py"}
-
-
-def test_a_rule_does_not_apply_to_what_only_the_start_of_python_imported(build: Any) -> None:
-    inventory = build.inventory({"b.py": "b", "a/draw.py": "a", "a/fonts/x.ttf": "a"})
-    trace = build.trace(["b.py", "a/draw.py"], [("a.draw", "a/draw.py", "", 0, True)])
-    assert "a/fonts/x.ttf" not in kept(decide(trace, inventory, rules=[RULE]))
 
 
 def test_modules_that_kept_code_could_import_are_kept_on_demand(build: Any) -> None:
@@ -429,10 +401,6 @@ PATHS = [
     "alone.py",
 ]
 NEEDS = {"a/lib.so": "b/lib.so", "b/lib.so": "c/lib.so"}
-RULES = [
-    Rule("a.m", ("a/d.txt", "b/*.txt"), "https://example.org"),
-    Rule("b", ("b/sub",), "https://example.org"),
-]
 GLOBS = ["a/*", "b/**", "c", "**/n.py", "alone.py", "*.pth"]
 
 
@@ -487,7 +455,7 @@ def cases(draw: st.DrawFn, build: Any) -> tuple[Trace, Inventory, PlanRequest, l
 def solve(case: tuple[Trace, Inventory, PlanRequest, list[tuple[str, str, str]]]) -> KeepPlan | None:
     trace, inventory, request, pickled = case
     try:
-        return plan(trace, inventory, RULES, request, pickled=pickled, library_needs=needs)
+        return plan(trace, inventory, request, pickled=pickled, library_needs=needs)
     except PlanError as exc:
         assert "uses no installed file" in str(exc)  # noqa: PT017 - any other refusal would be a mistake of the case
         return None
@@ -595,7 +563,6 @@ def test_what_analyses_find_counts_as_if_it_had_been_known_from_the_start(build:
     trace, inventory, request, pickled = data.draw(cases(build))
     request = replace(request, static_modules=(), cold=True)
     reachable = {name: f"{name}'s reason" for name in data.draw(st.sets(st.sampled_from(OWNERS)))}
-    loadable = tuple(sorted(data.draw(st.sets(st.sampled_from(PATHS), max_size=3))))
     companions = tuple(sorted(data.draw(st.sets(st.sampled_from(["a.sub.n", "b.m", "c"])))))
     static = tuple(sorted(data.draw(st.sets(st.sampled_from(["a.m", "b.sub.n", "gone"])))))
     asked: list[str] = []
@@ -609,21 +576,20 @@ def test_what_analyses_find_counts_as_if_it_had_been_known_from_the_start(build:
 
     analyses = Analyses(
         references=answer("references", reachable),
-        c_opened=answer("c_opened", loadable),
         companions=answer("companions", companions),
         static=answer("static", static),
     )
-    known = replace(request, reachable=reachable, loadable=loadable, companions=companions, static_modules=static)
+    known = replace(request, reachable=reachable, companions=companions, static_modules=static)
     more: dict[str, Any] = {"pickled": pickled, "library_needs": needs}
     try:
-        found = plan(trace, inventory, RULES, request, analyses=analyses, **more)
+        found = plan(trace, inventory, request, analyses=analyses, **more)
     except PlanError:
         with pytest.raises(PlanError):
-            plan(trace, inventory, RULES, request, **more)
+            plan(trace, inventory, request, **more)
         assert asked == []
         return
-    assert found == plan(trace, inventory, RULES, known, **more)
-    assert asked == ["references", "c_opened", "companions", "static"]
+    assert found == plan(trace, inventory, known, **more)
+    assert asked == ["references", "companions", "static"]
 
 
 @given(data=st.data())
@@ -642,7 +608,7 @@ def test_each_analysis_sees_what_a_plan_without_it_decides(build: Any, data: st.
         return {}
 
     try:
-        planned = plan(trace, inventory, RULES, request, analyses=Analyses(references, look, look, look), **more)
+        planned = plan(trace, inventory, request, analyses=Analyses(references, look, look), **more)
     except PlanError:
         return
     used, *drafts = seen

@@ -29,7 +29,7 @@ def planned(build: Any) -> KeepPlan:
     trace = build.trace([path for _, path, _, _ in modules if path], modules)
     inventory = build.inventory(files, shadowed=[InstalledFile("top.py", 99, "old", "/lower/top.py")])
     made: KeepPlan = plan(
-        trace, inventory, (), PlanRequest(),
+        trace, inventory, PlanRequest(),
         library_needs=lambda paths: [("b/lib.so", path) for path in paths if path == "a/ext.so"],
     )  # fmt: skip
     return made
@@ -95,7 +95,7 @@ def test_what_is_not_installed_is_an_error(planned: KeepPlan, subject: str) -> N
 def test_imports_in_a_circle_end(build: Any) -> None:
     modules = [("a", "a.py", "b", 1), ("b", "b.py", "a", 2)]
     circle = plan(
-        build.trace(["a.py", "b.py"], modules), build.inventory({"a.py": "a", "b.py": "b"}), (), PlanRequest(),
+        build.trace(["a.py", "b.py"], modules), build.inventory({"a.py": "a", "b.py": "b"}), PlanRequest(),
         library_needs=lambda _paths: [],
     )  # fmt: skip
     assert "a is imported by b, line 1" in explain(circle, "b.py")

@@ -1,6 +1,7 @@
-"""Rules for files that C code opens, with the real distributions: such files cannot be restored on demand.
+"""Other inputs than the traced one, with real distributions: no event touches the files that they need.
 
-The same layer made without rules has these files in its cold store, and fails.
+Most of these files are opened by code in C or C++: databases, grammars, dictionaries, certificates, plugins. The others
+are read by Python, or are libraries that are loaded late.
 """
 
 from __future__ import annotations
@@ -9,18 +10,16 @@ import json
 import os
 import subprocess
 import sys
-import tomllib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from layer_minimizer.layer.archive import unzip
 from layer_minimizer.pipeline import minimize
-from layer_minimizer.plan import rules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
+    from pathlib import Path
 
 HANDLER = """
 def lxml(schema):
@@ -103,11 +102,18 @@ def handler(event, context):
     return globals()[event[0].replace("-", "_")](event[1])
 """
 # By distribution: a traced input, and another one.
-CASES = {
+INPUTS = {
     "certifi": (0, 1),
+    "fiona": (0, 27700),
     "lxml": (0, 1),
+    "netcdf4": ("zlib", "zstd"),
     "opencc": ("s2t", "t2s"),
     "opencv-python-headless": ("haarcascade_eye.xml", "haarcascade_smile.xml"),
+    "pillow": ("PNG", "AVIF"),
+    "pyproj": (0, 27700),
+    "rasterio": (0, 27700),
+    "rdkit": (0, 1),
+    "tzdata": ("Europe/Berlin", "Asia/Tokyo"),
 }
 # Later releases do not have such files.
 RELEASES = {"opencv-python-headless": "<5"}
@@ -121,20 +127,27 @@ print(json.dumps(handler.handler(json.loads(sys.argv[3]), None)))
 """
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return a folder with the handler, and an environment with one distribution."""
+def environment(folder: Path, name: str) -> Path:
+    """Install a distribution and write the handler into the folder; return the folder with its packages."""
+    subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
+    requirement = name + RELEASES.get(name, "")
+    subprocess.run([folder / "env/bin/pip", "install", "-q", "--only-binary=:all:", requirement], check=True)
+    (folder / "task").mkdir()
+    (folder / "task/handler.py").write_text(HANDLER)
+    return next(folder.glob("env/lib/*/site-packages"))
 
-    def make(name: str) -> Path:
-        folder = tmp_path_factory.mktemp(name)
-        subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
-        requirement = name + RELEASES.get(name, "")
-        subprocess.run([folder / "env/bin/pip", "install", "-q", "--only-binary=:all:", requirement], check=True)
-        (folder / "task").mkdir()
-        (folder / "task/handler.py").write_text(HANDLER)
-        return folder
 
-    return make
+def layer_of(folder: Path, event: object) -> Path:
+    """Make a layer with the default options; return its folder with packages."""
+    (folder / "event.json").write_text(json.dumps({"tests": [{"name": "seen", "event": event}]}))
+    minimize(
+        entry=folder / "task/handler.py",
+        events=[folder / "event.json"],
+        python=str(folder / "env/bin/python"),
+        output=folder / "layer.zip",
+    )
+    unzip(folder / "layer.zip", folder / "layer")
+    return next((folder / "layer").glob("python/lib/*/site-packages"))
 
 
 def run(folder: Path, packages: Path, event: object) -> subprocess.CompletedProcess[str]:
@@ -143,74 +156,20 @@ def run(folder: Path, packages: Path, event: object) -> subprocess.CompletedProc
     return subprocess.run(command, text=True, capture_output=True, check=False)
 
 
-def layer_of(folder: Path, event: object, name: str) -> Path:
-    (folder / "event.json").write_text(json.dumps({"tests": [{"name": "seen", "event": event}]}))
-    minimize(
-        entry=folder / "task/handler.py",
-        events=[folder / "event.json"],
-        python=str(folder / "env/bin/python"),
-        output=folder / f"{name}.zip",
-        effort=0,
-        native="off",
-    )
-    unzip(folder / f"{name}.zip", folder / name)
-    return next((folder / name).glob("python/lib/*/site-packages"))
-
-
-def distributions_with_rules() -> set[str]:
-    files = Path(rules.__file__).parent.glob("*.toml")
-    return {tomllib.loads(file.read_text("utf-8"))["distribution"] for file in files}
-
-
 def in_turns(names: Iterable[str]) -> list[Any]:
     """Return the parameters of a test that is distributed over three commits."""
     return [pytest.param(name, marks=pytest.mark.turn(at % 3 + 1)) for at, name in enumerate(sorted(names))]
 
 
-def test_every_rule_has_a_case() -> None:
-    assert distributions_with_rules() == CASES.keys()
-
-
-@pytest.mark.parametrize("name", in_turns(CASES))
-def test_only_the_rule_keeps_what_c_code_opens(
-    environment: Callable[[str], Path], name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = environment(name)
-    seen, unseen = ([name, value] for value in CASES[name])
-    with_rule = layer_of(folder, seen, "with")
-    expected = run(folder, next(folder.glob("env/lib/*/site-packages")), unseen)
-    assert expected.returncode == 0, expected.stderr
-    monkeypatch.setattr(rules, "load_rules", lambda: ())
-    without = layer_of(folder, seen, "without")
-    # The layers must not find files of the original environment.
-    (folder / "env").rename(folder / "away")
-    found = run(folder, with_rule, unseen)
-    assert (found.returncode, found.stdout) == (0, expected.stdout), found.stderr
-    assert run(folder, without, seen).returncode == 0
-    assert run(folder, without, unseen).returncode != 0
-
-
-# By distribution: a traced input, and another one that works without a rule.
-NO_RULE = {
-    "fiona": (0, 27700),
-    "netcdf4": ("zlib", "zstd"),
-    "pillow": ("PNG", "AVIF"),
-    "pyproj": (0, 27700),
-    "rasterio": (0, 27700),
-    "rdkit": (0, 1),
-    "tzdata": ("Europe/Berlin", "Asia/Tokyo"),
-}
-
-
-@pytest.mark.parametrize("name", in_turns(NO_RULE))
-def test_other_inputs_of_these_need_no_rule(environment: Callable[[str], Path], name: str) -> None:
-    """Files that Python opens are restored; libraries and data that C code opens are kept in place."""
-    assert name not in distributions_with_rules()
-    folder = environment(name)
-    seen, unseen = ([name, value] for value in NO_RULE[name])
-    layer = layer_of(folder, seen, "layer")
-    expected = run(folder, next(folder.glob("env/lib/*/site-packages")), unseen)
-    assert expected.returncode == 0, expected.stderr
-    (folder / "env").rename(folder / "away")
-    found = run(folder, layer, unseen)
-    assert (found.returncode, found.stdout) == (0, expected.stdout), found.stderr
+@pytest.mark.parametrize("name", in_turns(INPUTS))
+def test_other_inputs_work_as_in_the_environment(tmp_path: Path, name: str) -> None:
+    packages = environment(tmp_path, name)
+    seen, unseen = ([name, value] for value in INPUTS[name])
+    layer = layer_of(tmp_path, seen)
+    expected = [run(tmp_path, packages, event) for event in (seen, unseen)]
+    assert [ran.returncode for ran in expected] == [0, 0], [ran.stderr for ran in expected]
+    # The layer must not find files of the original environment.
+    (tmp_path / "env").rename(tmp_path / "away")
+    for event, ran in zip((seen, unseen), expected, strict=True):
+        found = run(tmp_path, layer, event)
+        assert (found.returncode, found.stdout) == (0, ran.stdout), found.stderr

@@ -1,42 +1,16 @@
-"""Rules: files that must be kept for a distribution although a trace does not show it. One TOML file each.
+"""Globs of installed files, as in --include and --exclude.
 
-A rule has files that other inputs than the traced ones need, and that ``c_opened_files`` does not find. ``when`` is an
-import name: the rule applies if this module or a submodule of it was traced. ``files`` are globs of site-relative
-paths; ``*`` matches within a folder, ``**`` across folders. ``because`` is the evidence of the decision and has a link
-to its source.
+They are relative to site-packages; ``*`` matches within a folder, ``**`` across folders.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
-from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Files that must be kept if the module ``when`` was imported, and why."""
-
-    when: str
-    files: tuple[str, ...]
-    because: str
-
-
-@cache
-def load_rules() -> tuple[Rule, ...]:
-    """Read the rules that are shipped with this tool, in the order of their file names."""
-    found = []
-    for file in sorted(resources.files(__name__).iterdir(), key=lambda file: file.name):
-        if file.name.endswith(".toml"):
-            data = tomllib.loads(file.read_text("utf-8"))
-            found += [Rule(keep["when"], tuple(keep["files"]), keep["because"]) for keep in data["keep"]]
-    return tuple(found)
 
 
 # pathspec is not used: its sets match a ``/`` (``[!b]``), it fails for ``[b-a]``, warns about ``[[]``, and handles

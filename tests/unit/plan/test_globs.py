@@ -1,16 +1,10 @@
-"""Globs, and the shipped rules."""
-
-import re
-import tomllib
-from pathlib import Path
+"""Globs of installed files."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from packaging.utils import canonicalize_name
 
-from layer_minimizer.plan import rules
-from layer_minimizer.plan.rules import load_rules, matching
+from layer_minimizer.plan.globs import matching
 
 PATHS = ["a.py", "a/b.py", "a/c.txt", "a/d/e.py", "a/d/f/g.py", "ab/c.py", "x[1].txt", "a+b/c.py", "A/B.py"]
 
@@ -56,20 +50,3 @@ def test_a_pattern_without_wildcards_fits_itself_and_what_lies_below(path: str) 
     assert matching(path, [path, f"{path}/x", f"{path}/x/y", f"{path}x", f"x/{path}"]) == [
         path, f"{path}/x", f"{path}/x/y"
     ]  # fmt: skip
-
-
-def test_every_file_of_rules_loads() -> None:
-    files = list(Path(rules.__file__).parent.glob("*.toml"))
-    contents = {path.stem: tomllib.loads(path.read_text("utf-8")) for path in files}
-    assert contents
-    assert all(data["distribution"] == canonicalize_name(stem) == stem for stem, data in contents.items())
-    assert len(load_rules()) == sum(len(data["keep"]) for data in contents.values())
-
-
-@pytest.mark.parametrize("rule", load_rules(), ids=lambda rule: f"{rule.when}: {rule.files[0]}")
-def test_a_rule_is_complete_and_names_its_source(rule: rules.Rule) -> None:
-    assert re.search(r"https://\S+$", rule.because)
-    assert not re.search(r"https?://", rule.because.replace("https://", "", 1))
-    assert all(part.isidentifier() for part in rule.when.split("."))
-    assert rule.files
-    assert not [pattern for pattern in rule.files if pattern.startswith("/") or ".." in pattern.split("/")]
