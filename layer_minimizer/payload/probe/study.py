@@ -8,6 +8,7 @@ import json
 import sys
 import threading
 import time
+from importlib.machinery import ExtensionFileLoader
 
 from _layer_minimizer_probe import ask_behind, replace_execution
 
@@ -49,26 +50,46 @@ class Study(object):
         """
         spec = ask_behind(self, name, path, target)
         if spec is not None:
+            if isinstance(spec.loader, ExtensionFileLoader):
+                create = spec.loader.create_module
+                spec.loader.create_module = lambda spec: self._create(create, spec)
             replace_execution(spec, self._execute)
         return spec
 
+    def _create(self, create, spec):
+        # All code of a module with single-phase initialization runs here, and imports others: it is not complete yet.
+        begun = self._enter(spec.name)
+        try:
+            return create(spec)
+        finally:
+            self._leave(spec.name, begun)
+
     def _execute(self, execute, module):
-        top = module.__name__.split(".")[0]
-        self._depth[top] = self._depth.get(top, 0) + 1
-        waiting = self._importing.__dict__.setdefault("waiting", [])
-        waiting.append(0.0)
-        begun = time.perf_counter()
-        self._failed.add(module.__name__)
+        name = module.__name__
+        top = name.split(".")[0]
+        begun = self._enter(name)
         try:
             execute(module)
-            self._failed.discard(module.__name__)
+            self._failed.discard(name)
         finally:
-            self._seconds[module.__name__] = time.perf_counter() - begun - waiting.pop()
-            self._depth[top] -= 1
+            self._leave(name, begun)
             if not self._depth[top]:
                 self.look(top)
-            if waiting:
-                waiting[-1] += time.perf_counter() - begun
+
+    def _enter(self, name):
+        top = name.split(".")[0]
+        self._depth[top] = self._depth.get(top, 0) + 1
+        self._importing.__dict__.setdefault("waiting", []).append(0.0)
+        self._failed.add(name)
+        return time.perf_counter()
+
+    def _leave(self, name, begun):
+        waiting = self._importing.waiting
+        took = time.perf_counter() - begun
+        self._seconds[name] = self._seconds.get(name, 0.0) + took - waiting.pop()
+        self._depth[name.split(".")[0]] -= 1
+        if waiting:
+            waiting[-1] += took
 
     def begin(self):
         """Start to note whose code runs, but for what runs only while a module is imported."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +16,6 @@ from layer_minimizer.trace import stand_in_search, tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 # Parts of used packages are only worth a stand-in from a certain size on.
 PADDING = f"PADDING = '''{'x' * 20_000}'''\n"
@@ -100,3 +101,42 @@ def test_a_package_whose_import_failed_after_that_of_a_module_in_it(find: Any) -
     }
     _, candidates = find(files, HANDLER)
     assert candidates == {"pkg.codec.tables"}
+
+
+# As mypyc's modules do, this one runs all of its code while it is created, not when it is executed.
+CREATED = r"""
+#include <Python.h>
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "made", 0, -1, 0};
+static const char CODE[] =
+    "import os, sys\n"
+    "__path__ = [folder + '/made' for folder in sys.path if os.path.isdir(folder + '/made')]\n"
+    "__file__ = __path__[0] + '/__init__.abi3.so'\n"
+    "import made.part\n"
+    "def function(): return 3\n";
+PyMODINIT_FUNC PyInit_made(void) {
+    PyObject *module = PyModule_Create(&definition), *names = PyModule_GetDict(module);
+    PyDict_SetItemString(PyImport_GetModuleDict(), "made", module);
+    PyDict_SetItemString(names, "__builtins__", PyEval_GetBuiltins());
+    return PyRun_String(CODE, Py_file_input, names, names) ? module : NULL;
+}
+"""
+
+
+def test_a_module_that_runs_its_code_while_it_is_created_is_described_when_it_is_complete(
+    each_env: Any, write: Callable[..., Path], tmp_path: Path
+) -> None:
+    include = subprocess.run(
+        [each_env.python, "-c", "import sysconfig; print(sysconfig.get_paths()['include'])"],
+        check=True, capture_output=True, text=True,
+    ).stdout.strip()  # fmt: skip
+    if not Path(include, "Python.h").exists():
+        pytest.skip("this Python has no headers")
+    each_env.install("made", {"made/part.py": ""})
+    library = each_env.site / "made" / "__init__.abi3.so"
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", f"-I{include}", "-x", "c", "-", "-o", library], input=CREATED.encode(), check=True
+    )
+    body = "import made\n\ndef handler(event, context):\n    return 1\n"
+    entry = write(tmp_path / "function", {"handler.py": body}) / "handler.py"
+    _, study = tracer.Tracer(each_env.describe(), (Observer.PROBE,), 60).study(load_workload(entry), tmp_path / "run")
+    assert {"part", "function"} <= study.tables["made"]["names"].keys()
