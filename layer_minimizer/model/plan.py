@@ -34,7 +34,7 @@ class Reason(StrEnum):
     STATIC = "STATIC"  # kept code could import it
     INCLUDED = "INCLUDED"  # --include
     STARTUP = "STARTUP"  # a .pth file of a distribution that is used, and what it imports
-    LINKED = "LINKED"  # target of a kept symbolic link
+    LINKED = "LINKED"  # target of a kept symbolic link, or a copy of a kept library
     REPAIRED = "REPAIRED"  # a run on the layer needed it
     STAND_IN = "STAND_IN"  # imported but unused: replaced by a stand-in
     ASLEEP = "ASLEEP"  # imported only by modules that are replaced by stand-ins

@@ -60,6 +60,7 @@ class PlanRequest:
         reachable: unused distributions that go into the cold store, each with the evidence.
         repaired: files that earlier runs on the layer missed.
         base_files: files that the base layers provide, each with the name of its layer.
+        copies: libraries that are copies of another one, each with the original: links to it in the layer.
     """
 
     include: tuple[str, ...] = ()
@@ -72,6 +73,7 @@ class PlanRequest:
     reachable: Mapping[str, str] = field(default_factory=dict)
     repaired: frozenset[str] = frozenset()
     base_files: Mapping[str, str] = field(default_factory=dict)
+    copies: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,8 @@ class _Phases:
         draft = described.copy()
         _keep_requested(draft, request)
         self.needs.keep_needed(draft)
+        if request.cold:
+            _keep_copies(draft, request.copies)
         _drop_unwanted(draft, request)
         if request.cold:
             draft.add_cold_owners(request.reachable)
@@ -278,6 +282,13 @@ def _keep_requested(draft: Draft, request: PlanRequest) -> None:
             draft.keep(path, Reason.INCLUDED, f"--include {pattern}")
     for path in sorted(request.repaired):
         draft.keep(path, Reason.REPAIRED, "the run on the layer alone asked for it")
+
+
+def _keep_copies(draft: Draft, copies: Mapping[str, str]) -> None:
+    """Keep the copies of kept libraries: a link takes less space than a file in the cold store."""
+    for path, original in copies.items():
+        if original in draft.kept:
+            draft.keep(path, Reason.LINKED, f"a copy of {original}, and a link to it in the layer", original)
 
 
 # ---- dependencies -------------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ def make_plan(traced: Traced, site: Site, settings: Settings, adjustments: Adjus
         cold=keeps_cold,
         repaired=adjustments.repaired,
         base_files=site.base.provided,
+        copies=site.copies,
     )
 
     def references(draft: Draft) -> dict[str, str]:

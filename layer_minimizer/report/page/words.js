@@ -20,7 +20,7 @@ const REASON_MEANS = {
   STATIC: "Kept code could import it.",
   INCLUDED: "An option keeps it.",
   STARTUP: "Python reads it when it starts, and its distribution is used.",
-  LINKED: "A kept symbolic link points to it.",
+  LINKED: "A kept symbolic link points to it, or it is a copy of a kept library and a link to it in the layer.",
   REPAIRED: "The run on the layer alone needed it, so it was added.",
   STAND_IN: "It is imported, but nothing in it was needed.",
   ASLEEP: "Only modules replaced by stand-ins import it.",

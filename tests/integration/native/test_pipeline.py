@@ -6,7 +6,6 @@ import random
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -398,17 +397,10 @@ def test_copies_of_a_library_under_its_other_names_become_links(tmp_path: Path) 
     subprocess.run([*command, folder / "libother.so", "-DOTHER", "-Wl,--build-id=0x1234"], check=True)
     report, packages = make(place)
     packer = packages / "thing"
-    with zipfile.ZipFile(place / "layer.zip") as archive:
-        links = {
-            Path(entry.filename).name: archive.read(entry).decode()
-            for entry in archive.infolist()
-            if entry.external_attr >> 28 == 0o12
-        }
+    links = {path.name: os.readlink(path) for path in packer.iterdir() if path.is_symlink()}
+    assert links.pop("libother.so").startswith("/tmp/.layer_minimizer-")  # cold, as no event loaded it
     assert links == {"libthing.so": "libthing.so.1", "libthing.so.1.2.3": "libthing.so.1"}
-    assert {Path(library["path"]).name for library in report["libraries"]} == {"libthing.so.1", "libother.so"}
-    for name, target in links.items():
-        (packer / name).unlink()
-        (packer / name).symlink_to(target)
+    assert {Path(library["path"]).name for library in report["libraries"]} == {"libthing.so.1"}
     for which in (3, 4, 5, 6):
         expected = call(place, folder.parent, which)
         assert expected.returncode == 0, expected.stderr

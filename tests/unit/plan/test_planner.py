@@ -145,6 +145,16 @@ def test_a_module_that_a_model_names_is_kept(build: Any) -> None:
     assert decision.evidence == "model.pkl names b.net.Net"
 
 
+def test_a_copy_of_a_kept_library_is_kept_as_a_link_to_it(build: Any) -> None:
+    inventory = build.inventory(dict.fromkeys(["a/lib.so.1", "a/lib.so", "a/other.so.1", "a/other.so"], "a"))
+    copies = {"a/lib.so": "a/lib.so.1", "a/other.so": "a/other.so.1"}
+    trace = build.trace(["a/lib.so.1"])
+    planned = decide(trace, inventory, PlanRequest(cold=True, copies=copies))
+    assert verdicts(planned)["a/lib.so"] == (KEPT, Reason.LINKED)
+    assert kept(planned) == {"a/lib.so.1", "a/lib.so"}
+    assert kept(decide(trace, inventory, PlanRequest(copies=copies))) == {"a/lib.so.1"}
+
+
 def test_modules_that_kept_code_could_import_are_kept_on_demand(build: Any) -> None:
     inventory = build.inventory({"a/__init__.py": "a", "a/late.py": "a", "a/never.py": "a"})
     planned = decide(build.trace(["a/__init__.py"]), inventory, PlanRequest(static_modules=("a.late", "gone")))
