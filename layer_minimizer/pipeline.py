@@ -104,9 +104,18 @@ def minimize(  # noqa: PLR0913 - these are the command's options, by keyword onl
         save(save_plan, layer.plan, "--save-plan")
         with workspace.clock.stage("plan", "looking for imports that the run did not exercise"):
             not_exercised = planning.not_exercised(layer.plan, site)
+            unusable = unusable_warnings(layer.plan, site)  # reads files of an environment merged in the workspace
         workspace.commit()
     return _report(
-        traced, site, settings, workspace, layer, emulated=emulated, timing=timing, not_exercised=not_exercised
+        traced,
+        site,
+        settings,
+        workspace,
+        layer,
+        emulated=emulated,
+        timing=timing,
+        not_exercised=not_exercised,
+        unusable=unusable,
     )
 
 
@@ -336,6 +345,7 @@ def _report(  # noqa: PLR0913 - the results of the stages
     emulated: outcome.Emulated | None,
     timing: ImportTiming,
     not_exercised: tuple[NotExercised, ...],
+    unusable: tuple[str, ...],
 ) -> Report:
     """Return the report of a layer that was moved to its destination."""
     (_, layer_path), *others = workspace.targets
@@ -349,7 +359,7 @@ def _report(  # noqa: PLR0913 - the results of the stages
         runtimes.deprecation_warnings(target.runtime, datetime.now(UTC).date()) if target else (),
         timing.warnings,
         layer.packed.warnings,
-        unusable_warnings(layer.plan, site),
+        unusable,
         emulated.warnings if emulated else (),
         budget.upload_warnings(archive),
         _function_warnings(site, settings, archive, function, reserved),

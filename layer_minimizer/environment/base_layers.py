@@ -122,7 +122,10 @@ def read_base_layers(names: Iterable[str], python: str, scratch: Path) -> BaseLa
     opt = scratch / "opt"
     BaseLayers(tuple(layers), opt).unpack(opt)
     placed = dict(_site_files(entries, opt, python))
-    links = {path: file for path, file in placed.items() if cold_store.is_cold_link(file.source)}
+    own = f"{cold_store.PACKAGE}/"
+    links = {
+        path: file for path, file in placed.items() if cold_store.is_cold_link(file.source) and not path.startswith(own)
+    }
     files = {path: file for path, file in placed.items() if path not in links}
     cold = {path: layer for path, layer in _cold(files) if path not in files}
     stubs = frozenset(path for path, file in files.items() if _is_stub(path, file))

@@ -75,6 +75,8 @@ def make_merged_site(interpreter: Interpreter, base: BaseLayers, folder: Path) -
                 and not filecmp.cmp(file.source, own[path].source, shallow=False)
             ):
                 conflicts.append(Conflict("content", path, file.layer, _ENVIRONMENT, file.layer))
+        for path in base.links.keys() - own.keys():
+            cold_store.restore(base.links[path].source, site / path)
         for path, installed_file in own.items():
             if path not in placed and (path in base.cold or path in base.files or path not in base.provided):
                 _place(installed_file, site, "" if interpreter.version >= _CACHE_PREFIX else interpreter.cache_tag)
@@ -94,7 +96,7 @@ def _from_layers(base: BaseLayers, own: dict[str, InstalledFile]) -> Iterator[tu
     """Yield the files of the base layers that the merged environment has, with their paths."""
     names = modules.by_name(own)
     runtime_files: list[tuple[str, LayerFile]] = []
-    needs_runtime = bool(base.cold.keys() - own.keys())
+    needs_runtime = bool(base.cold.keys() - own.keys() - base.links.keys())
     for path, file in base.files.items():
         if path.startswith(f"{cold_store.PACKAGE}/{layout.CHECKSUMS}/"):
             continue  # the checksums are wrong for a merged environment
@@ -103,7 +105,7 @@ def _from_layers(base: BaseLayers, own: dict[str, InstalledFile]) -> Iterator[tu
         if _is_runtime_file(path, file):
             runtime_files.append((path, file))
             continue
-        if path in base.stubs and modules.module_name(path) in names:
+        if path in base.stubs and (modules.module_name(path) in names or path.removesuffix("c") in base.links):
             continue
         if path.endswith(".pyc") and path.removesuffix("c") in base.cold and path.removesuffix("c") in own:
             continue
@@ -114,7 +116,6 @@ def _from_layers(base: BaseLayers, own: dict[str, InstalledFile]) -> Iterator[tu
         yield path, file
     if needs_runtime:
         yield from runtime_files
-        yield from ((path, link) for path, link in base.links.items() if path not in own)
 
 
 def _is_runtime_file(path: str, file: LayerFile) -> bool:

@@ -6,6 +6,7 @@ In the layer a cold file is a symbolic link to where it is restored; native/src/
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -268,7 +269,37 @@ def paths_in(index: Path) -> tuple[str, ...]:
     Raises:
         ValueError: the index is damaged.
     """
-    return tuple(row.path for row in file_index.read_index(index.read_bytes()) if row.chunk != file_index.LEFT_OUT)
+    rows, _chunks = file_index.read_index(index.read_bytes())
+    return tuple(row.path for row in rows if row.chunk != file_index.LEFT_OUT)
+
+
+def restore(link: Path, target: Path) -> None:
+    """Write the cold file for which ``link`` stands in a layer to ``target``.
+
+    Raises:
+        OSError: a file cannot be read or written.
+        ValueError: the store is damaged.
+    """
+    digest, _, path = os.readlink(link).removeprefix(PUT_BACK).partition("/")
+    store = link.parents[path.count("/")] / PACKAGE / STORES / digest
+    files, chunks = _index_of(store / "index")
+    row = files[path]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (store / "data").open("rb") as data, target.open("wb") as sink:
+        number, offset, left = row.chunk, row.offset, row.size
+        while left:
+            chunk = chunks[number]
+            data.seek(chunk.offset)
+            piece = file_index.decode(data.read(chunk.packed), chunk)[offset : offset + left]
+            sink.write(piece)
+            number, offset, left = number + 1, 0, left - len(piece)
+    target.chmod(row.mode)
+
+
+@functools.lru_cache(maxsize=4)
+def _index_of(file: Path) -> tuple[Mapping[str, FileRow], tuple[ChunkRow, ...]]:
+    rows, chunks = file_index.read_index(file.read_bytes())
+    return {row.path: row for row in rows}, chunks
 
 
 def _shares(members: list[_Member], chunks: list[_Chunk]) -> dict[str, int]:

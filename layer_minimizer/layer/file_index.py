@@ -127,8 +127,8 @@ def pack_index(files: Iterable[FileRow], chunks: Sequence[ChunkRow], data_bytes:
     return struct.pack("<QI", _INDEX_MAGIC, zlib.crc32(after)) + after
 
 
-def read_index(content: bytes) -> tuple[FileRow, ...]:
-    """Return the files in an index, without the libraries that they need.
+def read_index(content: bytes) -> tuple[tuple[FileRow, ...], tuple[ChunkRow, ...]]:
+    """Return the files in an index, without the libraries that they need, and the chunks.
 
     Raises:
         ValueError: it is damaged.
@@ -151,10 +151,31 @@ def read_index(content: bytes) -> tuple[FileRow, ...]:
     end = _BODY.size + files * _FILE.size
     if end + chunks * _CHUNK.size + 4 * needs != strings:
         raise ValueError("the index of a cold store is damaged")
-    return tuple(
+    rows = tuple(
         FileRow(text(path), text(owner), (), mode, chunk, offset, size)
         for path, owner, _needs, mode, chunk, offset, size in _FILE.iter_unpack(body[_BODY.size : end])
     )
+    packed_rows = body[end : end + chunks * _CHUNK.size]
+    return rows, tuple(ChunkRow(*numbers) for numbers in _CHUNK.iter_unpack(packed_rows))
+
+
+def decode(packed: bytes, row: ChunkRow) -> bytes:
+    """Return the bytes of a chunk.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    if row.method == STORED:
+        raw = packed
+    else:
+        filters = CODE_FILTERS if row.method == CODE else FILTERS
+        try:
+            raw = lzma.LZMADecompressor(lzma.FORMAT_RAW, None, filters).decompress(packed, row.size)
+        except lzma.LZMAError as exc:
+            raise ValueError("the data of a cold store is damaged") from exc
+    if zlib.crc32(raw) != row.crc:
+        raise ValueError("the data of a cold store is damaged")
+    return raw
 
 
 def pack_table(files: Iterable[KeptRow]) -> bytes:

@@ -80,7 +80,7 @@ def decoded(top: Path) -> dict[str, bytes]:
         pieces.append(raw)
     return {
         row.path: b"".join(pieces[row.chunk :])[row.offset : row.offset + row.size]
-        for row in file_index.read_index(index)
+        for row in file_index.read_index(index)[0]
         if row.chunk != LEFT_OUT
     }
 
@@ -89,7 +89,7 @@ def test_files_are_read_back_unchanged(tmp_path: Path, source: Path) -> None:
     top = tmp_path / "R"
     store = write_store(cold(source), top)
     assert decoded(top) == FILES
-    rows = {row.path: row for row in file_index.read_index(index_of(top).read_bytes())}
+    rows = {row.path: row for row in file_index.read_index(index_of(top).read_bytes())[0]}
     assert {path: row.size for path, row in rows.items()} == {path: len(content) for path, content in FILES.items()}
     assert (rows["pkg/a.py"].mode, rows["single.py"].mode) == (0o755, 0o644)
     assert cold_store.paths_in(index_of(top)) == tuple(sorted(FILES, key=os.fsencode))
@@ -103,7 +103,7 @@ def test_files_are_read_back_unchanged(tmp_path: Path, source: Path) -> None:
 def test_files_that_were_left_out_have_an_owner_and_no_bytes(tmp_path: Path, source: Path) -> None:
     missing = FileRow("gone/data.bin", "Gone 2.0")
     write_store(cold(source, ["single.py"]), tmp_path, [missing])
-    found = {row.path: row for row in file_index.read_index(index_of(tmp_path).read_bytes())}
+    found = {row.path: row for row in file_index.read_index(index_of(tmp_path).read_bytes())[0]}
     assert found["gone/data.bin"] == missing
     assert found["single.py"].chunk != LEFT_OUT
     assert cold_store.paths_in(index_of(tmp_path)) == ("single.py",)
@@ -149,7 +149,7 @@ def test_what_is_known_about_a_store(tmp_path: Path, source: Path) -> None:
 
 def test_small_files_share_chunks_and_large_ones_have_their_own(tmp_path: Path, source: Path) -> None:
     write_store(cold(source), tmp_path)
-    rows = {row.path: row for row in file_index.read_index(index_of(tmp_path).read_bytes())}
+    rows = {row.path: row for row in file_index.read_index(index_of(tmp_path).read_bytes())[0]}
     assert rows["pkg/__init__.py"].chunk == rows["pkg/a.py"].chunk
     large = rows["pkg/large.bin"]
     assert (large.offset, large.size) == (0, 12 << 20)

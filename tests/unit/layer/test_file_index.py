@@ -129,7 +129,7 @@ def test_an_index_without_such_files_has_no_filter() -> None:
 def test_rows_are_in_order_of_their_bytes_and_read_back() -> None:
     paths = ["b/x", "b.txt", "\u00fc.txt", "a", "\udcff.bin", "b"]
     rows = [FileRow(path, f"{path} 1", (), 0o755, 7, number, number * 2**33) for number, path in enumerate(paths)]
-    found = file_index.read_index(index_of(rows))
+    found, _chunks = file_index.read_index(index_of(rows))
     assert [row.path for row in found] == sorted(paths, key=lambda path: path.encode("utf-8", "surrogateescape"))
     assert sorted(found, key=lambda row: row.offset) == rows
 
