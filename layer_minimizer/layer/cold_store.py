@@ -39,6 +39,7 @@ STORES = "cold"
 PUT_BACK = "/tmp/.layer_minimizer-"  # noqa: S108 - the only folder that a Lambda function can write to
 _DIGITS = 16  # of digests in file names; see `digest`
 _PTH_LINE = 'import sys, _layer_minimizer; _layer_minimizer.start(sys._getframe(1).f_locals.get("sitedir"))\n'
+_METADATA = (".dist-info/METADATA", ".egg-info/PKG-INFO")
 _SOLID = 2 << 20  # uncompressed bytes of small files that share a chunk
 _X86_64 = b"\x3e\x00"
 
@@ -132,7 +133,12 @@ def write_store(  # noqa: PLR0913 - the contents and their metadata
         rows = [*(_row(member, *starts[member.file.path]) for member in members), *left_out]
         index = file_index.pack_index(rows, [chunk.row for chunk in chunks if chunk.row], size)
         _write(cold / "index", index)
-        about = {"runtime": runtime_digest(), "distributions": dict(distributions or {}), "dropped": dict(dropped)}
+        about = {
+            "runtime": runtime_digest(),
+            "distributions": dict(distributions or {}),
+            "dropped": dict(dropped),
+            "metadata": sorted(row.path for row in rows[len(members) :] if row.path.endswith(_METADATA)),
+        }
         _write(cold / "about.json", json.dumps(about, sort_keys=True, separators=(",", ":")).encode())
         name = digest(index)
         # By this one the runtime sees whether links were unpacked as links.

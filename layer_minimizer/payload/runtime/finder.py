@@ -76,39 +76,52 @@ class LayerFinder(object):
     def find_spec(self, fullname, path=None, target=None):
         """Find nothing; raise an error with the reason if a module was left out.
 
-        Not for importlib.util.find_spec, to which nothing but None is an answer.
+        For importlib.util.find_spec, to which nothing but None is an answer, the native runtime writes the reason.
 
         Raises:
-            ModuleNotFoundError: it is an import of a module that the environment has.
+            ModuleNotFoundError: it is an import, or "-m", of a module that the environment has.
         """
-        if fullname not in ("sitecustomize", "usercustomize") and _is_import(sys._getframe(1)):
-            tail = fullname.rpartition(".")[2]
-            for folder in list(sys.path if path is None else path):
-                if isinstance(folder, str) and self.locate(folder) is not None:
-                    _refuse_left_out(fullname, folder, folder + "/" + tail)
-            if check.native is None and path is None:
-                from .dropped import refuse_dropped
+        if fullname in ("sitecustomize", "usercustomize"):
+            return
+        needed = _is_needed(sys._getframe(1))
+        for folder in list(sys.path if path is None else path):
+            if isinstance(folder, str) and self.locate(folder) is not None:
+                _ask_for_left_out(fullname, folder, needed)
+        if needed and check.native is None and path is None:
+            from .dropped import refuse_dropped
 
-                refuse_dropped(fullname, self.layers)
+            refuse_dropped(fullname, self.layers)
+
+    def find_distributions(self, context=None):
+        """Find no metadata; if that of one distribution was asked for by name, ask for what was left out."""
+        name = getattr(context, "name", None)
+        if isinstance(name, str):
+            from .dropped import metadata
+
+            for path in metadata(name, self.layers):
+                os.path.exists(path)  # the native runtime says what it is
+        return iter(())
 
     def invalidate_caches(self):
         """Do nothing: a layer does not change."""
 
 
-def _is_import(frame):
+def _is_needed(frame):
+    """Return whether an import or runpy asks for a module, not code that takes no for an answer."""
     names = []
-    while frame is not None and len(names) < 3:
+    while frame is not None and len(names) < 5:
         names.append(frame.f_code.co_name)
         frame = frame.f_back
-    return "_find_and_load_unlocked" in names
+    return "_find_and_load_unlocked" in names[:3] or "_get_module_details" in names
 
 
-def _refuse_left_out(fullname, folder, base):
+def _ask_for_left_out(fullname, folder, needed):
+    base = folder + "/" + fullname.rpartition(".")[2]
     for path in [folder] + [base + suffix for suffix in ["/__init__.py", ".py"] + EXTENSION_SUFFIXES]:
         try:
             os.stat(path)
         except OSError as exc:
-            if exc.strerror and _LEFT_OUT in exc.strerror:
+            if needed and exc.strerror and _LEFT_OUT in exc.strerror:
                 reason = exc.strerror.partition("(")[2].rpartition(")")[0]
                 raise ModuleNotFoundError("No module named %r: %s" % (fullname, reason), name=fullname) from None
         except ValueError:

@@ -130,3 +130,29 @@ def test_imports_do_not_ask_for_sources_of_bytecode(layer_of: Callable[..., Cold
     assert layer.start("-c", "import p; assert p.x == 1").stderr == ""
     started = layer.start("-S", "-c", "import p; assert p.x == 1")
     assert (started.returncode, started.stderr) == (0, "")
+
+
+def test_who_looks_for_a_module_and_takes_no_for_an_answer_is_told(layer: ColdLayer) -> None:
+    code = "import importlib.util as u; assert u.find_spec('gone') is None and u.find_spec('warm.part') is None"
+    done = layer.start("-c", code)
+    expected = [f"layer_minimizer: {told(path)}" for path in ("gone/__init__.py", "warm/part.py")]
+    assert (done.returncode, done.stderr.splitlines()) == (0, expected)
+    assert layer.start("-c", "import importlib.util as u; u.find_spec('never')").stderr == ""
+
+
+def test_a_module_that_is_to_be_run_is_refused_by_name(layer: ColdLayer) -> None:
+    done = layer.start("-m", "gone")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(f"No module named 'gone': {told('gone/__init__.py')})")
+
+
+def test_who_asks_for_metadata_by_name_is_told(layer: ColdLayer, python: str) -> None:
+    code = "import importlib.metadata as m, sys\ntry: m.version({!r})\nexcept m.PackageNotFoundError: sys.exit(5)"
+    if layer.start("-c", "import importlib.metadata").returncode:
+        pytest.skip(f"importlib.metadata came with 3.8, not {python}")
+    done = layer.start("-c", code.format("gone"))
+    path = "Gone-2.0.dist-info/METADATA"
+    text = f"layer_minimizer: {path} of Gone 2.0 was left out of this layer: build it with an event that uses it, with "
+    assert (done.returncode, done.stderr) == (5, f"{text}--include {path}, or with --cold keep\n")
+    done = layer.start("-c", code.format("never"))
+    assert (done.returncode, done.stderr) == (5, "")
