@@ -251,11 +251,12 @@ def check_stand_ins(settings):
     with open(settings["check"]) as names:
         namespaces = json.load(names)
     room, namespace = settings["room"], load_probe_file("study").namespace
-    registries = identities = None
+    registries = identities = state = None
     if room is not None:
         registries = load_probe_file("registries").Registries
         identities = load_probe_file("identities").Identities(load_stand_in_parts("standin_state"))
-    sys.modules["_layer_minimizer_standins"].check(namespaces, namespace, registries, identities, room)
+        state = load_probe_file("process_state")
+    sys.modules["_layer_minimizer_standins"].check(namespaces, namespace, registries, identities, room, state)
 
 
 def main():

@@ -84,13 +84,14 @@ class TrialFinder(object):
         return spec
 
 
-def check(namespaces, namespace, registries, identities, room):
+def check(namespaces, namespace, registries, identities, room, state):  # noqa: PLR0913, PLR0917 - what sees effects
     """Wake all stand-ins, in the order in which they were imported, and report what that shows.
 
     ``namespaces`` are those of the modules at the end of a run without stand-ins. ``registries(others)`` watches what
-    modules hold, and ``identities`` finds where placeholders can be told from the real things; both are None where
-    nothing could be loaded later in any case. ("late", module) is one that cannot be loaded any more; ("effect",
-    module) one that changes a module that is real already: adds a name to it, or puts something into what it holds.
+    modules hold, ``identities`` finds where placeholders can be told from the real things, and ``state`` has what sees
+    changes of the process; all are None where nothing could be loaded later in any case. ("late", module) is one that
+    cannot be loaded any more; ("effect", module) one that changes the process or a module that is real already: adds a
+    name to it, or puts something into what it holds.
     ("fills", module, packages) does the latter, too, but there is no ``room`` (in bytes) for it: it has to be loaded as
     soon as one of these packages does what no event did. ("seen", module) is one whose placeholders can be told.
     """
@@ -104,12 +105,16 @@ def check(namespaces, namespace, registries, identities, room):
         watched.add(real)
     missing = {name: _lacking(namespaces[name], module, namespace) for name, module in real.items()}
     fillers = []
+    process = state and state.ProcessState()
+    loaded_late = set(_standin.asleep())
     for name in _standin.asleep():
         before, asleep = set(sys.modules), set(_standin.asleep())
         try:
             _standin.wake(name, "a check")
         except Exception as exc:
             _report("late %s %s: %s" % (name, type(exc).__name__, exc))
+        for label in process.changed()[:1] if process else ():
+            _report("effect %s changes %s" % (name, label))
         if watched:
             came = set(sys.modules).difference(before) | asleep.difference(_standin.asleep())
             fillers.append(_filled(name, came, watched))
@@ -120,6 +125,8 @@ def check(namespaces, namespace, registries, identities, room):
                 missing[other] = left
             if not left:
                 del missing[other]
+    for name, place in sorted(state.patches(loaded_late).items()) if state else ():
+        _report("effect %s changes %s" % (name, place))
     _report_fillers(fillers, room)
     _report_seen(identities and identities.after())
 

@@ -85,6 +85,33 @@ def test_where_a_placeholder_could_be_told_from_the_class_the_module_is_real(
     assert ("pkg.kinds" in found) == (place == "binding")
 
 
+CHANGES = {
+    "nothing": "",
+    "limit": "import sys; sys.setrecursionlimit(4321)",
+    "codec": "import codecs; codecs.register(lambda name: None)",
+    "variable": "import os; os.environ['PKG'] = '1'",
+    "timeout": "import socket; socket.setdefaulttimeout(7)",
+    "signal": "import signal; signal.signal(signal.SIGUSR1, signal.SIG_IGN)",
+    "hook": "import sys\ndef hook(*error): pass\nsys.excepthook = hook",
+    "pickling": "import copyreg\ndef reduce(x): return str, ()\ncopyreg.pickle(type(iter(())), reduce)",
+    "adapter": "import decimal, sqlite3; sqlite3.register_adapter(decimal.Decimal, str)",
+    "precision": "import decimal; decimal.getcontext().prec = 7",
+    "locale": "import locale; locale.setlocale(locale.LC_NUMERIC, 'C.UTF-8')",
+    "method": "import json\ndef default(self, o): return 1\njson.JSONEncoder.default = default",
+    "finder": "import sys\nclass Finder: find_spec = lambda *a: None\nsys.meta_path.append(Finder())",
+    "builtin": "import builtins; builtins.PKG = 1",
+    "stack": "import threading; threading.stack_size(1 << 20)",
+    "opener": "import urllib.request as r; r.install_opener(r.OpenerDirector())",
+}
+
+
+def test_a_module_that_changes_the_process_is_real(find: Any) -> None:
+    files = {f"pkg/m_{name}.py": PADDING + source + "\n" for name, source in CHANGES.items()}
+    imports = "".join(f"import pkg.m_{name}\n" for name in CHANGES)
+    files["pkg/__init__.py"] = f"{imports}def value(): return 7\n"
+    assert find(files, HANDLER)[0] == {"pkg.m_nothing"}
+
+
 def test_a_package_whose_import_failed_after_that_of_a_module_in_it(find: Any) -> None:
     """The table of modules keeps the module and not the package."""
     files = {
