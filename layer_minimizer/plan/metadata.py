@@ -52,9 +52,12 @@ def keep_metadata(draft: Draft, trace: Trace, inventory: Inventory, reachable: C
             draft.keep(path, Reason.METADATA, "importlib.metadata reads the name of every distribution that it finds")
 
 
-def keep_startup(draft: Draft, trace: Trace, inventory: Inventory) -> None:
-    """Keep ``.pth`` files of used distributions and what they import; drop those that add folders of this machine."""
-    used = draft.used()
+def keep_startup(draft: Draft, trace: Trace, inventory: Inventory, reachable: Collection[str]) -> None:
+    """Keep ``.pth`` files of used and ``reachable`` distributions and what they import.
+
+    Those that add folders of this machine are dropped.
+    """
+    used = draft.used() | set(reachable)
     editable = {d.name for d in inventory.distributions if d.editable}
     kept_folders = folders_of(draft.kept)
     for pth in inventory.pth:

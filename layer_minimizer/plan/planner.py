@@ -158,7 +158,7 @@ class _Phases:
         """Return the draft with metadata and with files that Python reads when it starts."""
         draft = traced.copy()
         keep_metadata(draft, self.trace, self.inventory, request.reachable)
-        keep_startup(draft, self.trace, self.inventory)
+        keep_startup(draft, self.trace, self.inventory, request.reachable)
         return draft
 
     def _with_requests(self, described: Draft, request: PlanRequest) -> Draft:

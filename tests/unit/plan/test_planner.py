@@ -268,6 +268,13 @@ def test_a_pth_file_of_an_unused_distribution_is_dropped_with_what_it_imports(bu
     assert found["a.pth"] == found["_a_start.py"] == (DROPPED, Reason.IDLE)
 
 
+def test_a_pth_file_of_a_distribution_that_code_refers_to_is_kept_with_what_it_imports(build: Any) -> None:
+    """Whoever imports a module of it later finds the process as it is in the environment."""
+    found = verdicts(decide(*startup(build, "b.py"), PlanRequest(cold=True, reachable={"a": "b.py names it"})))
+    assert found["a.pth"] == found["_a_start.py"] == (KEPT, Reason.STARTUP)
+    assert found["a.py"] == (Verdict.COLD, Reason.REACHABLE)
+
+
 def test_asking_for_the_metadata_of_a_distribution_is_no_use_of_it(build: Any) -> None:
     trace, inventory = startup(build, "b.py")
     files = {file.path: file.distribution for file in inventory.files} | info("a")
