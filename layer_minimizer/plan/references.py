@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from layer_minimizer.model.trace import Trace
 
 _Code = list[tuple[str, Path]]
-_IMPORT = re.compile(r"(?m)^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import\b([^\n#]*)|import[ \t]+([^\n#]+))")
+_IMPORT = re.compile(r"(?m)(?:^|[;:])[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import\b([^\n#;]*)|import[ \t]+([^\n#;]+))")
 _NAME = re.compile(r"[\w.]+")
 # A name in a string, also "package.module:name" as in entry points, and "package[extra]".
 _STRING = re.compile(r"[\"']([\w.-]+)(?=[\"':\[])")

@@ -22,6 +22,8 @@ def stock(build: Any) -> Callable[[Path], Inventory]:
 WAYS = {
     "import": "import tiff\n",
     "in a function": "def read():\n    import tiff.pages as pages\n    return pages\n",
+    "after others": "def read():\n    import os; from json import loads; import tiff; return tiff\n",
+    "after a colon": "try: import tiff\nexcept ImportError: tiff = None\n",
     "with others": "import os, json, tiff\n",
     "from": "try:\n    from tiff.pages import Page\nexcept ImportError:\n    Page = None\n",
     "text": "import importlib\n\n\ndef read():\n    return importlib.import_module('tiff')\n",
