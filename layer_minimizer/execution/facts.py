@@ -242,6 +242,8 @@ class _PathMapper:
         """Yield the path itself, and the path with the symbolic links of its folder resolved."""
         yield path
         folder, _, name = path.rpartition("/")
+        if not folder.startswith("/"):
+            return  # the root, or in a working directory that only the process knew
         real = self._real(folder)
         if real != folder:
             yield f"{real}/{name}"

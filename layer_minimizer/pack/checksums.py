@@ -9,7 +9,7 @@ from layer_minimizer.analysis import elf
 from layer_minimizer.core.errors import PackError
 from layer_minimizer.core.files import scratch_errors
 from layer_minimizer.layer import cold_store, file_index, packed_bytecode
-from layer_minimizer.layer.layout import CHECKSUMS, NATIVE_FOLDER
+from layer_minimizer.layer.layout import CHECKSUMS, NATIVE_FOLDER, RUNTIME
 from layer_minimizer.payload.runtime import check
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _COMPARED_BYTES = 1 << 20
 # The modules that contain the check are compared by the line that starts it. Lines of .pth files begin with "import".
 _CHECKED_BY_PTH = ("__init__", "check")
+_RUNTIME = RUNTIME.format(digest="*")
 _READ_AT_START = {
     cold_store.PTH,
     cold_store.CUSTOMIZE,
@@ -58,6 +59,8 @@ def write_checksums(top: Path, needs: Callable[[str], Iterable[str]], compacted:
             for file in package.glob(f"{stem}.py*")
             if file.is_file()
         ]
+        # The library that compares all others cannot do so with itself.
+        first += [(f"../{NATIVE_FOLDER}/{file.name}", _crc(file)) for file in (top / NATIVE_FOLDER).glob(_RUNTIME)]
         line = (top / cold_store.PTH).read_text()
         (top / cold_store.PTH).write_text(_PTH_LINE.format(first=first) + line, "utf-8")
         rows = []

@@ -8,7 +8,7 @@
 extern int setxattr(const char *, const char *, const void *, size_t, int), removexattr(const char *, const char *);
 struct utimbuf;
 struct timeval;
-extern int utime(const char *, const struct utimbuf *), utimes(const char *, const struct timeval *);
+extern int utime(const char *, const struct utimbuf *), utimes(const char *, const struct timeval[2]);
 extern int truncate(const char *, off_t), chown(const char *, uid_t, gid_t);
 extern int fchownat(int, const char *, uid_t, gid_t, int);
 

@@ -3,8 +3,9 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,7 +85,14 @@ class ColdLayer:
 
 
 @pytest.fixture
-def layer_of(tmp_path: Path, write: Callable[..., Path]) -> Callable[..., ColdLayer]:
+def temp() -> Iterator[Path]:
+    """Return a temporary folder for programs. Its path is short, since names of sockets cannot have many characters."""
+    with tempfile.TemporaryDirectory(prefix="cold-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def layer_of(tmp_path: Path, temp: Path, write: Callable[..., Path]) -> Callable[..., ColdLayer]:
     """Make a layer: ``layer_of(python, hot={path: content}, cold={path: content}, packed={path: source})``.
 
     ``left_out`` maps files that it does not have to their owners; a ``checked`` one refuses to run damaged.
@@ -114,8 +122,6 @@ def layer_of(tmp_path: Path, write: Callable[..., Path]) -> Callable[..., ColdLa
         write_links(store, root)
         if checked:
             checksums.write_checksums(root, lambda _path: (), lambda _path: False)
-        temp = tmp_path / "temp"
-        temp.mkdir(exist_ok=True)
         return ColdLayer(root, python, temp, put_back_folder(store))
 
     return make
