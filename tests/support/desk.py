@@ -153,6 +153,11 @@ class Desk:
         return {name.removeprefix(prefix) for name in names if name not in own and not name.startswith(runtime)}
 
 
+def placed(archive: zipfile.ZipFile) -> list[str]:
+    """Return the names of the entries of a layer without the links in the places of cold files."""
+    return [entry.filename for entry in archive.infolist() if not is_cold(archive, entry)]
+
+
 def is_cold(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
     """Return whether an entry of a layer is the link in the place of a cold file."""
     return stat.S_ISLNK(entry.external_attr >> 16) and archive.read(entry).startswith(b"/tmp/.layer_minimizer-")

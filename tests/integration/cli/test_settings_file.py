@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.desk import placed
 from tests.support.sites import stocked_env
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def settings(env: Environment, more: str = "", *, table: str = "", entry: str = 
 
 def kept(layer: Path) -> set[str]:
     with zipfile.ZipFile(layer) as archive:
-        names = (name.partition("/site-packages/")[2] for name in archive.namelist())
+        names = (name.partition("/site-packages/")[2] for name in placed(archive))
         return {name.partition("/")[0] for name in names} & {"alpha", "beta.py", "gamma"}
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import layer_minimizer
+from tests.support.desk import placed
 from tests.support.places import EXAMPLES, MINIMIZE
 
 from .conftest import image_of
@@ -51,7 +52,7 @@ def function(desk: EngineDesk) -> EngineDesk:
 
 def names_in(layer: Path) -> set[str]:
     with zipfile.ZipFile(layer) as archive:
-        return {name.split("/site-packages/")[1] for name in archive.namelist()}
+        return {name.split("/site-packages/")[1] for name in placed(archive)}
 
 
 # ---- what comes out -----------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.desk import placed
 from tests.support.places import TOOL
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Bench:
         """Return the site-relative names of the layer's files."""
         with zipfile.ZipFile(output or self.output) as archive:
             assert archive.testzip() is None
-            return {name.partition("site-packages/")[2] for name in archive.namelist()}
+            return {name.partition("site-packages/")[2] for name in placed(archive)}
 
 
 def snapshot(*roots: Path) -> dict[bytes, tuple[object, ...]]:

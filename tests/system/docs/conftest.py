@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.cloud import REGION
+from tests.support.desk import placed
 from tests.support.docker import MINUTES
 from tests.support.places import PROGRAMS
 from tests.support.sites import install, write_files
@@ -108,7 +109,7 @@ class Desk:
     def names(self, layer: str = "layer.zip") -> set[str]:
         """Return the site-relative names of the files in a layer."""
         with zipfile.ZipFile(self.folder / layer) as archive:
-            return {name.partition("/site-packages/")[2] for name in archive.namelist()}
+            return {name.partition("/site-packages/")[2] for name in placed(archive)}
 
     def write(self, files: Mapping[str, str]) -> None:
         write_files(self.folder, files)

@@ -18,6 +18,7 @@ import pytest
 
 from layer_minimizer.layer import packed_bytecode
 from layer_minimizer.layer.archive import unzip
+from tests.support.desk import placed
 from tests.support.places import EXAMPLES, MINIMIZE
 
 NO_SUCH_PYTHON = 3
@@ -95,7 +96,7 @@ def test_example_gives_the_expected_layer(request: pytest.FixtureRequest, name: 
     assert report["layer"]["unzipped_bytes"] <= expected["max_mb"] * 1e6
     with zipfile.ZipFile(EXAMPLES / name / "out/layer.zip") as archive:
         unzip(Path(archive.filename or ""), tmp_path)
-        names = {entry.split("/site-packages/", 1)[1] for entry in archive.namelist()}
+        names = {entry.split("/site-packages/", 1)[1] for entry in placed(archive)}
         for file in tmp_path.glob(f"python/lib/*/site-packages/{packed_bytecode.CODE}/*"):
             names |= {f"{stem}.py" for stem in packed_bytecode.stems_in(file)}
     names |= {f"{name.removesuffix('.pyc')}.py" for name in names if name.endswith(".pyc")}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from layer_minimizer.layer import layout
+from tests.support.desk import placed
 from tests.support.places import EXAMPLES, MINIMIZE
 
 FASTAI = EXAMPLES / "fastai_vision"
@@ -50,7 +51,7 @@ def stack_of(python: Path, layer: Path, mixed: Path) -> Stack:
     shutil.copytree(original, mixed, copy_function=copy_or_link)
     libraries = []
     with zipfile.ZipFile(layer) as archive:
-        for name in archive.namelist():
+        for name in placed(archive):
             library = name.split("/site-packages/", 1)[1]
             path = mixed / library
             if ".so" in path.name:
