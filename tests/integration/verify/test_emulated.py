@@ -23,6 +23,7 @@ from layer_minimizer.layer import archive
 from layer_minimizer.model.workload import Event, Workload
 from layer_minimizer.settings import Settings, choose
 from layer_minimizer.verify import emulated
+from tests.support.desk import placed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,7 +131,6 @@ if "AWS_EXECUTION_ENV" not in os.environ:
     return True
 import resource, socket, sys
 
-from tests.support.desk import placed
 site = "/opt/python/lib/python%d.%d/site-packages" % sys.version_info[:2]
 assert sys.path[:3] == ["/var/task", site, "/opt/python"], sys.path
 assert os.getcwd() == os.environ["LAMBDA_TASK_ROOT"] == "/var/task", os.getcwd()
