@@ -16,7 +16,7 @@ from layer_minimizer.model.plan import Cold
 from layer_minimizer.model.trace import LibraryPages
 from layer_minimizer.model.traced import Traced
 from layer_minimizer.native import coldstore, parts
-from layer_minimizer.pack.libraries import Compactor, PackedLibrary, hot_pages, refilled
+from layer_minimizer.pack.libraries import Compactor, PackedLibrary, hot_pages, place_runtime, refilled
 from layer_minimizer.settings import Settings
 from tests.support.sites import write_files
 
@@ -100,7 +100,7 @@ def test_its_files_are_written_with_the_runtime(workbench: Workbench, tmp_path: 
     top = tmp_path / "layer"
     top.mkdir()
     size = library.place(top)
-    compactor.place_runtime(top)
+    place_runtime(compactor.runtime, top)
     sizes = library.sizes
     assert (sizes.path, sizes.file, sizes.problem) == (LIBRARY, len(content), "")
     assert size == sizes.shipped + sizes.cold == (top / LIBRARY).stat().st_size + library.store.stat().st_size  # type: ignore[union-attr]
