@@ -170,17 +170,24 @@ static int compare_texts(const char *one, const char *two) {
     return (int)(unsigned char)*one - (int)(unsigned char)*two;
 }
 
-/* Return the first file whose path is not below `path` in the order of the index. */
-static uint32_t position_of(struct Store *store, const char *path) {
-    uint32_t low = 0, high = body_of(store)->files;
+/* Return the first row whose path is not below `path`. Rows are in the order of their paths, and begin with the offset of
+ * the path in the texts. */
+static uint32_t first_row(const void *rows, size_t row_size, uint32_t count, const char *texts, const char *path) {
+    uint32_t low = 0, high = count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (compare_texts(store->texts + store->files[middle].path, path) < 0)
+        if (compare_texts(texts + *(const uint32_t *)((const char *)rows + middle * row_size), path) < 0)
             low = middle + 1;
         else
             high = middle;
     }
     return low;
+}
+
+/* Return the first file whose path is not below `path` in the order of the index. */
+static uint32_t position_of(struct Store *store, const char *path) {
+    uint32_t files = body_of(store)->files;
+    return first_row(store->files, sizeof *store->files, files, store->texts, path);
 }
 
 static const struct ColdFile *find_file_in(struct Store *store, const char *path) {

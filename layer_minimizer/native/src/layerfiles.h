@@ -65,18 +65,15 @@ static const char *in_root(const char *path, struct Root **root) {
     return NULL;
 }
 
+/* Return the first file whose path is not below `path` in the order of the table. */
+static uint32_t kept_position(const struct Table *table, const char *path) {
+    return first_row(table->files, sizeof *table->files, table->head->files, table->texts, path);
+}
+
 static const struct KeptFile *find_kept(const struct Table *table, const char *path) {
-    uint32_t low = 0, high = table->head->files;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        int order = compare_texts(table->texts + table->files[middle].path, path);
-        if (!order) return table->files + middle;
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return NULL;
+    uint32_t at = kept_position(table, path);
+    if (at == table->head->files || !same_text(table->texts + table->files[at].path, path)) return NULL;
+    return table->files + at;
 }
 
 static uint32_t checksum_of(int file) {
@@ -162,15 +159,7 @@ static void compare_folder(int folder) {
     if (*relative) append_text(at, start + PATH_ROOM - 2, "/");
     for (int i = 0; i < root->table_count; i++) {
         struct Table *table = root->tables + i;
-        uint32_t low = 0, high = table->head->files;
-        while (low < high) {
-            uint32_t middle = low + (high - low) / 2;
-            if (compare_texts(table->texts + table->files[middle].path, start) < 0)
-                low = middle + 1;
-            else
-                high = middle;
-        }
-        for (; low < table->head->files; low++) {
+        for (uint32_t low = kept_position(table, start); low < table->head->files; low++) {
             const char *name = after_prefix(table->texts + table->files[low].path, start);
             if (!name) break;
             int direct = 1;
