@@ -51,6 +51,23 @@ static int make_absolute(int at, char *path) {
     return 1;
 }
 
+/* Write the path of an open folder. Return 0 if it is not known. */
+static int folder_path(int folder, char *path) {
+    path[0] = '.', path[1] = 0;
+    if (!make_absolute(folder, path)) return 0;
+    path[text_length(path) - 2] = 0; /* without the "/." */
+    return 1;
+}
+
+/* Write the real path of a folder. Return 0 if it cannot be found. */
+static int real_folder(const char *path, char *real) {
+    long folder = kernel_call(SYS_openat, AT_FDCWD, (long)path, O_PATH | O_CLOEXEC, 0, 0, 0);
+    if (failed(folder)) return 0;
+    int found = folder_path((int)folder, real);
+    close_file((int)folder);
+    return found;
+}
+
 /* Follow links to one that leads to restored files. Return 0 if there is none. */
 static int follow(int at, const char *path, struct Place *place) {
     char *link = place->link, *target = place->target;
@@ -106,21 +123,17 @@ static struct Store *store_of(int at, const struct Place *place) {
     }
     append_text(root, root + PATH_ROOM - 1, place->link);
     if (!make_absolute(at, root)) return NULL;
-    char *name = root;
+    /* The folder may have been reached through links, too: its real path ends as the file's in the site does. */
+    const char *name = root;
     for (char *c = root; *c; c++)
         if (*c == '/') name = c;
-    /* The folder may have been reached through links, too: its real path ends as the file's in the site does. */
     char last[PATH_ROOM];
     append_text(last, last + PATH_ROOM - 1, name);
-    *name = 0;
-    long parent = kernel_call(SYS_openat, AT_FDCWD, (long)root, O_PATH | O_CLOEXEC, 0, 0, 0);
-    if (failed(parent)) return NULL;
-    append_text(root, root + PATH_ROOM - 1, ".");
-    int whole = make_absolute((int)parent, root);
-    close_file((int)parent);
-    size_t length = text_length(root);
-    if (!whole || length + text_length(last) >= PATH_ROOM) return NULL;
-    append_text(root + length - 2, root + PATH_ROOM - 1, last); /* without the "/." */
+    root[name - root] = 0;
+    if (!real_folder(root, folder)) return NULL;
+    size_t length = text_length(folder);
+    if (length + text_length(last) >= PATH_ROOM) return NULL;
+    append_text(append_text(root, root + PATH_ROOM - 1, folder), root + PATH_ROOM - 1, last);
     return remove_tail(root, path) ? open_file_store(digest, root) : NULL;
 }
 

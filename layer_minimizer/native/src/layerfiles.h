@@ -150,9 +150,7 @@ static void compare_folder(int folder) {
     char path[PATH_ROOM], start[PATH_ROOM];
     struct Root *root;
     if (!root_count || !checks) return;
-    path[0] = '.', path[1] = 0;
-    if (!make_absolute(folder, path)) return;
-    path[text_length(path) - 2] = 0;
+    if (!folder_path(folder, path)) return;
     const char *relative = in_root(path, &root);
     if (!relative) return;
     char *at = append_text(start, start + PATH_ROOM - 2, relative);
@@ -257,17 +255,6 @@ static void use_store(struct Root *root, const char *path, const char *name) {
     if (read_link(AT_FDCWD, link, target) <= 0 || !is_put_back(target) || !same_digest(target + PUT_BACK_LENGTH, name))
         refuse(root->path, link, "is not the symbolic link that it was, nor are others: unpack the layer with a program "
                                  "that keeps links, as unzip does");
-}
-
-/* Write the real path of a folder. Return 0 if it cannot be found. */
-static int real_folder(const char *path, char *real) {
-    long folder = kernel_call(SYS_openat, AT_FDCWD, (long)path, O_PATH | O_CLOEXEC, 0, 0, 0);
-    if (failed(folder)) return 0;
-    real[0] = '.', real[1] = 0;
-    int found = make_absolute((int)folder, real);
-    close_file((int)folder);
-    if (found) real[text_length(real) - 2] = 0; /* without the "/." */
-    return found;
 }
 
 /* Serve the layers in a site folder, by this name of it. */
