@@ -200,14 +200,11 @@ static const char *restore(const Library *library, uint32_t number) {
     if (!problem) {
         const uint8_t *packed = __atomic_load_n(&library->state->store, __ATOMIC_ACQUIRE) + chunk->offset;
         uint16_t *probabilities = (uint16_t *)(fresh + size + 8192);
+        int method = chunk->packed == size ? CHUNK_STORED : chunk->code ? CHUNK_CODE : CHUNK_LZMA;
         if (!chunk->packed)
             problem = DROPPED;
-        else if (chunk->packed == size)
-            __builtin_memcpy(fresh, packed, size);
-        else if (lzma_decode(packed, chunk->packed, fresh, size, probabilities))
+        else if (decode_into(packed, chunk->packed, fresh, size, method, probabilities))
             problem = "its cold store is damaged";
-        else if (chunk->code)
-            x86_relative(fresh, size);
         if (!problem && checksum(fresh, size) != chunk->checksum) problem = "its cold store is damaged";
     }
     if (problem) {

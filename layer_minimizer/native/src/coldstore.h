@@ -126,21 +126,27 @@ static struct Store *open_file_store(const char *digest, const char *root) {
     return store;
 }
 
+/* Decode compressed bytes into memory, with LZMA_PROBS values of work space. Return 0, or -1 if they are damaged. */
+static int decode_into(const uint8_t *packed, size_t packed_size, uint8_t *data, size_t size, int method,
+                       uint16_t *probabilities) {
+    if (method == CHUNK_STORED) {
+        if (packed_size != size) return -1;
+        __builtin_memcpy(data, packed, size);
+        return 0;
+    }
+    if (lzma_decode(packed, packed_size, data, size, probabilities)) return -1;
+    if (method == CHUNK_CODE) x86_relative(data, size);
+    return 0;
+}
+
 /* Decode compressed bytes into new memory; NULL if they are damaged or there is no memory. */
 static uint8_t *decode(const uint8_t *packed, size_t packed_size, size_t size, int method) {
     size_t work = sizeof(uint16_t) * LZMA_PROBS;
     uint8_t *data = map_memory(size);
     if (!data) return NULL;
-    int problem = 0;
-    if (method == CHUNK_STORED) {
-        problem = packed_size != size;
-        if (!problem) __builtin_memcpy(data, packed, size);
-    } else {
-        uint16_t *probabilities = map_memory(work);
-        problem = !probabilities || lzma_decode(packed, packed_size, data, size, probabilities);
-        if (probabilities) unmap_memory(probabilities, work);
-        if (!problem && method == CHUNK_CODE) x86_relative(data, size);
-    }
+    uint16_t *probabilities = map_memory(work);
+    int problem = !probabilities || decode_into(packed, packed_size, data, size, method, probabilities);
+    if (probabilities) unmap_memory(probabilities, work);
     if (!problem) return data;
     unmap_memory(data, size);
     return NULL;
