@@ -301,12 +301,10 @@ class Builder:
     def _write_store(self, plan: KeepPlan, contents: _Contents, top: Path) -> cold_store.Store:
         """Write the cold store, the native runtime, and which files the layer does not have."""
         versions = {each.name: each.version for each in self.site.inventory.distributions}
-        missing = cold_files.left_out(plan, contents.placed, versions)
+        missing = cold_files.left_out(plan, contents.placed, versions, self.settings.cold)
         if not (contents.replaced or contents.cold or (missing and self.runtime) or self.traced.trace.listed):
             return cold_store.Store("", {})
-        included = {d.distribution for d in (*plan.kept, *plan.cold)} | {
-            d.distribution for d in plan.decisions if d.reason is Reason.STAND_IN
-        }
+        included = cold_files.distributions(plan)
         sources = self.site.sources
         files = (
             cold_store.ColdFile(d.path, sources[d.path], self._needs(d.path), cold_files.owner(d, versions))

@@ -4,24 +4,41 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from layer_minimizer.layer.file_index import FileRow
+from layer_minimizer.layer.file_index import BY_COLD_KEEP, FileRow
 from layer_minimizer.model import modules
-from layer_minimizer.model.plan import Decision, KeepPlan, Reason, Verdict
+from layer_minimizer.model.plan import Cold, Decision, KeepPlan, Reason, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 # Another layer has them, or the environment does not show them either.
 _ELSEWHERE = (Reason.PROVIDED, Reason.SHADOWED)
+# Not even --cold keep includes them.
+_NEVER_COLD = (Reason.DEVELOPMENT, Reason.EXCLUDED)
 
 
-def left_out(plan: KeepPlan, placed: Collection[str], versions: Mapping[str, str]) -> list[FileRow]:
+def left_out(plan: KeepPlan, placed: Collection[str], versions: Mapping[str, str], cold: Cold) -> list[FileRow]:
     """Return the files of the environment that are not among those ``placed`` in the layer, in place or cold."""
+    # With --cold keep, those of distributions that the layer contains, or that its code names, would be in it.
+    included = distributions(plan) if cold is not Cold.KEEP else frozenset()
     return [
-        FileRow(decision.path, owner(decision, versions))
+        FileRow(
+            decision.path,
+            owner(decision, versions),
+            offset=BY_COLD_KEEP if decision.distribution in included and decision.reason not in _NEVER_COLD else 0,
+        )
         for decision in plan.decisions
         if decision.path not in placed and decision.reason not in _ELSEWHERE
     ]
+
+
+def distributions(plan: KeepPlan) -> frozenset[str]:
+    """Return the distributions of which the layer contains something, in place, cold, or as a stand-in."""
+    return frozenset(
+        decision.distribution
+        for decision in plan.decisions
+        if decision.verdict is not Verdict.DROPPED or decision.reason is Reason.STAND_IN
+    )
 
 
 def owner(decision: Decision, versions: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from layer_minimizer.layer.cold_store import PUT_BACK, Store, write_links, write_store
-from layer_minimizer.layer.file_index import FileRow
+from layer_minimizer.layer.file_index import BY_COLD_KEEP, FileRow
 from layer_minimizer.pack.libraries import native_runtime, place_runtime
 from layer_minimizer.settings import Settings
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from layer_minimizer.layer.cold_store import ColdFile
 
+# Owners of left-out files that --cold keep would not include, because the layer contains nothing of them.
+UNUSED = ("Gone 2.0",)
 _laid_out: list[str] = []
 
 
@@ -42,7 +44,9 @@ def lay_out(
     Its store has a name that no other has: all layers with equal stores share what is restored.
     """
     top.mkdir(parents=True, exist_ok=True)
-    rows = [FileRow(path, owner) for path, owner in (left_out or {}).items()]
+    rows = [
+        FileRow(path, owner, offset=0 if owner in UNUSED else BY_COLD_KEEP) for path, owner in (left_out or {}).items()
+    ]
     rows.append(FileRow(f"nobody-asks/{uuid.uuid4().hex}", "nobody"))
     runtime = native_runtime(Settings())
     if runtime is None:

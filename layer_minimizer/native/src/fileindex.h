@@ -34,10 +34,11 @@ struct ColdFile {
     uint32_t needs; /* its first one in the list of needed libraries, which ends with LAST_NEED */
     uint32_t mode;  /* permission bits */
     uint32_t chunk; /* its first one; LEFT_OUT: its bytes are not in the layer */
-    uint32_t offset; /* in that chunk; continues in the next ones */
+    uint32_t offset; /* in that chunk; continues in the next ones; BY_COLD_KEEP: it was left out by --cold drop */
     uint64_t size;
 };
 #define LEFT_OUT 0xffffffffu
+#define BY_COLD_KEEP 1u
 #define LAST_NEED 0xffffffffu
 
 struct FileChunk {

@@ -86,7 +86,9 @@ class LayerFinder(object):
         needed = _is_needed(sys._getframe(1))
         for folder in list(sys.path if path is None else path):
             if isinstance(folder, str) and self.locate(folder) is not None:
-                _ask_for_left_out(fullname, folder, needed)
+                reason = why_left_out(fullname, folder)
+                if needed and reason:
+                    raise ModuleNotFoundError("No module named %r: %s" % (fullname, reason), name=fullname)
         if needed and check.native is None and path is None:
             from .dropped import refuse_dropped
 
@@ -115,17 +117,21 @@ def _is_needed(frame):
     return "_find_and_load_unlocked" in names[:3] or "_get_module_details" in names
 
 
-def _ask_for_left_out(fullname, folder, needed):
+def why_left_out(fullname, folder, ask=os.stat):
+    """Return what the native runtime says of a module that is not in ``folder``: that it was left out, or None.
+
+    ``ask`` is what is called with the paths that the module may have.
+    """
     base = folder + "/" + fullname.rpartition(".")[2]
     for path in [folder] + [base + suffix for suffix in ["/__init__.py", ".py"] + EXTENSION_SUFFIXES]:
         try:
-            os.stat(path)
+            ask(path)
         except OSError as exc:
-            if needed and exc.strerror and _LEFT_OUT in exc.strerror:
-                reason = exc.strerror.partition("(")[2].rpartition(")")[0]
-                raise ModuleNotFoundError("No module named %r: %s" % (fullname, reason), name=fullname) from None
+            if exc.strerror and _LEFT_OUT in exc.strerror:
+                return exc.strerror.partition("(")[2].rpartition(")")[0]
         except ValueError:
-            return  # a name that no file can have
+            return None  # a name that no file can have
+    return None
 
 
 class LayerFileFinder(FileFinder):

@@ -81,12 +81,13 @@ def _real(name, last, root, known):
     from . import finder
 
     folder = _place(last, root)[1]
-    spec = finder.find_real(name, root + "/" + folder if folder else root)
+    folder = root + "/" + folder if folder else root
+    spec = finder.find_real(name, folder)
     if spec is None or spec.loader is None:
-        raise ModuleNotFoundError(
-            "No module named %r: no traced event needed it, and it was left out of the layer %s; "
-            "build the layer with an event that does, with --keep %s, or with --cold keep"
-            % (name, known["layer"], name.split(".")[0]),
-            name=name,
+        # Opened: os.stat of a source says nothing where bytecode lies beside it, as the stub does.
+        reason = finder.why_left_out(name, folder, lambda path: open(path).close()) or (
+            "no traced event needed it, and it was left out of the layer %s: build the layer with an event that does, "
+            "with --keep %s, or with --cold keep" % (known["layer"], name)
         )
+        raise ModuleNotFoundError("No module named %r: %s" % (name, reason), name=name)
     return spec

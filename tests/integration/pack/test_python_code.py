@@ -179,8 +179,8 @@ def test_dropped_modules_raise_an_explanation(desk: Desk, shop: Environment) -> 
     ended = call(desk, packages, "frame")
     assert ended.returncode == 1
     assert "ModuleNotFoundError" in ended.stderr
-    assert "'heavy" in ended.stderr
-    assert "--keep heavy" in ended.stderr
+    left_out = "heavy/__init__.py of heavy 1.0 was left out of this layer: build it with an event that uses it, with "
+    assert f"No module named 'heavy': {left_out}--keep heavy, or with --cold keep" in ended.stderr
 
 
 def test_a_kept_module_is_real(desk: Desk, shop: Environment) -> None:

@@ -72,6 +72,7 @@ def test_constants_are_the_same() -> None:
     assert constant("fileindex.h", "FILE_INDEX_MAGIC") == file_index._INDEX_MAGIC
     assert constant("layerfiles.h", "FILE_TABLE_MAGIC") == file_index._TABLE_MAGIC == check._MAGIC
     assert constant("fileindex.h", "LEFT_OUT") == file_index.LEFT_OUT
+    assert constant("fileindex.h", "BY_COLD_KEEP") == file_index.BY_COLD_KEEP
     assert constant("fileindex.h", "LAST_NEED") == file_index._END
     assert constant("fileindex.h", "FILTER_HASHES") == file_index._HASHES
     chunks = [constant("fileindex.h", f"CHUNK_{name}") for name in ("STORED", "LZMA", "CODE")]
