@@ -379,6 +379,7 @@ def _report(  # noqa: PLR0913 - the results of the stages
         differences=traced.differences,
         limit=Budget.of(settings).limit,
         imports=timing.times,
+        search=traced.search,
         function_bytes=function.archive.unzipped_bytes if function else reserved.total,
     )
 

@@ -81,7 +81,7 @@ class Settings(Options):
     base_layers: tuple[str, ...] = option((), INPUT_FILE, "a layer that the function already has", CONTENTS, name="base-layer", metavar="ZIP|ARN", repeat=True, common=True, trace=True, example='["torch.zip"]', details="in the function's order; an ARN needs a version")
     closure: str = option("trace", one_of(("trace", "static")), "static: also what kept code could import", CONTENTS)
     keep: tuple[str, ...] = option((), TEXT, "modules never to replace by stand-ins", FORMS, metavar="MODULE", repeat=True, trace=True, example='["scipy.stats"]')
-    effort: float = option(5.0, MINUTES, "minutes to search for unused imports", FORMS, trace=True, example="5", details="0: keep all of them")
+    effort: float = option(5.0, MINUTES, "work of the search for unused imports", FORMS, trace=True, example="5", details="in minutes of an ordinary machine; 0: keep all of them")
     bytecode: str = option("auto", one_of(("auto", "only", "both", "source")), "the form of Python modules in the layer", FORMS, details="auto: compressed bytecode, and sources that were read as text")
     strip_docstrings: bool = option(False, FLAG, "omit docstrings from the bytecode", FORMS, common=True, example="true")
     native: str = option("on", one_of(("on", "off")), "on: ship only the used pages of shared libraries", FORMS, trace=True, details="off: ship them whole")

@@ -33,7 +33,6 @@ class Step:
         total: the amount of work; 0 if it is not known.
         bytes: whether ``total`` and ``done`` are bytes.
         expected: the estimated duration in seconds; 0 if it is not known.
-        limit: the maximal duration in seconds; 0 if there is none.
         inner: whether it is a part of another step.
         done: the amount of work that is done.
         note: what is being done at the moment.
@@ -45,7 +44,6 @@ class Step:
     total: int = 0
     bytes: bool = False
     expected: float = 0.0
-    limit: float = 0.0
     inner: bool = False
     done: int = 0
     note: str = ""
@@ -81,8 +79,6 @@ class Step:
     @property
     def left(self) -> str:
         """The remaining time, as text; empty if it cannot be estimated."""
-        if self.limit:
-            return f"up to {_time(self.limit - self.seconds)} left" if self.limit > self.seconds else "nearly done"
         if self.total and self.done:
             return f"about {_time(self.seconds * (self.total - self.done) / self.done)} left"
         if self.expected > self.seconds:
@@ -159,12 +155,10 @@ def use_listener(listener: Listener) -> Iterator[None]:
 
 
 @contextmanager
-def step(
-    what: str, *, total: int = 0, in_bytes: bool = False, expected: float = 0.0, limit: float = 0.0
-) -> Iterator[Step]:
+def step(what: str, *, total: int = 0, in_bytes: bool = False, expected: float = 0.0) -> Iterator[Step]:
     """Report the beginning and the end of a step; steps within another one are parts of it."""
     outer = _STEPS.get()
-    made = Step(what, total, in_bytes, expected, limit, inner=bool(outer))
+    made = Step(what, total, in_bytes, expected, inner=bool(outer))
     token = _STEPS.set((*outer, made))
     listener = _listener()
     try:
@@ -209,14 +203,14 @@ class Clock:
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_STAGES, 0.0))
 
     @contextmanager
-    def stage(self, name: str, what: str, *, expected: float = 0.0, limit: float = 0.0) -> Iterator[None]:
+    def stage(self, name: str, what: str, *, expected: float = 0.0) -> Iterator[None]:
         """Report a step, and add its duration to that of the stage ``name``.
 
-        ``expected`` and ``limit``: see `Step`.
+        ``expected``: see `Step`.
         """
         begun = time.monotonic()
         try:
-            with step(what, expected=expected, limit=limit):
+            with step(what, expected=expected):
                 yield
         finally:
             self.seconds[name] = round(self.seconds[name] + time.monotonic() - begun, 3)

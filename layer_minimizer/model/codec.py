@@ -35,7 +35,7 @@ def encode(value: Any) -> Any:
     if isinstance(value, frozenset):
         return sorted(map(encode, value))
     if isinstance(value, Mapping):
-        return dict(value)
+        return {name: encode(each) for name, each in value.items()}
     return str(value) if isinstance(value, PurePath) else value
 
 
@@ -111,7 +111,8 @@ def _scalar_reader(kind: type) -> Reader:
 def _collection_reader(kind: Any) -> Reader:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Mapping:
-        return lambda data: _checked(data, dict)
+        read_value = _reader(arguments[1])
+        return lambda data: {name: read_value(each) for name, each in _checked(data, dict).items()}
     if origin is tuple and arguments[-1] is not ...:
         items = [_item_reader(argument) for argument in arguments]
         return lambda data: tuple(read(item) for read, item in zip(items, _checked(data, list), strict=True))

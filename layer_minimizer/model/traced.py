@@ -10,6 +10,14 @@ if TYPE_CHECKING:
     from layer_minimizer.model.trace import Trace
 
 
+@dataclass(frozen=True, slots=True)
+class SearchSummary:
+    """The search for unused modules: its number of trial runs, and whether it ended before its time limit."""
+
+    runs: int
+    complete: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Traced:
     """A traced workload: the facts of its runs, saved traces and logs.
@@ -20,6 +28,7 @@ class Traced:
         untraced_libraries: libraries that a run loaded without recording the pages that it touched.
         differences: differences between the merged traces.
         warnings: what the trace may lack.
+        search: the search for unused modules, None if there was none.
     """
 
     trace: Trace
@@ -27,3 +36,4 @@ class Traced:
     untraced_libraries: frozenset[str] = frozenset()
     differences: tuple[Difference, ...] = ()
     warnings: tuple[str, ...] = ()
+    search: SearchSummary | None = None

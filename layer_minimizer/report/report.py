@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from layer_minimizer.model.installed import Size
     from layer_minimizer.model.outcome import Emulated, FunctionArchive, ImportTimes, LayerArchive, Proof
     from layer_minimizer.model.trace import Trace
+    from layer_minimizer.model.traced import SearchSummary
 
 REPORT_FORMAT = 1
 
@@ -36,7 +37,7 @@ class Report:
     ``emulated`` the result of the emulated Lambda. ``base_layers`` are the function's other layers, and
     ``differences`` those between several traces. ``limit`` is the unzipped size allowed for the function and all its
     layers, ``function_bytes`` the function's part: its zip if there is one, otherwise the files next to its entry.
-    ``imports`` is None if imports were not timed.
+    ``imports`` is None if imports were not timed, ``search`` if there was no search for unused modules.
     """
 
     trace: Trace
@@ -54,6 +55,7 @@ class Report:
     limit: int = LAMBDA_UNZIPPED_BYTES
     function_bytes: int = 0
     imports: ImportTimes | None = None
+    search: SearchSummary | None = None
 
     @property
     def base_bytes(self) -> int:
@@ -175,6 +177,7 @@ class Report:
             "differences": [difference.to_json() for difference in self.differences],
             "warnings": list(self.warnings),
             "import_time": self.imports.to_json() if self.imports else None,
+            "search": dataclasses.asdict(self.search) if self.search else None,
             "seconds": self.seconds,
             "imports": self._imports_json(),
             "files": list(self._files()),

@@ -22,10 +22,11 @@ from layer_minimizer.layer import layout
 from layer_minimizer.model import modules
 from layer_minimizer.model.plan import Cold
 from layer_minimizer.model.trace import ListedFolder, Trace, untraced_libraries
-from layer_minimizer.model.traced import Traced
+from layer_minimizer.model.traced import SearchSummary, Traced
 from layer_minimizer.native import parts
 from layer_minimizer.trace import comparison, repeatability, stand_in_search, tracer
 from layer_minimizer.trace.saved_traces import SavedTraces, merge_saved, with_environment
+from layer_minimizer.trace.search_cache import SearchCache
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -37,8 +38,20 @@ if TYPE_CHECKING:
     from layer_minimizer.settings import Settings
 
 log = logging.getLogger(__name__)
+# Work that one minute of --effort allows, in seconds of an ordinary machine; and the minutes after which a search ends
+# although it has not done that work, for each minute of --effort.
+_WORK_PER_MINUTE, _MINUTES_PER_MINUTE = 60, 4
 # The code that decides which modules a stand-in can replace: a cached search result is valid for this code only.
-_SEARCH_CODE = ("trace/stand_in_search.py", "payload/runtime/standin*.py", "payload/probe/**/*.py")
+_SEARCH_CODE = (
+    "trace/stand_in_search.py",
+    "payload/runtime/standin*.py",
+    "payload/probe/**/*.py",
+)
+
+_INCOMPLETE = (
+    "the search for unused imports reached its time limit after {runs} runs: the layer may contain modules that it "
+    "does not need. The next run with the same inputs continues the search; --effort raises the limit"
+)
 
 
 def collect_trace(  # noqa: PLR0913, PLR0917 - the workload, earlier traces, the environment and the options
@@ -51,10 +64,11 @@ def collect_trace(  # noqa: PLR0913, PLR0917 - the workload, earlier traces, the
     """
     interpreter, found = python.interpreter, [*earlier.traces]
     problems: tuple[str, ...] = ()
+    search: SearchSummary | None = None
     named = [(model.name, pickles.read_globals(model)) for model in (source.models if source else ())]
     if source is not None:
         real = {*settings.keep, *earlier.restored.modules}
-        own, problems = _run(source, python, settings, scratch, real=real, clock=clock)
+        own, problems, search = _run(source, python, settings, scratch, real=real, clock=clock)
         found.insert(0, ("this run", own))
     found += [(name, log.trace(interpreter, scratch / f"production{n}")) for n, (name, log) in enumerate(earlier.logs)]
     trace = merge_saved(found)
@@ -83,6 +97,7 @@ def collect_trace(  # noqa: PLR0913, PLR0917 - the workload, earlier traces, the
             untraced_libraries=frozenset[str]().union(*(untraced_libraries(each) for _, each in found)),
             differences=differences,
             warnings=(*unread, *outside, *problems, *mismatches),
+            search=search,
         )
     for difference in differences:
         log.info("%s", difference)
@@ -91,10 +106,11 @@ def collect_trace(  # noqa: PLR0913, PLR0917 - the workload, earlier traces, the
 
 def _run(  # noqa: PLR0913 - the parameters of a run
     source: Workload, python: Python, settings: Settings, scratch: Path, *, real: Collection[str], clock: Clock
-) -> tuple[Trace, tuple[str, ...]]:
+) -> tuple[Trace, tuple[str, ...], SearchSummary | None]:
     """Run the workload unchanged, then with stand-ins, until the modules that it needs are known.
 
-    ``real`` are modules that must not be replaced by stand-ins. Return the trace, and warnings about what it may lack.
+    ``real`` are modules that must not be replaced by stand-ins. Return the trace, warnings about what it may lack, and
+    the summary of the search.
     """
     interpreter, observers = python.interpreter, choose_observers(settings.observe)
     installed = inventory.take_inventory(interpreter).files
@@ -119,50 +135,57 @@ def _run(  # noqa: PLR0913 - the parameters of a run
         listed = repeatability.listed_folders(first, interpreter)
     full = replace(base, libraries=libraries)
     if study is None:
-        return replace(first, listed=listed), problem
+        return replace(first, listed=listed), problem, None
     action = f"looking for modules that {name} imports and does not need"
-    with clock.stage("search", action, limit=settings.effort * 60):
+    with clock.stage("search", action):
         provided = _provided_modules(installed, settings, python.base.provided)
         kept = {*real, *provided, *class_factories.base_class_modules(study.tables)}
+        groups = stand_in_search.candidates(study, first, kept)
+        restores = settings.cold is not Cold.DROP
+        inputs = _search_inputs(first, groups, study, restores=restores, settings=settings)
         search = stand_in_search.Search(
             tracer=replace(base, observers=(Observer.PROBE,)),
             first=first,
             study=study,
-            groups=stand_in_search.candidates(study, first, kept),
+            groups=groups,
             tolerance=settings.tolerance,
             scratch=scratch / "search",
-            seconds=settings.effort * 60,
-            restores=settings.cold is not Cold.DROP,
+            work=settings.effort * _WORK_PER_MINUTE,
+            seconds=settings.effort * _MINUTES_PER_MINUTE * 60,
+            cache=SearchCache.of(metadata.version("layer_minimizer"), *inputs),
+            restores=restores,
         )
-        found = _run_search(search, full)
+        found, summary = _run_search(search, full)
         if found is None:
             found = full.trace_with_bytecode(first.workload, scratch / "warm" / "run")
-        return replace(found, listed=listed), problem
+    if not summary.complete:
+        problem = (*problem, _INCOMPLETE.format(runs=summary.runs))
+        log.warning("%s", problem[-1])
+    return replace(found, listed=listed), problem, summary
 
 
-def _run_search(search: stand_in_search.Search, full: tracer.Tracer) -> Trace | None:
+def _run_search(search: stand_in_search.Search, full: tracer.Tracer) -> tuple[Trace | None, SearchSummary]:
     """Return the trace of a run with the stand-ins that this search, or an earlier one with the same inputs, found."""
-    version = metadata.version("layer_minimizer")
-    inputs = _search_inputs(search.first, search.groups, search.study, restores=search.restores)
-    cached = stand_in_search.cache_file(version, *inputs)
-    if known := stand_in_search.read_cached(cached):
+    cached = search.cache
+    if known := cached.read() if cached else None:
         found = search.confirm(replace(known, groups=known.groups & search.groups.keys()), full)
         if found is not None:
-            return found
+            return found, SearchSummary(known.runs, known.complete)
     chosen = search.find()
     found = search.confirm(chosen, full)
-    if found is not None:
-        stand_in_search.write_cached(cached, chosen)
-    return found
+    if found is not None and chosen.complete and cached:
+        cached.write(chosen)
+    return found, SearchSummary(chosen.runs, chosen.complete)
 
 
 def _search_inputs(
-    first: Trace, groups: Mapping[str, frozenset[str]], study: tracer.Study, *, restores: bool
+    first: Trace, groups: Mapping[str, frozenset[str]], study: tracer.Study, *, restores: bool, settings: Settings
 ) -> Iterator[object]:
     """Yield the inputs of a search: its code, the workload, the interpreter, the candidates and the loaded modules."""
     yield _search_code_digest()
     workload = first.workload
     yield restores
+    yield settings.effort, settings.tolerance
     yield from (first.python, workload.handler, [[e.name, e.payload, dict(e.context)] for e in workload.events])
     for file in (workload.entry, *workload.models):
         yield file.name

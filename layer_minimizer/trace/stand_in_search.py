@@ -3,11 +3,13 @@
 The first candidates are all modules of which no function ran while the events were handled. One run replaces them all.
 Stand-ins that had to load their real module are removed and the rest is tried again, until a run needs no other real
 module and returns the expected results. If a run fails, the groups of modules are tried by bisection.
+
+The search is bounded by an amount of work that does not depend on how fast this machine is at the moment, so that equal
+inputs result in equal layers. What each run has shown is cached: a search that a time limit ended is continued later.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -16,41 +18,29 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layer_minimizer.core import cache, progress
-from layer_minimizer.core.files import replacing
+from layer_minimizer.core import progress
 from layer_minimizer.model import modules
 from layer_minimizer.model.results import compare_results
+from layer_minimizer.model.search import SearchResult, Trial
 from layer_minimizer.trace.tracer import Study, Tracer, mark_read_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping
 
     from layer_minimizer.model.trace import Trace, TracedModule
+    from layer_minimizer.trace.search_cache import SearchCache
 
 log = logging.getLogger(__name__)
 # Each round removes stand-ins; more rounds than this have not been useful.
 _MAX_ROUNDS = 12
 # Used packages have many unused parts, most of them too small to be worth a run.
 _MIN_PART_BYTES = 16 * 1024
-_TIME_SHARE_OF_PARTS = 0.6
+_WORK_SHARE_OF_PARTS = 0.6
+# The work of a run: about its seconds on an ordinary machine. It depends on what the handler imports, and on nothing
+# that changes from run to run.
+_WORK_PER_RUN, _WORK_PER_MODULE = 0.3, 0.004
 # Number of fields in the description of a class without signatures; see payload/runtime/standin.py.
 _CLASS_WITHOUT_MEMBERS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """The result of a search: which groups of modules can be replaced, and what their stand-ins must do.
-
-    ``groups``: names of the groups that stand-ins replace.
-    ``also``: modules that a stand-in imports because an event needs them.
-    ``bound``: modules whose stand-ins a stand-in imports, so that a used package has them as attributes.
-    ``fills``: packages whose registries a module fills; its stand-in loads it once such a package does something new.
-    """
-
-    groups: frozenset[str] = frozenset()
-    also: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    bound: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    fills: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -64,10 +54,12 @@ class Search:
     ``groups``: modules that are replaced together, by group name; half-replaced packages often break.
     ``tolerance``: permitted difference of numbers in the results, relative and absolute.
     ``scratch``: folder for the runs.
-    ``seconds``: time limit for all runs; the current run and the final check may exceed it.
+    ``work``: the limit for the work of all runs (see `_WORK_PER_RUN`); the final check may exceed it.
+    ``seconds``: a time limit for the same, for machines that are much slower than expected.
+    ``cache``: stores what each run has shown; None: nothing is stored.
     ``restores``: stand-ins can load the real module after deployment, when a package does something new.
     ``max_registry_bytes``: source size of modules that fill registries and are therefore not replaced.
-    ``_also``, ``_bound``, ``_fills``: the state of the search; see `SearchResult`.
+    ``_also``, ``_bound``, ``_fills``, ``_complete``: the state of the search; see `SearchResult`.
     """
 
     tracer: Tracer
@@ -76,10 +68,13 @@ class Search:
     groups: Mapping[str, frozenset[str]]
     tolerance: float
     scratch: Path
+    work: float
     seconds: float
+    cache: SearchCache | None = None
     restores: bool = True
     max_registry_bytes: int = 1_500_000
     _runs: int = 0
+    _complete: bool = True
     _begun: float = field(default_factory=time.monotonic)
     _also: dict[str, list[str]] = field(default_factory=dict)
     _bound: dict[str, list[str]] = field(default_factory=dict)
@@ -95,45 +90,43 @@ class Search:
         whole = [name for name in self.groups if "." not in name]
         parts = [name for name in self.groups if "." in name and self._bytes([name]) >= _MIN_PART_BYTES]
         good: frozenset[str] = frozenset()
-        for together, share in ((whole, 1.0), (parts, _TIME_SHARE_OF_PARTS), (whole, 1.0)):
+        for together, share in ((whole, 1.0), (parts, _WORK_SHARE_OF_PARTS), (whole, 1.0)):
             good = self._extend(together, good, share)
         return self._result(self._check(good))
 
     def _result(self, groups: frozenset[str]) -> SearchResult:
         """Return the current state of the search for these groups."""
-        return SearchResult(
-            groups,
-            *({name: (*some,) for name, some in each.items()} for each in (self._also, self._bound, self._fills)),
-        )
+        state = (self._also, self._bound, self._fills)
+        also, bound, fills = ({name: (*some,) for name, some in each.items()} for each in state)
+        return SearchResult(groups, also, bound, fills, self._runs, self._complete)
 
     def _check(self, good: frozenset[str]) -> frozenset[str]:
         """Remove stand-ins of modules with import side effects; add stand-ins for submodules that packages need."""
         while good:
             self._fills = {}  # the check loads every module individually
-            trace, study = self._run(good, self.tracer, check=True)
-            self._fills = {name: list(packages) for name, packages in study.fills.items()}
-            self.max_registry_bytes = study.remaining_bytes
-            if trace is None:
+            trial = self._try(good, check=True)
+            self._fills = {name: list(packages) for name, packages in trial.fills}
+            self.max_registry_bytes = trial.remaining_bytes
+            if not trial.same:
                 log.warning(
                     "a run to check that replaced modules can be loaded later has failed: they are used unchecked"
                 )
                 return good
-            unfit = {group for group in good if self.groups[group] & study.unfit.keys()}
+            unfit = {group for group in good if self.groups[group] & {name for name, _ in trial.unfit}}
             if unfit:
-                log.debug("not replaceable:\n  %s", _listed(study.unfit))
+                log.debug("not replaceable:\n  %s", _listed(trial.unfit))
                 good = self._extend([name for name in self.groups if name in good - unfit], frozenset(), 1.0)
                 continue
-            if not (added := self._bind_submodules(trace)):
+            if not (added := self._bind_submodules(trial)):
                 return good
             good = self._extend([name for name in self.groups if name in added], good, 1.0)
         return good
 
     def _extend(self, names: list[str], good: frozenset[str], share: float) -> frozenset[str]:
-        """Add as many groups of ``names`` to ``good`` as possible within the time: all at once, or by bisection."""
+        """Add as many groups of ``names`` to ``good`` as the limit allows: all at once, or by bisection."""
         waiting = [[name for name in names if name not in good]]
-        first = True
-        while waiting and (first or self._has_time(share)):
-            first = False
+        begun = self._runs
+        while waiting and self._may_go_on(share, begun):
             some = waiting.pop()
             tried = self._settle(good.union(some)) if some else None
             # Removing stand-ins on the way may cost more than the added groups gain.
@@ -183,8 +176,13 @@ class Search:
             tables[module] = {**tables[module], "names": names}
         return tables
 
-    def _has_time(self, share: float) -> bool:
-        return time.monotonic() - self._begun < self.seconds * share
+    def _may_go_on(self, share: float, begun: int) -> bool:
+        """Return whether this share of the work is left, or no run has followed on run ``begun``."""
+        if time.monotonic() - self._begun >= self.seconds:
+            self._complete = False
+            return False
+        work = self._runs * (_WORK_PER_RUN + _WORK_PER_MODULE * len(self.first.modules))
+        return self._runs == begun or work < self.work * share
 
     def _bytes(self, groups: Iterable[str]) -> int:
         names = (name for group in groups for name in self.groups[group])
@@ -195,30 +193,29 @@ class Search:
         for _ in range(_MAX_ROUNDS):
             if not chosen:
                 return chosen
-            trace, study = self._run(chosen, self.tracer)
-            if trace is not None and not study.woken and not study.implicit:
+            trial = self._try(chosen)
+            woken = {name for name, _ in trial.woken}
+            if trial.same and not woken and not trial.implicit:
                 return chosen
-            log.debug("needs the real module:\n  %s", _listed(study.woken))
-            left = frozenset(name for name in chosen if not self.groups[name] & study.woken.keys())
-            if trace is None:
+            log.debug("needs the real module:\n  %s", _listed(trial.woken))
+            left = frozenset(name for name in chosen if not self.groups[name] & woken)
+            if not trial.same:
                 if left == chosen:
                     return None
                 chosen = left
                 continue
             chosen = left
-            replaced = {module.name for module in trace.stand_ins}
-            for name in sorted(study.implicit):
-                if not self._import_with_stand_in(name, replaced):
+            for name in sorted(trial.implicit):
+                if not self._import_with_stand_in(name, trial.replaced):
                     return None
         return None
 
-    def _bind_submodules(self, trace: Trace) -> set[str]:
+    def _bind_submodules(self, trial: Trial) -> set[str]:
         """Make stand-ins import the submodules that used packages would otherwise lack.
 
         Return the groups of these submodules, which must be replaced, too.
         """
-        loaded = {module.name for module in trace.modules}
-        replaced = {module.name for module in trace.stand_ins}
+        loaded, replaced = trial.loaded, trial.replaced
         group_of = {name: group for group, members in self.groups.items() for name in members}
         added = set()
         for package, names in self._expected().items():
@@ -264,16 +261,37 @@ class Search:
                 tables[name] = {**table, **fills, "group": group, "also": [*found.also.get(name, ()), *bound]}
         return tables
 
-    def _run(self, chosen: frozenset[str], tracer: Tracer, *, check: bool = False) -> tuple[Trace | None, Study]:
-        """Run with stand-ins for these groups and the current state of the search."""
-        return self._run_with(self._result(chosen), tracer, check=check)
+    def _try(self, chosen: frozenset[str], *, check: bool = False) -> Trial:
+        """Run with stand-ins for these groups and the current state of the search, if no earlier search has done it."""
+        self._runs += 1
+        found = self._result(chosen)
+        of = (self._tables(found), check, self._registry_limit(check=check))
+        known = self.cache.read_trial(*of) if self.cache else None
+        if known is not None:
+            return known
+        trace, study = self._run_with(found, self.tracer, check=check)
+        trial = Trial(
+            same=trace is not None,
+            replaced=frozenset(module.name for module in trace.stand_ins) if trace else frozenset(),
+            loaded=frozenset(module.name for module in trace.modules) if trace else frozenset(),
+            woken=tuple(sorted(study.woken.items())),
+            implicit=study.implicit,
+            unfit=tuple(sorted(study.unfit.items())),
+            fills=tuple(sorted((name, tuple(packages)) for name, packages in study.fills.items())),
+            remaining_bytes=study.remaining_bytes,
+        )
+        if self.cache:
+            self.cache.write_trial(trial, *of)
+        return trial
+
+    def _registry_limit(self, *, check: bool) -> int | None:
+        return self.max_registry_bytes if check and self.restores else None
 
     def _run_with(self, found: SearchResult, tracer: Tracer, *, check: bool = False) -> tuple[Trace | None, Study]:
         """Run with stand-ins; the trace is None if the run fails or returns other results."""
-        self._runs += 1
         tables = self._tables(found)
         progress.note(f"run {self._runs}, with stand-ins for {len(tables):,} modules")
-        folder = self.scratch / f"run{self._runs}"
+        folder = self.scratch / "run"
         try:
             trace, study = tracer.trace_with_stand_ins(
                 self.first.workload,
@@ -282,7 +300,7 @@ class Search:
                 expected=self._expected(),
                 study=self.study,
                 check=check,
-                max_registry_bytes=self.max_registry_bytes if check and self.restores else None,
+                max_registry_bytes=self._registry_limit(check=check),
             )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -320,8 +338,8 @@ def candidates(study: Study, first: Trace, kept: Collection[str]) -> dict[str, f
     return {top: frozenset(members) for top, members in ranked}
 
 
-def _listed(reasons: Mapping[str, str]) -> str:
-    return "\n  ".join(f"{name} {reason}" for name, reason in sorted(reasons.items()))
+def _listed(reasons: Iterable[tuple[str, str]]) -> str:
+    return "\n  ".join(f"{name} {reason}" for name, reason in reasons)
 
 
 def _top(name: str, real: Collection[str]) -> str:
@@ -331,36 +349,3 @@ def _top(name: str, real: Collection[str]) -> str:
         if ".".join(parts[:depth]) not in real:
             return ".".join(parts[:depth])
     return name
-
-
-# ---- cached results -----------------------------------------------------------------------------------------------
-
-
-_MAPPINGS = ("also", "bound", "fills")
-
-
-def cache_file(*parts: object) -> Path:
-    """Return the cache file for the result of a search with these inputs."""
-    digest = hashlib.sha256(json.dumps([str(part) for part in parts]).encode("utf-8", "surrogateescape")).hexdigest()
-    return cache.cache_folder("stand-ins") / f"{digest[:24]}.json"
-
-
-def read_cached(file: Path) -> SearchResult | None:
-    """Read the result of an earlier search; return None if there is no readable one."""
-    try:
-        known = json.loads(file.read_bytes())
-        found = [{str(name): (*map(str, listed),) for name, listed in known[key].items()} for key in _MAPPINGS]
-        return SearchResult(frozenset(map(str, known["groups"])), *found)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return None
-
-
-def write_cached(file: Path, found: SearchResult) -> None:
-    """Write the result of a search to the cache; ignore a cache that cannot be written."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        listed = {key: getattr(found, key) for key in _MAPPINGS}
-        with replacing(file) as part:
-            part.write_text(json.dumps({"groups": sorted(found.groups), **listed}))
-    except OSError as exc:
-        log.debug("cannot write the search result to the cache: %s", exc)

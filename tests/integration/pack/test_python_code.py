@@ -6,8 +6,10 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -227,6 +229,35 @@ def test_a_second_search_uses_the_cache_and_results_in_the_same_layer(desk: Desk
     remembered[0].write_text('["heavy", "light"]')
     three, _ = build(desk, shop)
     assert three["layer"]["sha256"] == one["layer"]["sha256"]
+
+
+def test_a_busy_machine_and_an_interrupted_search_result_in_the_same_layer(desk: Desk, shop: Environment) -> None:
+    idle, _ = build(desk, shop)
+    burners = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(len(os.sched_getaffinity(0)))
+    ]
+    try:
+        shutil.rmtree(desk.home / ".cache")
+        busy, _ = build(desk, shop)
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+    assert busy["layer"]["sha256"] == idle["layer"]["sha256"]
+    assert busy["search"] == idle["search"] == {"runs": idle["search"]["runs"], "complete": True}
+
+    cache = desk.home / ".cache/layer_minimizer/stand-ins"
+    shutil.rmtree(cache)
+    command = [MINIMIZE, "-q", "--entry", desk.work / "handler.py", "--python", shop.python, "--output", desk.output]
+    interrupted = subprocess.Popen(command, env=desk.variables(), stderr=subprocess.DEVNULL)
+    while interrupted.poll() is None and not list(cache.glob("*/*.json")):
+        time.sleep(0.001)
+    interrupted.send_signal(signal.SIGINT)
+    assert interrupted.wait() != 0
+    assert list(cache.glob("*/*.json"))
+    resumed, _ = build(desk, shop)
+    assert resumed["layer"]["sha256"] == idle["layer"]["sha256"]
+    assert resumed["search"] == idle["search"]
 
 
 @pytest.mark.parametrize(("bytecode", "suffixes"), [("only", {".pyc"}), ("both", {".py", ".pyc"}), ("source", {".py"})])

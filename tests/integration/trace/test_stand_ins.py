@@ -34,7 +34,7 @@ def find(tmp_path: Path, each_env: Any, write: Callable[..., Path]) -> Find:
         runs = tracer.Tracer(each_env.describe(), (Observer.PROBE,), 60)
         first, study = runs.study(load_workload(entry), tmp_path / "first" / "run")
         groups = stand_in_search.candidates(study, first, ())
-        found = stand_in_search.Search(runs, first, study, groups, 0.0, tmp_path / "search", seconds=30)
+        found = stand_in_search.Search(runs, first, study, groups, 0.0, tmp_path / "search", work=60, seconds=60)
         return found.find().groups, frozenset().union(*groups.values())
 
     return search  # type: ignore[return-value]

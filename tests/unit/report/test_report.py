@@ -96,6 +96,7 @@ def test_the_json_has_the_names_of_format_1(report: Report, require_schema: Call
         "base_layers": [],
         "base_bytes": 0,
         "conflicts": [],
+        "search": None,
         "seconds": {"trace": 1.5, "plan": 0.1, "pack": 0.2, "verify": 1.0},
     }
 

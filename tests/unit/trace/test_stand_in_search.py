@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from layer_minimizer.model.search import SearchResult, Trial
 from layer_minimizer.model.trace import Trace, TracedStandIn
 from layer_minimizer.trace import stand_in_search
-from layer_minimizer.trace.stand_in_search import Search, SearchResult
+from layer_minimizer.trace.search_cache import SearchCache
+from layer_minimizer.trace.stand_in_search import Search
 from layer_minimizer.trace.tracer import Study
 
 SIZE = stand_in_search._MIN_PART_BYTES
@@ -32,11 +34,14 @@ class Program:
     runs: list[frozenset[str]] = field(default_factory=list)
     tables: list[Mapping[str, Any]] = field(default_factory=list)
     bytecode: None = None
+    last_run: int = 1000
 
     def trace_with_stand_ins(
         self, _workload: Any, _scratch: Path, tables: Mapping[str, Any], **more: Any
     ) -> tuple[Trace | None, Study]:
         replaced = frozenset(tables)
+        if len(self.runs) == self.last_run:
+            raise KeyboardInterrupt
         self.runs.append(replaced)
         self.tables.append(tables)
         also = {name for table in tables.values() for name in table["also"]}
@@ -61,7 +66,13 @@ def make(build: Any, tmp_path: Path) -> Any:
     """Make a search among these modules, for a program."""
 
     def make(
-        names: Iterable[str], importers: Mapping[str, str] | None = None, **program: Any
+        names: Iterable[str],
+        importers: Mapping[str, str] | None = None,
+        *,
+        work: float = 60.0,
+        seconds: float = 60.0,
+        cache: SearchCache | None = None,
+        **program: Any,
     ) -> tuple[Search, Program]:
         names = list(names)
         source = tmp_path / "module.py"
@@ -71,7 +82,7 @@ def make(build: Any, tmp_path: Path) -> Any:
         tables = {name: {"file": str(source), "names": {}, "dynamic": False} for name in names}
         study = Study(tables=tables, ran=frozenset(), woken={})
         runner = Program(
-            first, **{key: frozenset(value) if key != "fills" else value for key, value in program.items()}
+            first, **{key: frozenset(value) if isinstance(value, list) else value for key, value in program.items()}
         )
         found = Search(
             tracer=runner,  # type: ignore[arg-type]
@@ -80,7 +91,9 @@ def make(build: Any, tmp_path: Path) -> Any:
             groups=stand_in_search.candidates(study, first, ()),
             tolerance=0.0,
             scratch=tmp_path / "search",
-            seconds=60.0,
+            work=work,
+            seconds=seconds,
+            cache=cache,
         )
         return found, runner
 
@@ -147,28 +160,89 @@ def test_candidates_are_the_topmost_packages_of_which_nothing_ran(build: Any) ->
     assert list(groups) == ["idle", "used.idle"]
 
 
+# ---- limits -------------------------------------------------------------------------------------------------------
+
+
+def test_the_work_limit_counts_runs_and_not_seconds(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"m{n}" for n in range(8)]
+    monkeypatch.setattr(stand_in_search, "_WORK_PER_RUN", 1.0)
+    monkeypatch.setattr(stand_in_search, "_WORK_PER_MODULE", 0.0)
+    search, program = make(names, breaks=["m5"], work=3.0)
+    found = search.find()
+    assert found.complete
+    assert found.runs == len(program.runs)
+    # Both halves, the first quarter of the second one, and the final check of what was found: see `Search.find`.
+    assert found.groups == {"m0", "m1", "m2", "m3"}
+
+
+def test_a_time_limit_makes_the_search_incomplete(make: Any) -> None:
+    search, program = make(["a", "b"], breaks=["b"], seconds=0.0)
+    found = search.find()
+    assert (found.groups, found.complete, found.runs) == (frozenset(), False, 0)
+    assert program.runs == []
+
+
+def test_an_interrupted_search_is_continued(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAYER_MINIMIZER_CACHE", str(tmp_path / "cache"))
+    names, cache = [f"m{n}" for n in range(8)], SearchCache.of("inputs")
+    undisturbed, first = make(names, breaks=["m5"], cache=SearchCache.of("the same"))
+    expected = undisturbed.find()
+    interrupted, second = make(names, breaks=["m5"], cache=cache, last_run=4)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.find()
+    resumed, third = make(names, breaks=["m5"], cache=cache)
+    assert resumed.find() == expected
+    assert second.runs == first.runs[:4]
+    assert third.runs == first.runs[4:]
+
+
 # ---- cache --------------------------------------------------------------------------------------------------------
 
 
-def test_a_result_is_cached_by_its_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    file = stand_in_search.cache_file("1.0", ["a"])
-    assert file != stand_in_search.cache_file("1.0", ["b"])
-    assert stand_in_search.read_cached(file) is None
-    found = SearchResult(frozenset({"a", "b"}), {"a": ("b",)}, {"b": ("c", "d")}, {"a": ("pkg",)})
-    stand_in_search.write_cached(file, found)
-    assert stand_in_search.read_cached(file) == found
-    assert [path.name for path in file.parent.iterdir()] == [file.name]
+@pytest.fixture
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchCache:
+    monkeypatch.setenv("LAYER_MINIMIZER_CACHE", str(tmp_path / "cache"))
+    return SearchCache.of("1.0", ["a"])
+
+
+FOUND = SearchResult(frozenset({"a", "b"}), {"a": ("b",)}, {"b": ("c", "d")}, {"a": ("pkg",)}, runs=3)
+TRIAL = Trial(
+    same=True,
+    replaced=frozenset({"a"}),
+    loaded=frozenset({"b", "c"}),
+    woken=(("b", "why"),),
+    implicit=frozenset({"c"}),
+    unfit=(("d", "why"),),
+    fills=(("a", ("pkg",)),),
+    remaining_bytes=5,
+)
+
+
+def test_a_result_is_cached_by_its_inputs_and_ends_the_trials(cached: SearchCache, tmp_path: Path) -> None:
+    assert cached != SearchCache.of("1.0", ["b"])
+    assert cached.read() is cached.read_trial({"a": 1}, 5) is None
+    cached.write_trial(TRIAL, {"a": 1}, 5)
+    assert cached.read_trial({"a": 1}, 5) == TRIAL
+    assert cached.read_trial({"a": 1}, 6) is None
+    cached.write(FOUND)
+    assert cached.read() == FOUND
+    assert [path.name for path in (tmp_path / "cache/stand-ins").iterdir()] == [f"{cached.name}.json"]
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"groups": []}', '{"groups": 1, "also": 1, "bound": {}, "fills": {}}']
+    "content",
+    ["", "[]", '{"groups": 1, "also": {}, "bound": {}, "fills": {}}', '{"groups": ["a"], "also": 1}'],
 )
-def test_an_unreadable_cache_file_is_ignored(tmp_path: Path, content: str) -> None:
-    (tmp_path / "cached.json").write_text(content)
-    assert stand_in_search.read_cached(tmp_path / "cached.json") is None
+def test_an_unreadable_cache_file_is_ignored(cached: SearchCache, content: str) -> None:
+    cached.write(FOUND)
+    cached._file.write_text(content)
+    assert cached.read() is None
 
 
-def test_a_cache_that_cannot_be_written_is_ignored(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
-    stand_in_search.write_cached(tmp_path / "file" / "cached.json", SearchResult())
+    monkeypatch.setenv("LAYER_MINIMIZER_CACHE", str(tmp_path / "file"))
+    cache = SearchCache.of("inputs")
+    cache.write(FOUND)
+    cache.write_trial(TRIAL, "stand-ins")
+    assert cache.read() is cache.read_trial("stand-ins") is None
