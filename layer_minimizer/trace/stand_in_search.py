@@ -128,9 +128,8 @@ class Search:
         begun = self._runs
         while waiting and self._may_go_on(share, begun):
             some = waiting.pop()
-            tried = self._settle(good.union(some)) if some else None
-            # Removing stand-ins on the way may cost more than the added groups gain.
-            if tried is not None and self._bytes(tried) >= self._bytes(good):
+            tried = self._settle(good.union(some), self._bytes(good)) if some else None
+            if tried is not None:
                 good = tried
             elif len(some) > 1:
                 middle = len(some) // 2
@@ -188,9 +187,15 @@ class Search:
         names = (name for group in groups for name in self.groups[group])
         return sum(Path(self.study.tables[name]["file"]).stat().st_size for name in names)
 
-    def _settle(self, chosen: frozenset[str]) -> frozenset[str] | None:
-        """Remove woken stand-ins until a run wakes none; return the other groups, or None if a run fails otherwise."""
+    def _settle(self, chosen: frozenset[str], least: int) -> frozenset[str] | None:
+        """Remove woken stand-ins until a run wakes none; return the other groups.
+
+        Return None if a run fails otherwise, or if fewer than ``least`` bytes are left: removing stand-ins on the way
+        may cost more than the added groups gain.
+        """
         for _ in range(_MAX_ROUNDS):
+            if self._bytes(chosen) < least:
+                return None
             if not chosen:
                 return chosen
             trial = self._try(chosen)
