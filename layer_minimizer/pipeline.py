@@ -127,7 +127,7 @@ def prove(traced: Traced, site: Site, settings: Settings, workspace: Workspace) 
         PackError: the layer cannot be written, is too large, or would not work in the runtime.
         VerifyError: no attempt gives the expected results.
     """
-    adjustments, function = planning.first_adjustments(traced, site), None
+    adjustments, function = planning.first_adjustments(traced, site, settings), None
     target = compatibility.choose_target(settings.runtime, settings.architecture, site.interpreter)
     builder = Builder.of(traced, site, settings, workspace.layer, workspace.scratch / "build")
     while True:

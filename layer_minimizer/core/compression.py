@@ -1,5 +1,8 @@
 """Compress chunks with LZMA, with a cache of the results.
 
+A share of the chunks, the *density*, is compressed as much as possible; the others in about a fifth of the time, to 8
+to 25 % more bytes. Any decoder reads both.
+
 Compressing unused files and pages takes most of the time for a large layer, and most of them are the same in the next
 layer of the same environment. The key of the cache contains everything that the result depends on, so a layer's bytes
 are the same with and without the cache.
@@ -35,13 +38,17 @@ _MIN_CACHED_BYTES = 32 * 1024
 # How many bytes are written before the size of the cache is checked again; eviction frees as many.
 _BYTES_BETWEEN_CHECKS = LIMIT // 20
 _FORMAT = 1
+_FAST_PRESET = 1
 _SUFFIX = ".chunk"
 _DIGEST_BYTES = 32
 
 
-def pack(raw: bytes, filters: Iterable[Mapping[str, Any]]) -> bytes | None:
-    """Return ``raw`` in LZMA's raw format with these filters; None if that is not smaller."""
-    chain = [dict(each) for each in filters]
+def pack(raw: bytes, filters: Iterable[Mapping[str, Any]], *, dense: bool = True) -> bytes | None:
+    """Return ``raw`` in LZMA's raw format with these filters; None if that is not smaller.
+
+    ``dense``: compress as much as the filters' preset does; otherwise fast.
+    """
+    chain = [dict(each) if dense or "preset" not in each else {**each, "preset": _FAST_PRESET} for each in filters]
     if len(raw) < _MIN_CACHED_BYTES:
         return _compress(raw, chain)
     key = hashlib.sha256(json.dumps([_FORMAT, _encoder(), chain], sort_keys=True).encode() + b"\0" + raw).digest()
@@ -51,6 +58,11 @@ def pack(raw: bytes, filters: Iterable[Mapping[str, Any]]) -> bytes | None:
         packed = _compress(raw, chain) or b""
         _WRITER.write(file, _seal(key, packed) + packed)
     return packed or None
+
+
+def is_dense(number: int, density: int) -> bool:
+    """Return whether the chunk with this number belongs to the ``density`` percent that are compressed most."""
+    return number % 100 < density
 
 
 def _compress(raw: bytes, chain: list[dict[str, Any]]) -> bytes | None:

@@ -20,8 +20,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer.core import progress
-from layer_minimizer.core.compression import pack
+from layer_minimizer.core import compression, progress
 from layer_minimizer.core.errors import PackError
 from layer_minimizer.core.files import scratch_errors, sha256_of
 from layer_minimizer.layer import file_index
@@ -111,6 +110,7 @@ def write_store(  # noqa: PLR0913 - the contents and their metadata
     dropped: Mapping[str, str],
     distributions: Mapping[str, str] | None = None,
     customized: bool = False,
+    density: int = 100,
 ) -> Store:
     """Write the runtime, the files that start it and the store into the site folder ``top``.
 
@@ -118,7 +118,7 @@ def write_store(  # noqa: PLR0913 - the contents and their metadata
     ``distributions`` are the versions of the distributions in the layer, for layers that are built on top of it.
     ``dropped`` maps top-level modules that were dropped to their distributions. ``sitecustomize.py`` is written only if
     there is none and ``customized`` (a base layer has one) is false; without it, a layer that is in PYTHONPATH is
-    started by its stand-ins.
+    started by its stand-ins. ``density`` is the percentage of the chunks that are compressed most, see `compression`.
 
     Raises:
         PackError: a file cannot be read, or the store cannot be written.
@@ -129,7 +129,7 @@ def write_store(  # noqa: PLR0913 - the contents and their metadata
         cold.mkdir(parents=True, exist_ok=True)
         write_runtime(top, customized=customized)
         starts, chunks = _arrange(members)
-        size = _write_data(cold / "data", chunks)
+        size = _write_data(cold / "data", chunks, density)
         rows = [*(_row(member, *starts[member.file.path]) for member in members), *left_out]
         index = file_index.pack_index(rows, [chunk.row for chunk in chunks if chunk.row], size)
         _write(cold / "index", index)
@@ -221,11 +221,11 @@ def _parts(member: _Member) -> Iterator[_Chunk]:
 # ---- data ---------------------------------------------------------------------------------------------------------
 
 
-def _write_data(target: Path, chunks: list[_Chunk]) -> int:
+def _write_data(target: Path, chunks: list[_Chunk], density: int) -> int:
     """Compress the chunks on all cores and write them in order, a few at a time. Return the bytes."""
     workers = len(os.sched_getaffinity(0))
     waiting: deque[tuple[_Chunk, Future[tuple[bytes, int, int]]]] = deque()
-    todo = iter(chunks)
+    todo = enumerate(chunks)
     offset = 0
     total = sum(chunk.size for chunk in chunks)
     what = "compressing unused files"
@@ -235,8 +235,9 @@ def _write_data(target: Path, chunks: list[_Chunk]) -> int:
         ThreadPoolExecutor(workers) as pool,
     ):
         while True:
-            while len(waiting) <= 2 * workers and (chunk := next(todo, None)) is not None:
-                waiting.append((chunk, pool.submit(_pack, chunk)))
+            while len(waiting) <= 2 * workers and (following := next(todo, None)):
+                number, chunk = following
+                waiting.append((chunk, pool.submit(_pack, chunk, dense=compression.is_dense(number, density))))
             if not waiting:
                 break
             chunk, future = waiting.popleft()
@@ -249,9 +250,9 @@ def _write_data(target: Path, chunks: list[_Chunk]) -> int:
     return offset
 
 
-def _pack(chunk: _Chunk) -> tuple[bytes, int, int]:
+def _pack(chunk: _Chunk, *, dense: bool) -> tuple[bytes, int, int]:
     raw = b"".join(map(_read, chunk.slices))
-    packed = pack(raw, file_index.CODE_FILTERS if chunk.code else file_index.FILTERS)
+    packed = compression.pack(raw, file_index.CODE_FILTERS if chunk.code else file_index.FILTERS, dense=dense)
     if packed is None or len(packed) >= len(raw):
         return raw, zlib.crc32(raw), file_index.STORED
     return packed, zlib.crc32(raw), file_index.CODE if chunk.code else file_index.LZMA

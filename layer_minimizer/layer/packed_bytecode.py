@@ -1,4 +1,6 @@
-"""Packs bytecode into one compressed file per layer: about 40 % of its size, and faster to search than many files.
+"""Packs bytecode into one file per layer, which is faster to search than many files.
+
+Compressed it has about 40 % of its size, and modules are loaded slower: that is for layers that have to be small.
 
 The layer's runtime (``payload/runtime/packed.py``) loads modules from this file as if each were in its usual place. A
 top-level package or module keeps a small file in its place, which starts the runtime if it is not running.
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 CODE, RUNTIME = runtime_packed.CODE, runtime_packed.RUNTIME
 # Modules that start the runtime or are loaded by every start.
 _START_MODULES = frozenset({"__init__", "check", "customize", "finder", "packed", "stubs"})
-# Saving less than this is not worth a second way to load modules.
-_WORTH_BYTES = 64 * 1024
+# Packing fewer bytes than this is not worth a second way to load modules.
+_WORTH_BYTES = 128 * 1024
 _MARSHAL = 2  # every Python version can read this format
 
 
@@ -42,26 +44,32 @@ def pack_runtime(top: Path) -> None:
         _move(top, {stem: zlib.compress((top / f"{stem}.pyc").read_bytes(), 9) for stem in stems}, RUNTIME)
 
 
-def compress(stems: Iterable[str], top: Path) -> dict[str, bytes]:
-    """Return the compressed bytecode of the modules ``stems`` (site-relative paths without a suffix) below ``top``.
+def read(stems: Iterable[str], top: Path, *, compressed: bool) -> dict[str, bytes]:
+    """Return the bytecode of the modules ``stems`` (site-relative paths without a suffix) below ``top``.
 
     Raises:
         PackError: one cannot be read.
     """
     try:
-        return {stem: zlib.compress((top / f"{stem}.pyc").read_bytes(), 9) for stem in stems}
+        found = {stem: (top / f"{stem}.pyc").read_bytes() for stem in stems}
+        return {stem: _smaller(raw) for stem, raw in found.items()} if compressed else found
     except OSError as exc:
         raise PackError(f"cannot read the layer's bytecode: {exc.filename}: {exc.strerror}") from exc
 
 
-def saves_space(packed: Mapping[str, bytes], top: Path, extra: int) -> bool:
-    """Return whether compressing these modules saves enough, given that it adds ``extra`` bytes to the layer."""
-    raw = sum((top / f"{stem}.pyc").stat().st_size for stem in packed)
-    return raw - sum(map(len, packed.values())) > _WORTH_BYTES + extra
+def _smaller(raw: bytes) -> bytes:
+    packed = zlib.compress(raw, 9)
+    return packed if len(packed) < len(raw) else raw
+
+
+def is_worth_it(stems: Iterable[str], top: Path, extra: int) -> bool:
+    """Return whether packing these modules is worth the ``extra`` bytes that it adds to the layer."""
+    raw = sum((top / f"{stem}.pyc").stat().st_size for stem in stems)
+    return raw > _WORTH_BYTES + extra
 
 
 def pack(packed: Mapping[str, bytes], top: Path) -> None:
-    """Move modules into a file of compressed bytecode in the site folder ``top``.
+    """Move modules into a file of bytecode in the site folder ``top``.
 
     Raises:
         PackError: it cannot be written.
@@ -81,7 +89,7 @@ def modules_to_start(stems: Collection[str]) -> list[str]:
 
 
 def stems_in(file: Path) -> tuple[str, ...]:
-    """Return the modules in a file of compressed bytecode.
+    """Return the modules in a file of bytecode.
 
     Raises:
         ValueError: it is damaged.
@@ -99,8 +107,8 @@ def _move(top: Path, packed: Mapping[str, bytes], name: str) -> None:
     table, body = {}, bytearray()
     with scratch_errors(PackError, f"cannot write the layer's bytecode below {top}: {{file}}"):
         for stem in sorted(packed):
-            raw = (top / f"{stem}.pyc").stat().st_size
-            table[stem] = (len(body), len(packed[stem]), raw)
+            raw = (top / f"{stem}.pyc").read_bytes()
+            table[stem] = (len(body), len(packed[stem]), len(raw), zlib.adler32(raw))
             body += packed[stem]
         head = zlib.compress(marshal.dumps(table, _MARSHAL), 9)
         content = b"%08x %d\n" % (zlib.crc32(head), len(head)) + head + bytes(body)

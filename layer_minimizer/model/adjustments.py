@@ -74,6 +74,7 @@ class Adjustments:
         omitted_distributions: distributions omitted because of the limit; code only names them.
         omitted_cold: cold files omitted because of the limit.
         omitted_chunks: chunks of libraries' cold pages omitted because of the limit.
+        density: percentage of what is compressed as much as possible because of the limit; above 0, bytecode, too.
         deterministic: whether a second run in the full environment gave the same results.
     """
 
@@ -88,6 +89,7 @@ class Adjustments:
     omitted_distributions: frozenset[str] = frozenset()
     omitted_cold: frozenset[str] = frozenset()
     omitted_chunks: frozenset[OmittedChunk] = frozenset()
+    density: int = 0
     deterministic: bool = False
 
     def __le__(self, other: Adjustments) -> bool:

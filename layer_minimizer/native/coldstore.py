@@ -16,18 +16,23 @@ _FILTERS = [{"id": lzma.FILTER_LZMA1, "preset": 9, "lc": 3, "lp": 0, "pb": 2, "d
 _CODE_FILTERS = [{"id": lzma.FILTER_X86}, *_FILTERS]
 
 
-def pack_chunks(parts: Split, name: str) -> list[PackedChunk]:
-    """Compress all chunks of the library ``name`` on all cores; the result does not depend on their number."""
+def pack_chunks(parts: Split, name: str, density: int = 100) -> list[PackedChunk]:
+    """Compress all chunks of the library ``name`` on all cores; the result does not depend on their number.
 
-    def pack(chunk: Chunk) -> PackedChunk:
+    ``density`` is the percentage of the chunks that are compressed most, see `compression`.
+    """
+
+    def pack(numbered: tuple[int, Chunk]) -> PackedChunk:
+        number, chunk = numbered
         raw, code = parts.raw(chunk), is_code(parts, chunk)
-        packed = compression.pack(raw, _CODE_FILTERS if code else _FILTERS)
+        dense = compression.is_dense(number, density)
+        packed = compression.pack(raw, _CODE_FILTERS if code else _FILTERS, dense=dense)
         return PackedChunk(raw if packed is None else packed, zlib.crc32(raw), code)
 
     packed = []
     what = f"compressing unused pages of {name}"
     with progress.step(what, total=parts.cold_bytes, in_bytes=True) as step, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for chunk, each in zip(parts.chunks, pool.map(pack, parts.chunks), strict=True):
+        for chunk, each in zip(parts.chunks, pool.map(pack, enumerate(parts.chunks)), strict=True):
             packed.append(each)
             step.advance(chunk.pages * parts.image.page_size)
     return packed

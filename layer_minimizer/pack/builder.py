@@ -85,7 +85,7 @@ class _Staged:
     """A layer's folder before it is zipped.
 
     ``written`` are all its bytes, ``shipped`` those of each installed file, ``shares`` those of each cold file in the
-    cold store.
+    cold store, ``packed`` those of packed bytecode.
     """
 
     contents: _Contents
@@ -93,6 +93,7 @@ class _Staged:
     written: int
     shipped: Mapping[str, int]
     shares: Mapping[str, int]
+    packed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,8 @@ class Builder:
                 shipped=staged.shipped,
                 bytecode_only=staged.contents.bytecode_only,
                 evictable=(*chunks, *evictable_files(plan, staged.shares)),
+                stored=sum(chunk.size for chunk in chunks) + sum(staged.shares.values()),
+                uncompressed=0 if adjustments.density else staged.packed,
             )
         archive = write_zip(self._folder, self.zip_path)
         if settings.runtime:
@@ -187,11 +190,11 @@ class Builder:
         )
         staging.add_libraries(required.bundled, self._folder)
         compiler = self._compiler(adjustments)
-        store = self._write_store(plan, contents, top)
+        store = self._write_store(plan, contents, top, adjustments)
         if contents.replaced:
             kept = settings.cold is not Cold.DROP
             stand_ins.write_stand_ins(contents.replaced, top, compiler, layer=_LAYER, kept=kept)
-        packed = self._write_bytecode(contents, top, compiler)
+        packed = self._write_bytecode(contents, top, compiler, adjustments)
         cold_store.write_links(store, top)
         if self.traced.trace.listed:
             folder_orders.write_orders(top, self.traced.trace.listed)
@@ -206,7 +209,7 @@ class Builder:
                 shipped[f"{stem}.py"] += len(content)
         for path, size in shares.items():
             shipped[path] = shipped.get(path, 0) + size
-        return _Staged(contents, libraries, _bytes_below(self._folder), shipped, shares)
+        return _Staged(contents, libraries, _bytes_below(self._folder), shipped, shares, sum(map(len, packed.values())))
 
     def _compacted(self, plan: KeepPlan, adjustments: Adjustments) -> dict[str, PackedLibrary]:
         """Return the compacted form of the kept libraries whose pages were traced, except for links."""
@@ -264,41 +267,53 @@ class Builder:
             with_docstrings=None if wanted.everything or not self.settings.strip_docstrings else wanted.names,
         )
 
-    def _write_bytecode(self, contents: _Contents, top: Path, compiler: bytecode.Compiler) -> Mapping[str, bytes]:
-        """Replace sources by bytecode. Return the bytecode that is compressed, by module."""
+    def _write_bytecode(
+        self, contents: _Contents, top: Path, compiler: bytecode.Compiler, adjustments: Adjustments
+    ) -> Mapping[str, bytes]:
+        """Replace sources by bytecode. Return the bytecode that is packed, by module."""
         if self.settings.bytecode == "source":
             return {}
         laid_out = {d.path for d in contents.laid_out}
         with_source = contents.with_source | (contents.bytecode_only & laid_out)
         bytecode.compile_modules(sorted(contents.modules), top, compiler, with_source=with_source)
-        packed = self._write_packed(contents, with_source, top, compiler) if self.settings.bytecode == "auto" else {}
+        packed: Mapping[str, bytes] = {}
+        if self.settings.bytecode == "auto":
+            packed = self._write_packed(contents, with_source, top, compiler, adjustments)
         runtime = [path.relative_to(top).as_posix() for path in sorted((top / cold_store.PACKAGE).glob("*.py"))]
         bytecode.compile_modules(runtime, top, compiler, with_source=())
         packed_bytecode.pack_runtime(top)
         return packed
 
     def _write_packed(
-        self, contents: _Contents, with_source: frozenset[str], top: Path, compiler: bytecode.Compiler
+        self,
+        contents: _Contents,
+        with_source: frozenset[str],
+        top: Path,
+        compiler: bytecode.Compiler,
+        adjustments: Adjustments,
     ) -> Mapping[str, bytes]:
-        """Compress modules that are shipped without source, if that saves space. Return their compressed bytecode."""
+        """Pack modules that are shipped without source, if there are enough of them. Return their bytecode."""
         names = Counter(modules.module_name(path) for path in contents.files)
         # Where several files provide one module, Python chooses by their suffixes, so they have to stay in place.
         alone = (path for path in contents.modules - with_source if names[modules.module_name(path)] == 1)
         stems = [path.removesuffix(".py") for path in sorted(alone) if not (top / path).exists()]
         stubs = [stand_ins.stub_path(module.path).removesuffix(".pyc") for module in contents.replaced]
-        packed = packed_bytecode.compress(sorted({*stems, *stubs}), top)
+        packable = sorted({*stems, *stubs})
         started = (top / cold_store.PACKAGE).exists()
-        if not packed_bytecode.saves_space(packed, top, 0 if started else cold_store.runtime_bytes()):
+        if not packed_bytecode.is_worth_it(packable, top, 0 if started else cold_store.runtime_bytes()):
             return {}
         if not started:
             cold_store.write_runtime(top, customized=self.site.base.has_sitecustomize)
+        packed = packed_bytecode.read(packable, top, compressed=adjustments.density > 0)
         packed_bytecode.pack(packed, top)
         stand_ins.write_starters(packed_bytecode.modules_to_start(packed), top, compiler)
         return packed
 
     # ---- the cold store ---------------------------------------------------------------------------------------------
 
-    def _write_store(self, plan: KeepPlan, contents: _Contents, top: Path) -> cold_store.Store:
+    def _write_store(
+        self, plan: KeepPlan, contents: _Contents, top: Path, adjustments: Adjustments
+    ) -> cold_store.Store:
         """Write the cold store, the native runtime, and which files the layer does not have."""
         versions = {each.name: each.version for each in self.site.inventory.distributions}
         missing = cold_files.left_out(plan, contents.placed, versions, self.settings.cold)
@@ -317,6 +332,7 @@ class Builder:
             dropped=cold_files.dropped_modules(plan),
             distributions={name: versions[name] for name in included & versions.keys()},
             customized=self.site.base.has_sitecustomize,
+            density=adjustments.density,
         )
 
     def _needs_of(self, plan: KeepPlan) -> Callable[[str], tuple[str, ...]]:

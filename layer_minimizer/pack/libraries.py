@@ -134,7 +134,8 @@ class Compactor:
         if path not in self.hot:
             return None
         hot = self.hot[path] | adjustments.extra_pages.get(path, frozenset())
-        made = self._made(path, hot, frozenset())
+        density = adjustments.density
+        made = self._made(path, hot, frozenset(), density)
         if made.file is None:
             return made
         if whole or path in adjustments.whole_libraries:
@@ -142,14 +143,14 @@ class Compactor:
             return PackedLibrary(LibrarySizes(path, file, mapped, mapped, file, 0, 0, _USED_DIFFERENTLY), made.copies)
         refills = adjustments.refills.get(path, 0)
         omitted = {each.chunk for each in adjustments.omitted_chunks if (each.path, each.refills) == (path, refills)}
-        return self._made(path, hot, frozenset(omitted)) if omitted else made
+        return self._made(path, hot, frozenset(omitted), density) if omitted else made
 
     @cached_property
-    def _made(self) -> Callable[[str, frozenset[int], frozenset[int]], PackedLibrary]:
-        """A cached `_make`: path, hot pages, numbers of the chunks to omit -> library."""
+    def _made(self) -> Callable[[str, frozenset[int], frozenset[int], int], PackedLibrary]:
+        """A cached `_make`: path, hot pages, numbers of the chunks to omit, density -> library."""
         return cache(self._make)
 
-    def _make(self, path: str, hot: frozenset[int], omitted: frozenset[int]) -> PackedLibrary:
+    def _make(self, path: str, hot: frozenset[int], omitted: frozenset[int], density: int) -> PackedLibrary:
         data = self.sources[path].read_bytes()
         copies = self.copies[path]
         try:
@@ -163,10 +164,11 @@ class Compactor:
         if self.cold is Cold.DROP:
             packed = coldstore.without_data(pages)
         elif omitted:
-            packed = _without(pages, omitted, self._made(path, hot, frozenset()))
+            packed = _without(pages, omitted, self._made(path, hot, frozenset(), density))
         else:
-            packed = coldstore.pack_chunks(pages, path)
-        return replace(self._written(path, pages, packed, _likelihoods(pages, hot), (hot, omitted)), copies=copies)
+            packed = coldstore.pack_chunks(pages, path, density)
+        key = (hot, omitted, (density,))
+        return replace(self._written(path, pages, packed, _likelihoods(pages, hot), key), copies=copies)
 
     def _written(
         self,
@@ -174,7 +176,7 @@ class Compactor:
         pages: compact.Split,
         packed: Sequence[compact.PackedChunk],
         likely: Sequence[float],
-        key: tuple[frozenset[int], frozenset[int]],
+        key: tuple[Iterable[int], ...],
     ) -> PackedLibrary:
         content = json.dumps([path, *map(sorted, key)]).encode("utf-8", "surrogatepass")
         folder = self.scratch / sha256(content).hexdigest()[:16]

@@ -94,6 +94,9 @@ def oversized(data: dict[str, Any]) -> Oversized:
         evictable=tuple(
             EvictableChunk(**each) if "chunk" in each else EvictableFile(**each) for each in data["evictable"]
         ),
+        # Recorded when everything was compressed as much as possible.
+        stored=0,
+        uncompressed=0,
     )
 
 

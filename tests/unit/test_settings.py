@@ -43,6 +43,7 @@ VALUES: dict[str, tuple[Any, Any, list[Any]]] = {
     "keep": (["scipy.stats"], ("scipy.stats",), [0, [0]]),
     "effort": (0, 0.0, [-1, "soon", True, float("inf")]),
     "bytecode": ("both", "both", ["none", 3]),
+    "smallest": (True, True, [1, "true", "yes"]),
     "strip_docstrings": (True, True, [1, "true", "yes"]),
     "native": ("off", "off", ["offf", False]),
     "cold": ("drop", Cold.DROP, ["dropp", ["drop"], 1]),

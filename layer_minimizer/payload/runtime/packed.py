@@ -1,7 +1,8 @@
-"""Serves modules whose bytecode lies compressed in one file a layer: less to unpack, to look for and to open.
+"""Serves modules whose bytecode lies in one file a layer: less to unpack, to look for and to open.
 
 Such a file is a line (the CRC and the length of the table), the table, and the bytecode. The table is a marshalled
-mapping of modules, as site-relative paths without a suffix, to (offset, compressed bytes, bytes). ``code`` has a file
+mapping of modules, as site-relative paths without a suffix, to (offset, stored bytes, bytes, Adler-32). If both sizes
+are the same, the bytecode is stored as it is, else compressed. ``code`` has a file
 for each layer, ``runtime`` the parts of this package that few starts need.
 
 Loaded in every start of the layer that has such files.
@@ -23,7 +24,7 @@ _HEAD = 16 if sys.version_info >= (3, 7) else 12  # bytes before the code in a f
 
 
 class Shelf(object):
-    """One file with compressed bytecode."""
+    """One file with bytecode."""
 
     def __init__(self, root, file):
         self.root = root
@@ -45,17 +46,18 @@ class Shelf(object):
 
     def read(self, stem):
         """Return a module's bytecode, as it would lie in its file."""
-        offset, length, size = self.table[stem]
+        offset, length, size, checksum = self.table[stem]
         handle = _open(self.root + "/" + self.file, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            packed = pread(handle, length, self.base + offset)
+            data = pread(handle, length, self.base + offset)
         finally:
             os.close(handle)
-        try:
-            data = zlib.decompress(packed, bufsize=size)
-        except zlib.error:
-            data = b""
-        if len(data) != size:
+        if length != size:
+            try:
+                data = zlib.decompress(data, bufsize=size)
+            except zlib.error:
+                data = b""
+        if len(data) != size or zlib.adler32(data) & 0xFFFFFFFF != checksum:
             check.refuse(self.root, self.file, "is damaged where %s.pyc lies in it" % stem)
         return data
 
@@ -82,7 +84,7 @@ class PackedLoader(SourceFileLoader):
 
 
 class Packed(object):
-    """All that the layers in one site folder have compressed."""
+    """All that the layers in one site folder have packed."""
 
     @classmethod
     def below(cls, root):

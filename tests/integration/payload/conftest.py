@@ -95,7 +95,8 @@ def temp() -> Iterator[Path]:
 def layer_of(tmp_path: Path, temp: Path, write: Callable[..., Path]) -> Callable[..., ColdLayer]:
     """Make a layer: ``layer_of(python, hot={path: content}, cold={path: content}, packed={path: source})``.
 
-    ``left_out`` maps files that it does not have to their owners; a ``checked`` one refuses to run damaged.
+    ``left_out`` maps files that it does not have to their owners; a ``checked`` one refuses to run damaged;
+    ``compressed`` says how the bytecode of ``packed`` modules is stored.
     """
 
     def make(
@@ -110,6 +111,7 @@ def layer_of(tmp_path: Path, temp: Path, write: Callable[..., Path]) -> Callable
         dropped: Mapping[str, str] | None = None,
         left_out: Mapping[str, str] | None = None,
         checked: bool = False,
+        compressed: bool = False,
     ) -> ColdLayer:
         root = root or tmp_path / name
         root.mkdir(parents=True, exist_ok=True)
@@ -118,7 +120,7 @@ def layer_of(tmp_path: Path, temp: Path, write: Callable[..., Path]) -> Callable
         files = [ColdFile(path, source / path, (needs or {}).get(path, ())) for path in cold]
         store = lay_out(files, root, left_out=left_out, dropped=dropped, linked=False)
         if packed:
-            pack(python, write(root, packed), list(packed), tmp_path / "compile")
+            pack(python, write(root, packed), list(packed), tmp_path / "compile", compressed=compressed)
         write_links(store, root)
         if checked:
             checksums.write_checksums(root, lambda _path: (), lambda _path: False)
@@ -127,12 +129,12 @@ def layer_of(tmp_path: Path, temp: Path, write: Callable[..., Path]) -> Callable
     return make
 
 
-def pack(python: str, root: Path, paths: Sequence[str], scratch: Path) -> None:
+def pack(python: str, root: Path, paths: Sequence[str], scratch: Path, *, compressed: bool) -> None:
     """Turn sources in a layer into what its builder makes of them."""
     compiler = bytecode.Compiler(interpreter.describe_interpreter(python), str(root), scratch)
     bytecode.compile_modules(paths, root, compiler, with_source=())
     stems = [path.removesuffix(".py") for path in paths]
-    packed_bytecode.pack(packed_bytecode.compress(stems, root), root)
+    packed_bytecode.pack(packed_bytecode.read(stems, root, compressed=compressed), root)
     stand_ins.write_starters(packed_bytecode.modules_to_start(stems), root, compiler)
 
 

@@ -171,13 +171,17 @@ def test_two_layers(layer_of: Callable[..., ColdLayer], cpython: str, tmp_path: 
     layer = layer_of(cpython, {"a/cold.py": "x = 1\n"}, {}, {"a/__init__.py": "x = 'a'\n", "a/one.py": "x = 1\n"})
     for path, text in (("a/two.py", "x = 2\n"), ("b.py", "x = 'b'\n")):
         (layer.root / path).write_text(text)
-    pack(cpython, layer.root, ["a/two.py", "b.py"], tmp_path / "compile")
+    pack(cpython, layer.root, ["a/two.py", "b.py"], tmp_path / "compile", compressed=True)
     assert len(list((layer.root / packed_bytecode.CODE).iterdir())) == 2
     layer.run("import a.one, a.two, b, a.cold; assert (a.x, a.one.x, a.two.x, b.x, a.cold.x) == ('a', 1, 2, 'b', 1)")
 
 
-def test_a_damaged_file_ends_the_process_and_is_named(layer_of: Callable[..., ColdLayer], python: str) -> None:
-    layer = layer_of(python, {}, {}, {"big.py": f"X = {os.urandom(3000).hex()!r}\n", "small.py": "X = 1\n"})
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_damaged_file_ends_the_process_and_is_named(
+    layer_of: Callable[..., ColdLayer], python: str, *, compressed: bool
+) -> None:
+    sources = {"big.py": f"X = {os.urandom(3000).hex()!r}\n", "small.py": "X = 1\n"}
+    layer = layer_of(python, {}, {}, sources, compressed=compressed)
     checksums.write_checksums(layer.root, lambda _path: (), lambda _path: False)
     (file,) = (layer.root / packed_bytecode.CODE).iterdir()
     whole = file.read_bytes()
@@ -200,7 +204,7 @@ def flipped(data: bytes, at: int) -> bytes:
 
 def test_each_byte_of_a_file_counts(tmp_path: Path) -> None:
     (tmp_path / "m.pyc").write_bytes(b"bytecode" * 50)
-    packed_bytecode.pack(packed_bytecode.compress(["m"], tmp_path), tmp_path)
+    packed_bytecode.pack(packed_bytecode.read(["m"], tmp_path, compressed=True), tmp_path)
     (file,) = (tmp_path / packed_bytecode.CODE).iterdir()
     assert packed_bytecode.stems_in(file) == ("m",)
     data = file.read_bytes()
@@ -210,13 +214,19 @@ def test_each_byte_of_a_file_counts(tmp_path: Path) -> None:
 
 
 def test_what_is_not_worth_it_stays(tmp_path: Path) -> None:
-    text = bytes(range(256)) * 1200
-    (tmp_path / "m.pyc").write_bytes(text)
-    packed = packed_bytecode.compress(["m"], tmp_path)
-    saved = len(text) - len(zlib.compress(text, 9))
-    assert packed_bytecode.saves_space(packed, tmp_path, 0)
-    assert packed_bytecode.saves_space(packed, tmp_path, saved - 65537)
-    assert not packed_bytecode.saves_space(packed, tmp_path, saved - 65536)
+    size = 300_000
+    (tmp_path / "m.pyc").write_bytes(bytes(size))
+    assert packed_bytecode.is_worth_it(["m"], tmp_path, 0)
+    assert packed_bytecode.is_worth_it(["m"], tmp_path, size - 131_073)
+    assert not packed_bytecode.is_worth_it(["m"], tmp_path, size - 131_072)
+
+
+def test_bytecode_is_compressed_where_that_makes_it_smaller(tmp_path: Path) -> None:
+    texts = {"even": bytes(5000), "random": os.urandom(5000)}
+    for stem, text in texts.items():
+        (tmp_path / f"{stem}.pyc").write_bytes(text)
+    assert packed_bytecode.read(texts, tmp_path, compressed=False) == texts
+    assert packed_bytecode.read(texts, tmp_path, compressed=True) == {**texts, "even": zlib.compress(bytes(5000), 9)}
 
 
 def test_what_leads_to_modules() -> None:

@@ -59,7 +59,14 @@ def test_colors_and_talk_are_the_same_for_all(command: str) -> None:
 def test_every_flag_has_an_opposite() -> None:
     parser = command_parser("")
     flags = [option for option in parser.options.values() if option.kind is FLAG and option.key != "no_config"]
-    assert {option.key for option in flags} == {"strip_docstrings", "json", "time_imports", "quiet", "verbose"}
+    assert {option.key for option in flags} == {
+        "smallest",
+        "strip_docstrings",
+        "json",
+        "time_imports",
+        "quiet",
+        "verbose",
+    }
     for option in flags:
         assert parser.read([f"--{option.name}"]) == {option.key: True}
         assert parser.read([f"--no-{option.name}"]) == {option.key: False}

@@ -23,6 +23,7 @@ ADJUSTMENTS = st.builds(
     omitted_distributions=NAMES,
     omitted_cold=NAMES,
     omitted_chunks=st.frozensets(st.builds(OmittedChunk, st.sampled_from("ab"), st.integers(0, 1), st.integers(0, 2))),
+    density=st.integers(0, 100),
     deterministic=st.booleans(),
 )
 MORE: dict[str, Any] = {
@@ -37,6 +38,7 @@ MORE: dict[str, Any] = {
     "omitted_distributions": frozenset("a"),
     "omitted_cold": frozenset("a"),
     "omitted_chunks": frozenset({OmittedChunk("a", 0, 1)}),
+    "density": 1,
     "deterministic": True,
 }
 

@@ -96,6 +96,26 @@ def test_the_largest_named_distributions_are_omitted_first() -> None:
         assert after == Adjustments(omitted_distributions=frozenset(gone))
 
 
+def test_more_is_compressed_before_anything_is_omitted() -> None:
+    plan = planned(("a/x.py", COLD, Reason.REACHABLE))
+
+    def density(excess: int, before: int = 0, stored: int = 1000, uncompressed: int = 0) -> int:
+        layer = Oversized(excess, Counter(), {"a/x.py": 9}, stored=stored, uncompressed=uncompressed)
+        after = adjust_to_limit(Adjustments(density=before), plan, layer, Settings(), NOTHING_RESERVED)
+        assert after == Adjustments(density=after.density)
+        return after.density
+
+    # Compressing all of it more saves at least 60 of 1,000 bytes.
+    assert [density(excess) for excess in (1, 30, 60, 61)] == [2, 50, 100, 100]
+    assert density(30, before=50) == 100
+    # Half of the bytecode can be saved.
+    assert [density(excess, uncompressed=500) for excess in (250, 280)] == [1, 50]
+    assert density(251, stored=0, uncompressed=500) == 100
+    layer = Oversized(1, Counter(), {"a/x.py": 9}, stored=1000)
+    after = adjust_to_limit(Adjustments(density=100), plan, layer, Settings(), NOTHING_RESERVED)
+    assert after == Adjustments(density=100, omitted_distributions=frozenset({"a"}))
+
+
 def test_sources_are_omitted_only_with_cold_keep() -> None:
     layer = Oversized(1, Counter(a=10**9), bytecode_only=frozenset({"a/x.py"}))
     plan = planned(("a/x.py", KEPT, Reason.TRACED))
