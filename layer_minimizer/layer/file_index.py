@@ -71,12 +71,11 @@ class ChunkRow:
 
 @dataclass(frozen=True, slots=True)
 class KeptRow:
-    """A file that a layer has in place, by which a damaged one is detected; ``when`` its contents are compared."""
+    """A file that a layer has in place, by which a damaged one is detected."""
 
     path: str
     needs: tuple[str, ...]
     crc: int
-    when: int
     size: int
 
 
@@ -186,7 +185,7 @@ def pack_table(files: Iterable[KeptRow]) -> bytes:
     needs = _Lists(texts)
     body = bytearray()
     for row in rows:
-        body += _KEPT.pack(texts.add(row.path), needs.add(row.needs), row.crc, row.when, row.size)
+        body += _KEPT.pack(texts.add(row.path), needs.add(row.needs), row.crc, 0, row.size)
     body += struct.pack(f"<{len(needs.numbers)}I", *needs.numbers) + texts.content
     size = _TABLE.size + len(body)
     after = struct.pack("<IIIII", size, len(rows), len(needs.numbers), len(texts.content), 0) + body

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CODE, RUNTIME = runtime_packed.CODE, runtime_packed.RUNTIME
 # Modules that start the runtime or are loaded by every start.
-_START_MODULES = frozenset({"__init__", "check", "customize", "finder", "packed", "stubs"})
+_START_MODULES = frozenset({"__init__", "check", "comparing", "customize", "finder", "packed", "stubs"})
 # Packing fewer bytes than this is not worth a second way to load modules.
 _WORTH_BYTES = 128 * 1024
 _MARSHAL = 2  # every Python version can read this format
@@ -99,18 +99,22 @@ def stems_in(file: Path) -> tuple[str, ...]:
     table = rest[: int(length)]
     if b"%08x" % zlib.crc32(table) != crc:
         raise ValueError(f"{file} is damaged: its table's checksum is wrong")
-    return tuple(marshal.loads(zlib.decompress(table)))  # noqa: S302 - data without code, with the right checksum
+    table = zlib.decompress(table) if table.startswith(runtime_packed.ZLIB) else table
+    return tuple(marshal.loads(table))  # noqa: S302 - data without code, with the right checksum
 
 
 def _move(top: Path, packed: Mapping[str, bytes], name: str) -> None:
     """Write the file ``name`` (by default named after its digest) and remove the files that it replaces."""
-    table, body = {}, bytearray()
+    table, body, compressed = {}, bytearray(), False
     with scratch_errors(PackError, f"cannot write the layer's bytecode below {top}: {{file}}"):
         for stem in sorted(packed):
-            raw = (top / f"{stem}.pyc").read_bytes()
-            table[stem] = (len(body), len(packed[stem]), len(raw), zlib.adler32(raw))
+            raw = (top / f"{stem}.pyc").stat().st_size
+            table[stem] = (len(body), len(packed[stem]), raw)
+            compressed |= raw != len(packed[stem])
             body += packed[stem]
-        head = zlib.compress(marshal.dumps(table, _MARSHAL), 9)
+        head = marshal.dumps(table, _MARSHAL)
+        # Each start reads the runtime's table, and should not need zlib for it.
+        head = zlib.compress(head, 9) if compressed and not name else head
         content = b"%08x %d\n" % (zlib.crc32(head), len(head)) + head + bytes(body)
         target = top / (name or f"{CODE}/{cold_store.digest(content)}")
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from layer_minimizer.analysis import elf
-from layer_minimizer.environment import base_layers
 from layer_minimizer.layer import cold_store, folder_orders, layout, packed_bytecode
 from layer_minimizer.layer.archive import check_entries, write_zip, zip_entries
 from layer_minimizer.model import modules
@@ -202,7 +201,7 @@ class Builder:
             place_runtime(self.runtime, top)
         shares = {**store.shares, **{decision.path: decision.size for decision in contents.laid_out}}
         if (top / cold_store.PACKAGE).exists():
-            checksums.write_checksums(top, self._needs_of(plan), base_layers.is_compacted)
+            checksums.write_checksums(top, self._needs_of(plan))
         shipped = {d.path: _shipped_bytes(top, d.path, libraries) for d in plan.kept}
         for stem, content in packed.items():
             if f"{stem}.py" in shipped:  # else it is a stub

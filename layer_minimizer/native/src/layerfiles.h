@@ -20,11 +20,10 @@ struct FileTable {
 
 struct KeptFile { /* in order of their paths; then the lists of needed libraries, then the texts */
     uint32_t path, needs;
-    uint32_t checksum;
-    uint32_t when; /* its contents are compared */
+    uint32_t checksum; /* CRC-32, compared if all files are */
+    uint32_t unused;
     uint64_t size;
 };
-enum When { WHEN_NEVER, WHEN_USED, WHEN_STARTED };
 
 struct Table {
     const struct FileTable *head;
@@ -87,15 +86,15 @@ static uint32_t checksum_of(int file) {
     return crc;
 }
 
-/* Refuse the layers if this file differs from all of them. `file` is a descriptor of it, -1: it is opened here. */
-static void compare_file(struct Root *root, const char *path, int file, enum When least) {
-    int known = 0, same_size = 0, same = 0, wanted = 0, opened = -1;
+/* Refuse the layers if this file differs from all of them in its size, or in its contents. `file` is a descriptor of it,
+ * -1: it is opened here. */
+static void compare_file(struct Root *root, const char *path, int file, int contents) {
+    int known = 0, same_size = 0, same = 0, opened = -1;
     for (int i = 0; i < root->table_count; i++) {
         struct Table *table = root->tables + i;
         const struct KeptFile *kept = find_kept(table, path);
         if (!kept || table->compared[kept - table->files]) continue;
         known = 1;
-        if (kept->when >= least && kept->when) wanted = 1;
     }
     if (!known) return;
     if (file < 0) {
@@ -107,13 +106,13 @@ static void compare_file(struct Root *root, const char *path, int file, enum Whe
     }
     struct stat about = {0};
     kernel_call(SYS_fstat, file, (long)&about, 0, 0, 0, 0);
-    uint32_t crc = wanted || least == WHEN_NEVER ? checksum_of(file) : 0;
+    uint32_t crc = contents ? checksum_of(file) : 0;
     for (int i = 0; i < root->table_count; i++) {
         struct Table *table = root->tables + i;
         const struct KeptFile *kept = find_kept(table, path);
         if (!kept) continue;
         same_size |= kept->size == (uint64_t)about.st_size;
-        same |= kept->size == (uint64_t)about.st_size && (!(wanted || least == WHEN_NEVER) || kept->checksum == crc);
+        same |= kept->size == (uint64_t)about.st_size && (!contents || kept->checksum == crc);
         table->compared[kept - table->files] = 1;
     }
     if (opened >= 0) close_file(opened);
@@ -126,7 +125,7 @@ static void compare_opened(const char *path, int file) {
     struct Root *root;
     if (!root_count || !checks || *path != '/') return;
     const char *relative = in_root(path, &root);
-    if (relative && *relative) compare_file(root, relative, file, WHEN_USED);
+    if (relative && *relative) compare_file(root, relative, file, 0);
 }
 
 /* Compare a library and the libraries that are loaded with it. */
@@ -140,9 +139,9 @@ static void compare_library(const char *path) {
         const struct KeptFile *kept = find_kept(table, relative);
         if (!kept || table->compared[kept - table->files]) continue;
         for (const uint32_t *need = table->needs + kept->needs; *need != LAST_NEED; need++)
-            compare_file(root, table->texts + *need, -1, WHEN_USED);
+            compare_file(root, table->texts + *need, -1, 0);
     }
-    compare_file(root, relative, -1, WHEN_USED);
+    compare_file(root, relative, -1, 0);
 }
 
 /* Refuse the layers if a file is missing from a folder that is about to be listed. */
@@ -275,12 +274,9 @@ static void add_root(const char *path) {
     each_entry(root, "/_layer_minimizer/cold", use_store);
     if (checks) each_entry(root, "/_layer_minimizer/check", use_table);
     root_count++;
-    for (int i = 0; i < root->table_count; i++)
-        for (uint32_t k = 0; k < root->tables[i].head->files; k++) {
-            const struct KeptFile *file = root->tables[i].files + k;
-            if (checks == 2 || file->when == WHEN_STARTED)
-                compare_file(root, root->tables[i].texts + file->path, -1, checks == 2 ? WHEN_NEVER : WHEN_STARTED);
-        }
+    for (int i = 0; checks == 2 && i < root->table_count; i++)
+        for (uint32_t k = 0; k < root->tables[i].head->files; k++)
+            compare_file(root, root->tables[i].texts + root->tables[i].files[k].path, -1, 1);
 }
 
 #endif

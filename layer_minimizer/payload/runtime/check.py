@@ -1,8 +1,7 @@
 """Refuses a layer that differs from the verified one, and loads the native runtime, which does so from then on.
 
-What the layers had stands in tables in the folder ``check``; native/src/layerfiles.h describes their format. Without
-the native runtime, all files are looked at here, at the start: whether they are there, and their sizes.
-LAYER_MINIMIZER_CHECK may say "all" (compare the contents of all files at the start) or "off".
+It refuses what is missing or has another size. LAYER_MINIMIZER_CHECK may say "all" (compare the contents of all files
+at the start) or "off". Without the native runtime, ``comparing`` looks at all files at the start.
 
 A damaged layer ends the process with one line that names the file: most programs catch the ImportError of what they
 take to be optional, go on without it, and return another result.
@@ -13,17 +12,10 @@ import sys
 from _frozen_importlib import ModuleSpec
 from _imp import create_dynamic, exec_dynamic
 from posix import listdir
-from struct import Struct
-from zlib import crc32  # already loaded at startup
 
 PACKAGE = "_layer_minimizer"
 LIBRARIES = "layer_minimizer.libs"
 NATIVE = "liblayercold-"
-# When the contents of a file are compared; NEVER: only if all files are.
-NEVER, LATER, ALWAYS = range(3)
-_HEAD, _FILE = Struct("<QIIIIII"), Struct("<IIIIQ")
-_MAGIC = int.from_bytes(b"LLYTTST1", "little")
-_UNCHECKED = 12  # bytes before those that the checksum covers
 
 native = None  # the native runtime, as a module
 _begun = set()  # the real paths of site folders
@@ -39,7 +31,9 @@ def begin(root):
     library = _native_in(root)
     if library is None:
         if os.environ.get("LAYER_MINIMIZER_CHECK") != "off":
-            _compare_all(root)
+            from .comparing import compare_all
+
+            compare_all(root, root + "/" + PACKAGE + "/check", refuse)
         return
     spec = ModuleSpec(PACKAGE + ".native", None, origin=library)
     try:
@@ -70,51 +64,6 @@ def _native_in(root):
     except OSError:
         return None
     return next((root + "/" + LIBRARIES + "/" + name for name in names if name.startswith(NATIVE)), None)
-
-
-def _compare_all(root):
-    folder = root + "/" + PACKAGE + "/check"
-    try:
-        tables = [folder + "/" + name for name in sorted(listdir(folder))]
-    except OSError:
-        return  # made without checksums
-    contents = os.environ.get("LAYER_MINIMIZER_CHECK") == "all"
-    known = {}  # path -> the (size, crc) of each layer that contains it
-    for table in tables:
-        for path, size, crc, when in _rows(root, table):
-            known.setdefault(path, []).append((size, crc if contents or when == ALWAYS else None))
-    for path, sums in known.items():
-        _compare(root, path, sums)
-
-
-def _rows(root, table):
-    with open(table, "rb") as source:
-        data = source.read()
-    if len(data) < _HEAD.size or _HEAD.unpack_from(data)[1] != crc32(data[_UNCHECKED:]):
-        refuse(root, table, "is damaged")
-    magic, _crc, _size, files, needs, _texts, _unused = _HEAD.unpack_from(data)
-    if magic != _MAGIC:
-        refuse(root, table, "has another format")
-    end = _HEAD.size + files * _FILE.size
-    texts = end + 4 * needs
-    for name, _needs, crc, when, size in _FILE.iter_unpack(data[_HEAD.size : end]):
-        path = data[texts + name : data.index(b"\0", texts + name)]
-        yield path.decode("utf-8", "surrogateescape"), size, crc, when
-
-
-def _compare(root, path, sums):
-    file = root + "/" + path
-    try:
-        size = os.stat(file).st_size
-        if size not in [had for had, _crc in sums]:
-            refuse(root, path, "has %d bytes instead of %d" % (size, sums[0][0]))
-        if all(crc is not None for _had, crc in sums):
-            with open(file, "rb") as source:
-                crc = crc32(source.read()) & 0xFFFFFFFF
-            if (size, crc) not in sums:
-                refuse(root, path, "is damaged (its checksum is wrong)")
-    except OSError as exc:
-        refuse(root, path, "is missing (%s)" % (exc.strerror or exc))
 
 
 def refuse(root, path, why):

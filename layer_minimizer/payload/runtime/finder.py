@@ -138,6 +138,20 @@ class LayerFileFinder(FileFinder):
     """Finds what lies in one folder of a layer: packed, as a file, or cold."""
 
     _place = None  # the layer, and the path in it
+    _stems = None  # the names in the folder, without suffixes: a layer does not change
+
+    def invalidate_caches(self):
+        """Look into the folder again."""
+        super().invalidate_caches()
+        self._stems = None
+
+    def _may_have(self, name):
+        if self._stems is None:
+            try:
+                self._stems = {entry.partition(".")[0] for entry in os.listdir(self.path)}
+            except OSError:
+                self._stems = set()
+        return name in self._stems
 
     def find_spec(self, fullname, target=None):
         """Find a module in this folder."""
@@ -147,6 +161,9 @@ class LayerFileFinder(FileFinder):
         packed = layer.packed if layer is not None else None
         spec = packed.find(fullname, folder) if packed is not None else None
         if spec is None:
+            # Most questions are for modules of the standard library, which come after the layer on sys.path.
+            if not self._may_have(fullname.rpartition(".")[2]):
+                return None
             spec = super().find_spec(fullname, target)
             if spec is not None and spec.loader is not None:
                 spec = _bytecode_for(spec) or spec

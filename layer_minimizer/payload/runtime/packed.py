@@ -1,9 +1,9 @@
 """Serves modules whose bytecode lies in one file a layer: less to unpack, to look for and to open.
 
 Such a file is a line (the CRC and the length of the table), the table, and the bytecode. The table is a marshalled
-mapping of modules, as site-relative paths without a suffix, to (offset, stored bytes, bytes, Adler-32). If both sizes
-are the same, the bytecode is stored as it is, else compressed. ``code`` has a file
-for each layer, ``runtime`` the parts of this package that few starts need.
+mapping of modules, as site-relative paths without a suffix, to (offset, stored bytes, bytes). Bytecode whose sizes
+differ is compressed; the table may be, too. ``code`` has a file for each layer, ``runtime`` the parts of this package
+that few starts need.
 
 Loaded in every start of the layer that has such files.
 """
@@ -11,7 +11,6 @@ Loaded in every start of the layer that has such files.
 import marshal
 import os
 import sys
-import zlib
 from _frozen_importlib_external import SourceFileLoader, _compile_bytecode, spec_from_file_location
 from posix import listdir, pread
 from posix import open as _open
@@ -20,7 +19,17 @@ from . import check
 
 CODE = "_layer_minimizer/code"
 RUNTIME = "_layer_minimizer/runtime"
+ZLIB = b"x"  # the first byte of what zlib has compressed, and of nothing that marshal writes for a mapping
 _HEAD = 16 if sys.version_info >= (3, 7) else 12  # bytes before the code in a file of bytecode
+
+
+def _decompress(data):
+    import zlib  # an extension module, which most layers do without
+
+    try:
+        return zlib.decompress(data)
+    except zlib.error as exc:
+        raise ValueError(str(exc)) from None
 
 
 class Shelf(object):
@@ -33,20 +42,20 @@ class Shelf(object):
         handle = _open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             first = pread(handle, 64, 0).partition(b"\n")[0]
-            crc, length = first.split()
-            packed = pread(handle, int(length), len(first) + 1)
-        except ValueError:
-            crc, packed = b"", b""
+            length = int(first.split()[1])
+            table = pread(handle, length, len(first) + 1)
+            if table[:1] == ZLIB:
+                table = _decompress(table)
+            self.table = marshal.loads(table)  # noqa: S302 - the tool's own
+        except (IndexError, ValueError, EOFError, TypeError):
+            check.refuse(root, file, "is damaged (its table cannot be read)")
         finally:
             os.close(handle)
-        if crc != b"%08x" % (zlib.crc32(packed) & 0xFFFFFFFF):
-            check.refuse(root, file, "is damaged (its table's checksum is wrong)")
-        self.base = len(first) + 1 + len(packed)
-        self.table = marshal.loads(zlib.decompress(packed))  # noqa: S302 - the tool's own, with the right checksum
+        self.base = len(first) + 1 + length
 
     def read(self, stem):
         """Return a module's bytecode, as it would lie in its file."""
-        offset, length, size, checksum = self.table[stem]
+        offset, length, size = self.table[stem]
         handle = _open(self.root + "/" + self.file, os.O_RDONLY | os.O_CLOEXEC)
         try:
             data = pread(handle, length, self.base + offset)
@@ -54,10 +63,10 @@ class Shelf(object):
             os.close(handle)
         if length != size:
             try:
-                data = zlib.decompress(data, bufsize=size)
-            except zlib.error:
+                data = _decompress(data)
+            except ValueError:
                 data = b""
-        if len(data) != size or zlib.adler32(data) & 0xFFFFFFFF != checksum:
+        if len(data) != size:
             check.refuse(self.root, self.file, "is damaged where %s.pyc lies in it" % stem)
         return data
 

@@ -123,7 +123,7 @@ def layer_of(tmp_path: Path, temp: Path, write: Callable[..., Path]) -> Callable
             pack(python, write(root, packed), list(packed), tmp_path / "compile", compressed=compressed)
         write_links(store, root)
         if checked:
-            checksums.write_checksums(root, lambda _path: (), lambda _path: False)
+            checksums.write_checksums(root, lambda _path: ())
         return ColdLayer(root, python, temp, put_back_folder(store))
 
     return make

@@ -3,7 +3,8 @@
     python tests/system/chaos/damage.py --layer layer.zip --python env/bin/python --task FOLDER --event events.json
 
 Each of a number of random files is removed, truncated, and changed in one byte. After each damage the handler runs on
-the layer alone, in a new process, with all events; then the file is restored. A table shows the outcomes. One in four
+the layer alone, in a new process, with all events; then the file is restored. That contents are compared, which shows a
+changed byte, has to be asked for (LAYER_MINIMIZER_CHECK=all). A table shows the outcomes. One in four
 of the files is from a cold store or the layer's runtime, even if there are few of these.
 """
 
@@ -128,13 +129,14 @@ class Place:
         """The folder of the unpacked layer."""
         return self.folder / "opt"
 
-    def run(self) -> Ran:
-        """Run all events in a new process."""
+    def run(self, *, contents: bool = False) -> Ran:
+        """Run all events in a new process; ``contents``: the runtime compares the contents of all files."""
         temp = self.folder / "tmp"
         temp.mkdir()
         out = self.folder / "rows.json"
         out.unlink(missing_ok=True)
         keep = {name: os.environ[name] for name in ("PATH", "LANG", "LAYER_MINIMIZER_CHECK") if name in os.environ}
+        keep |= {"LAYER_MINIMIZER_CHECK": "all"} if contents else {}
         command = [str(self.python), "-B", str(self.folder / "run.py"), str(self.task), str(self.events), str(out)]
         try:
             done = subprocess.run(
@@ -200,7 +202,7 @@ def run_damaged(place: Place, damage: Damage, sound: Ran) -> Outcome:
                 content[damage.at] ^= 1 << (damage.at % 8)
             target.write_bytes(content)
             target.chmod(backup.stat().st_mode & 0o777)
-        ran = place.run()
+        ran = place.run(contents=damage.kind is Kind.FLIP)
     finally:
         backup.replace(target)
     end, output = classify(damage, ran, sound)

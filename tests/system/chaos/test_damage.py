@@ -1,5 +1,7 @@
 """Files of layers are removed, truncated or changed, one at a time: the result is right, or an error names the file.
 
+Contents are compared only if that is asked for.
+
 ``damage.py`` does the same with any layer and any number of files.
 """
 
@@ -123,7 +125,7 @@ def test_pillow(damage: ModuleType, bench: Bench, requirements_env: Callable[[st
 
 @pytest.mark.parametrize(("how", "runs"), [("off", True), ("", True), ("all", False)])
 def test_how_much_is_compared(damage: Any, bench: Bench, how: str, runs: bool) -> None:  # noqa: FBT001
-    """Only used files are checked; with "all" all files, with "off" none."""
+    """By default sizes of used files are compared; with "all" the contents of all files, with "off" nothing."""
     bench.install("alpha", INVENTED)
     bench.write("handler.py", HANDLER)
     bench.run("--effort", "0", "--event", bench.write("events.json", '["hot", "cold"]'))

@@ -12,7 +12,7 @@ import pytest
 from layer_minimizer.layer import cold_store, file_index
 from layer_minimizer.layer.file_index import FileRow, KeptRow
 from layer_minimizer.payload import reaper
-from layer_minimizer.payload.runtime import check
+from layer_minimizer.payload.runtime import comparing
 from tests.support.places import CHECKOUT
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def constant(header: str, name: str) -> int:
         ("fileindex.h", "FileChunk", file_index._CHUNK),
         ("layerfiles.h", "FileTable", file_index._TABLE),
         ("layerfiles.h", "KeptFile", file_index._KEPT),
-        ("layerfiles.h", "FileTable", check._HEAD),
-        ("layerfiles.h", "KeptFile", check._FILE),
+        ("layerfiles.h", "FileTable", comparing._HEAD),
+        ("layerfiles.h", "KeptFile", comparing._FILE),
     ],
 )
 def test_structures_are_the_same(header: str, name: str, written: struct.Struct) -> None:
@@ -70,20 +70,18 @@ def test_structures_are_the_same(header: str, name: str, written: struct.Struct)
 
 def test_constants_are_the_same() -> None:
     assert constant("fileindex.h", "FILE_INDEX_MAGIC") == file_index._INDEX_MAGIC
-    assert constant("layerfiles.h", "FILE_TABLE_MAGIC") == file_index._TABLE_MAGIC == check._MAGIC
+    assert constant("layerfiles.h", "FILE_TABLE_MAGIC") == file_index._TABLE_MAGIC == comparing._MAGIC
     assert constant("fileindex.h", "LEFT_OUT") == file_index.LEFT_OUT
     assert constant("fileindex.h", "BY_COLD_KEEP") == file_index.BY_COLD_KEEP
     assert constant("fileindex.h", "LAST_NEED") == file_index._END
     assert constant("fileindex.h", "FILTER_HASHES") == file_index._HASHES
     chunks = [constant("fileindex.h", f"CHUNK_{name}") for name in ("STORED", "LZMA", "CODE")]
     assert chunks == [file_index.STORED, file_index.LZMA, file_index.CODE]
-    times = [constant("layerfiles.h", f"WHEN_{name}") for name in ("NEVER", "USED", "STARTED")]
-    assert times == [check.NEVER, check.LATER, check.ALWAYS]
     assert constant("coldstore.h", "DIGEST_LENGTH") == cold_store._DIGITS
     assert f'#define PUT_BACK "{cold_store.PUT_BACK}"\n' in TEXTS["coldstore.h"]
     assert reaper.PUT_BACK == cold_store.PUT_BACK
     # Both checksums begin behind the first two fields.
-    assert struct.calcsize("<QI") == file_index._UNCHECKED == check._UNCHECKED
+    assert struct.calcsize("<QI") == file_index._UNCHECKED == comparing._UNCHECKED
     assert TEXTS["coldstore.h"].count("+ 12, size - 12)") == TEXTS["layerfiles.h"].count("+ 12, size - 12)") == 1
 
 
@@ -137,24 +135,24 @@ def test_rows_are_in_order_of_their_bytes_and_read_back() -> None:
 
 def test_a_table_is_read_as_it_is_written() -> None:
     rows = [
-        KeptRow("b.so", ("x.libs/liby.so", "a.txt"), 1, check.LATER, 2**40),
-        KeptRow("a.txt", (), 2, check.ALWAYS, 3),
+        KeptRow("b.so", ("x.libs/liby.so", "a.txt"), 1, 2**40),
+        KeptRow("a.txt", (), 2, 3),
     ]
     table = file_index.pack_table(rows)
-    magic, crc, size, files, needs, texts, unused = check._HEAD.unpack_from(table)
-    assert (magic, size, files, unused) == (check._MAGIC, len(table), 2, 0)
-    assert crc == zlib.crc32(table[check._UNCHECKED :])
-    start = check._HEAD.size
-    kept = list(check._FILE.iter_unpack(table[start : start + files * check._FILE.size]))
-    numbers = struct.unpack_from(f"<{needs}I", table, start + files * check._FILE.size)
+    magic, crc, size, files, needs, texts, unused = comparing._HEAD.unpack_from(table)
+    assert (magic, size, files, unused) == (comparing._MAGIC, len(table), 2, 0)
+    assert crc == zlib.crc32(table[comparing._UNCHECKED :])
+    start = comparing._HEAD.size
+    kept = list(comparing._FILE.iter_unpack(table[start : start + files * comparing._FILE.size]))
+    numbers = struct.unpack_from(f"<{needs}I", table, start + files * comparing._FILE.size)
     strings = table[-texts:]
 
     def text(offset: int) -> str:
         return strings[offset : strings.index(b"\0", offset)].decode()
 
-    assert [(text(path), crc, when, size) for path, _needs, crc, when, size in kept] == [
-        ("a.txt", 2, check.ALWAYS, 3),
-        ("b.so", 1, check.LATER, 2**40),
+    assert [(text(path), crc, unused, size) for path, _needs, crc, unused, size in kept] == [
+        ("a.txt", 2, 0, 3),
+        ("b.so", 1, 0, 2**40),
     ]
     assert [
         [text(number) for number in numbers[begin : numbers.index(file_index._END, begin)]] for _path, begin, *_ in kept
