@@ -2,11 +2,11 @@
 
 Skipped tests are deselected, and never count as passed. Without the following options nothing is skipped.
 
-``--turn N/3`` runs a third of the long tests, and the next two commits run the rest:
+``--turn N/6`` runs a sixth of the long tests, and the next five commits run the rest:
 
-* every third case;
-* in tests of all interpreters, two in addition to the oldest, the one that runs the tests, and the newest;
-* of the tests marked ``turn(1)``, ``turn(2)`` and ``turn(3)``, those with one of the numbers.
+* of the tests that take 10 seconds or more, those that long_tests.json lists for this turn (see record_turns.py);
+* in tests of all interpreters, two in addition to the oldest, the one that runs the tests, and the newest: so three
+  commits run all of them.
 
 ``--proofs FOLDER`` skips tests that have passed on this machine with the same inputs. This concerns the tests in
 proofs.py. Their inputs are the files of the package (except those that proofs.py excludes), the files in the folder of
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import platform
 import sys
 import time
@@ -40,7 +41,10 @@ if TYPE_CHECKING:
 
     from .proofs import Inputs
 
-TURNS = 3
+TURNS = 6
+_LONG_TESTS = TESTS / "support" / "long_tests.json"
+# So many commits run the tests of all interpreters.
+_INTERPRETER_TURNS = 3
 _IGNORED = ("__pycache__", "out")
 _KEPT_DAYS = 60
 # More tests of a folder are counted instead of named.
@@ -96,7 +100,9 @@ def _other_turns(config: pytest.Config, items: list[pytest.Item]) -> dict[str, s
     known = [f"{number + 1}/{TURNS}" for number in range(TURNS)]
     if given not in known:
         raise pytest.UsageError(f"--turn {given} must be one of {', '.join(known)}")
-    return other_turns(items, known.index(given) + 1, [version for version in VERSIONS if find_python(version)])
+    turns: list[list[str]] = json.loads(_LONG_TESTS.read_bytes())
+    present = [version for version in VERSIONS if find_python(version)]
+    return other_turns(items, known.index(given), turns, present)
 
 
 def _passed_before(config: pytest.Config, items: list[pytest.Item]) -> dict[str, str]:
@@ -115,28 +121,24 @@ def _passed_before(config: pytest.Config, items: list[pytest.Item]) -> dict[str,
     return found
 
 
-def other_turns(items: Iterable[pytest.Item], number: int, present: Sequence[str]) -> dict[str, str]:
-    """Return the tests of other turns, with the reason; ``present``: the CPython versions on this machine."""
+def other_turns(
+    items: Iterable[pytest.Item], number: int, turns: Sequence[Iterable[str]], present: Sequence[str]
+) -> dict[str, str]:
+    """Return the tests of other turns than ``number`` (from 0), with the reason.
+
+    ``turns``: the long tests of each turn; ``present``: the CPython versions on this machine.
+    """
     found: dict[str, str] = {}
-    cases = sorted((item for item in items if item.get_closest_marker("case")), key=_weight)
-    for at, item in enumerate(cases):
-        if at % TURNS != number - 1:
-            found[item.nodeid] = "cases"
+    others = {name for at, names in enumerate(turns) if at != number for name in names}
     rest = [version for version in present if version not in (VERSIONS[0], MAIN, present[-1])]
     of_all = _of_all_versions(items)
     for item in items:
-        mark = item.get_closest_marker("turn")
-        if mark and mark.args[0] != number:
-            found[item.nodeid] = "large tests"
-        version = _version(item)
-        if version in rest and _function(item) in of_all and rest.index(version) % TURNS != number - 1:
+        if item.nodeid in others:
+            found[item.nodeid] = "long tests"
+        version, turn = _version(item), number % _INTERPRETER_TURNS
+        if version in rest and _function(item) in of_all and rest.index(version) % _INTERPRETER_TURNS != turn:
             found.setdefault(item.nodeid, "tests for other CPythons")
     return found
-
-
-def _weight(item: pytest.Item) -> tuple[bool, str]:
-    """Return the sort key of a case: every turn gets the same number of heavy cases, and of the others."""
-    return item.get_closest_marker("heavy") is None, item.nodeid
 
 
 def _function(item: pytest.Item) -> str:

@@ -1,22 +1,22 @@
-"""What a run leaves for another one: in three commits everything has its turn, and no proof lacks an input."""
+"""What a run leaves for another one: in six commits everything has its turn, and no proof lacks an input."""
 
 from __future__ import annotations
 
 import ast
 import functools
-import itertools
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tests.support import selection
-from tests.support.places import PACKAGE, TESTS
+from tests.support import record_turns, selection
+from tests.support.places import CHECKOUT, PACKAGE, TESTS
 from tests.support.proofs import INPUTS, OF_PAGE, OF_PARTS
 from tests.support.pythons import VERSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 
@@ -40,21 +40,38 @@ def item(nodeid: str, *marks: pytest.MarkDecorator, **params: object) -> pytest.
     return cast("pytest.Item", Item(nodeid, {mark.name: mark.mark for mark in marks}, params))
 
 
-def left_by(items: list[pytest.Item]) -> list[set[str]]:
+def left_by(items: list[pytest.Item], present: Sequence[str] = VERSIONS) -> list[set[str]]:
     """Return the tests that each turn leaves out."""
-    return [set(selection.other_turns(items, number, VERSIONS)) for number in (1, 2, 3)]
+    return [set(selection.other_turns(items, number, LONG, present)) for number in range(len(LONG))]
 
 
-def test_each_case_has_its_turn_within_three_commits_and_the_heavy_ones_are_spread() -> None:
-    heavy = [item(f"case[h{number}]", pytest.mark.case, pytest.mark.heavy) for number in range(9)]
-    light = [item(f"case[l{number}]", pytest.mark.case) for number in range(20)]
-    left = left_by([*light, *heavy])
-    names = {each.nodeid for each in (*light, *heavy)}
-    taken = [names - each for each in left]
-    assert set.union(*taken) == names
-    assert not any(one & other for one, other in itertools.combinations(taken, 2))
-    assert [len({name for name in each if "[h" in name}) for each in taken] == [3, 3, 3]
-    assert sorted(len(each) for each in taken) == [9, 10, 10]
+LONG = [[f"long[{turn}{name}]" for name in "ab"] for turn in range(selection.TURNS)]
+
+
+def test_each_long_test_has_its_turn() -> None:
+    every = {name for names in LONG for name in names}
+    left = left_by([item(name) for name in (*every, "short", "new")])
+    assert [every - each for each in left] == [set(names) for names in LONG]
+
+
+def test_the_list_of_long_tests_has_each_once() -> None:
+    turns = json.loads(selection._LONG_TESTS.read_bytes())
+    names = [name for each in turns for name in each]
+    assert len(turns) == selection.TURNS == record_turns.TURNS
+    assert len(set(names)) == len(names)
+    assert {name.partition("::")[0] for name in names if not (CHECKOUT / name.partition("::")[0]).is_file()} == set()
+
+
+def test_turns_are_equally_long(tmp_path: Path) -> None:
+    rows = "".join(f'<testcase classname="a.b" name="t[{n}]" time="{n}"/>' for n in range(40))
+    (tmp_path / "one.xml").write_text(f'<testsuite>{rows}<testcase classname="a.b" name="t[9]" time="90"/></testsuite>')
+    seconds = record_turns.durations([tmp_path / "one.xml"])
+    assert seconds["a/b.py::t[9]"] == 9
+    turns = record_turns.distribute(seconds, [["kept"], ["a/b.py::t[39]"], [], [], [], []])
+    long = ["kept", *(f"a/b.py::t[{number}]" for number in range(10, 40))]
+    assert sorted(name for names in turns for name in names) == sorted(long)
+    loads = [sum(seconds.get(name, 0) for name in names) for names in turns]
+    assert max(loads) - min(loads) < 10
 
 
 def test_of_the_interpreters_three_are_always_there_and_two_others() -> None:
@@ -71,14 +88,9 @@ def test_of_the_interpreters_three_are_always_there_and_two_others() -> None:
 
 def test_the_newest_interpreter_is_the_newest_that_is_there() -> None:
     tests = [item(f"f[{version}]", cpython=version) for version in VERSIONS]
-    left = [set(selection.other_turns(tests, number, VERSIONS[:-1])) for number in (1, 2, 3)]
+    left = left_by(tests, VERSIONS[:-1])
     assert not {"f[3.6]", "f[3.11]", "f[3.13]", "f[3.14]"} & set.union(*left)
     assert set.intersection(*left) == set()
-
-
-def test_large_tests_have_the_turn_that_they_say() -> None:
-    tests = [item(f"large{number}", pytest.mark.turn(number)) for number in (1, 2, 3)]
-    assert left_by(tests) == [{"large2", "large3"}, {"large1", "large3"}, {"large1", "large2"}]
 
 
 # ---- what has no influence -------------------------------------------------------------------------------------------

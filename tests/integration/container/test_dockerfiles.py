@@ -63,7 +63,6 @@ def test_lambda(pillow: EngineDesk, engine: Engine, trusting: str, container: st
 
 
 @pytest.mark.example
-@pytest.mark.turn(3)
 def test_fastai_v1(
     engine: Engine,
     old_and_new: str,

@@ -53,7 +53,6 @@ def ask(variables: dict[str, str], *arguments: str, check: bool = True) -> subpr
     return subprocess.run(["podman", *arguments], env=environment, check=check, capture_output=True, text=True)
 
 
-@pytest.mark.turn(1)
 def test_from_requirements_to_a_layer_that_works_in_lambda(
     podman: dict[str, str], tmp_path: Path, requirements_env: Callable[[str, Path], Path]
 ) -> None:

@@ -228,7 +228,6 @@ def test_pure_python_is_fine_for_its_own_runtime(
 
 
 @pytest.mark.example
-@pytest.mark.turn(1)
 def test_todays_torch_needs_a_newer_system_than_amazon_linux_2(
     requirements_env: Callable[[str, Path], Path], desk: Desk
 ) -> None:

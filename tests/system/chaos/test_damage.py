@@ -115,7 +115,6 @@ def test_every_python(damage: ModuleType, bench: Bench, make_environment: Callab
     require_right_or_named(damage, bench, each_env.python, ["hot", "cold", "total"], 8)
 
 
-@pytest.mark.turn(2)
 def test_pillow(damage: ModuleType, bench: Bench, requirements_env: Callable[[str, Path], Path]) -> None:
     python = str(requirements_env("quickstart", EXAMPLES / "quickstart" / "requirements.txt"))
     bench.write("handler.py", PICTURES)

@@ -138,7 +138,6 @@ def test_an_environment_in_a_folder_with_a_hard_name(
 # ---- sites --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.turn(1)
 def test_a_site_with_250000_files(bench: Bench) -> None:
     """Limits memory and time for files that nothing uses."""
     bench.install("alpha", ALPHA)

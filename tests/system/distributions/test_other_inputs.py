@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,7 +20,6 @@ from layer_minimizer.layer.cold_store import PUT_BACK
 from layer_minimizer.pipeline import minimize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
 HANDLER = """
@@ -158,12 +157,7 @@ def run(folder: Path, packages: Path, event: object) -> subprocess.CompletedProc
     return subprocess.run(command, text=True, capture_output=True, check=False)
 
 
-def in_turns(names: Iterable[str]) -> list[Any]:
-    """Return the parameters of a test that is distributed over three commits."""
-    return [pytest.param(name, marks=pytest.mark.turn(at % 3 + 1)) for at, name in enumerate(sorted(names))]
-
-
-@pytest.mark.parametrize("name", in_turns(INPUTS))
+@pytest.mark.parametrize("name", sorted(INPUTS))
 def test_other_inputs_work_as_in_the_environment(tmp_path: Path, name: str) -> None:
     packages = environment(tmp_path, name)
     seen, unseen = ([name, value] for value in INPUTS[name])

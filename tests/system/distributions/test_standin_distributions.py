@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.payload.standing_in import Modules
 
-pytestmark = [pytest.mark.example, pytest.mark.turn(1)]
+pytestmark = pytest.mark.example
 REQUIREMENTS = """
 jinja2==3.1.4
 lxml==5.3.0

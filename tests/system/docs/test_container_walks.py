@@ -88,7 +88,6 @@ def remember(engine: Engine, output: str) -> str:
 
 @walks(f"{MANUAL}/aws.md", "minimize --runner docker --runtime python3.12 --requirements requirements.txt")
 @pytest.mark.usefixtures("lambda_image")
-@pytest.mark.turn(1)
 def test_in_a_container(thumbnails: Desk, engine: Engine, shown: list[Shown]) -> None:
     ended = thumbnails.run(shown[0])
     remember(engine, ended.err)
@@ -107,7 +106,6 @@ def test_in_a_container(thumbnails: Desk, engine: Engine, shown: list[Shown]) ->
     "docker system df",
 )
 @pytest.mark.usefixtures("lambda_image")
-@pytest.mark.turn(2)
 def test_from_nothing_to_a_deployed_function(
     thumbnails: Desk, engine: Engine, cloud: Cloud, tmp_path: Path, shown: list[Shown]
 ) -> None:
@@ -174,7 +172,6 @@ def in_lambda(engine: Engine, folder: Path) -> str:
 
 @walks("docker/README.md", "docker build -f docker/lambda/Dockerfile -t minimizer .", "cat >Dockerfile")
 @pytest.mark.usefixtures("lambda_image", "names")
-@pytest.mark.turn(3)
 def test_by_hand(thumbnails: Desk, tmp_path: Path, shown: list[Shown]) -> None:
     function, thumbnails.folder = thumbnails.folder, copy_of_checkout(tmp_path / "checkout")
     thumbnails.run(shown[0])

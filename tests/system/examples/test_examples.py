@@ -77,13 +77,9 @@ def check_emulated(report: dict[str, Any], options: tuple[str, ...]) -> None:
 
 
 NAMES = ["quickstart", "fastai_vision", "fastai_v1_vision", "fastai_v1_two_layers"]
-# Each commit runs one of the large examples.
-TURNS = {"fastai_vision": 1, "fastai_v1_vision": 2, "fastai_v1_two_layers": 3}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.turn(TURNS[name])] if name in TURNS else []) for name in NAMES]
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_example_gives_the_expected_layer(request: pytest.FixtureRequest, name: str, tmp_path: Path) -> None:
     options = {where: in_lambda(request, name, where) for where in ("namespaces", "engine")}
     expected = tomllib.loads((EXAMPLES / name / "expected.toml").read_text())
@@ -124,7 +120,6 @@ def test_examples_can_be_proved_in_emulated_lambda_here(request: pytest.FixtureR
         assert in_lambda(request, name, "namespaces" if where == "namespaces" else "engine")
 
 
-@pytest.mark.turn(3)
 def test_all_of_fastai_and_torch_is_refused_by_lambdas_limit_and_fits_a_larger_one() -> None:
     layer = EXAMPLES / "fastai_vision/out/layer.zip"
     whole = ("--native", "off", "--effort", "0", "--bytecode", "source")

@@ -15,7 +15,7 @@ from layer_minimizer.execution import process
 from layer_minimizer.layer.archive import unzip
 from tests.support.places import EXAMPLES, MINIMIZE
 
-pytestmark = [pytest.mark.example, pytest.mark.turn(2)]
+pytestmark = pytest.mark.example
 EXAMPLE = EXAMPLES / "fastai_vision"
 DRIVER = Path(__file__).with_name("unseen_calls.py")
 # It depends on a registration by a module that is replaced by a stand-in: see the README.

@@ -14,7 +14,7 @@ import pytest
 from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
 
-pytestmark = [pytest.mark.example, pytest.mark.turn(3)]
+pytestmark = pytest.mark.example
 PAGE = 4096
 # Kernels that this machine does not select by default.
 FLAVOURS = {

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.places import EXAMPLES
 
-pytestmark = [pytest.mark.example, pytest.mark.turn(3)]
+pytestmark = pytest.mark.example
 MODEL = EXAMPLES / "fastai_vision/out/export.pkl"
 PREDICTIONS = int(os.environ.get("SOAK_PREDICTIONS", "3000"))
 CHUNK = 512 * 1024

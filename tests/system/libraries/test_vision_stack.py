@@ -13,7 +13,7 @@ from tests.support.places import MINIMIZE
 
 from .conftest import stack_of
 
-pytestmark = [pytest.mark.example, pytest.mark.turn(1)]
+pytestmark = pytest.mark.example
 REQUIREMENTS = """
 flatbuffers==25.12.19
 ml_dtypes==0.6.0
