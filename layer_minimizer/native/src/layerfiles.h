@@ -30,8 +30,9 @@ struct Table {
     const struct KeptFile *files;
     const uint32_t *needs;
     const char *texts;
-    uint8_t *compared; /* a byte for each file */
+    uint8_t *done; /* for each file: COMPARED; LISTED: the folder that begins with it is complete */
 };
+enum { COMPARED = 1, LISTED = 2 };
 
 /* One site folder, by the path that it was started with and by its real one. */
 struct Root {
@@ -93,7 +94,7 @@ static void compare_file(struct Root *root, const char *path, int file, int cont
     for (int i = 0; i < root->table_count; i++) {
         struct Table *table = root->tables + i;
         const struct KeptFile *kept = find_kept(table, path);
-        if (!kept || table->compared[kept - table->files]) continue;
+        if (!kept || table->done[kept - table->files] & COMPARED) continue;
         known = 1;
     }
     if (!known) return;
@@ -113,7 +114,7 @@ static void compare_file(struct Root *root, const char *path, int file, int cont
         if (!kept) continue;
         same_size |= kept->size == (uint64_t)about.st_size;
         same |= kept->size == (uint64_t)about.st_size && (!contents || kept->checksum == crc);
-        table->compared[kept - table->files] = 1;
+        table->done[kept - table->files] |= COMPARED;
     }
     if (opened >= 0) close_file(opened);
     if (!same_size) refuse(root->path, path, "is cut short, or has grown");
@@ -137,7 +138,7 @@ static void compare_library(const char *path) {
     for (int i = 0; i < root->table_count; i++) {
         struct Table *table = root->tables + i;
         const struct KeptFile *kept = find_kept(table, relative);
-        if (!kept || table->compared[kept - table->files]) continue;
+        if (!kept || table->done[kept - table->files] & COMPARED) continue;
         for (const uint32_t *need = table->needs + kept->needs; *need != LAST_NEED; need++)
             compare_file(root, table->texts + *need, -1, 0);
     }
@@ -156,15 +157,18 @@ static void compare_folder(int folder) {
     if (*relative) append_text(at, start + PATH_ROOM - 2, "/");
     for (int i = 0; i < root->table_count; i++) {
         struct Table *table = root->tables + i;
-        for (uint32_t low = kept_position(table, start); low < table->head->files; low++) {
+        uint32_t first = kept_position(table, start);
+        if (first == table->head->files || table->done[first] & LISTED) continue;
+        for (uint32_t low = first; low < table->head->files; low++) {
             const char *name = after_prefix(table->texts + table->files[low].path, start);
             if (!name) break;
             int direct = 1;
             for (const char *c = name; *c; c++) direct &= *c != '/';
-            if (!direct || table->compared[low]) continue;
+            if (!direct || table->done[low] & COMPARED) continue;
             long there = kernel_call(SYS_faccessat, folder, (long)name, 0, 0, 0, 0);
             if (there == -ENOENT) refuse(root->path, table->texts + table->files[low].path, "is missing");
         }
+        table->done[first] |= LISTED;
     }
 }
 
@@ -184,8 +188,8 @@ static void open_table(struct Root *root, const char *path) {
     table->files = (const struct KeptFile *)(head + 1);
     table->needs = (const uint32_t *)(table->files + head->files);
     table->texts = (const char *)(table->needs + head->needs);
-    table->compared = map_memory(head->files + 1);
-    if (table->compared) root->table_count++;
+    table->done = map_memory(head->files + 1);
+    if (table->done) root->table_count++;
 }
 
 struct Entry {

@@ -124,6 +124,8 @@ def why_left_out(fullname, folder, ask=os.stat):
     """
     base = folder + "/" + fullname.rpartition(".")[2]
     for path in [folder] + [base + suffix for suffix in ["/__init__.py", ".py"] + EXTENSION_SUFFIXES]:
+        if not check.is_left_out(path):
+            continue
         try:
             ask(path)
         except OSError as exc:

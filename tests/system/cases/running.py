@@ -70,7 +70,7 @@ class Expected:
     Attributes:
         must_keep: patterns of site-relative paths; the layer must contain a match of each.
         must_drop: patterns of site-relative paths; the layer must not contain a match, except in its cold store.
-        max_mb: the maximum size of a layer with the tool's default options.
+        max_mb: the maximum size of a layer with ``--smallest``.
         unseen: for all or for each of the unseen events: ``same``, or the type of the error that the layer raises.
         max_mb_drop: the maximum size with ``--cold drop``; 0: only the benchmark makes this layer.
         heavy: the case takes minutes; a run of the tests can omit it.
@@ -286,9 +286,10 @@ def namespace() -> Sequence[str]:
 
 
 def _packed(file: Path) -> list[str]:
-    """Return the modules in a file of compressed bytecode; its first line has the length of its table."""
+    """Return the modules in a file of packed bytecode; its first line has the length of its table."""
     line, _, rest = file.read_bytes().partition(b"\n")
-    return [f"{stem}.py" for stem in marshal.loads(zlib.decompress(rest[: int(line.split()[1])]))]
+    table = rest[: int(line.split()[1])]
+    return [f"{stem}.py" for stem in marshal.loads(zlib.decompress(table) if table.startswith(b"x") else table)]
 
 
 def missing(patterns: Iterable[str], files: set[str]) -> list[str]:

@@ -31,7 +31,8 @@ def test_case(name: str, tmp_path: Path, record_property: Callable[[str, object]
         pytest.skip(str(problem))
     task = case.make_task(environment, tmp_path / "task")
     trace = tmp_path / "trace.json"
-    layer = case.minimize(environment, tmp_path / "keep", *case.workload(task), "--save-trace", trace)
+    # By default the same is compressed less, as far as the limit for the size allows it.
+    layer = case.minimize(environment, tmp_path / "keep", *case.workload(task), "--smallest", "--save-trace", trace)
     seen, unseen = (case.play(task, file, environment) for file in (case.events_file, case.unseen_file))
     seen_alone, unseen_alone = (
         case.play(task, file, environment, layer) for file in (case.events_file, case.unseen_file)
