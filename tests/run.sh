@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the checks from nothing: style, types, import contracts, tests with coverage, the built wheel, the examples.
-# Long tests are distributed over six commits, and tests that have passed here with the same inputs are skipped; the
+# Long tests are distributed over eight commits, and tests that have passed here with the same inputs are skipped; the
 # end of a run prints which tests were skipped, and why. With --all nothing is skipped.
 # Arguments are passed on to pytest, for example: ./tests/run.sh -k planner -m "not example"
 set -euo pipefail
@@ -77,7 +77,7 @@ wheel=$(echo "$scratch"/dist/*.whl)
 quiet_pip "$python" install --no-deps --force-reinstall "$wheel"
 
 commits=$(git rev-list --count HEAD 2>/dev/null || echo 0)
-turn="$((commits % 6 + 1))/6"
+turn="$((commits % 8 + 1))/8"
 
 say "tests; of the long ones turn $turn (--all: all of them)"
 # Not "python -m pytest", which would put the checkout before the installed package. Values of options are joined by "=":

@@ -2,7 +2,7 @@
 
 Skipped tests are deselected, and never count as passed. Without the following options nothing is skipped.
 
-``--turn N/6`` runs a sixth of the long tests, and the next five commits run the rest:
+``--turn N/8`` runs an eighth of the long tests, and the next seven commits run the rest:
 
 * of the tests that take 10 seconds or more, those that long_tests.json lists for this turn (see record_turns.py);
 * in tests of all interpreters, two in addition to the oldest, the one that runs the tests, and the newest: so three
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from .proofs import Inputs
 
-TURNS = 6
+TURNS = 8
 _LONG_TESTS = TESTS / "support" / "long_tests.json"
 # So many commits run the tests of all interpreters.
 _INTERPRETER_TURNS = 3
@@ -133,7 +133,7 @@ def other_turns(
     rest = [version for version in present if version not in (VERSIONS[0], MAIN, present[-1])]
     of_all = _of_all_versions(items)
     for item in items:
-        if item.nodeid in others:
+        if {item.nodeid, item.nodeid.partition("::")[0]} & others:
             found[item.nodeid] = "long tests"
         version, turn = _version(item), number % _INTERPRETER_TURNS
         if version in rest and _function(item) in of_all and rest.index(version) % _INTERPRETER_TURNS != turn:

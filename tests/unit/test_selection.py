@@ -1,4 +1,4 @@
-"""What a run leaves for another one: in six commits everything has its turn, and no proof lacks an input."""
+"""What a run leaves for another one: in eight commits everything has its turn, and no proof lacks an input."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_turns_are_equally_long(tmp_path: Path) -> None:
     (tmp_path / "one.xml").write_text(f'<testsuite>{rows}<testcase classname="a.b" name="t[9]" time="90"/></testsuite>')
     seconds = record_turns.durations([tmp_path / "one.xml"])
     assert seconds["a/b.py::t[9]"] == 9
-    turns = record_turns.distribute(seconds, [["kept"], ["a/b.py::t[39]"], [], [], [], []])
+    turns = record_turns.distribute(seconds, [["kept"], ["a/b.py::t[39]"], [], [], [], [], [], []])
     long = ["kept", *(f"a/b.py::t[{number}]" for number in range(10, 40))]
     assert sorted(name for names in turns for name in names) == sorted(long)
     loads = [sum(seconds.get(name, 0) for name in names) for names in turns]
