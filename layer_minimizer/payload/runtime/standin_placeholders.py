@@ -359,19 +359,24 @@ if sys.version_info >= (3, 7):  # CPython 3.6 does not call __mro_entries__
     _PLACEHOLDERS["class"] = _Class
 
 
-def _with_real_class(function):
-    """Wrap a function of ABCs that accepts only types, to pass real classes to it."""
+def _with_real_class(function, namespace):
+    """Wrap a function of ABCs that accepts only types, to pass real classes to it; its globals are ``namespace``."""
+    real, placeholder = _real, _Class
 
     def ask(cls, other):
-        return function(cls, _real(other, "abstract base class") if type(other) is _Class else other)
+        return function(cls, real(other, "abstract base class") if type(other) is placeholder else other)
 
-    return ask
+    return types.FunctionType(ask.__code__, namespace, ask.__name__, None, ask.__closure__)
 
 
 def teach_abc():
-    """Make abstract base classes accept placeholders, by passing the real class."""
+    """Make abstract base classes accept placeholders, by passing the real class.
+
+    The functions of ``abc`` in C have no frame. Protocols look at the globals of the frame that asks them, and answer
+    the module ``abc`` where they refuse others, so a wrapper has the globals of ``abc``.
+    """
     import abc
 
     for name in ("_abc_register", "_abc_subclasscheck"):
         if hasattr(abc, name):
-            setattr(abc, name, _with_real_class(getattr(abc, name)))
+            setattr(abc, name, _with_real_class(getattr(abc, name), vars(abc)))

@@ -387,6 +387,22 @@ def test_abstract_base_classes(stand: Make) -> None:
     )
 
 
+def test_protocols_that_derive_from_an_abstract_base_class(stand: Make) -> None:
+    """Protocols are asked on behalf of their bases. They refuse, unless the frame that asks is one of ``abc``."""
+    stand(M, IMPORTS).honest(
+        """
+        import collections.abc, sys, typing
+        from m import Plain
+        if sys.version_info >= (3, 8):
+            class Named(collections.abc.Iterable, typing.Protocol):
+                name: str
+            class Sub(Named, typing.Protocol):
+                other: str
+        print(isinstance(3, collections.abc.Iterable), issubclass(Plain, collections.abc.Iterable))
+        """
+    )
+
+
 def test_what_derives_from_what(stand: Make) -> None:
     files = {
         "ground.py": "class Ground: pass\n",
