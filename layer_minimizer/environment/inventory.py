@@ -82,8 +82,9 @@ class _Site:
     def read(self) -> None:
         listed = list(_walk(self.root, "", self.folders))
         owners = self._owners(listed)
+        folders = _owned_folders(owners) | {path: owner for path, owner in owners.items() if path in self.folders}
         self.files = [replace(file, distribution=owners.get(file.path, "")) for file in listed]
-        self.files = [file if file.distribution else self._by_folder(file, owners) for file in self.files]
+        self.files = [file if file.distribution else _by_folder(file, folders) for file in self.files]
         self.pth = [
             _read_pth(self.root, file.path) for file in listed if "/" not in file.path and file.path.endswith(".pth")
         ]
@@ -111,14 +112,29 @@ class _Site:
             owners.update((path, distribution.name) for path in listed_files if path in paths or path in self.folders)
         return owners
 
-    def _by_folder(self, file: InstalledFile, owners: dict[str, str]) -> InstalledFile:
-        """Set the owner of a file that no RECORD lists: that of its metadata folder, or of a package without RECORD."""
-        folder = file.path
-        while "/" in folder:
-            folder = folder.rpartition("/")[0]
-            if folder in owners:
-                return replace(file, distribution=owners[folder])
-        return file
+
+def _owned_folders(owners: dict[str, str]) -> dict[str, str]:
+    """Map each folder that directly contains listed files to their distribution, or to "" if they have several."""
+    found: dict[str, str] = {}
+    for path, owner in owners.items():
+        folder = path.rpartition("/")[0]
+        if found.setdefault(folder, owner) != owner:
+            found[folder] = ""
+    return found
+
+
+def _by_folder(file: InstalledFile, folders: dict[str, str]) -> InstalledFile:
+    """Set the owner of a file that no RECORD lists to that of the nearest folder that has one.
+
+    Such files were added after the installation, such as downloaded data and compiled catalogs: the code of the
+    distribution that the folder belongs to finds them there.
+    """
+    folder = file.path
+    while "/" in folder:
+        folder = folder.rpartition("/")[0]
+        if folder in folders:
+            return replace(file, distribution=folders[folder])
+    return file
 
 
 def _walk(root: Path, prefix: str, folders: set[str]) -> Iterator[InstalledFile]:

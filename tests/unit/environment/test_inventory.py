@@ -62,12 +62,16 @@ def test_record_has_the_owner_of_a_file(make_site: MakeSite, take: Take) -> None
     assert {"pkg", "other-1.0.dist-info"} <= found.folders
 
 
-def test_a_file_that_no_record_claims_has_no_owner_and_is_not_lost(make_site: MakeSite, take: Take, write: Any) -> None:
-    site = make_site("pkg", {"pkg/__init__.py": ""})
-    write(site, {"loose.py": "", "pkg/extra.py": "", "pkg-1.0.dist-info/INSTALLER": "x"})
+def test_a_file_that_no_record_claims_belongs_to_the_owner_of_its_folder(
+    make_site: MakeSite, take: Take, write: Any
+) -> None:
+    make_site("one", {"shared/one.py": "", "ns/one/__init__.py": ""})
+    make_site("two", {"shared/two.py": ""})
+    site = make_site("pkg", {"pkg/__init__.py": "", "pkg/data/a.txt": ""})
+    added = ["loose.py", "other/x.py", "shared/x.py", "ns/x.py", "pkg/extra.py", "pkg/data/b.txt", "pkg/new/deep/c.txt"]
+    write(site, {**dict.fromkeys(added, ""), "pkg-1.0.dist-info/INSTALLER": "x"})
     found = owners(take(site))
-    assert found["loose.py"] == ""
-    assert found["pkg/extra.py"] == ""
+    assert [found[path] for path in added] == ["", "", "", "", "pkg", "pkg", "pkg"]
     assert found["pkg-1.0.dist-info/INSTALLER"] == "pkg"
 
 
