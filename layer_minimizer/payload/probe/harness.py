@@ -18,6 +18,7 @@ del sys.path[0]
 
 import ast
 import decimal
+import functools
 import importlib
 import json
 import os
@@ -251,12 +252,14 @@ def check_stand_ins(settings):
     with open(settings["check"]) as names:
         namespaces = json.load(names)
     room, namespace = settings["room"], load_probe_file("study").namespace
-    registries = identities = state = None
+    registries = identities = state = places = None
     if room is not None:
+        runtime = load_stand_in_parts("standin_state")
         registries = load_probe_file("registries").Registries
-        identities = load_probe_file("identities").Identities(load_stand_in_parts("standin_state"))
+        identities = load_probe_file("identities").Identities(runtime)
         state = load_probe_file("process_state")
-    sys.modules["_layer_minimizer_standins"].check(namespaces, namespace, registries, identities, room, state)
+        places = functools.partial(load_probe_file("places").Places, placeholder=runtime.Placeholder)
+    sys.modules["_layer_minimizer_standins"].check(namespaces, namespace, registries, identities, room, state, places)
 
 
 def main():

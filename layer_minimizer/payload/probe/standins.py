@@ -84,14 +84,15 @@ class TrialFinder(object):
         return spec
 
 
-def check(namespaces, namespace, registries, identities, room, state):  # noqa: PLR0913, PLR0917 - what sees effects
+def check(namespaces, namespace, registries, identities, room, state, places):  # noqa: PLR0913, PLR0917 - sees effects
     """Wake all stand-ins, in the order in which they were imported, and report what that shows.
 
     ``namespaces`` are those of the modules at the end of a run without stand-ins. ``registries(others)`` watches what
-    modules hold, ``identities`` finds where placeholders can be told from the real things, and ``state`` has what sees
-    changes of the process; all are None where nothing could be loaded later in any case. ("late", module) is one that
-    cannot be loaded any more; ("effect", module) one that changes the process or a module that is real already: adds a
-    name to it, or puts something into what it holds.
+    modules hold, ``identities`` finds where placeholders can be told from the real things, ``state`` has what sees
+    changes of the process, and ``places(modules)`` sees changes of names and attributes; all are None where nothing
+    could be loaded later in any case. ("late", module) is one that cannot be loaded any more; ("effect", module) one
+    that changes the process or a module that is real already: adds a name to it, changes one, or puts something into
+    what it holds.
     ("fills", module, packages) does the latter, too, but there is no ``room`` (in bytes) for it: it has to be loaded as
     soon as one of these packages does what no event did. ("seen", module) is one whose placeholders can be told.
     """
@@ -106,6 +107,7 @@ def check(namespaces, namespace, registries, identities, room, state):  # noqa: 
     missing = {name: _lacking(namespaces[name], module, namespace) for name, module in real.items()}
     fillers = []
     process = state and state.ProcessState()
+    held = places and places(real)
     loaded_late = set(_standin.asleep())
     for name in _standin.asleep():
         before, asleep = set(sys.modules), set(_standin.asleep())
@@ -125,10 +127,15 @@ def check(namespaces, namespace, registries, identities, room, state):  # noqa: 
                 missing[other] = left
             if not left:
                 del missing[other]
-    for name, place in sorted(state.patches(loaded_late).items()) if state else ():
-        _report("effect %s changes %s" % (name, place))
+    _report_changes(state and state.patches(loaded_late))
+    _report_changes(held and held.taken(_real_modules(loaded_late)))
     _report_fillers(fillers, room)
     _report_seen(identities and identities.after())
+
+
+def _report_changes(found):
+    for module, place in sorted(found.items()) if found else ():
+        _report("effect %s changes %s" % (module, place))
 
 
 def _report_seen(found):

@@ -112,6 +112,39 @@ def test_a_module_that_changes_the_process_is_real(find: Any) -> None:
     assert find(files, HANDLER)[0] == {"pkg.m_nothing"}
 
 
+PLACES = {
+    "nothing": "from pkg.core import conf\ndef function(): conf.level = 4",
+    "placeholder": "def bound(): pass",
+    "docstring": "from pkg.core import Base\nBase.__doc__ = 'documented'",
+    "instance": "from pkg.core import conf\nclass Route: pass\nconf.route = Route()",
+    "empty": "from pkg.core import empty\nclass Route: pass\nempty.route = Route()",
+    "constant": "from pkg.core import conf\nconf.level = 5",
+    "new_method": "from pkg.core import Base\ndef new(self): return 1\nBase.new = new",
+    "method": "from pkg.core import Base\ndef old(self): return 1\nBase.old = old",
+    "property": "from pkg.core import Base\nsetattr(Base, 'size', property(lambda self: 2))",
+    "class_constant": "from pkg.core import Base\nBase.count = 7",
+    "function": "from pkg import core\ndef hook(): return 1\ncore.hook = hook",
+    "name": "from pkg import core\ncore.LIMIT = 9",
+}
+
+
+def test_a_module_that_changes_what_others_hold_is_real(find: Any) -> None:
+    files = {f"pkg/m_{name}.py": PADDING + source + "\n" for name, source in PLACES.items()}
+    files["pkg/core.py"] = """
+        LIMIT = 3
+        class Conf: level, route = 1, None
+        class Base:
+            count = size = 1
+            def old(self): return 0
+        conf, empty = Conf(), Conf()
+        def hook(): return 0
+    """
+    imports = "".join(f"import pkg.m_{name}\n" for name in PLACES)
+    binding = "from pkg.m_placeholder import bound\nfrom pkg.core import conf, Base\nconf.bound = Base.bound = bound\n"
+    files["pkg/__init__.py"] = f"import pkg.core\n{imports}{binding}def value(): return pkg.core.LIMIT and 7\n"
+    assert find(files, HANDLER)[0] == {"pkg.m_nothing", "pkg.m_placeholder", "pkg.m_docstring"}
+
+
 def test_a_package_whose_import_failed_after_that_of_a_module_in_it(find: Any) -> None:
     """The table of modules keeps the module and not the package."""
     files = {
