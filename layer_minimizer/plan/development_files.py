@@ -37,7 +37,7 @@ def is_tool(classifiers: Iterable[str]) -> bool:
 def is_test(path: str) -> bool:
     """Return whether a module is test code: the program does not need what it imports."""
     *folders, name = path.split("/")
-    return bool(_TEST_PACKAGES & {*folders, name.partition(".")[0]}) or _is_test_module(name)
+    return bool(_TEST_PACKAGES & {*folders, name.partition(".")[0]}) or is_test_module(name)
 
 
 def is_for_development(
@@ -51,7 +51,7 @@ def is_for_development(
     if file.program or any(folder in of_programs for folder in _folders(file.path)):
         return False
     name = file.path.rpartition("/")[2]
-    tests = not file.executable and _is_test(name) and _test_folder(file.path)
+    tests = not file.executable and _is_test(name) and outer_test_folder(file.path)
     return name.endswith(_ENDINGS) or bool(tests and tests not in used_tests)
 
 
@@ -75,10 +75,10 @@ def _folders(path: str) -> Iterator[str]:
 
 def used_test_folders(kept: Iterable[str]) -> frozenset[str]:
     """Return the test folders from which more than the ``__init__.py`` is kept."""
-    return frozenset(_test_folder(path) for path in kept if path.rpartition("/")[2] != "__init__.py") - {""}
+    return frozenset(outer_test_folder(path) for path in kept if path.rpartition("/")[2] != "__init__.py") - {""}
 
 
-def _test_folder(path: str) -> str:
+def outer_test_folder(path: str) -> str:
     """Return the outermost test folder that contains a file, or an empty string."""
     *folders, _ = path.split("/")
     return next(("/".join(folders[: n + 1]) for n, name in enumerate(folders) if name in _TEST_FOLDERS), "")
@@ -86,8 +86,9 @@ def _test_folder(path: str) -> str:
 
 def _is_test(name: str) -> bool:
     """Return whether a file in a test folder is for the test runner: a test module, or data that test modules read."""
-    return not name.endswith((".py", ".pyc", ".so")) or _is_test_module(name)
+    return not name.endswith((".py", ".pyc", ".so")) or is_test_module(name)
 
 
-def _is_test_module(name: str) -> bool:
+def is_test_module(name: str) -> bool:
+    """Return whether a module in a test folder has a file name that test runners look for."""
     return name.startswith("test_") or name == "conftest.py"

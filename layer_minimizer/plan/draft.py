@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from layer_minimizer.model.installed import METADATA_FOLDERS, InstalledFile
@@ -43,6 +43,7 @@ class Draft:
         kept: the files that are kept, with the reason.
         dropped: the files that are dropped, with the reason.
         cold_owners: the distributions whose other files go into the cold store, with the reason for these files.
+        imported_tests: the test folders whose packages import test modules.
     """
 
     files: dict[str, InstalledFile]
@@ -51,10 +52,11 @@ class Draft:
     kept: dict[str, Justification] = field(default_factory=dict)
     dropped: dict[str, Justification] = field(default_factory=dict)
     cold_owners: Mapping[str, Justification] = field(default_factory=dict)
+    imported_tests: frozenset[str] = frozenset()
 
     def copy(self) -> Draft:
         """Return an independent copy of this draft."""
-        return Draft(self.files, self.stand_ins, self.asleep, dict(self.kept), dict(self.dropped), self.cold_owners)
+        return replace(self, kept=dict(self.kept), dropped=dict(self.dropped))
 
     def keep(self, path: str, reason: Reason, evidence: str, cause: str = "") -> None:
         """Keep an installed file; ignore other paths, and files that are already kept."""
@@ -95,7 +97,7 @@ class Draft:
 
     def decisions(self, importers: Mapping[str, str]) -> Iterator[Decision]:
         """Yield the decision for every file; ``importers`` maps module names to the importing modules, as evidence."""
-        used_tests = development_files.used_test_folders(self.kept)
+        used_tests = development_files.used_test_folders(self.kept) | self.imported_tests
         of_programs = development_files.program_folders(self.files.values())
         for path, file in self.files.items():
             if path in self.kept:

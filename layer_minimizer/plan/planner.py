@@ -61,6 +61,7 @@ class PlanRequest:
         repaired: files that earlier runs on the layer missed.
         base_files: files that the base layers provide, each with the name of its layer.
         copies: libraries that are copies of another one, each with the original: links to it in the layer.
+        imported_tests: test folders whose packages import test modules.
     """
 
     include: tuple[str, ...] = ()
@@ -74,6 +75,7 @@ class PlanRequest:
     repaired: frozenset[str] = frozenset()
     base_files: Mapping[str, str] = field(default_factory=dict)
     copies: Mapping[str, str] = field(default_factory=dict)
+    imported_tests: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,7 @@ class _Phases:
         _drop_unwanted(draft, request)
         if request.cold:
             draft.add_cold_owners(request.reachable)
+            draft.imported_tests = request.imported_tests
         return draft
 
 

@@ -10,7 +10,7 @@ from layer_minimizer.model import modules
 from layer_minimizer.model.adjustments import Adjustments
 from layer_minimizer.model.plan import FINAL_REASONS, Cold, KeepPlan, NotExercised, Reason, Verdict
 from layer_minimizer.model.trace import read_libraries
-from layer_minimizer.plan import planner
+from layer_minimizer.plan import development_files, planner
 from layer_minimizer.plan.planner import Analyses, PlanRequest
 from layer_minimizer.plan.references import DistributionReferences, own_code
 from layer_minimizer.plan.requirements import marker_environment
@@ -46,6 +46,7 @@ def make_plan(traced: Traced, site: Site, settings: Settings, adjustments: Adjus
         repaired=adjustments.repaired,
         base_files=site.base.provided,
         copies=site.copies,
+        imported_tests=_imported_tests(site) if keeps_cold else frozenset(),
     )
 
     def references(draft: Draft) -> dict[str, str]:
@@ -109,6 +110,23 @@ def _references(traced: Traced, site: Site, used: frozenset[str], kept: frozense
 @lru_cache(maxsize=1)
 def _all_references(site: Site) -> DistributionReferences:
     return DistributionReferences.of(site.inventory, marker_environment(site.interpreter))
+
+
+@lru_cache(maxsize=1)
+def _imported_tests(site: Site) -> frozenset[str]:
+    """Return the test folders whose ``__init__.py`` imports a test module: a program that imports it needs them."""
+    inits = [file for file in site.inventory.files if file.size and file.path.endswith("/__init__.py")]
+    tests = [file for file in inits if development_files.outer_test_folder(file.path)]
+    names = {modules.module_name(file.path): (site.sources[file.path], True) for file in tests}
+    found = imports.scan({name: source for name, source in names.items() if name})
+    available = modules.by_name(file.path for file in site.inventory.files)
+    return frozenset(
+        development_files.outer_test_folder(available[target])
+        for statement in found
+        for target in (() if statement.function else imports.targets(statement, available))
+        if target.startswith(f"{statement.importer}.")
+        and development_files.is_test_module(available[target].rpartition("/")[2])
+    ) - {""}
 
 
 def _companions(draft: Draft, site: Site) -> tuple[str, ...]:

@@ -72,6 +72,24 @@ def test_what_code_names_is_cold_and_what_nothing_names_is_dropped(place: Place)
     }
 
 
+TESTS = {
+    "imports": "from app.imports.tests.test_all import run\n",
+    "relative": "from . import test_all\n",
+    "later": "def run():\n    from . import test_all\n",
+    "nothing": "VERSION = 1\n",
+}
+
+
+def test_a_test_folder_whose_package_imports_a_test_module_is_cold(build: Any, tmp_path: Path) -> None:
+    files = {f"app/{name}/tests/__init__.py": source for name, source in TESTS.items()}
+    files |= {f"app/{name}/tests/{file}": "" for name in TESTS for file in ("test_all.py", "data.csv")}
+    place = Place(build, tmp_path, {"app/__init__.py": "", "app/used.py": "", **files})
+    for cold, expected in ((Cold.KEEP, {"imports", "relative"}), (Cold.DROP, set())):
+        found = place.verdicts(cold=cold)
+        for file in ("test_all.py", "data.csv"):
+            assert {name for name in TESTS if found[f"app/{name}/tests/{file}"][0] is COLD} == expected
+
+
 def test_what_there_is_no_room_for_is_left_out(place: Place) -> None:
     found = place.verdicts(Adjustments(omitted_distributions=frozenset({"extra"})))
     assert found["extra/__init__.py"] == (DROPPED, Reason.UNUSED)
