@@ -9,7 +9,7 @@ import io
 import json
 import os
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
@@ -24,6 +24,23 @@ if TYPE_CHECKING:
     from layer_minimizer.model.trace import ForeignRoot
 
 _NO_PROGRAMS = (".py", ".pyc", ".so", ".pyi", ".h", ".txt")
+# Of the folders beside site-packages: those whose contents programs read, and what in them only people and desktops do.
+_DATA_FOLDERS = ("share", "etc")
+_DOCUMENTATION = {
+    f"share/{name}"
+    for name in (
+        "applications",
+        "bash-completion",
+        "doc",
+        "fish",
+        "icons",
+        "info",
+        "licenses",
+        "man",
+        "pkgconfig",
+        "zsh",
+    )
+}
 # Distributions that only install packages are not counted in the size of an environment.
 INSTALLERS = frozenset({"pip", "setuptools", "wheel"})
 # Metadata files that list file names, which may not be valid UTF-8.
@@ -251,6 +268,14 @@ class _Installed(importlib.metadata.Distribution):
         )
 
     @property
+    def data(self) -> tuple[str, ...]:
+        """Its folders of data outside of site-packages, in share and etc, without documentation."""
+        outside = (path for path in self.listed_files() or () if path.startswith("../"))
+        parents = (PurePosixPath(path.replace("../", "")).parent.parts for path in outside)
+        folders = {"/".join(parts[:2]) for parts in parents if parts[1:] and parts[0] in _DATA_FOLDERS}
+        return tuple(sorted(folders - _DOCUMENTATION))
+
+    @property
     def requirements(self) -> tuple[str, ...]:
         """Its requirements, from METADATA or an egg's requires.txt; none if they are malformed."""
         try:
@@ -288,6 +313,7 @@ def read_distribution(root: Path, name: str) -> Distribution | None:
         groups=installed.groups,
         requires=installed.requirements,
         programs=installed.programs,
+        data=installed.data,
     )
 
 

@@ -44,6 +44,7 @@ class Distribution:
         groups: the groups of its entry points, except scripts.
         requires: its requirements (Requires-Dist), with their markers.
         programs: names of programs in machine code that it has outside of site-packages.
+        data: folders of data that it has outside of site-packages, such as ``share/jupyter``.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Distribution:
     groups: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

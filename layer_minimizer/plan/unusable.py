@@ -1,4 +1,4 @@
-"""Warn of what a layer cannot give to a function: programs outside of site-packages, files for other platforms."""
+"""Warn of what a layer cannot give to a function: what lies outside of site-packages, files for other platforms."""
 
 from __future__ import annotations
 
@@ -19,17 +19,22 @@ _SHOWN = 3
 
 def unusable_warnings(plan: KeepPlan, site: Site) -> tuple[str, ...]:
     """Return warnings about programs and files that the function of this layer can never use."""
-    return (*_programs(plan, site), *_foreign_files(plan, site))
+    return (*_outside(plan, site), *_foreign_files(plan, site))
 
 
-def _programs(plan: KeepPlan, site: Site) -> Iterator[str]:
-    """Yield warnings about the programs that distributions in the layer have in the environment's ``bin`` folder."""
+def _outside(plan: KeepPlan, site: Site) -> Iterator[str]:
+    """Yield warnings about what distributions in the layer have in the environment's ``bin``, ``share`` and ``etc``."""
     present = {d.distribution for d in (*plan.kept, *plan.cold)}
     for each in site.inventory.distributions:
         if each.name in present and each.programs:
             yield (
                 f"{each.name} installs {_listed(each.programs)} outside of site-packages, which a layer does not "
                 "contain: if the function runs such a program, pack it with the function, and name its place in PATH"
+            )
+        if each.name in present and each.data:
+            yield (
+                f"{each.name} installs {_listed(each.data)} outside of site-packages, which a layer does not contain: "
+                "if the function reads it, pack it with the function, and tell the library where it lies"
             )
 
 

@@ -22,6 +22,9 @@ FILES = {
     "../bin/native": b"\x7fELF",
     "../bin/script": "#!/usr/bin/python\n",
     "../share/native": b"\x7fELF",
+    "../share/man/man1/tool.1": "",
+    "../share/tool/templates/a.html": "",
+    "../etc/tool/a.conf": "",
 }
 
 
@@ -32,8 +35,9 @@ def test_programs_outside_of_the_site_and_files_of_other_platforms(make_site: Ca
     found = Site(build.interpreter(site), take_inventory(build.interpreter(site)))
     decisions = tuple(decision(each.path, each.distribution) for each in found.inventory.files)
     plan = KeepPlan("3.11.7", decisions, folders=(), chains=())
-    program, foreign = unusable_warnings(plan, found)
+    program, data, foreign = unusable_warnings(plan, found)
     assert "tool installs native outside of site-packages" in program
+    assert "tool installs etc/tool, share/tool outside of site-packages" in data
     assert "contains files for another platform (tool/a.dll, tool/b.dylib, tool/foreign.so; " in foreign
 
 
