@@ -29,8 +29,8 @@ _WORTH_BYTES = 128 * 1024
 _MARSHAL = 2  # every Python version can read this format
 
 
-def pack_runtime(top: Path) -> None:
-    """Compress the modules of the runtime in the site folder ``top`` that most starts do not load.
+def pack_runtime(top: Path, *, compressed: bool) -> None:
+    """Pack the modules of the runtime in the site folder ``top`` that many starts do not load.
 
     Raises:
         PackError: they cannot be written.
@@ -41,7 +41,7 @@ def pack_runtime(top: Path) -> None:
         if file.stem not in _START_MODULES
     ]
     if stems:
-        _move(top, {stem: zlib.compress((top / f"{stem}.pyc").read_bytes(), 9) for stem in stems}, RUNTIME)
+        _move(top, read(stems, top, compressed=compressed), RUNTIME)
 
 
 def read(stems: Iterable[str], top: Path, *, compressed: bool) -> dict[str, bytes]:

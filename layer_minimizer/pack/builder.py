@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from layer_minimizer.model.traced import Traced
     from layer_minimizer.settings import Settings
 
-# The layer's name in its runtime's messages. It contains no user input, so that equal files result in equal bytes.
-_LAYER = "made by layer_minimizer"
-
 
 @dataclass(frozen=True, slots=True)
 class Packed:
@@ -192,7 +189,8 @@ class Builder:
         store = self._write_store(plan, contents, top, adjustments)
         if contents.replaced:
             kept = settings.cold is not Cold.DROP
-            stand_ins.write_stand_ins(contents.replaced, top, compiler, layer=_LAYER, kept=kept)
+            dense = adjustments.density > 0
+            stand_ins.write_stand_ins(contents.replaced, top, compiler, kept=kept, compressed=dense)
         packed = self._write_bytecode(contents, top, compiler, adjustments)
         cold_store.write_links(store, top)
         if self.traced.trace.listed:
@@ -280,7 +278,7 @@ class Builder:
             packed = self._write_packed(contents, with_source, top, compiler, adjustments)
         runtime = [path.relative_to(top).as_posix() for path in sorted((top / cold_store.PACKAGE).glob("*.py"))]
         bytecode.compile_modules(runtime, top, compiler, with_source=())
-        packed_bytecode.pack_runtime(top)
+        packed_bytecode.pack_runtime(top, compressed=adjustments.density > 0)
         return packed
 
     def _write_packed(

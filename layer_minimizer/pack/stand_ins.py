@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 import zlib
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from layer_minimizer.pack.bytecode import Compiler
 
 TABLES = "stand_ins"
+# The layer's name in its runtime's messages. It contains no user input, so that equal files result in equal bytes.
+_LAYER = "made by layer_minimizer"
+_MARSHAL = 2  # every Python version can read this format
 _STUB = "from _layer_minimizer.stubs import stand_in\n\nstand_in(__name__, {last!r}, {tables!r})\n"
 _STARTER = "from _layer_minimizer.stubs import unpack\n\nunpack(__name__, {last!r})\n"
 
@@ -27,23 +31,24 @@ def stub_path(path: str) -> str:
 
 
 def write_stand_ins(
-    stand_ins: Collection[TracedStandIn], top: Path, compiler: Compiler, *, layer: str, kept: bool
+    stand_ins: Collection[TracedStandIn], top: Path, compiler: Compiler, *, kept: bool, compressed: bool
 ) -> int:
     """Write stubs and tables below the site folder ``top``. Return their bytes.
 
-    ``kept``: the real modules are in the cold store.
+    ``kept``: the real modules are in the cold store. ``compressed`` says how the tables are stored.
 
     Raises:
         PackError: they cannot be written.
     """
-    tables = {"layer": layer, "kept": kept, "modules": {module.name: module.table for module in stand_ins}}
-    content = json.dumps(tables, sort_keys=True, separators=(",", ":")).encode()
+    tables = {"layer": _LAYER, "kept": kept, "modules": {module.name: module.table for module in stand_ins}}
+    # In the order of their keys, as values that JSON has: equal tables are equal bytes.
+    content = marshal.dumps(json.loads(json.dumps(tables, sort_keys=True)), _MARSHAL)
     name = digest(content)
     paths = [stub_path(module.path) for module in stand_ins]
     stubs = _write_stubs({path: _STUB.format(last=path, tables=name) for path in paths}, top, compiler)
     file = top / PACKAGE / TABLES / name
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(zlib.compress(content, 9))
+    file.write_bytes(zlib.compress(content, 9) if compressed else content)
     return file.stat().st_size + stubs
 
 

@@ -1,9 +1,8 @@
 """Turns stub modules of a layer into stand-ins."""
 
-import json
+import marshal
 import os
 import sys
-import zlib
 
 from . import start
 
@@ -54,7 +53,12 @@ def _read_tables(folder):
     found = {}
     for name in sorted(os.listdir(folder)):
         with open(os.path.join(folder, name), "rb") as source:
-            found[name] = json.loads(zlib.decompress(source.read()).decode("utf-8"))
+            data = source.read()
+        if data[:1] == b"x":  # what zlib has compressed, and nothing that marshal writes for a mapping
+            import zlib
+
+            data = zlib.decompress(data)
+        found[name] = marshal.loads(data)  # noqa: S302 - the tool's own
     return found
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import subprocess
 import textwrap
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,4 +167,4 @@ class Modules:
         subprocess.run([self.python, "-I", "-S", "-c", _COMPILE, json.dumps(relatives)], check=True, cwd=top)
         known = {"layer": "layer-R", "kept": self.kept, "modules": self.tables}
         (top / "_layer_minimizer/stand_ins").mkdir()
-        (top / "_layer_minimizer/stand_ins/tables").write_bytes(zlib.compress(json.dumps(known).encode()))
+        (top / "_layer_minimizer/stand_ins/tables").write_bytes(marshal.dumps(json.loads(json.dumps(known)), 2))
