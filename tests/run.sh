@@ -82,5 +82,5 @@ turn="$((commits % 8 + 1))/8"
 say "tests; of the long ones turn $turn (--all: all of them)"
 # Not "python -m pytest", which would put the checkout before the installed package. Values of options are joined by "=":
 # pytest would take others for paths until it has read the conftest.py that declares the options.
-LAYER_MINIMIZER_WHEEL=$wheel "$bin/pytest" --numprocesses 2 --dist loadscope --no-loadscope-reorder --durations 40 --cov \
+LAYER_MINIMIZER_WHEEL=$wheel "$bin/pytest" --numprocesses "$((2 * $(nproc)))" --dist loadscope --no-loadscope-reorder --durations 40 --cov \
     --cov-report=term-missing:skip-covered "--turn=$turn" "--proofs=$CACHE/proofs" "$@"

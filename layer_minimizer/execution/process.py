@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -37,6 +38,8 @@ STAND_INS_VARIABLE = "LAYER_MINIMIZER_STAND_INS"
 LISTING_VARIABLE = "LAYER_MINIMIZER_LISTING"
 # Seconds to wait for the remaining output of a run that has ended.
 _GRACE_SECONDS = 5
+# The longest time (ms) for which the kernel's poll can wait.
+_LONGEST_POLL = (1 << 31) - 1
 # Longer lines (bytes) are passed on in parts.
 _LONGEST_LINE = 1 << 20
 # Processes can start others while they are killed, so the search is repeated; but a process in an uninterruptible
@@ -170,12 +173,33 @@ def _run(
         raise RunnerError(f"cannot start {command[0]}: {exc.strerror or exc}") from exc
     timed_out = False
     try:
-        process.wait(timeout)
+        _wait(process, timeout)
     except subprocess.TimeoutExpired:
         timed_out = True
     finally:
         _end_session(process, environment.get(PROBE_VARIABLE, ""))
     return Completed(process.returncode, time.monotonic() - begun, timed_out)
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float) -> None:
+    """Wait for the end of a process. Without a pidfd (Linux 5.3), Python asks for it up to twenty times a second.
+
+    Raises:
+        TimeoutExpired: it still runs after ``timeout`` seconds.
+    """
+    try:
+        end = os.pidfd_open(process.pid)
+    except OSError:
+        process.wait(timeout)
+        return
+    try:
+        poll = select.poll()
+        poll.register(end, select.POLLIN)
+        if not poll.poll(min(timeout * 1000, _LONGEST_POLL)):
+            raise subprocess.TimeoutExpired(process.args, timeout)
+    finally:
+        os.close(end)
+    process.wait()
 
 
 def _as_json(isolation: Isolation) -> dict[str, list[str]]:
