@@ -123,14 +123,20 @@ class Search:
         return good
 
     def _extend(self, names: list[str], good: frozenset[str], share: float) -> frozenset[str]:
-        """Add as many groups of ``names`` to ``good`` as the limit allows: all at once, or by bisection."""
+        """Add as many groups of ``names`` to ``good`` as the limit allows.
+
+        All at once; if that fails, without those that woke; if none of them did, by bisection.
+        """
         waiting = [[name for name in names if name not in good]]
         begun = self._runs
         while waiting and self._may_go_on(share, begun):
             some = waiting.pop()
-            tried = self._settle(good.union(some), self._bytes(good)) if some else None
+            tried, woken = self._settle(good.union(some), self._bytes(good)) if some else (None, frozenset())
+            others = [name for name in some if not self.groups[name] & woken]
             if tried is not None:
                 good = tried
+            elif 0 < len(others) < len(some):
+                waiting.append(others)
             elif len(some) > 1:
                 middle = len(some) // 2
                 waiting += [some[middle:], some[:middle]]
@@ -187,33 +193,32 @@ class Search:
         names = (name for group in groups for name in self.groups[group])
         return sum(Path(self.study.tables[name]["file"]).stat().st_size for name in names)
 
-    def _settle(self, chosen: frozenset[str], least: int) -> frozenset[str] | None:
-        """Remove woken stand-ins until a run wakes none; return the other groups.
+    def _settle(self, chosen: frozenset[str], least: int) -> tuple[frozenset[str] | None, frozenset[str]]:
+        """Remove woken stand-ins until a run wakes none; return the other groups, and the modules that woke.
 
-        Return None if a run fails otherwise, or if fewer than ``least`` bytes are left: removing stand-ins on the way
-        may cost more than the added groups gain.
+        Return no groups if a run fails otherwise, or if fewer than ``least`` bytes are left: removing stand-ins on the
+        way may cost more than the added groups gain.
         """
+        all_woken: frozenset[str] = frozenset()
         for _ in range(_MAX_ROUNDS):
             if self._bytes(chosen) < least:
-                return None
+                break
             if not chosen:
-                return chosen
+                return chosen, all_woken
             trial = self._try(chosen)
-            woken = {name for name, _ in trial.woken}
+            woken = frozenset(name for name, _ in trial.woken)
+            all_woken |= woken
             if trial.same and not woken and not trial.implicit:
-                return chosen
+                return chosen, all_woken
             log.debug("needs the real module:\n  %s", _listed(trial.woken))
             left = frozenset(name for name in chosen if not self.groups[name] & woken)
-            if not trial.same:
-                if left == chosen:
-                    return None
-                chosen = left
-                continue
+            if not trial.same and left == chosen:
+                break
             chosen = left
-            for name in sorted(trial.implicit):
-                if not self._import_with_stand_in(name, trial.replaced):
-                    return None
-        return None
+            imported = trial.implicit if trial.same else frozenset()
+            if not all(self._import_with_stand_in(name, trial.replaced) for name in sorted(imported)):
+                break
+        return None, all_woken
 
     def _bind_submodules(self, trial: Trial) -> set[str]:
         """Make stand-ins import the submodules that used packages would otherwise lack.

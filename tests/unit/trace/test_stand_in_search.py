@@ -21,8 +21,9 @@ SIZE = stand_in_search._MIN_PART_BYTES
 class Program:
     """Replaces the tracer: returns the trace and study of a run of a simulated program.
 
-    ``needs``: modules that must be real; ``breaks``: modules whose stand-ins make the run fail; ``unfit``: modules that
-    the check reports; ``implicit``: modules that are expected to be loaded unless a stand-in imports them.
+    ``needs``: modules that must be real; ``wakes``: others that must be real if a module is replaced; ``breaks``:
+    modules whose stand-ins make the run fail; ``unfit``: modules that the check reports; ``implicit``: modules that are
+    expected to be loaded unless a stand-in imports them.
     """
 
     first: Trace
@@ -31,6 +32,7 @@ class Program:
     unfit: frozenset[str] = frozenset()
     implicit: frozenset[str] = frozenset()
     fills: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    wakes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     runs: list[frozenset[str]] = field(default_factory=list)
     tables: list[Mapping[str, Any]] = field(default_factory=list)
     bytecode: None = None
@@ -44,11 +46,12 @@ class Program:
             raise KeyboardInterrupt
         self.runs.append(replaced)
         self.tables.append(tables)
+        woken = {other for name in replaced for other in self.wakes.get(name, ())} | self.needs
         also = {name for table in tables.values() for name in table["also"]}
         study = Study(
             tables={},
             ran=frozenset(),
-            woken=dict.fromkeys(replaced & self.needs, "needed"),
+            woken=dict.fromkeys(replaced & woken, "needed"),
             implicit=(self.implicit & replaced) - also,
             unfit=dict.fromkeys(replaced & self.unfit, "has effects") if more.get("check") else {},
             fills=self.fills if more.get("check") else {},
@@ -72,6 +75,7 @@ def make(build: Any, tmp_path: Path) -> Any:
         work: float = 60.0,
         seconds: float = 60.0,
         cache: SearchCache | None = None,
+        ran: Iterable[str] = (),
         **program: Any,
     ) -> tuple[Search, Program]:
         names = list(names)
@@ -80,7 +84,7 @@ def make(build: Any, tmp_path: Path) -> Any:
         rows = [(name, f"{name.replace('.', '/')}.py", (importers or {}).get(name, "handler"), 1) for name in names]
         first = build.trace(modules=rows, results={"event": "1"})
         tables = {name: {"file": str(source), "names": {}, "dynamic": False} for name in names}
-        study = Study(tables=tables, ran=frozenset(), woken={})
+        study = Study(tables=tables, ran=frozenset(ran), woken={})
         runner = Program(
             first, **{key: frozenset(value) if isinstance(value, list) else value for key, value in program.items()}
         )
@@ -116,6 +120,15 @@ def test_if_a_run_fails_the_groups_are_bisected(make: Any) -> None:
     names = [f"m{n}" for n in range(8)]
     search, _ = make(names, breaks=["m5"])
     assert search.find().groups == {*names} - {"m5"}
+
+
+def test_groups_that_wake_others_are_given_up_without_bisection(make: Any) -> None:
+    """What the part "p.bad" wakes is more than what it would save."""
+    large, good = [f"large{number}" for number in range(9)], [f"p.good{number}" for number in range(4)]
+    search, program = make(["p", "p.bad", *good, *large], ran=["p"], wakes={"p.bad": ("p.bad", *large)})
+    assert search.find().groups == {*large, *good}
+    # The packages, with all parts, without the bad one, and the check.
+    assert [len(each) for each in program.runs] == [9, 14, 13, 13]
 
 
 def test_an_expected_module_is_imported_by_the_stand_in_of_its_importer(make: Any) -> None:
