@@ -83,7 +83,7 @@ class Settings(Options):
     keep: tuple[str, ...] = option((), TEXT, "modules never to replace by stand-ins", FORMS, metavar="MODULE", repeat=True, trace=True, example='["scipy.stats"]')
     effort: float = option(5.0, MINUTES, "work of the search for unused imports", FORMS, trace=True, example="5", details="in minutes of an ordinary machine; 0: keep all of them")
     bytecode: str = option("auto", one_of(("auto", "only", "both", "source")), "the form of Python modules in the layer", FORMS, details="auto: packed bytecode, and sources that were read as text")
-    smallest: bool = option(False, FLAG, "compress as much as possible", FORMS, common=True, example="true", details="takes longer, and starts slower; default: only as far as the size limit requires")
+    smallest: bool = option(False, FLAG, "compress as much as possible", FORMS, example="true", details="takes longer, and starts slower; default: only as far as the size limit requires")
     strip_docstrings: bool = option(False, FLAG, "omit docstrings from the bytecode", FORMS, common=True, example="true")
     native: str = option("on", one_of(("on", "off")), "on: ship only the used pages of shared libraries", FORMS, trace=True, details="off: ship them whole")
     cold: Cold = option(Cold.KEEP, one_of(Cold), "files and pages that no event used", FORMS, common=True, example='"keep"', details="keep: compressed; drop: omitted; auto: keep what --max-size allows")

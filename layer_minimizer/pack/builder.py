@@ -241,7 +241,8 @@ class Builder:
         # With --cold drop there is no cold store that could hold the sources.
         bytecode_only = set() if settings.cold is Cold.DROP else code - with_source
         unused = (*plan.cold, *(d for d in plan.kept if d.path in bytecode_only))
-        cold = tuple(d for d in unused if d.path not in adjustments.omitted_cold)
+        # A zip has no other names than UTF-8 ones; kept files with such a name are refused.
+        cold = tuple(d for d in unused if d.path not in adjustments.omitted_cold and staging.is_storable(d.path))
         replaced = {d.path for d in plan.decisions if d.reason is Reason.STAND_IN}
         return _Contents(
             files=frozenset(file.path for file in kept),

@@ -101,11 +101,14 @@ def add_libraries(bundled: Iterable[Bundled], folder: Path) -> Counter[str]:
     return sizes
 
 
+def is_storable(path: str) -> bool:
+    """Return whether a zip can have a file of this name: whether it is valid UTF-8."""
+    return path.encode("utf-8", "replace").decode() == path
+
+
 def _refuse_name(path: str) -> None:
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError as exc:
+    if not is_storable(path):
         raise PackError(
             f"{os.fsencode(path)!r} is kept, but its name is not valid UTF-8 and cannot be stored in a zip: "
             "rename it, or exclude it with --exclude"
-        ) from exc
+        )

@@ -49,7 +49,7 @@ STAGES = (
     ("reading what is installed", 0),
     ("deciding", 0),
     ("packing", 0),
-    ("on the layer alone", 2),
+    ("on the layer alone", 3),  # after the trace and the second run of the entry
     ("looking for imports", 0),
 )
 

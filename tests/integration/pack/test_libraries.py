@@ -75,9 +75,9 @@ def test_a_library_is_compacted_once_for_the_same_inputs(workbench: Workbench, m
     packed: list[str] = []
     real = coldstore.pack_chunks
 
-    def pack_chunks(pages: Any, name: str) -> Any:
+    def pack_chunks(pages: Any, name: str, density: int) -> Any:
         packed.append(name)
-        return real(pages, name)
+        return real(pages, name, density)
 
     monkeypatch.setattr(coldstore, "pack_chunks", pack_chunks)
     compactor = workbench.compactor()

@@ -116,6 +116,7 @@ def realistic(files: int = 26_000, seed: int = 7) -> dict[str, Any]:
         },
         "files": rows,
         "imports": imports,
+        "search": {"runs": 14, "complete": True},
         "import_time": {
             "before": {
                 "seconds": 6.81,
@@ -212,6 +213,7 @@ def bare() -> dict[str, Any]:
         },
         "base_bytes": 0,
         "import_time": None,
+        "search": None,
     }
 
 
@@ -254,6 +256,7 @@ def hostile() -> dict[str, Any]:
             }
             for name in HOSTILE
         ],
+        "search": {"runs": 3, "complete": False},
         "import_time": {
             "before": {"seconds": 1.0, "distributions": dict.fromkeys(HOSTILE, 0.1)},
             "after": {"seconds": 0.5, "distributions": {}},
