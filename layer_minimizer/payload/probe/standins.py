@@ -127,15 +127,22 @@ def check(namespaces, namespace, registries, identities, room, state, places):  
                 missing[other] = left
             if not left:
                 del missing[other]
-    _report_changes(state and state.patches(loaded_late))
-    _report_changes(held and held.taken(_real_modules(loaded_late)))
-    _report_fillers(fillers, room)
+    for changer, place in sorted(state.patches(loaded_late).items()) if state else ():
+        _report("effect %s changes %s" % (changer, place))
+    _report_fillers(_with_changes(fillers, held.taken(_real_modules(loaded_late)) if held else {}), room)
     _report_seen(identities and identities.after())
 
 
-def _report_changes(found):
-    for module, place in sorted(found.items()) if found else ():
-        _report("effect %s changes %s" % (module, place))
+def _with_changes(fillers, changed):
+    """Return the fillers with those modules that change a place, too: that is an effect of the same kind."""
+    return [
+        (size, name, label or changed.get(name, ""), sorted({*packages, *_tops(changed.get(name))}))
+        for size, name, label, packages in fillers
+    ]
+
+
+def _tops(place):
+    return [place.partition(".")[0]] if place else []
 
 
 def _report_seen(found):
