@@ -134,15 +134,17 @@ def check(namespaces, namespace, registries, identities, room, state, places):  
 
 
 def _with_changes(fillers, changed):
-    """Return the fillers with those modules that change a place, too: that is an effect of the same kind."""
-    return [
-        (size, name, label or changed.get(name, ""), sorted({*packages, *_tops(changed.get(name))}))
-        for size, name, label, packages in fillers
-    ]
+    """Return the fillers with those modules that change a place, too: that is an effect of the same kind.
+
+    If such a package is real, so is all that is in it.
+    """
+    return [each if each[1] not in changed else _with_change(each, changed[each[1]]) for each in fillers]
 
 
-def _tops(place):
-    return [place.partition(".")[0]] if place else []
+def _with_change(filler, place):
+    size, name, label, packages = filler
+    whole = sum(_size(module) for other, module in list(sys.modules.items()) if (other + ".").startswith(name + "."))
+    return max(size, whole), name, label or place, sorted({*packages, place.partition(".")[0]})
 
 
 def _report_seen(found):

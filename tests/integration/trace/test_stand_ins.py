@@ -200,3 +200,29 @@ def test_a_module_that_runs_its_code_while_it_is_created_is_described_when_it_is
     entry = write(tmp_path / "function", {"handler.py": body}) / "handler.py"
     _, study = tracer.Tracer(each_env.describe(), (Observer.PROBE,), 60).study(load_workload(entry), tmp_path / "run")
     assert {"part", "function"} <= study.tables["made"]["names"].keys()
+
+
+def test_a_module_that_changes_another_and_for_which_there_is_no_room_is_loaded_later(
+    each_env: Any, write: Callable[..., Path], tmp_path: Path
+) -> None:
+    files = {
+        "pkg/__init__.py": "import pkg.core\nimport pkg.late\ndef value(): return 7\n",
+        "pkg/core.py": "level = 1\ndef used(): return 2\n",
+        "pkg/late/__init__.py": "import pkg.core\nimport pkg.late.inner\npkg.core.level = 5\n",
+        "pkg/late/inner.py": PADDING,
+    }
+    each_env.install("pkg", files)
+    body = "import pkg, pkg.core\n\ndef handler(event, context):\n    return [pkg.value(), pkg.core.used()]\n"
+    entry = write(tmp_path / "function", {"handler.py": body}) / "handler.py"
+    runs = tracer.Tracer(each_env.describe(), (Observer.PROBE,), 60)
+    first, study = runs.study(load_workload(entry), tmp_path / "first" / "run")
+    groups = stand_in_search.candidates(study, first, ())
+    found = {
+        room: stand_in_search.Search(
+            runs, first, study, groups, 0.0, tmp_path / f"search{room}", work=60, seconds=60, max_registry_bytes=room
+        ).find()
+        for room in (len(PADDING), 1 << 20)
+    }
+    assert found[1 << 20].groups == frozenset()
+    assert found[len(PADDING)].groups == {"pkg.late"}
+    assert found[len(PADDING)].fills == {"pkg.late": ("pkg",)}

@@ -45,10 +45,9 @@ ROWS = (
     Row("quickstart", (), "[quickstart](examples/quickstart): Pillow"),
     Row(
         "fastai_vision",
-        ("--max-size", "262144000"),
-        "[fastai_vision](examples/fastai_vision) with torch 2.13 inside (`--max-size 262144000`)",
+        ("--max-size", "262144000", "--cold", "drop"),
+        "[fastai_vision](examples/fastai_vision) with torch 2.13 inside (`--max-size 262144000`), `--cold drop`",
     ),
-    Row("fastai_vision", ("--max-size", "262144000", "--cold", "drop"), "the same, `--cold drop`"),
     Row(
         "fastai_v1_vision",
         ("--cold", "drop"),
