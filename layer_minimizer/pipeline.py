@@ -223,7 +223,6 @@ def emulate(
     if layer.function:
         emulation = replace(emulation, function=workspace.scratch / "lambda-task")
         unzip(layer.function.archive.path, workspace.scratch / "lambda-task")
-    context = _run_context(traced, site, settings, layer.function)
     emulated = EmulationInput(
         trace=traced.trace,
         layer=layer.packed.archive.path,
@@ -234,7 +233,7 @@ def emulate(
         tolerance=settings.tolerance,
         base=site.base,
         interpreter=site.interpreter,
-        provided=place.provided_sources(context, layer.plan),
+        provided=place.provided_sources(_run_context(traced, site, settings, layer.function), layer.plan),
     )
     with workspace.clock.stage("verify", f"running {entry.name} in an emulated Lambda"):
         return verify_in_emulated_lambda(emulated, emulation, workspace.scratch / "lambda")

@@ -92,6 +92,11 @@ class Adjustments:
     density: int = 0
     deterministic: bool = False
 
+    @property
+    def dense(self) -> bool:
+        """Whether bytecode and tables are compressed."""
+        return self.density > 0
+
     def __le__(self, other: Adjustments) -> bool:
         """Return whether ``other`` contains all of these adjustments."""
         return all(_at_most(getattr(self, each.name), getattr(other, each.name)) for each in fields(self))

@@ -137,7 +137,7 @@ class Builder:
                 bytecode_only=staged.contents.bytecode_only,
                 evictable=(*chunks, *evictable_files(plan, staged.shares)),
                 stored=sum(chunk.size for chunk in chunks) + sum(staged.shares.values()),
-                uncompressed=0 if adjustments.density else staged.packed,
+                uncompressed=0 if adjustments.dense else staged.packed,
             )
         archive = write_zip(self._folder, self.zip_path)
         if settings.runtime:
@@ -189,8 +189,7 @@ class Builder:
         store = self._write_store(plan, contents, top, adjustments)
         if contents.replaced:
             kept = settings.cold is not Cold.DROP
-            dense = adjustments.density > 0
-            stand_ins.write_stand_ins(contents.replaced, top, compiler, kept=kept, compressed=dense)
+            stand_ins.write_stand_ins(contents.replaced, top, compiler, kept=kept, compressed=adjustments.dense)
         packed = self._write_bytecode(contents, top, compiler, adjustments)
         cold_store.write_links(store, top)
         if self.traced.trace.listed:
@@ -279,7 +278,7 @@ class Builder:
             packed = self._write_packed(contents, with_source, top, compiler, adjustments)
         runtime = [path.relative_to(top).as_posix() for path in sorted((top / cold_store.PACKAGE).glob("*.py"))]
         bytecode.compile_modules(runtime, top, compiler, with_source=())
-        packed_bytecode.pack_runtime(top, compressed=adjustments.density > 0)
+        packed_bytecode.pack_runtime(top, compressed=adjustments.dense)
         return packed
 
     def _write_packed(
@@ -302,7 +301,7 @@ class Builder:
             return {}
         if not started:
             cold_store.write_runtime(top, customized=self.site.base.has_sitecustomize)
-        packed = packed_bytecode.read(packable, top, compressed=adjustments.density > 0)
+        packed = packed_bytecode.read(packable, top, compressed=adjustments.dense)
         packed_bytecode.pack(packed, top)
         stand_ins.write_starters(packed_bytecode.modules_to_start(packed), top, compiler)
         return packed

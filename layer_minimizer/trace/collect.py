@@ -142,7 +142,7 @@ def _run(  # noqa: PLR0913 - the parameters of a run
         kept = {*real, *provided, *class_factories.base_class_modules(study.tables)}
         groups = stand_in_search.candidates(study, first, kept)
         restores = settings.cold is not Cold.DROP
-        inputs = _search_inputs(first, groups, study, restores=restores, settings=settings)
+        inputs = _search_inputs(first, groups, study, (restores, settings.effort, settings.tolerance))
         search = stand_in_search.Search(
             tracer=replace(base, observers=(Observer.PROBE,)),
             first=first,
@@ -179,13 +179,12 @@ def _run_search(search: stand_in_search.Search, full: tracer.Tracer) -> tuple[Tr
 
 
 def _search_inputs(
-    first: Trace, groups: Mapping[str, frozenset[str]], study: tracer.Study, *, restores: bool, settings: Settings
+    first: Trace, groups: Mapping[str, frozenset[str]], study: tracer.Study, options: tuple[float, ...]
 ) -> Iterator[object]:
     """Yield the inputs of a search: its code, the workload, the interpreter, the candidates and the loaded modules."""
     yield _search_code_digest()
     workload = first.workload
-    yield restores
-    yield settings.effort, settings.tolerance
+    yield options
     yield from (first.python, workload.handler, [[e.name, e.payload, dict(e.context)] for e in workload.events])
     for file in (workload.entry, *workload.models):
         yield file.name

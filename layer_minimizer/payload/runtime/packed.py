@@ -32,6 +32,15 @@ def _decompress(data):
         raise ValueError(str(exc)) from None
 
 
+def load_mapping(data):
+    """Return a mapping that is marshalled, and may be compressed.
+
+    Raises:
+        ValueError, EOFError, TypeError: it is damaged.
+    """
+    return marshal.loads(_decompress(data) if data[:1] == ZLIB else data)  # noqa: S302 - the tool's own
+
+
 class Shelf(object):
     """One file with bytecode."""
 
@@ -43,10 +52,7 @@ class Shelf(object):
         try:
             first = pread(handle, 64, 0).partition(b"\n")[0]
             length = int(first.split()[1])
-            table = pread(handle, length, len(first) + 1)
-            if table[:1] == ZLIB:
-                table = _decompress(table)
-            self.table = marshal.loads(table)  # noqa: S302 - the tool's own
+            self.table = load_mapping(pread(handle, length, len(first) + 1))
         except (IndexError, ValueError, EOFError, TypeError):
             check.refuse(root, file, "is damaged (its table cannot be read)")
         finally:

@@ -1,6 +1,5 @@
 """Turns stub modules of a layer into stand-ins."""
 
-import marshal
 import os
 import sys
 
@@ -50,15 +49,12 @@ def _root_of(module, last):
 
 
 def _read_tables(folder):
+    from .packed import load_mapping  # loaded: stand-ins lie packed
+
     found = {}
     for name in sorted(os.listdir(folder)):
         with open(os.path.join(folder, name), "rb") as source:
-            data = source.read()
-        if data[:1] == b"x":  # what zlib has compressed, and nothing that marshal writes for a mapping
-            import zlib
-
-            data = zlib.decompress(data)
-        found[name] = marshal.loads(data)  # noqa: S302 - the tool's own
+            found[name] = load_mapping(source.read())
     return found
 
 
