@@ -35,14 +35,13 @@ import pytest
 from .places import CHECKOUT, PACKAGE, TESTS
 from .proofs import inputs_of
 from .pythons import MAIN, VERSIONS, find_python
+from .record_turns import FILE, TURNS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from .proofs import Inputs
 
-TURNS = 8
-_LONG_TESTS = TESTS / "support" / "long_tests.json"
 # So many commits run the tests of all interpreters.
 _INTERPRETER_TURNS = 3
 _IGNORED = ("__pycache__", "out")
@@ -100,7 +99,7 @@ def _other_turns(config: pytest.Config, items: list[pytest.Item]) -> dict[str, s
     known = [f"{number + 1}/{TURNS}" for number in range(TURNS)]
     if given not in known:
         raise pytest.UsageError(f"--turn {given} must be one of {', '.join(known)}")
-    turns: list[list[str]] = json.loads(_LONG_TESTS.read_bytes())
+    turns: list[list[str]] = json.loads(FILE.read_bytes())
     present = [version for version in VERSIONS if find_python(version)]
     return other_turns(items, known.index(given), turns, present)
 

@@ -55,7 +55,7 @@ def test_each_long_test_has_its_turn() -> None:
 
 
 def test_the_list_of_long_tests_has_each_once() -> None:
-    turns = json.loads(selection._LONG_TESTS.read_bytes())
+    turns = json.loads(record_turns.FILE.read_bytes())
     names = [name for each in turns for name in each]
     assert len(turns) == selection.TURNS == record_turns.TURNS
     assert len(set(names)) == len(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import textwrap
@@ -24,20 +25,37 @@ Find = "Callable[..., tuple[frozenset[str], frozenset[str]]]"
 
 
 @pytest.fixture
-def find(tmp_path: Path, each_env: Any, write: Callable[..., Path]) -> Find:
-    """Search for stand-ins in a package: ``find({path: source}, body)`` gives the groups found, and all candidates."""
+def prepare(tmp_path: Path, each_env: Any, write: Callable[..., Path]) -> Any:
+    """Install a package: ``prepare({path: source}, body)`` returns a function that makes searches in it."""
 
-    def search(files: Mapping[str, str], body: str) -> tuple[frozenset[str], frozenset[str]]:
+    def prepare(files: Mapping[str, str], body: str) -> Callable[..., stand_in_search.Search]:
         each_env.install("pkg", {path: textwrap.dedent(source) for path, source in files.items()})
         entry = write(tmp_path / "function", {"handler.py": body}) / "handler.py"
         (tmp_path / "event.json").write_text(json.dumps({"do": "value"}))
         runs = tracer.Tracer(each_env.describe(), (Observer.PROBE,), 60)
         first, study = runs.study(load_workload(entry), tmp_path / "first" / "run")
         groups = stand_in_search.candidates(study, first, ())
-        found = stand_in_search.Search(runs, first, study, groups, 0.0, tmp_path / "search", work=60, seconds=60)
-        return found.find().groups, frozenset().union(*groups.values())
+        search = functools.partial(stand_in_search.Search, runs, first, study, groups, 0.0, tmp_path / "search")
+        return functools.partial(search, work=60, seconds=60)
 
-    return search  # type: ignore[return-value]
+    return prepare
+
+
+@pytest.fixture
+def find(prepare: Any) -> Find:
+    """Search for stand-ins in a package: ``find({path: source}, body)`` gives the groups found, and all candidates."""
+
+    def find(files: Mapping[str, str], body: str) -> tuple[frozenset[str], frozenset[str]]:
+        search = prepare(files, body)()
+        return search.find().groups, frozenset().union(*search.groups.values())
+
+    return find  # type: ignore[return-value]
+
+
+def with_imports(sources: Mapping[str, str]) -> tuple[dict[str, str], str]:
+    """Return a module of a package for each source, by its path, and the statements that import them."""
+    files = {f"pkg/m_{name}.py": PADDING + source + "\n" for name, source in sources.items()}
+    return files, "".join(f"import pkg.m_{name}\n" for name in sources)
 
 
 HANDLER = "import pkg\n\ndef handler(event, context):\n    return pkg.value()\n"
@@ -106,8 +124,7 @@ CHANGES = {
 
 
 def test_a_module_that_changes_the_process_is_real(find: Any) -> None:
-    files = {f"pkg/m_{name}.py": PADDING + source + "\n" for name, source in CHANGES.items()}
-    imports = "".join(f"import pkg.m_{name}\n" for name in CHANGES)
+    files, imports = with_imports(CHANGES)
     files["pkg/__init__.py"] = f"{imports}def value(): return 7\n"
     assert find(files, HANDLER)[0] == {"pkg.m_nothing"}
 
@@ -129,7 +146,7 @@ PLACES = {
 
 
 def test_a_module_that_changes_what_others_hold_is_real(find: Any) -> None:
-    files = {f"pkg/m_{name}.py": PADDING + source + "\n" for name, source in PLACES.items()}
+    files, imports = with_imports(PLACES)
     files["pkg/core.py"] = """
         LIMIT = 3
         class Conf: level, route = 1, None
@@ -139,7 +156,6 @@ def test_a_module_that_changes_what_others_hold_is_real(find: Any) -> None:
         conf, empty = Conf(), Conf()
         def hook(): return 0
     """
-    imports = "".join(f"import pkg.m_{name}\n" for name in PLACES)
     binding = "from pkg.m_placeholder import bound\nfrom pkg.core import conf, Base\nconf.bound = Base.bound = bound\n"
     files["pkg/__init__.py"] = f"import pkg.core\n{imports}{binding}def value(): return pkg.core.LIMIT and 7\n"
     assert find(files, HANDLER)[0] == {"pkg.m_nothing", "pkg.m_placeholder", "pkg.m_docstring"}
@@ -202,27 +218,16 @@ def test_a_module_that_runs_its_code_while_it_is_created_is_described_when_it_is
     assert {"part", "function"} <= study.tables["made"]["names"].keys()
 
 
-def test_a_module_that_changes_another_and_for_which_there_is_no_room_is_loaded_later(
-    each_env: Any, write: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_module_that_changes_another_and_for_which_there_is_no_room_is_loaded_later(prepare: Any) -> None:
     files = {
         "pkg/__init__.py": "import pkg.core\nimport pkg.late\ndef value(): return 7\n",
         "pkg/core.py": "level = 1\ndef used(): return 2\n",
         "pkg/late/__init__.py": "import pkg.core\nimport pkg.late.inner\npkg.core.level = 5\n",
         "pkg/late/inner.py": PADDING,
     }
-    each_env.install("pkg", files)
     body = "import pkg, pkg.core\n\ndef handler(event, context):\n    return [pkg.value(), pkg.core.used()]\n"
-    entry = write(tmp_path / "function", {"handler.py": body}) / "handler.py"
-    runs = tracer.Tracer(each_env.describe(), (Observer.PROBE,), 60)
-    first, study = runs.study(load_workload(entry), tmp_path / "first" / "run")
-    groups = stand_in_search.candidates(study, first, ())
-    found = {
-        room: stand_in_search.Search(
-            runs, first, study, groups, 0.0, tmp_path / f"search{room}", work=60, seconds=60, max_registry_bytes=room
-        ).find()
-        for room in (len(PADDING), 1 << 20)
-    }
+    search = prepare(files, body)
+    found = {room: search(max_registry_bytes=room).find() for room in (len(PADDING), 1 << 20)}
     assert found[1 << 20].groups == frozenset()
     assert found[len(PADDING)].groups == {"pkg.late"}
     assert found[len(PADDING)].fills == {"pkg.late": ("pkg",)}
