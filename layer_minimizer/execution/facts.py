@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ class Facts:
         touched: (attribute, kind) pairs that were read from each stand-in.
         not_replaceable: modules that a check found not to be replaceable, with the reason.
         filled_registries: modules that fill registries of other packages, with these packages.
+        set_variables: environment variables that modules set, as in `SearchResult`.
         remaining_bytes: what is left of ``RunOptions.max_registry_bytes``.
         processes: number of processes in which the probe ran.
         checking: whether the records that follow come from the check after the run.
@@ -70,6 +72,7 @@ class Facts:
     touched: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     not_replaceable: dict[str, str] = field(default_factory=dict)
     filled_registries: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    set_variables: dict[str, tuple[str, ...]] = field(default_factory=dict)
     remaining_bytes: int = 0
     processes: int = 0
     checking: bool = False
@@ -145,10 +148,8 @@ def _add_note(facts: Facts, text: str) -> None:
     name, _, reason = rest.partition(" ")
     if what == "woke":
         facts.loaded_originals.setdefault(name, reason)
-    elif what == "stand-in":
-        facts.stand_ins.add(name)
-    elif what == "implicit":
-        facts.implicit.add(name)
+    elif what in ("stand-in", "implicit"):
+        (facts.stand_ins if what == "stand-in" else facts.implicit).add(name)
     elif what == "member":
         attribute, _, method = reason.partition(" ")
         facts.members.add((name, attribute, method))
@@ -156,6 +157,8 @@ def _add_note(facts: Facts, text: str) -> None:
         facts.not_replaceable.setdefault(name, f"{what}: {reason}")
     elif what == "fills":
         facts.filled_registries[name] = tuple(reason.split())
+    elif what == "environ":
+        facts.set_variables[name] = tuple(json.loads(reason))
     elif what == "room":
         facts.remaining_bytes = int(name)
     elif what == "check":

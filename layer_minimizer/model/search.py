@@ -14,6 +14,10 @@ class SearchResult:
     ``also``: modules that a stand-in imports because an event needs them.
     ``bound``: modules whose stand-ins a stand-in imports, so that a used package has them as attributes.
     ``fills``: packages whose registries a module fills; its stand-in loads it once such a package does something new.
+    ``environ``: environment variables that a module sets when it is imported: "NAME=value" where its code contains the
+        value, so that its stand-in sets it; otherwise "NAME": what asks for the variable loads the module.
+    ``refused``: modules that are real although they were candidates; the others of their packages form groups of their
+        own.
     ``runs``: number of trial runs.
     ``complete``: False if the time limit ended the search.
     """
@@ -22,6 +26,8 @@ class SearchResult:
     also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     bound: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     fills: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    environ: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    refused: frozenset[str] = frozenset()
     runs: int = field(default=0, compare=False)
     complete: bool = field(default=True, compare=False)
 
@@ -42,4 +48,5 @@ class Trial:
     implicit: frozenset[str] = frozenset()
     unfit: tuple[tuple[str, str], ...] = ()
     fills: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    environ: tuple[tuple[str, tuple[str, ...]], ...] = ()
     remaining_bytes: int = 0

@@ -24,7 +24,7 @@ from layer_minimizer.model.plan import Cold
 from layer_minimizer.model.trace import ListedFolder, Trace, untraced_libraries
 from layer_minimizer.model.traced import SearchSummary, Traced
 from layer_minimizer.native import parts
-from layer_minimizer.trace import comparison, repeatability, stand_in_search, tracer
+from layer_minimizer.trace import comparison, module_groups, repeatability, stand_in_search, tracer
 from layer_minimizer.trace.saved_traces import SavedTraces, merge_saved, with_environment
 from layer_minimizer.trace.search_cache import SearchCache
 
@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 _WORK_PER_MINUTE, _MINUTES_PER_MINUTE = 60, 4
 # The code that decides which modules a stand-in can replace: a cached search result is valid for this code only.
 _SEARCH_CODE = (
+    "trace/module_groups.py",
     "trace/stand_in_search.py",
     "payload/runtime/standin*.py",
     "payload/probe/**/*.py",
@@ -140,7 +141,7 @@ def _run(  # noqa: PLR0913 - the parameters of a run
     with clock.stage("search", action):
         provided = _provided_modules(installed, settings, python.base.provided)
         kept = {*real, *provided, *class_factories.base_class_modules(study.tables)}
-        groups = stand_in_search.candidates(study, first, kept)
+        groups = module_groups.candidates(study, first, kept)
         restores = settings.cold is not Cold.DROP
         inputs = _search_inputs(first, groups, study, (restores, settings.effort, settings.tolerance))
         search = stand_in_search.Search(
@@ -168,7 +169,7 @@ def _run_search(search: stand_in_search.Search, full: tracer.Tracer) -> tuple[Tr
     """Return the trace of a run with the stand-ins that this search, or an earlier one with the same inputs, found."""
     cached = search.cache
     if known := cached.read() if cached else None:
-        found = search.confirm(replace(known, groups=known.groups & search.groups.keys()), full)
+        found = search.confirm(known, full)
         if found is not None:
             return found, SearchSummary(known.runs, known.complete)
     chosen = search.find()

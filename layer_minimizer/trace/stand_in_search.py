@@ -22,6 +22,7 @@ from layer_minimizer.core import progress
 from layer_minimizer.model import modules
 from layer_minimizer.model.results import compare_results
 from layer_minimizer.model.search import SearchResult, Trial
+from layer_minimizer.trace.module_groups import without
 from layer_minimizer.trace.tracer import Study, Tracer, mark_read_sources
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ _WORK_SHARE_OF_PARTS = 0.6
 # The work of a run: about its seconds on an ordinary machine. It depends on what the handler imports, and on nothing
 # that changes from run to run.
 _WORK_PER_RUN, _WORK_PER_MODULE = 0.3, 0.004
+# How the reason begins for which an import statement wakes a module of which another one of its group is real.
+_WOKEN_BY_IMPORT = "for __spec__ "
 # Number of fields in the description of a class without signatures; see payload/runtime/standin.py.
 _CLASS_WITHOUT_MEMBERS = 4
 
@@ -59,7 +62,8 @@ class Search:
     ``cache``: stores what each run has shown; None: nothing is stored.
     ``restores``: stand-ins can load the real module after deployment, when a package does something new.
     ``max_registry_bytes``: source size of modules that fill registries and are therefore not replaced.
-    ``_also``, ``_bound``, ``_fills``, ``_complete``: the state of the search; see `SearchResult`.
+    ``_also``, ``_bound``, ``_fills``, ``_environ``, ``_refused``, ``_complete``: its state; see `SearchResult`.
+    ``_groups``: ``groups`` without the refused modules.
     """
 
     tracer: Tracer
@@ -79,6 +83,13 @@ class Search:
     _also: dict[str, list[str]] = field(default_factory=dict)
     _bound: dict[str, list[str]] = field(default_factory=dict)
     _fills: dict[str, list[str]] = field(default_factory=dict)
+    _environ: dict[str, list[str]] = field(default_factory=dict)
+    _refused: frozenset[str] = frozenset()
+    _groups: Mapping[str, frozenset[str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with all modules of the groups."""
+        self._groups = self.groups
 
     def find(self) -> SearchResult:
         """Return the groups that can be replaced together.
@@ -87,8 +98,8 @@ class Search:
         more packages may be unused. Then check the result: modules whose import affects others, and modules that
         cannot be loaded later, are not replaced.
         """
-        whole = [name for name in self.groups if "." not in name]
-        parts = [name for name in self.groups if "." in name and self._bytes([name]) >= _MIN_PART_BYTES]
+        whole = [name for name in self._groups if "." not in name]
+        parts = [name for name in self._groups if "." in name and self._bytes([name]) >= _MIN_PART_BYTES]
         good: frozenset[str] = frozenset()
         for together, share in ((whole, 1.0), (parts, _WORK_SHARE_OF_PARTS), (whole, 1.0)):
             good = self._extend(together, good, share)
@@ -96,15 +107,16 @@ class Search:
 
     def _result(self, groups: frozenset[str]) -> SearchResult:
         """Return the current state of the search for these groups."""
-        state = (self._also, self._bound, self._fills)
-        also, bound, fills = ({name: (*some,) for name, some in each.items()} for each in state)
-        return SearchResult(groups, also, bound, fills, self._runs, self._complete)
+        state = (self._also, self._bound, self._fills, self._environ)
+        also, bound, fills, environ = ({name: (*some,) for name, some in each.items()} for each in state)
+        return SearchResult(groups, also, bound, fills, environ, self._refused, self._runs, self._complete)
 
     def _check(self, good: frozenset[str]) -> frozenset[str]:
         """Remove stand-ins of modules with import side effects; add stand-ins for submodules that packages need."""
         while good:
-            self._fills = {}  # the check loads every module individually
+            self._fills, self._environ = {}, {}  # the check loads every module individually
             trial = self._try(good, check=True)
+            self._environ = {name: list(variables) for name, variables in trial.environ}
             self._fills = {name: list(packages) for name, packages in trial.fills}
             self.max_registry_bytes = trial.remaining_bytes
             if not trial.same:
@@ -112,15 +124,48 @@ class Search:
                     "a run to check that replaced modules can be loaded later has failed: they are used unchecked"
                 )
                 return good
-            unfit = {group for group in good if self.groups[group] & {name for name, _ in trial.unfit}}
-            if unfit:
+            if unfit := {name for name, _ in trial.unfit} & self._modules(good):
                 log.debug("not replaceable:\n  %s", _listed(trial.unfit))
-                good = self._extend([name for name in self.groups if name in good - unfit], frozenset(), 1.0)
-                continue
-            if not (added := self._bind_submodules(trial)):
+                good = self._without(good, unfit)
+            elif added := self._bind_submodules(trial):
+                good = self._extend([name for name in self._groups if name in added], good, 1.0)
+            else:
                 return good
-            good = self._extend([name for name in self.groups if name in added], good, 1.0)
         return good
+
+    def _without(self, good: frozenset[str], unfit: Collection[str]) -> frozenset[str]:
+        """Return what of ``good`` still works if the ``unfit`` modules are real.
+
+        Only these, and what they wake, are taken out of their groups: what imports something from a large package that
+        became real as a whole would often wake, too.
+        """
+        begun = self._runs
+        good = self._refuse(good, unfit)
+        while good and self._may_go_on(1.0, begun):
+            trial = self._try(good)
+            if trial.same and not trial.woken and not trial.implicit:
+                return good
+            log.debug("needs the real module:\n  %s", _listed(trial.woken))
+            if trial.woken:
+                good = self._refuse(good, _first_woken(trial))
+            elif not trial.same or not self._import_all(trial):
+                break
+        return self._extend([name for name in self._groups if name in good], frozenset(), 1.0)
+
+    def _refuse(self, good: frozenset[str], refused: Collection[str]) -> frozenset[str]:
+        """Take modules out of their groups; return the groups that are left of ``good``.
+
+        A stand-in whose real module imported one of them imports it, so that its effects are there from the start.
+        """
+        importers = {module.name: module.importer for module in self.first.modules}
+        left = self._modules(good) - modules.with_packages(refused)
+        for name in sorted(refused):
+            listed = self._also.setdefault(importers.get(name, ""), [])
+            if name not in listed and importers.get(name, "") in left:
+                listed.append(name)
+        self._refused |= frozenset(refused)
+        self._groups = without(self.groups, self._refused)
+        return frozenset(name for name, members in self._groups.items() if members <= left)
 
     def _extend(self, names: list[str], good: frozenset[str], share: float) -> frozenset[str]:
         """Add as many groups of ``names`` to ``good`` as the limit allows.
@@ -132,7 +177,7 @@ class Search:
         while waiting and self._may_go_on(share, begun):
             some = waiting.pop()
             tried, woken = self._settle(good.union(some), self._bytes(good)) if some else (None, frozenset())
-            others = [name for name in some if not self.groups[name] & woken]
+            others = [name for name in some if not self._groups[name] & woken]
             if tried is not None:
                 good = tried
             elif 0 < len(others) < len(some):
@@ -144,6 +189,8 @@ class Search:
 
     def confirm(self, found: SearchResult, tracer: Tracer) -> Trace | None:
         """Run with these stand-ins and ``tracer``; return the trace, or None if a stand-in no longer works."""
+        groups = without(self.groups, found.refused)
+        found = replace(found, groups=found.groups & groups.keys())
         trace, study = self._run_with(found, tracer)
         if trace is None or study.woken or study.implicit:
             return None
@@ -189,9 +236,11 @@ class Search:
         work = self._runs * (_WORK_PER_RUN + _WORK_PER_MODULE * len(self.first.modules))
         return self._runs == begun or work < self.work * share
 
+    def _modules(self, groups: Iterable[str]) -> frozenset[str]:
+        return frozenset(name for group in groups for name in self._groups[group])
+
     def _bytes(self, groups: Iterable[str]) -> int:
-        names = (name for group in groups for name in self.groups[group])
-        return sum(Path(self.study.tables[name]["file"]).stat().st_size for name in names)
+        return sum(Path(self.study.tables[name]["file"]).stat().st_size for name in self._modules(groups))
 
     def _settle(self, chosen: frozenset[str], least: int) -> tuple[frozenset[str] | None, frozenset[str]]:
         """Remove woken stand-ins until a run wakes none; return the other groups, and the modules that woke.
@@ -211,12 +260,11 @@ class Search:
             if trial.same and not woken and not trial.implicit:
                 return chosen, all_woken
             log.debug("needs the real module:\n  %s", _listed(trial.woken))
-            left = frozenset(name for name in chosen if not self.groups[name] & woken)
+            left = frozenset(name for name in chosen if not self._groups[name] & woken)
             if not trial.same and left == chosen:
                 break
             chosen = left
-            imported = trial.implicit if trial.same else frozenset()
-            if not all(self._import_with_stand_in(name, trial.replaced) for name in sorted(imported)):
+            if trial.same and not self._import_all(trial):
                 break
         return None, all_woken
 
@@ -226,7 +274,7 @@ class Search:
         Return the groups of these submodules, which must be replaced, too.
         """
         loaded, replaced = trial.loaded, trial.replaced
-        group_of = {name: group for group, members in self.groups.items() for name in members}
+        group_of = {name: group for group, members in self._groups.items() for name in members}
         added = set()
         for package, names in self._expected().items():
             # A package with a __getattr__ of its own imports them itself.
@@ -249,6 +297,10 @@ class Search:
                 return name
         return ""
 
+    def _import_all(self, trial: Trial) -> bool:
+        """Make stand-ins import what is expected to be loaded; return False if there are none for some of it."""
+        return all(self._import_with_stand_in(name, trial.replaced) for name in sorted(trial.implicit))
+
     def _import_with_stand_in(self, name: str, replaced: Collection[str]) -> bool:
         """Make the stand-in whose real module imported ``name`` import it; return False if there is none."""
         importer = self._importer(name, replaced)
@@ -262,13 +314,15 @@ class Search:
 
     def _tables(self, found: SearchResult) -> dict[str, Mapping[str, Any]]:
         tables: dict[str, Mapping[str, Any]] = {}
-        replaced = {name for group in found.groups for name in self.groups[group]}
+        groups = without(self.groups, found.refused)
+        replaced = {name for group in found.groups for name in groups[group]}
         for group in sorted(found.groups):
-            for name in sorted(self.groups[group]):
+            for name in sorted(groups[group]):
                 bound = [other for other in found.bound.get(name, ()) if other in replaced]
                 table = {key: value for key, value in self.study.tables[name].items() if key != "file"}
-                fills = {"fills": [*found.fills[name]]} if name in found.fills else {}
-                tables[name] = {**table, **fills, "group": group, "also": [*found.also.get(name, ()), *bound]}
+                more = (("fills", found.fills), ("environ", found.environ))
+                effects = {key: [*some[name]] for key, some in more if name in some}
+                tables[name] = {**table, **effects, "group": group, "also": [*found.also.get(name, ()), *bound]}
         return tables
 
     def _try(self, chosen: frozenset[str], *, check: bool = False) -> Trial:
@@ -288,6 +342,7 @@ class Search:
             implicit=study.implicit,
             unfit=tuple(sorted(study.unfit.items())),
             fills=tuple(sorted((name, tuple(packages)) for name, packages in study.fills.items())),
+            environ=tuple(sorted(study.environ.items())),
             remaining_bytes=study.remaining_bytes,
         )
         if self.cache:
@@ -332,30 +387,11 @@ class Search:
         return expected
 
 
-def candidates(study: Study, first: Trace, kept: Collection[str]) -> dict[str, frozenset[str]]:
-    """Return groups of modules that may be unused, by the topmost package or module of each group.
-
-    ``kept`` are modules that must not be replaced, with their submodules.
-    """
-    real = set(study.ran) | {module.name for module in first.modules if module.startup}
-    real |= {name for name in study.tables if any(name == k or name.startswith(f"{k}.") for k in kept)}
-    real = modules.with_packages(real)
-    groups: dict[str, set[str]] = {}
-    for name in study.tables:
-        if name not in real:
-            groups.setdefault(_top(name, real), set()).add(name)
-    ranked = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
-    return {top: frozenset(members) for top, members in ranked}
+def _first_woken(trial: Trial) -> frozenset[str]:
+    """Return the modules that woke for themselves; all, if every one woke because another one of its group did."""
+    own = frozenset(name for name, reason in trial.woken if not reason.startswith(_WOKEN_BY_IMPORT))
+    return own or frozenset(name for name, _ in trial.woken)
 
 
 def _listed(reasons: Iterable[tuple[str, str]]) -> str:
     return "\n  ".join(f"{name} {reason}" for name, reason in reasons)
-
-
-def _top(name: str, real: Collection[str]) -> str:
-    """Return the topmost unused package that contains ``name``, or ``name`` itself."""
-    parts = name.split(".")
-    for depth in range(1, len(parts)):
-        if ".".join(parts[:depth]) not in real:
-            return ".".join(parts[:depth])
-    return name

@@ -54,6 +54,7 @@ class Study:
     ``touched``: (name, kind) pairs of the attributes that were read from each stand-in.
     ``unfit``: modules that the check found not to be replaceable, with the reason (see ``payload/probe/standins.py``).
     ``fills``: modules that fill registries of other packages, with these packages.
+    ``environ``: environment variables that modules set, as in `SearchResult`.
     ``remaining_bytes``: what is left of ``max_registry_bytes`` (see `Tracer.trace_with_stand_ins`).
     """
 
@@ -68,6 +69,7 @@ class Study:
     touched: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     unfit: Mapping[str, str] = field(default_factory=dict)
     fills: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    environ: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     remaining_bytes: int = 0
 
 
@@ -233,6 +235,7 @@ def _read_study(record: RunRecord, facts: Facts) -> Study:
             touched={name: tuple(sorted(pairs)) for name, pairs in facts.touched.items()},
             unfit=facts.not_replaceable,
             fills=facts.filled_registries,
+            environ=facts.set_variables,
             remaining_bytes=facts.remaining_bytes,
         )
     data = json.loads(record.study.read_bytes())

@@ -16,6 +16,7 @@ STAND_IN_PARTS = (
     "standin_remaking",
     "standin_unions",
     "standin_replacing",
+    "standin_environ",
     "standin_waking",
     "standin_finding",
     "standin_placeholders",

@@ -73,6 +73,7 @@ class ProcessState(object):
             except Exception:
                 pass  # built without it
         self._before = _take()
+        self.added_variables = {}
 
     def _watch(self, fill, label):
         def watched(*arguments):
@@ -82,9 +83,17 @@ class ProcessState(object):
         return watched
 
     def changed(self):
-        """Return the labels of what is not as it was at the last call."""
+        """Return the labels of what is not as it was at the last call, without variables that were added to os.environ.
+
+        These are ``added_variables``, {name: value}, then.
+        """
         before, self._before = self._before, _take()
         filled, self._filled = self._filled, []
+        was, now = before["os.environ"], self._before["os.environ"]
+        only_more = all(now.get(name) == value for name, value in was.items())
+        self.added_variables = {name: value for name, value in now.items() if name not in was} if only_more else {}
+        if only_more:
+            before["os.environ"] = now
         return filled + sorted(label for label, now in self._before.items() if now != before.get(label, now))
 
 

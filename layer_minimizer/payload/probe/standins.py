@@ -4,6 +4,7 @@ Runs inside the traced interpreter: CPython 3.6 and later, the standard library 
 """
 
 import importlib
+import json
 import os
 import sys
 from importlib.machinery import ModuleSpec
@@ -95,6 +96,7 @@ def check(namespaces, namespace, registries, identities, room, state, places):  
     what it holds.
     ("fills", module, packages) does the latter, too, but there is no ``room`` (in bytes) for it: it has to be loaded as
     soon as one of these packages does what no event did. ("seen", module) is one whose placeholders can be told.
+    ("environ", module, variables) adds variables to the environment, as standin_environ.py wants to have them.
     """
     _report("check")
     _standin.report_to(lambda _text: None)
@@ -115,10 +117,10 @@ def check(namespaces, namespace, registries, identities, room, state, places):  
             _standin.wake(name, "a check")
         except Exception as exc:
             _report("late %s %s: %s" % (name, type(exc).__name__, exc))
-        for label in process.changed()[:1] if process else ():
-            _report("effect %s changes %s" % (name, label))
+        came = set(sys.modules).difference(before) | asleep.difference(_standin.asleep())
+        if process:
+            _report_process(name, process, came)
         if watched:
-            came = set(sys.modules).difference(before) | asleep.difference(_standin.asleep())
             fillers.append(_filled(name, came, watched))
         for other, lacking in list(missing.items()):
             left = _lacking(namespaces[other], sys.modules.get(other, real[other]), namespace) if lacking else lacking
@@ -145,6 +147,31 @@ def _with_change(filler, place):
     size, name, label, packages = filler
     whole = sum(_size(module) for other, module in list(sys.modules.items()) if (other + ".").startswith(name + "."))
     return max(size, whole), name, label or place, sorted({*packages, place.partition(".")[0]})
+
+
+def _report_process(name, process, came):
+    """Report how a module has changed the process; of variables, those values that the code of what came contains."""
+    for label in process.changed()[:1]:
+        _report("effect %s changes %s" % (name, label))
+    if process.added_variables:
+        constants = _constants(came)
+        given = [
+            "%s=%s" % (variable, value) if constants.issuperset((variable, value)) else variable
+            for variable, value in sorted(process.added_variables.items())
+        ]
+        _report("environ %s %s" % (name, json.dumps(given)))
+
+
+def _constants(names):
+    """Return the texts in the code of modules, without their functions."""
+    found = set()
+    for name, module in _real_modules(names).items():
+        try:
+            code = module.__spec__.loader.get_code(name)
+            found.update(each for each in code.co_consts if type(each) is str)
+        except Exception:
+            pass  # an extension module, or a loader of the program's own
+    return found
 
 
 def _report_seen(found):

@@ -8,9 +8,10 @@ can be found, or forwards to them.
 Standard library only, CPython 3.6 and later. Ships inside layers, and runs inside traced programs to find out which
 modules can be replaced; there its parts (standin_*.py) are loaded one by one, see layer_minimizer_loading.py.
 
-A table is ``{"names": {name: kind}, "dynamic": bool, "group": name, "also": [module...], "fills": [package...]}``: all
-names of the real module, whether it has a ``__getattr__`` of its own, the modules with which it is real or replaced
-together, modules that others expect to be loaded with it, and packages whose registries it fills. A kind is one of::
+A table is ``{"names": {name: kind}, "dynamic": bool, "group": name, "also": [module...], "fills": [package...],
+"environ": [variable...]}``: all names of the real module, whether it has a ``__getattr__`` of its own, the modules with
+which it is real or replaced together, modules that others expect to be loaded with it, packages whose registries it
+fills, and environment variables that it sets (see standin_environ.py). A kind is one of::
 
     ["value", x]                          text, number, bool or None: x itself
     ["tuple", [x, ...]]                   a tuple of such
@@ -46,7 +47,7 @@ from .standin_state import (
     report_to,
     states,
 )
-from .standin_waking import execute, find_caller, in_order, note_woken, wake_module
+from .standin_waking import execute, find_caller, give_variables, in_order, note_woken, wake_module
 
 __all__ = [
     "asleep",
@@ -158,7 +159,7 @@ def stand_in(module, table, find):
     own.pop("stand_in", None)  # what a layer has in the real one's place is one call of this name
     if type(module) is StandIn:
         wake_module(module, "reload")
-    if name in awake_names or is_awake(table):
+    if name in awake_names or is_awake(table) or not _may_set(table):
         spec = find()
         note_woken(name, table["group"], "reload" if name in awake_names else "what it belongs to", find_caller())
         execute(name, module, spec)
@@ -167,9 +168,19 @@ def stand_in(module, table, find):
             del own[extra]
         states[id(module)] = State(module, table, find)
         module.__class__ = StandIn
+        give_variables(states[id(module)])
         report("stand-in %s" % name)
     for other in table.get("also", ()):
         importlib.import_module(other)
+
+
+def _may_set(table):
+    """Return whether a stand-in can set the environment variables of its module."""
+    if not table.get("environ"):
+        return True
+    from . import standin_environ  # here, as hardly a module sets any
+
+    return standin_environ.are_free(table["environ"])
 
 
 def is_awake(table):

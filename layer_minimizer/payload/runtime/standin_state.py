@@ -39,6 +39,7 @@ class State(object):
         self.dynamic = table["dynamic"]
         self.group = table["group"]
         self.fills = table.get("fills", ())
+        self.variables = table.get("environ", ())
         self.find = find  # returns the real module's spec, or raises
         self.set_later = {}  # attributes that other code has set
         self.touched = set()  # attributes that other code has read

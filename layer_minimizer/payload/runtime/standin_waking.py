@@ -36,6 +36,21 @@ def settle(pairs):
     standin_replacing.settle(pairs)
 
 
+def give_variables(state):
+    """Set the environment variables that a module sets, or load it when somebody asks for them."""
+    if state.variables:
+        from . import standin_environ  # here, as hardly a module sets any
+
+        standin_environ.give(state.name, state.variables, lambda: wake_module(state.module, "os.environ"))
+
+
+def _take_variables_back(state):
+    if state.variables:
+        from . import standin_environ
+
+        standin_environ.take_back(state.name)
+
+
 def find_caller():
     """Return file and line of the code that touched a stand-in."""
     frame = sys._getframe(2)
@@ -163,6 +178,7 @@ def _become_real(state, touched, caller):
         own.pop(key, None)
     there = sys.modules.get(name)
     state.waking = get_ident()
+    _take_variables_back(state)
     try:
         sys.modules[name] = module
         real = execute(name, module, spec)
@@ -173,6 +189,7 @@ def _become_real(state, touched, caller):
         sys.modules[name] = module
         awake_names.discard(name)
         state.waking = None
+        give_variables(state)
         if not isinstance(exc, AttributeError):
             raise
         # As it is it would mean that the module has no such attribute.

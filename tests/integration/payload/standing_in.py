@@ -66,18 +66,24 @@ class Modules:
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def describe(
-        self, names: Iterable[str], groups: Mapping[str, str] | None = None, program: str = "", **also: list[str]
+        self,
+        names: Iterable[str],
+        groups: Mapping[str, str] | None = None,
+        program: str = "",
+        environ: Mapping[str, list[str]] | None = None,
+        **also: list[str],
     ) -> Modules:
         """Note the tables of these modules, of what they import, and of what a program does.
 
-        A group is a top-level package by default.
+        A group is a top-level package by default. ``environ`` has the environment variables that modules set.
         """
         tables = json.loads(self._drive(self.site, describe=list(names), program=program))
         for name, table in tables.items():
             if name in self.real:
                 continue
             known = {"group": (groups or {}).get(name, name.partition(".")[0]), "also": also.get(name, [])}
-            self.tables[name] = {**table, **known}
+            variables = {"environ": environ[name]} if name in (environ or {}) else {}
+            self.tables[name] = {**table, **known, **variables}
         if self.way == "layer":
             self._lay_out()
         return self

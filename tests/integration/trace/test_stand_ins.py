@@ -13,7 +13,7 @@ import pytest
 
 from layer_minimizer.environment.workload import load_workload
 from layer_minimizer.execution.observed_run import Observer
-from layer_minimizer.trace import stand_in_search, tracer
+from layer_minimizer.trace import module_groups, stand_in_search, tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ def prepare(tmp_path: Path, each_env: Any, write: Callable[..., Path]) -> Any:
         (tmp_path / "event.json").write_text(json.dumps({"do": "value"}))
         runs = tracer.Tracer(each_env.describe(), (Observer.PROBE,), 60)
         first, study = runs.study(load_workload(entry), tmp_path / "first" / "run")
-        groups = stand_in_search.candidates(study, first, ())
+        groups = module_groups.candidates(study, first, ())
         search = functools.partial(stand_in_search.Search, runs, first, study, groups, 0.0, tmp_path / "search")
         return functools.partial(search, work=60, seconds=60)
 
@@ -107,7 +107,7 @@ CHANGES = {
     "nothing": "",
     "limit": "import sys; sys.setrecursionlimit(4321)",
     "codec": "import codecs; codecs.register(lambda name: None)",
-    "variable": "import os; os.environ['PKG'] = '1'",
+    "variable": "import os; del os.environ['USERS_OWN']",
     "timeout": "import socket; socket.setdefaulttimeout(7)",
     "signal": "import signal; signal.signal(signal.SIGUSR1, signal.SIG_IGN)",
     "hook": "import sys\ndef hook(*error): pass\nsys.excepthook = hook",
@@ -123,10 +123,29 @@ CHANGES = {
 }
 
 
-def test_a_module_that_changes_the_process_is_real(find: Any) -> None:
+def test_a_module_that_changes_the_process_is_real(find: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USERS_OWN", "kept")
     files, imports = with_imports(CHANGES)
     files["pkg/__init__.py"] = f"{imports}def value(): return 7\n"
     assert find(files, HANDLER)[0] == {"pkg.m_nothing"}
+
+
+def test_a_module_that_sets_variables_is_replaced_with_them(prepare: Any) -> None:
+    files, imports = with_imports(
+        {
+            "constant": "import os; os.environ.setdefault('PKG_MODE', 'a mode')",
+            "computed": "import os; os.environ['PKG_HERE'] = os.path.dirname(__file__)",
+        }
+    )
+    files["pkg/__init__.py"] = f"{imports}def value(): return 7\n"
+    search = prepare(files, HANDLER)()
+    found = search.find()
+    assert found.groups == {"pkg.m_constant", "pkg.m_computed"}
+    assert found.environ == {"pkg.m_constant": ("PKG_MODE=a mode",), "pkg.m_computed": ("PKG_HERE",)}
+    assert {each.name: each.table.get("environ") for each in search.confirm(found, search.tracer).stand_ins} == {
+        "pkg.m_constant": ["PKG_MODE=a mode"],
+        "pkg.m_computed": ["PKG_HERE"],
+    }
 
 
 PLACES = {

@@ -9,7 +9,7 @@ import pytest
 
 from layer_minimizer.model.search import SearchResult, Trial
 from layer_minimizer.model.trace import Trace, TracedStandIn
-from layer_minimizer.trace import stand_in_search
+from layer_minimizer.trace import module_groups, stand_in_search
 from layer_minimizer.trace.search_cache import SearchCache
 from layer_minimizer.trace.stand_in_search import Search
 from layer_minimizer.trace.tracer import Study
@@ -21,9 +21,9 @@ SIZE = stand_in_search._MIN_PART_BYTES
 class Program:
     """Replaces the tracer: returns the trace and study of a run of a simulated program.
 
-    ``needs``: modules that must be real; ``wakes``: others that must be real if a module is replaced; ``breaks``:
-    modules whose stand-ins make the run fail; ``unfit``: modules that the check reports; ``implicit``: modules that are
-    expected to be loaded unless a stand-in imports them.
+    ``needs``: modules that must be real; ``wakes``: others that must be real if a module is replaced; ``needed_by``:
+    modules that must be real if a module is; ``breaks``: modules whose stand-ins make the run fail; ``unfit``: modules
+    that the check reports; ``implicit``: modules that are expected to be loaded unless a stand-in imports them.
     """
 
     first: Trace
@@ -33,6 +33,7 @@ class Program:
     implicit: frozenset[str] = frozenset()
     fills: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     wakes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    needed_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     runs: list[frozenset[str]] = field(default_factory=list)
     tables: list[Mapping[str, Any]] = field(default_factory=list)
     bytecode: None = None
@@ -47,6 +48,7 @@ class Program:
         self.runs.append(replaced)
         self.tables.append(tables)
         woken = {other for name in replaced for other in self.wakes.get(name, ())} | self.needs
+        woken |= {other for name, others in self.needed_by.items() if name not in replaced for other in others}
         also = {name for table in tables.values() for name in table["also"]}
         study = Study(
             tables={},
@@ -92,7 +94,7 @@ def make(build: Any, tmp_path: Path) -> Any:
             tracer=runner,  # type: ignore[arg-type]
             first=first,
             study=study,
-            groups=stand_in_search.candidates(study, first, ()),
+            groups=module_groups.candidates(study, first, ()),
             tolerance=0.0,
             scratch=tmp_path / "search",
             work=work,
@@ -149,6 +151,31 @@ def test_a_module_with_import_side_effects_is_not_replaced(make: Any) -> None:
     assert (found.groups, found.fills) == (frozenset({"a"}), {"a": ("pkg",)})
 
 
+def test_of_a_package_only_the_unfit_module_is_real(make: Any) -> None:
+    search, program = make(["p", "p.bad", "p.deep", "p.deep.one", "q"], importers={"p.bad": "q"}, unfit=["p.bad"])
+    found = search.find()
+    assert (found.groups, found.refused) == ({"p.deep", "q"}, {"p.bad"})
+    assert program.runs[-1] == {"p.deep", "p.deep.one", "q"}
+    # Its effects are there from the start: what imports it is replaced.
+    assert program.tables[-1]["q"]["also"] == ["p.bad"]
+    assert [each.name for each in search.confirm(found, program).stand_ins] == ["p.deep", "p.deep.one", "q"]
+
+
+def test_of_a_package_only_what_a_real_module_needs_is_real(make: Any) -> None:
+    names = ["p", "p.bad", "p.used", "p.idle", "q"]
+    search, program = make(names, unfit=["p.bad"], needed_by={"p.bad": ("p.used", "q")})
+    found = search.find()
+    assert (found.groups, found.refused) == ({"p.idle"}, {"p.bad", "p.used", "q"})
+    assert program.runs[-1] == {"p.idle"}
+
+
+def test_groups_without_a_module_are_formed_anew() -> None:
+    groups = {"p": frozenset({"p", "p.a", "p.a.x", "p.b", "p.b.y"}), "q.r": frozenset({"q.r", "q.r.s"})}
+    assert module_groups.without(groups, []) == groups
+    assert module_groups.without(groups, ["p.b.y"]) == {"p.a": {"p.a", "p.a.x"}, "q.r": groups["q.r"]}
+    assert module_groups.without(groups, ["p", "q.r.s"]) == {"p.a": {"p.a", "p.a.x"}, "p.b": {"p.b", "p.b.y"}}
+
+
 def test_a_cached_result_is_confirmed_with_its_own_tables(make: Any) -> None:
     search, program = make(["a", "b"])
     known = SearchResult(frozenset({"a"}), also={"a": ("b",)}, fills={"a": ("pkg",)})
@@ -168,7 +195,7 @@ def test_candidates_are_the_topmost_packages_of_which_nothing_ran(build: Any) ->
     names = ["used", "used.idle", "used.idle.deep", "idle", "idle.part", "kept", "kept.part", "start"]
     first = build.trace(modules=[("start", "start.py", "", 0, True)])
     study = Study(tables={name: {} for name in names}, ran=frozenset({"used"}), woken={})
-    groups = stand_in_search.candidates(study, first, ["kept"])
+    groups = module_groups.candidates(study, first, ["kept"])
     assert groups == {"idle": {"idle", "idle.part"}, "used.idle": {"used.idle", "used.idle.deep"}}
     assert list(groups) == ["idle", "used.idle"]
 
