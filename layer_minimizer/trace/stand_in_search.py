@@ -139,11 +139,10 @@ class Search:
         Only these, and what they wake, are taken out of their groups: what imports something from a large package that
         became real as a whole would often wake, too.
         """
-        begun = self._runs
         good = self._refuse(good, unfit)
-        while good and self._may_go_on(1.0, begun):
-            trial = self._try(good)
-            if trial.same and not trial.woken and not trial.implicit:
+        for _ in range(_MAX_ROUNDS):  # as they are part of the check, no limit ends them
+            trial = self._try(good) if good else None
+            if trial is None or (trial.same and not trial.woken and not trial.implicit):
                 return good
             log.debug("needs the real module:\n  %s", _listed(trial.woken))
             if trial.woken:
