@@ -128,7 +128,10 @@ def _run(  # noqa: PLR0913 - the parameters of a run
             first, study = replace(base, libraries=libraries).trace(source, scratch / "trace" / "run"), None
     with clock.stage("trace", f"running {name} again, with the files of folders in another order"):
         probed = replace(base, observers=(Observer.PROBE,))
-        ordered = repeatability.check_repeatable(first, probed, settings.tolerance, scratch / "repeated")
+        ordered, again = repeatability.check_repeatable(
+            first, probed, settings.tolerance, scratch / "repeated", studied=study is not None
+        )
+        study = study.agreed_with(again) if study and again else study
     listed: tuple[ListedFolder, ...] = ()
     if ordered:
         problem = (*problem, repeatability.warn_of_order(ordered))

@@ -24,26 +24,31 @@ if TYPE_CHECKING:
 
     from layer_minimizer.model.interpreter import Interpreter
     from layer_minimizer.model.trace import Trace
-    from layer_minimizer.trace.tracer import Tracer
+    from layer_minimizer.trace.tracer import Study, Tracer
 
 log = logging.getLogger(__name__)
 # How many runs may be spent on finding the folders.
 _MAX_RUNS = 12
 
 
-def check_repeatable(first: Trace, tracer: Tracer, tolerance: float, scratch: Path) -> tuple[str, ...]:
-    """Return the folders, relative to site-packages, on whose order of files the results depend; usually none.
+def check_repeatable(
+    first: Trace, tracer: Tracer, tolerance: float, scratch: Path, *, studied: bool = False
+) -> tuple[tuple[str, ...], Study | None]:
+    """Run the workload again, with the files of folders in another order.
+
+    Return the folders, relative to site-packages, on whose order of files the results depend; usually none. If the runs
+    are ``studied``, return also the study of one with the same results.
 
     Raises:
         VerifyError: a second run gives other results, or fails.
         RunnerError: the interpreter cannot be started.
     """
-    runs = _Runs(first, tracer, tolerance, scratch)
+    runs = _Runs(first, tracer, tolerance, scratch, studied)
     sites = tracer.interpreter.site_dirs
     if runs.same(Listing.reversed(sites, below=True)):
-        return ()
+        return (), runs.study
     runs.require_same()
-    return tuple(sorted(_that_matter(_listed(first), runs)))
+    return tuple(sorted(_that_matter(_listed(first), runs))), runs.study
 
 
 def listed_folders(trace: Trace, interpreter: Interpreter) -> tuple[ListedFolder, ...]:
@@ -74,12 +79,17 @@ def warn_of_order(folders: Sequence[str]) -> str:
 
 @dataclass(slots=True)
 class _Runs:
-    """Runs the workload again, and compares the results with those of the first run."""
+    """Runs the workload again, and compares the results with those of the first run.
+
+    ``study``: what the last run with the same results has shown about modules.
+    """
 
     first: Trace
     tracer: Tracer
     tolerance: float
     scratch: Path
+    studied: bool
+    study: Study | None = None
     _count: int = 0
 
     def same(self, listing: Listing) -> bool:
@@ -107,9 +117,14 @@ class _Runs:
     def _compare(self, listing: Listing | None) -> tuple[Mismatch, ...]:
         self._count += 1
         tracer = replace(self.tracer, listing=listing)
-        trace = tracer.trace_again(self.first.workload, self.scratch / f"again{self._count}" / "run")
+        trace, study = tracer.run_again(
+            self.first.workload, self.scratch / f"again{self._count}" / "run", studied=self.studied
+        )
         actual = {result.event: result.value for result in trace.named_results()}
-        return compare_results(self.first.named_results(), actual, self.tolerance)
+        differing = compare_results(self.first.named_results(), actual, self.tolerance)
+        if self.studied and not differing:
+            self.study = study
+        return differing
 
     def reversed_only(self, folders: Sequence[str]) -> Listing:
         """Return the order in which these folders alone are listed the other way round."""

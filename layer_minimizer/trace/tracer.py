@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from layer_minimizer.model.interpreter import Interpreter
 
 log = logging.getLogger(__name__)
+# The kinds of names in tables that are values; see payload/runtime/standin.py.
+_VALUES = ("value", "tuple", "list")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,29 @@ class Study:
     environ: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     remaining_bytes: int = 0
 
+    def agreed_with(self, again: Study) -> Study:
+        """Return what this run and another one show: a value that differs between them is none of the module's own.
+
+        Modules count as used if they were in one of them.
+        """
+        tables = {
+            name: {**table, "names": _agreed_names(table["names"], again.tables.get(name, table)["names"])}
+            for name, table in self.tables.items()
+        }
+        return replace(self, tables=tables, ran=self.ran | again.ran)
+
+
+def _agreed_names(names: Mapping[str, Any], again: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _agreed_kind(kind, again.get(name, kind)) for name, kind in names.items()}
+
+
+def _agreed_kind(kind: list[Any], again: list[Any]) -> list[Any]:
+    if kind == again or kind[0] not in _VALUES:
+        return kind
+    if kind[0] == again[0] == "list" and sorted(kind[1]) == sorted(again[1]):
+        return ["list", sorted(kind[1])]  # the order is that of a set: another one in each process
+    return ["other"]
+
 
 @dataclass(frozen=True, slots=True)
 class Tracer:
@@ -108,13 +133,14 @@ class Tracer:
         settings = RunOptions(**self._settings(scratch), show_output=True, study_folders=self.interpreter.site_dirs)
         return self._run(workload, scratch, settings)
 
-    def trace_again(self, workload: Workload, scratch: Path) -> Trace:
-        """Run as `trace` does, without showing what the workload prints.
+    def run_again(self, workload: Workload, scratch: Path, *, studied: bool) -> tuple[Trace, Study]:
+        """Run as `study` or `trace` does, without showing what the workload prints.
 
         Raises:
             TraceError, RunnerError: as `trace`.
         """
-        return self._run(workload, scratch, RunOptions(**self._settings(scratch)))[0]
+        folders = self.interpreter.site_dirs if studied else ()
+        return self._run(workload, scratch, RunOptions(**self._settings(scratch), study_folders=folders))
 
     def trace_with_bytecode(self, workload: Workload, scratch: Path) -> Trace:
         """Run as `trace` does, with the bytecode cache filled: source files that are opened now are read as text.

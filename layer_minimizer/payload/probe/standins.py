@@ -3,6 +3,7 @@
 Runs inside the traced interpreter: CPython 3.6 and later, the standard library alone.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -106,33 +107,94 @@ def check(namespaces, namespace, registries, identities, room, state, places):  
     watched = registries({name: module for name, module in loaded.items() if name not in real}) if registries else None
     if watched:
         watched.add(real)
-    missing = {name: _lacking(namespaces[name], module, namespace) for name, module in real.items()}
-    fillers = []
-    process = state and state.ProcessState()
     held = places and places(real)
-    loaded_late = set(_standin.asleep())
-    for name in _standin.asleep():
-        before, asleep = set(sys.modules), set(_standin.asleep())
-        try:
-            _standin.wake(name, "a check")
-        except Exception as exc:
-            _report("late %s %s: %s" % (name, type(exc).__name__, exc))
-        came = set(sys.modules).difference(before) | asleep.difference(_standin.asleep())
-        if process:
-            _report_process(name, process, came)
-        if watched:
-            fillers.append(_filled(name, came, watched))
-        for other, lacking in list(missing.items()):
-            left = _lacking(namespaces[other], sys.modules.get(other, real[other]), namespace) if lacking else lacking
-            if left < lacking:
-                _report("effect %s %s.%s" % (name, other, min(lacking - left)))
-                missing[other] = left
-            if not left:
-                del missing[other]
-    for changer, place in sorted(state.patches(loaded_late).items()) if state else ():
+    late = _standin.asleep()
+    effects = _Effects(_Lacking(namespaces, namespace, real), watched, state and state.ProcessState())
+    with effects.of_each(late):
+        for name in late:
+            try:
+                _standin.wake(name, "a check")
+            except Exception as exc:
+                _report("late %s %s: %s" % (name, type(exc).__name__, exc))
+    for changer, place in sorted(state.patches(set(late)).items()) if state else ():
         _report("effect %s changes %s" % (changer, place))
-    _report_fillers(_with_changes(fillers, held.taken(_real_modules(loaded_late)) if held else {}), room)
+    _report_fillers(_with_changes(effects.fillers, held.taken(_real_modules(late)) if held else {}), room)
     _report_seen(identities and identities.after())
+
+
+class _Effects(object):
+    """Notes what changes while modules are executed, each change for the innermost module that is executed then.
+
+    ``fillers`` are (bytes, name, label, packages) of each module: how much came for it, and what it has filled.
+    """
+
+    def __init__(self, missing, watched, process):
+        self.fillers = []
+        self._missing = missing
+        self._watched = watched
+        self._process = process
+        self._there = set(sys.modules)
+        self._asleep = set(_standin.asleep())
+
+    @contextlib.contextmanager
+    def of_each(self, names):
+        """Watch the execution of these modules, which stand-ins are in place of."""
+        waking, running = sys.modules[_standin.wake_module.__module__], []
+        become_real = waking.become_real
+
+        def watch(state, *why):
+            if state.name not in names:
+                return become_real(state, *why)
+            if running:
+                self._note(running[-1])
+            running.append(state.name)
+            try:
+                return become_real(state, *why)
+            finally:
+                self._note(running.pop())
+
+        waking.become_real = watch
+        try:
+            yield
+        finally:
+            waking.become_real = become_real
+
+    def _note(self, name):
+        asleep = set(_standin.asleep())
+        came = set(sys.modules).difference(self._there) | self._asleep.difference(asleep)
+        self._there.update(came)
+        self._asleep = asleep
+        if self._process:
+            _report_process(name, self._process, came)
+        if self._watched:
+            self.fillers.append(_filled(name, came, self._watched))
+        for place in self._missing.appeared():
+            _report("effect %s %s" % (name, place))
+
+
+class _Lacking(object):
+    """The names that real modules had in a run without stand-ins, and have not now."""
+
+    def __init__(self, namespaces, namespace, real):
+        self._namespaces = namespaces
+        self._namespace = namespace
+        self._real = real
+        self._missing = {name: self._lacked_by(name) for name in real}
+
+    def appeared(self):
+        """Return one place in each module in which a name has appeared since the last call."""
+        places = []
+        for other, lacking in list(self._missing.items()):
+            left = lacking and self._lacked_by(other)
+            if left < lacking:
+                places.append("%s.%s" % (other, min(lacking - left)))
+            self._missing[other] = left
+            if not left:
+                del self._missing[other]
+        return places
+
+    def _lacked_by(self, name):
+        return _lacking(self._namespaces[name], sys.modules.get(name, self._real[name]), self._namespace)
 
 
 def _with_changes(fillers, changed):

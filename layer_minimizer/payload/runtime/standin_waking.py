@@ -90,7 +90,7 @@ def wake_module(module, touched):
 
             def load():
                 # What has woken in the meantime may have woken it.
-                return _become_real(state, touched, caller) if id(module) in states else module
+                return become_real(state, touched, caller) if id(module) in states else module
 
             return in_order(state.name, load)
     finally:
@@ -167,7 +167,8 @@ def _related_stand_ins(name, traceback):
     return [state for state in list(states.values()) if state.name.partition(".")[0] in tops and state.name != name]
 
 
-def _become_real(state, touched, caller):
+def become_real(state, touched, caller):
+    """Run the real code of a stand-in, and put what it defines in the place of the placeholders; return the module."""
     module, name = state.module, state.name
     spec = state.find()
     note_woken(name, state.group, touched, caller)

@@ -11,6 +11,7 @@ from layer_minimizer.core.errors import TraceError, VerifyError
 from layer_minimizer.model.trace import TracedFile, Use
 from layer_minimizer.model.workload import Result
 from layer_minimizer.trace.repeatability import check_repeatable, listed_folders, warn_of_order
+from layer_minimizer.trace.tracer import Study
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,13 +31,14 @@ class Runs:
     counted: list[int]
     listing: Listing | None = None
 
-    def trace_again(self, _workload: object, _scratch: Path) -> Trace:
+    def run_again(self, _workload: object, _scratch: Path, *, studied: bool) -> tuple[Trace, Study]:
         self.counted.append(1)
         site = self.interpreter.site_dirs[0]
         folders = self.listing.folders if self.listing else ()
         names = frozenset(folder.removeprefix(site).strip("/") for folder, *_ in folders)
         value = self.result(len(self.counted), names)
-        return replace(self.first, results=(Result("e", value),))
+        study = Study(tables={}, ran=frozenset({f"run{len(self.counted)}"} if studied else ()), woken={})
+        return replace(self.first, results=(Result("e", value),)), study
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def check(build: Any, tmp_path: Path) -> Callable[..., tuple[str, ...]]:
         files = tuple(TracedFile(path, frozenset({Use.LIST})) for path in listed)
         first = replace(build.trace(), files=files, results=(Result("e", "1.0"),))
         runs: Any = Runs(build.interpreter(tmp_path.resolve()), first, result, [])
-        return check_repeatable(first, runs, tolerance, tmp_path / "scratch")
+        return check_repeatable(first, runs, tolerance, tmp_path / "scratch")[0]
 
     return run
 
@@ -60,6 +62,15 @@ def test_one_more_run_is_enough_for_a_workload_that_gives_the_same(check: Callab
 
     assert check(result, "a", "b") == ()
     assert counted == [1]
+
+
+@pytest.mark.parametrize("studied", [True, False])
+def test_a_run_with_the_same_results_is_studied(build: Any, tmp_path: Path, *, studied: bool) -> None:
+    """The first one, which has other results, is not."""
+    first = replace(build.trace(), results=(Result("e", "1.0"),))
+    runs: Any = Runs(build.interpreter(tmp_path), first, lambda number, _: "2.0" if number == 1 else "1.0", [])
+    _, study = check_repeatable(first, runs, 0.0, tmp_path / "scratch", studied=studied)
+    assert study == (Study(tables={}, ran=frozenset({"run2"}), woken={}) if studied else None)
 
 
 @pytest.mark.parametrize("matter", [{"c"}, {"a", "d"}, {"."}])

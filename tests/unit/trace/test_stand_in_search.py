@@ -200,6 +200,28 @@ def test_candidates_are_the_topmost_packages_of_which_nothing_ran(build: Any) ->
     assert list(groups) == ["idle", "used.idle"]
 
 
+def test_values_that_differ_between_two_runs_are_no_values() -> None:
+    def study(number: int, order: list[str], ran: str) -> Study:
+        names = {
+            "VERSION": ["value", "1.2"],
+            "MADE_AT": ["value", number],
+            "__all__": ["list", order],
+            "OTHERS": ["list", [*order, str(number)]],
+            "function": ["function", "m", "f", str(number)],
+        }
+        return Study(tables={"m": {"names": names, "dynamic": False}}, ran=frozenset({ran}), woken={})
+
+    agreed = study(1, ["b", "a"], "m").agreed_with(study(2, ["a", "b"], "n"))
+    assert agreed.ran == {"m", "n"}
+    assert agreed.tables["m"]["names"] == {
+        "VERSION": ["value", "1.2"],
+        "MADE_AT": ["other"],
+        "__all__": ["list", ["a", "b"]],
+        "OTHERS": ["other"],
+        "function": ["function", "m", "f", "1"],
+    }
+
+
 # ---- limits -------------------------------------------------------------------------------------------------------
 
 
