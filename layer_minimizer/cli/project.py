@@ -82,7 +82,7 @@ def inspect_project(folder: Path, entry: str | None = None) -> Project:
     # A file without a handler is a script, which takes no events.
     events, bad = _events(folders) if _HANDLER_WORD.search(chosen.read_bytes()) else ((), ())
     python = _interpreter(folders)
-    runtime, problem = _runtime(python)
+    runtime, problem = _runtime(str(python or ""))
     if python and problem:
         python = None
     requirements = next((each / _REQUIREMENTS for each in folders if os.path.isfile(each / _REQUIREMENTS)), None)
@@ -170,10 +170,22 @@ def _interpreter(folders: list[Path]) -> Path | None:
     return next((path for path in candidates if os.access(path, os.X_OK) and os.path.isfile(path)), None)
 
 
-def _runtime(python: Path | None) -> tuple[str, str]:
+def runtime_of(python: str) -> str:
+    """Return Lambda's runtime for an interpreter, empty if AWS no longer supports it; default: the tool's interpreter.
+
+    Raises:
+        UsageError: the interpreter cannot be used.
+    """
+    runtime, problem = _runtime(python)
+    if problem:
+        raise UsageError(problem)
+    return runtime
+
+
+def _runtime(python: str) -> tuple[str, str]:
     """Return Lambda's runtime for an interpreter, empty if AWS no longer supports it, and the interpreter's problem."""
     try:
-        version = interpreter.describe_interpreter(str(python or sys.executable)).version
+        version = interpreter.describe_interpreter(python or sys.executable).version
     except RunnerError as exc:
         return "", str(exc).splitlines()[0]
     known = runtimes.load_runtimes().get(f"python{version[0]}.{version[1]}")

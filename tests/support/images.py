@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DEBIAN = "layer_minimizer_test/debian:bookworm"
 PYTHON = "python3-minimal,python3,libstdc++6"
-PACKAGES = "python3,python3-venv,python3-pip,g++,libc6-dev,strace,ca-certificates"
+PACKAGES = "python3,python3-venv,python3-pip,g++,libc6-dev,strace,unzip,ca-certificates"
 # Of an interpreter's site-packages, only what CPython itself installs is copied.
 OF_CPYTHON = {"pip", "setuptools", "pkg_resources", "_distutils_hack", "distutils-precedence.pth"}
 
@@ -85,7 +85,7 @@ def old_image(
 
 @pytest.fixture(scope="session")
 def debian(engine: Engine) -> str:
-    """Return the name of an image with Debian's Python 3.11, pip, a compiler and strace."""
+    """Return the name of an image with Debian's Python 3.11, pip, a compiler, strace and unzip."""
     if engine.run("image", "inspect", DEBIAN).returncode != 0:
         engine.images.add(DEBIAN)
         engine.output("import", str(tar_of("bookworm", PACKAGES)), DEBIAN)

@@ -1,4 +1,4 @@
-"""``minimize init``: find a handler and its files, and write a first settings file."""
+"""``minimize init``: find a handler and its files, and write a first settings file, and files that deploy it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer.cli import init_template
+from layer_minimizer.cli import deployment, init_template, settings_file
 from layer_minimizer.cli.project import Project, inspect_project
-from layer_minimizer.cli.settings_file import OWN_FILE, SHARED_FILE, TOOL
+from layer_minimizer.cli.settings_file import OWN_FILE, SHARED_FILE, TOOL, Section
 from layer_minimizer.core.errors import PackError, UsageError
 from layer_minimizer.core.files import check_output, replacing
 from layer_minimizer.core.option_declarations import Options, option
-from layer_minimizer.core.option_kinds import FLAG, INPUT_FILE, OUTPUT_FILE
+from layer_minimizer.core.option_kinds import FLAG, INPUT_FILE, OUTPUT_FILE, TEXT, did_you_mean, one_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from layer_minimizer.cli.deployment import Deployment
+    from layer_minimizer.core.option_declarations import Values
     from layer_minimizer.settings import Messages
 
 log = logging.getLogger(__name__)
@@ -40,14 +42,23 @@ class InitOptions(Options):
         group="where",
         instead_of=("output",),
     )
+    targets: tuple[str, ...] = option(
+        (),
+        one_of(deployment.TARGETS),
+        "also write the files with which this tool builds and deploys the function",
+        "deployment",
+        name="for",
+        repeat=True,
+    )
+    layer: str = option("", TEXT, "with --for: the layer of existing settings", "deployment", metavar="NAME")
 
 
 def run(options: InitOptions, _messages: Messages) -> Iterator[str]:
-    """Write the settings file; yield the text for standard output.
+    """Write the settings file, and the files for other tools; yield the text for standard output.
 
     Raises:
-        UsageError: no handler was found, or there are settings already.
-        PackError: the file cannot be written.
+        UsageError: no handler was found, or there are settings or files already.
+        PackError: a file cannot be written.
     """
     try:
         here = Path.cwd()
@@ -55,10 +66,20 @@ def run(options: InitOptions, _messages: Messages) -> Iterator[str]:
         raise UsageError("the working directory no longer exists; change to another one") from exc
     target = Path(SHARED_FILE if options.pyproject else options.output or OWN_FILE)
     folder = target.absolute().parent
+    targets = tuple(dict.fromkeys(options.targets))
+    if targets:
+        deployment.require_free(folder, targets)
+        if settings := _existing_settings(target, pyproject=options.pyproject):
+            yield from _deploy(_described_by(settings, options), targets)
+            return
+    if options.layer:
+        raise UsageError(f"--layer {options.layer}: it selects a layer of existing settings, for --for")
     _require_free(target, pyproject=options.pyproject)
     project = inspect_project(here, options.entry or None)
     for line in _found_lines(project):
         log.info("%s", line)
+    # Nothing is written unless all of it can be.
+    deployed = deployment.describe(_values(project), target, "", "", targets) if targets else None
     if options.pyproject:
         _add(target, project, folder)
     else:
@@ -67,6 +88,59 @@ def run(options: InitOptions, _messages: Messages) -> Iterator[str]:
     if target.name not in (OWN_FILE, SHARED_FILE) or folder != here:
         command += f" --config {shlex.quote(str(target))}"
     yield f"{target}\nNext: {command}\n"
+    if deployed:
+        yield from _deploy(deployed, targets)
+
+
+def _deploy(deployed: Deployment, targets: Iterable[str]) -> Iterator[str]:
+    """Write the files for other tools; yield their names, and the commands that use them."""
+    files = [each for target in targets for each in deployed.files(target)]
+    deployment.write(files)
+    yield "".join(f"{os.path.relpath(path)}\n" for path, _ in files)
+    if deployed.others:
+        log.warning(
+            "the function also needs the layers with %s; add them to the written files, before the new layer",
+            ", ".join(map(os.path.basename, deployed.others)),
+        )
+    for target in targets:
+        yield f"Next: {deployed.command(target)}\n"
+
+
+def _existing_settings(target: Path, *, pyproject: bool) -> Path | None:
+    """Return the settings file that exists already: ``target``, or the pyproject.toml of its folder."""
+    if os.path.lexists(target) and not pyproject:
+        return target
+    shared = target.absolute().parent / SHARED_FILE
+    is_used = (pyproject or target.name == OWN_FILE) and os.path.isfile(shared) and _has_table(shared, needed=pyproject)
+    return shared if is_used else None
+
+
+def _described_by(settings: Path, options: InitOptions) -> Deployment:
+    """Return what the files for other tools say, from existing settings."""
+    if options.entry:
+        raise UsageError(f"--entry {options.entry}: {settings} exists, and names the entry")
+    file = settings_file.read(settings)
+    layer = options.layer or (next(iter(file.layers)) if len(file.layers) == 1 else "")
+    if options.layer and options.layer not in file.layers:
+        known = f"it has {', '.join(file.layers)}" if file.layers else "it has none with a name"
+        raise UsageError(f"--layer {layer}: no such layer in {settings}; {known}{did_you_mean(layer, file.layers)}")
+    if file.layers and not layer:
+        raise UsageError(f"{settings} has several layers: {', '.join(file.layers)}; choose one with --layer")
+    own = file.layers.get(layer, Section())
+    published = {**file.common.publish, **own.publish}.get("name", "")
+    return deployment.describe({**file.common.values, **own.values}, settings, layer, published, options.targets)
+
+
+def _values(project: Project) -> Values:
+    """Return what was found as options of ``minimize``."""
+    return {
+        "entry": str(project.entry),
+        "model": tuple(map(str, project.models)),
+        "event": tuple(map(str, project.events)),
+        "python": str(project.python or ""),
+        "runtime": project.runtime,
+        "requirements": str(project.requirements or ""),
+    }
 
 
 def _found_lines(project: Project) -> list[str]:
