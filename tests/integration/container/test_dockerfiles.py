@@ -1,4 +1,4 @@
-"""The Dockerfiles in docker/, built from a checkout and run directly, on images that need no registry."""
+"""The Dockerfiles in docker/ and that of ``minimize init``, built and run directly, on images that need no registry."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.places import CHECKOUT, EXAMPLES
+from tests.support.places import CHECKOUT, EXAMPLES, MINIMIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,6 +60,45 @@ def test_lambda(pillow: EngineDesk, engine: Engine, trusting: str, container: st
     assert report["libraries"]
     with zipfile.ZipFile(tmp_path / "layer.zip") as layer:
         assert "python/lib/python3.11/site-packages/PIL/__init__.pyc" in layer.namelist()
+
+
+# As Lambda's runtime finds a function and its layers.
+CALL = """\
+import glob, json, sys
+sys.path[:0] = ["/var/task", *glob.glob("/opt/python/lib/python3*/site-packages")]
+import sitecustomize, handler
+print(json.dumps([handler.handler(event, None) for event in json.load(sys.stdin)]))
+"""
+
+
+def test_of_init(
+    pillow: EngineDesk, engine: Engine, trusting: str, requirements_env: Callable[[str, Path], Path]
+) -> None:
+    folder = pillow.folder
+    seen, unseen = [each["event"] for each in json.loads((folder / "events.json").read_text())["tests"]]
+    (folder / "events.json").unlink()
+    (folder / "event.json").write_text(json.dumps(seen))
+    done = subprocess.run([MINIMIZE, "init", "--for", "docker"], cwd=folder, check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[2:4] == ["Dockerfile", "Dockerfile.dockerignore"]
+    settings = folder / "layer_minimizer.toml"
+    settings.write_text(settings.read_text().replace("# effort = 5 ", "effort = 0 "))
+    tag = "layer_minimizer_test/of_init"
+    engine.images.add(tag)
+    bases = {"MINIMIZER": build(engine, "lambda", BASE=trusting), "BASE": trusting}
+    given = [word for key, value in bases.items() for word in ("--build-arg", f"{key}={value}")]
+    assert "Verified" in engine.output("build", "--force-rm", *given, "--tag", tag, str(folder), timeout=1800)
+    assert engine.output("image", "inspect", "--format", "{{json .Config.Cmd}}", tag) == '["handler.handler"]'
+    limits = ["--read-only", "--tmpfs", "/tmp:exec", "--user", "1000", "--network", "none"]
+    events = json.dumps([seen, unseen])
+    answers = engine.output(
+        "run", "--rm", "--interactive", *limits, "--entrypoint", "python3", tag, "-c", CALL, input=events
+    )
+    python = requirements_env("quickstart", EXAMPLES / "quickstart" / "requirements.txt")
+    code = f"sys.path.insert(0, {str(folder)!r})"
+    original = CALL.replace("import sitecustomize, handler", f"{code}; import handler")
+    expected = subprocess.run([python, "-B", "-c", original], input=events, check=True, capture_output=True, text=True)
+    assert json.loads(answers) == json.loads(expected.stdout)
+    assert "PIL" not in engine.output("run", "--rm", "--entrypoint", "python3", tag, "-m", "pip", "list")
 
 
 @pytest.mark.example

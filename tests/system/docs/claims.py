@@ -64,6 +64,8 @@ _WHOLE = f"{_FILE}::test_all_of_fastai_and_torch_is_refused_by_lambdas_limit_and
 
 _FASTAI_V1 = "tests/integration/container/test_dockerfiles.py::test_fastai_v1"
 
+_DEPLOYMENT = "tests/integration/cli/test_deployment.py"
+
 # Whole commands without comments, and the test that runs them, possibly with other arguments.
 ELSEWHERE = {
     "./examples/quickstart/run.sh": _EXAMPLES,
@@ -78,6 +80,8 @@ ELSEWHERE = {
     "--entry /function/task/predict.py --model /function/export.pkl --provided torch "
     "--output /layer_minimizer/layer.zip": _FASTAI_V1,
     "docker cp run:/layer_minimizer/layer.zip .": _FASTAI_V1,
+    "sam build --no-cached && sam deploy --guided": f"{_DEPLOYMENT}::test_sam_builds_and_uploads_the_verified_zips",
+    "terraform init && terraform apply": f"{_DEPLOYMENT}::test_terraform_applies_the_verified_zips",
     "docker rm run": _FASTAI_V1,
 }
 
@@ -99,6 +103,7 @@ NOT_RUN = {
     "docker image prune": "it would remove images that are not the tests'",
     "docker system prune": "it would remove images that are not the tests'",
     "docker does not answer; is its daemon running?": "a message",
+    "docker build": "a name without an argument; the test of the Dockerfile runs it",
     "pip wheel": "a name without an argument",
     "pip freeze": "a name without an argument",
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from layer_minimizer.cli.deployment import TARGETS
 from layer_minimizer.cli.help_text import COMMANDS
 from tests.support.places import EXAMPLES
 from tests.support.sites import install
@@ -40,6 +41,22 @@ def test_init(desk: Desk, shown: list[Shown], number: int) -> None:
     assert "Verified" in desk.run(shown[number]).out
     assert 'entry = "handler.py"' in (desk.folder / "layer_minimizer.toml").read_text()
     assert "alpha/png.pyc" in desk.names()
+
+
+@walks(f"{MANUAL}/aws.md", "minimize init --for sam\n")
+@walks("README.md", "minimize init --for sam")
+def test_files_for_other_tools(desk: Desk, shown: list[Shown]) -> None:
+    (table,) = [each for each in documents.read(f"{MANUAL}/aws.md").tables if each[0][0] == "`--for`"]
+    assert [row[0].strip("`") for row in table[1:]] == list(TARGETS)
+    desk.write({"requirements.txt": ""})
+    readme, manual = shown
+    assert manual.text.strip() == readme.text
+    for row in table[1:]:
+        target, files, then = row[0].strip("`"), re.findall("`([^`]+)`", row[1]), re.findall("`([^`]+)`", row[2])[0]
+        printed = desk.shell(f"minimize init --for {target}").out if target != "sam" else desk.run(manual).out
+        assert [line for line in printed.splitlines() if line in files] == sorted(files)
+        assert then in printed
+        assert all((desk.folder / name).is_file() for name in files)
 
 
 @walks(f"{MANUAL}/reports.md", "minimize --entry handler.py --event event.json --output layer.zip --report report")
