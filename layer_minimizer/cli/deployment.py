@@ -213,7 +213,10 @@ def require_free(folder: Path, targets: Iterable[str]) -> None:
         UsageError: one or more exist.
     """
     names = [name for target in targets for name, _ in templates(target)]
-    if existing := [name for name in names if os.path.lexists(folder / name)]:
+    existing = [name for name in names if os.path.lexists(folder / name)]
+    parents = {str(parent) for name in names for parent in Path(name).parents}
+    existing += sorted(name for name in parents if os.path.lexists(folder / name) and not os.path.isdir(folder / name))
+    if existing:
         raise UsageError(
             f"{', '.join(existing)} already exist{'s' if len(existing) == 1 else ''} in {folder}; nothing is written. "
             "Remove or rename, or run minimize init in another folder and copy what you need"
@@ -241,4 +244,4 @@ def write(files: Iterable[tuple[Path, str]]) -> None:
                 path.rmdir()
             else:
                 path.unlink()
-        raise PackError(f"cannot write {exc.filename}: {exc.strerror}; nothing was written") from exc
+        raise PackError(f"cannot write {exc.filename}: {exc.strerror}; no file for --for was written") from exc

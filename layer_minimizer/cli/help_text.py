@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 DESCRIPTION = "Write the smallest AWS Lambda layer that still runs your code, and prove that\nit does."
 USAGE = "minimize [COMMAND] [OPTIONS]"
 COMMANDS = {
-    "init": "write a settings file for the handler in this folder",
+    "init": "write a settings file for the handler in this folder, and files that deploy it",
     "publish": "publish a layer's zip as a new version, and print its ARN",
     "trace": "run the entry and save what it used; no layer is made",
     "compare": "show what some traces have and others lack",

@@ -69,7 +69,8 @@ COMMANDS = {
     ),
     "init": Command(
         (init.InitOptions, Messages),
-        "Find the handler of this folder and its files, and write a settings file for it.",
+        "Find the handler of this folder and its files, and write a settings file for it.\n"
+        "With --for, also write the files with which other tools build and deploy it.",
     ),
     "completion": Command(
         (completion.CompletionOptions, Messages),

@@ -207,9 +207,32 @@ def test_without_settings_either_if_a_file_exists(project: Path) -> None:
 def test_a_folder_that_is_a_file(project: Path) -> None:
     (project / "layer").write_text("mine")
     before = listed(project)
-    with pytest.raises(PackError, match=r"cannot write .*layer/Makefile: Not a directory; nothing was written"):
+    with pytest.raises(UsageError, match=r"^layer already exists in .*; nothing is written"):
         run("docker", "sam")
     assert listed(project) == before
+
+
+def test_files_of_which_one_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    files = [(tmp_path / name, "text") for name in ("a", "b/c/d", "file/e")]
+    with pytest.raises(PackError, match=r"cannot write .*file/e: Not a directory; no file for --for was written"):
+        deployment.write(files)
+    assert listed(tmp_path) == {"file": "mine"}
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [(HANDLER, r"has no requirements\.txt"), ("print(1)\n", "has no function handler")]
+)
+def test_no_settings_without_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    (tmp_path / "app.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("layer_minimizer.cli.project._runtime", lambda _python: ("python3.13", ""))
+    with pytest.raises(UsageError, match=message):
+        run("docker", entry="app.py")
+    assert listed(tmp_path) == {"app.py": text}
 
 
 @pytest.mark.parametrize(
