@@ -286,8 +286,9 @@ def test_serverless_deploys_the_verified_zips(project: Project, cloud: Cloud, tm
     lambda_ = functions_of(cloud)
     function = lambda_.get_function(FunctionName="my-function-dev-function")["Configuration"]
     assert (function["Handler"], function["Runtime"]) == ("app.handler", f"python{MAIN}")
-    layer = lambda_.get_layer_version(LayerName="packages", VersionNumber=1)["Content"]
-    digests = [base64.b64encode(hashlib.sha256(project.read(name)).digest()).decode() for name in ZIPS]
+    (name,) = [each["LayerName"] for each in lambda_.list_layers()["Layers"]]
+    layer = lambda_.get_layer_version(LayerName=name, VersionNumber=1)["Content"]
+    digests = [base64.b64encode(hashlib.sha256(project.read(file)).digest()).decode() for file in ZIPS]
     assert [layer["CodeSha256"], function["CodeSha256"]] == digests
     project.require_answer(*map(project.read, ZIPS), tmp_path)
 
