@@ -49,7 +49,7 @@ def test_files_for_other_tools(desk: Desk, shown: list[Shown]) -> None:
     (table,) = [each for each in documents.read(f"{MANUAL}/aws.md").tables if each[0][0] == "`--for`"]
     assert [row[0].strip("`") for row in table[1:]] == list(TARGETS)
     desk.write({"requirements.txt": ""})
-    readme, manual = shown
+    manual, readme = shown
     assert manual.text.strip() == readme.text
     for row in table[1:]:
         target, files, then = row[0].strip("`"), re.findall("`([^`]+)`", row[1]), re.findall("`([^`]+)`", row[2])[0]
