@@ -105,6 +105,8 @@ def describe(
         UsageError: it cannot be deployed in this way.
     """
     folder = settings.absolute().parent
+    if (form := options.get("format", "layer")) != "layer":
+        raise UsageError(f"{settings} has format = {str(form)!r}; the files that --for writes take the layer's zip")
     models = options.get("model", ())
     values = {
         **_function(options, settings),

@@ -264,6 +264,12 @@ def test_an_image_needs_requirements(project: Path) -> None:
     assert run("sam")
 
 
+def test_settings_that_make_no_zip(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"has format = 'image'; .* take the layer's zip"):
+        described(tmp_path, {"format": "image"}, "sam")
+    assert described(tmp_path, {"format": "layer"}, "sam")
+
+
 def test_options_that_contradict_each_other(project: Path) -> None:
     with pytest.raises(UsageError, match=r"--entry src/app\.py: .*layer_minimizer\.toml exists, and names the entry"):
         run("sam", entry="src/app.py")
