@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +29,7 @@ from layer_minimizer.plan.unusable import unusable_warnings
 from layer_minimizer.report.report import Report
 from layer_minimizer.settings import Settings, choose
 from layer_minimizer.trace.collect import collect_trace
+from layer_minimizer.trace.packages import provide_python
 from layer_minimizer.trace.saved_traces import read_traces
 from layer_minimizer.verify import alone, import_times, place, repair
 from layer_minimizer.verify.emulated import Emulation, EmulationInput, check_emulation, verify_in_emulated_lambda
@@ -201,7 +201,7 @@ def trace_workload(
         MinimizeError: the workload does not run, or one of the inputs is not valid.
     """
     clock, saved = clock or Clock(), read_traces(map(Path, traces))
-    interpreter = describe_interpreter(settings.python or sys.executable)
+    interpreter = describe_interpreter(provide_python(settings))
     compatibility.choose_target(settings.runtime, settings.architecture, interpreter)
     choose_observers(settings.observe)
     python = Python(interpreter)

@@ -42,11 +42,25 @@ _RUNTIMES = list(load_runtimes())
 _RUNTIME, _ARCHITECTURE, _ENGINE = one_of(_RUNTIMES), one_of(ARCHITECTURES), one_of(ENGINES)
 _MEMORY, _TMP_SIZE = whole_in(128, 10240, "MB", "Lambda's limits"), whole_in(512, 10240, "MB", "Lambda's limits")
 # The groups of options in the help, in order.
-WORKLOAD, CONTAINER, CONTENTS = "what must keep working", "in a container", "what goes into the layer"
+WORKLOAD, PACKAGES = "what must keep working", "which packages are installed for it"
+CONTAINER, CONTENTS = "in a container", "what goes into the layer"
 FORMS, TARGET, RESULT = "Python code and shared libraries", "target runtime and verification", "results"
 STAGES, SETTINGS_FILE, MESSAGES = "single stages", "settings file", "messages"
 PUBLISHED, UPLOAD = "the layer version", "the upload"
-GROUPS = (WORKLOAD, CONTAINER, CONTENTS, FORMS, TARGET, RESULT, STAGES, PUBLISHED, UPLOAD, SETTINGS_FILE, MESSAGES)
+GROUPS = (
+    WORKLOAD,
+    PACKAGES,
+    CONTAINER,
+    CONTENTS,
+    FORMS,
+    TARGET,
+    RESULT,
+    STAGES,
+    PUBLISHED,
+    UPLOAD,
+    SETTINGS_FILE,
+    MESSAGES,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +86,14 @@ class Settings(Options):
     """
 
     # fmt: off
-    python: str = option("", PROGRAM, "whose packages are used; default: this one", WORKLOAD, common=True, trace=True, example='".venv/bin/python"', host_only=True)
+    python: str = option("", PROGRAM, "whose packages are used; default: this one", WORKLOAD, common=True, trace=True, instead_of=("python_version",), example='".venv/bin/python"', details="with --lock or --requirements: for which they are installed", host_only=True)
+    lock: str = option("", INPUT_FILE, "install what this lock has, with uv", PACKAGES, common=True, trace=True, instead_of=("requirements", "image"), example='"uv.lock"', details="uv.lock, poetry.lock, pdm.lock or pylock.toml", host_only=True)
+    requirements: str = option("", INPUT_FILE, "install these, with uv or in the container with pip", PACKAGES, common=True, trace=True, instead_of=("lock", "image"), example='"requirements.txt"', host_only=True)
+    groups: tuple[str, ...] = option((), NAMES, "also a dependency group of the lock", PACKAGES, name="group", metavar="NAME", repeat=True, trace=True, example='["production"]', details="default: none, not even dev", host_only=True)
+    extras: tuple[str, ...] = option((), NAMES, "also an extra of the project", PACKAGES, name="extra", metavar="NAME", repeat=True, trace=True, example='["images"]', host_only=True)
+    package: str = option("", TEXT, "a member of uv's workspace, in place of its root", PACKAGES, metavar="NAME", trace=True, host_only=True)
+    python_version: str = option("", TEXT, "the Python to install them for", PACKAGES, metavar="VERSION", common=True, trace=True, instead_of=("python",), example='"3.12"', details="default: --python, --runtime's, the project's, this one", host_only=True)
+    platform: str = option("", TEXT, "the platform to install them for, also of the container: linux/arm64", PACKAGES, metavar="NAME", trace=True, host_only=True)
     observe: str = option("auto", one_of(("auto", "probe", "strace")), "how the used files are observed", WORKLOAD, trace=True)
     timeout: float = option(DEFAULT_TIMEOUT, SECONDS, "limit of each run", WORKLOAD, trace=True, example="600")
     include: tuple[str, ...] = option((), TEXT, "keep these files too", CONTENTS, metavar="GLOB", repeat=True, common=True, example='["scipy/signal/**"]', details="below site-packages; * stays in a folder, ** does not")
@@ -110,10 +131,8 @@ class ContainerOptions(Options):
 
     # fmt: off
     runner: str = option(LOCAL, one_of((LOCAL, *ENGINES)), "where this tool runs", CONTAINER, common=True, trace=True, example='"docker"', host_only=True)
-    requirements: str = option("", INPUT_FILE, "what pip installs in the container", CONTAINER, common=True, trace=True, instead_of=("image",), example='"requirements.txt"', host_only=True)
-    image: str = option("", TEXT, "an image with your packages", CONTAINER, metavar="NAME", trace=True, instead_of=("requirements", "base_image"), host_only=True)
+    image: str = option("", TEXT, "an image with your packages", CONTAINER, metavar="NAME", trace=True, instead_of=("requirements", "lock", "base_image"), host_only=True)
     base_image: str = option("", TEXT, "the image to install them in; default: Lambda's for --runtime", CONTAINER, metavar="NAME", trace=True, instead_of=("image",), host_only=True)
-    platform: str = option("", TEXT, "platform of the container, e.g. linux/arm64", CONTAINER, metavar="NAME", trace=True, host_only=True)
     tool_image: str = option(DEFAULT_TOOL_IMAGE, TEXT, "image with a Python for this tool in /opt/python, used if the other image has none from 3.11 on", CONTAINER, metavar="NAME", trace=True, host_only=True)
     # fmt: on
 

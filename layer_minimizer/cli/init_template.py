@@ -124,11 +124,13 @@ def _found_values(project: Project, folder: Path) -> Iterator[tuple[str, Item]]:
     for name, paths in (("event", project.events), ("model", project.models)):
         if paths:
             yield name, _list(paths, folder)
-    if project.python:
+    if project.lock:
+        yield "lock", _path(project.lock, folder)
+    elif project.python:
         yield "python", _path(project.python, folder)
     if project.runtime:
         yield "runtime", _text(project.runtime)
-    if project.requirements:
+    if project.requirements and not project.lock:
         yield "requirements", _path(project.requirements, folder)
 
 

@@ -164,6 +164,7 @@ def _layer_values(command: str, file: SettingsFile, name: str, given: Values) ->
     if values.get("runner", LOCAL) == LOCAL:
         for key in _CONTAINER_KEYS - given.keys():
             values.pop(key, None)
+        _drop_uninstalled(values, given)
     elif "python" not in given and values.get("python", "").startswith(f"{folder}{os.sep}"):
         del values["python"]  # an interpreter of this machine, not of the container
     if command == "trace":
@@ -174,6 +175,14 @@ def _layer_values(command: str, file: SettingsFile, name: str, given: Values) ->
     else:
         values.setdefault("output", str(folder / f"{name or 'layer'}.zip"))
     return values
+
+
+def _drop_uninstalled(values: Values, given: Values) -> None:
+    """Remove a file's ``requirements`` if there is an interpreter that has them, and what is only about installing."""
+    if "python" in values and not given.keys() & {"requirements", "python_version"}:
+        values.pop("requirements", None)
+    if not values.keys() & {"requirements", "lock"} and "platform" not in given:
+        values.pop("platform", None)
 
 
 def _require_distinct_files(layers: Sequence[tuple[str, Values]], given: Values) -> None:

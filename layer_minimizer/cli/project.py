@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import json
 import os
+import platform
 import re
+import shlex
 import sys
 import warnings
 from dataclasses import dataclass
@@ -13,9 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
 from layer_minimizer.aws import runtimes
 from layer_minimizer.core.errors import RunnerError, UsageError
-from layer_minimizer.environment import interpreter
+from layer_minimizer.environment import interpreter, package_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +50,7 @@ class Project:
     ``entry`` is the handler, ``other_entries`` are further files with a handler. ``bad_events`` are event files that
     cannot be read, each with the reason. ``python`` is the interpreter of the project's virtual environment, or None.
     ``runtime`` is Lambda's runtime for that Python, empty if there is none. ``problem`` says why the interpreter cannot
-    be used.
+    be used. ``lock`` is the lock from which an environment is made, in place of the virtual environment.
     """
 
     entry: Path
@@ -58,6 +62,7 @@ class Project:
     runtime: str
     requirements: Path | None
     problem: str = ""
+    lock: Path | None = None
 
 
 def inspect_project(folder: Path, entry: str | None = None) -> Project:
@@ -86,7 +91,34 @@ def inspect_project(folder: Path, entry: str | None = None) -> Project:
     if python and problem:
         python = None
     requirements = next((each / _REQUIREMENTS for each in folders if os.path.isfile(each / _REQUIREMENTS)), None)
-    return Project(chosen, tuple(others), _models(chosen.parent), events, bad, python, runtime, requirements, problem)
+    lock = next(filter(None, map(package_source.find_lock, folders)), None)
+    if lock and python is None and not _allows_own_python(lock.parent):
+        runtime = ""  # uv chooses a Python for the project
+    return Project(
+        chosen, tuple(others), _models(chosen.parent), events, bad, python, runtime, requirements, problem, lock
+    )
+
+
+def _allows_own_python(folder: Path) -> bool:
+    """Return whether a project's ``requires-python`` allows the Python that runs this tool."""
+    try:
+        project = package_source.read_toml(folder / package_source.PYPROJECT, "init").get("project", {})
+        return SpecifierSet(project.get("requires-python", "")).contains(platform.python_version())
+    except (UsageError, InvalidSpecifier):
+        return False
+
+
+def missing_entry(folder: Path) -> str:
+    """Return the error message for a command that names no entry, with what there is in the folder."""
+    found, lock = handlers(folder), package_source.find_lock(folder)
+    message = "there is nothing to trace: name the handler or script with --entry, or a saved --trace; "
+    if not (found and lock):
+        return f"{message}minimize init finds them and writes a settings file"
+    entry, name = (shlex.quote(os.path.relpath(path, folder)) for path in (found[0], lock))
+    return (
+        f"{message}this folder has {entry} and {name}: minimize init writes them into a settings file for minimize, or "
+        f"use them as they are, with --entry {entry} --lock {name}"
+    )
 
 
 def handlers(folder: Path) -> list[Path]:

@@ -21,6 +21,8 @@ from packaging.version import Version
 from layer_minimizer.analysis import elf
 from layer_minimizer.core.errors import RunnerError, UsageError
 from layer_minimizer.core.files import scratch_errors
+from layer_minimizer.environment import local_sources
+from layer_minimizer.environment.package_source import LOCAL, NESTED
 from layer_minimizer.native import parts
 
 if TYPE_CHECKING:
@@ -50,13 +52,6 @@ _HOST_ONLY_PIP_VARIABLES = {
     "PIP_USER",
 }
 _PROXIES = {"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"}
-_NESTED = re.compile(r"(?P<option>-r|-c|--requirement|--constraint)(?:\s*=\s*|\s+|(?<=-[rc]))(?P<file>[^\s#]+)")
-_LOCAL = re.compile(
-    r"""(?:(?:-e|--editable|-f|--find-links)[\s=]+)?   # options whose value may be a URL
-        (?:[\w.\[\],-]+\s*@\s*)?                       # name @ URL
-        (?:file:|\.{0,2}/|\.\.?(?:\s|$|\[)|(?![a-z+]+://)[^\s;]+\.(?:whl|zip|tar\.gz|tar\.bz2)(?:\s|$))""",
-    re.VERBOSE,
-)
 
 
 # ---- the tool -----------------------------------------------------------------------------------------------------
@@ -171,11 +166,15 @@ def _add_requirements(file: Path, folder: Path, names: dict[Path, str]) -> str:
         raise UsageError(f"--requirements {file}: not valid UTF-8") from exc
     lines = []
     for number, line in enumerate(text.splitlines(), 1):
-        nested = _NESTED.match(line.strip())
+        nested = NESTED.match(line.strip())
         if nested and not urlsplit(nested["file"]).netloc:
             named = _add_requirements(file.parent / nested["file"], folder, names)
             lines.append(f"{nested['option']} {named}")
-        elif _LOCAL.match(line.strip()):
+        elif wheel := _pure_wheel(line.strip(), file):
+            folder.mkdir(exist_ok=True)
+            shutil.copyfile(wheel, folder / wheel.name)
+            lines.append(f"./{wheel.name}{line.strip().partition(wheel.name)[2]}")
+        elif LOCAL.match(line.strip()):
             raise UsageError(
                 f"{file}, line {number}: {line.strip()} is a file or folder of this machine, which the container "
                 "does not have; build a wheel of it (pip wheel), and set PIP_FIND_LINKS to the wheel's folder"
@@ -185,6 +184,12 @@ def _add_requirements(file: Path, folder: Path, names: dict[Path, str]) -> str:
     folder.mkdir(exist_ok=True)
     (folder / names[file]).write_text("\n".join(lines) + "\n", "utf-8")
     return names[file]
+
+
+def _pure_wheel(line: str, file: Path) -> Path | None:
+    """Return the wheel of this machine that a line of ``file`` names, if it is there and works on every machine."""
+    named = next(local_sources.of_requirements([(file, line)]), None)
+    return named if named and named.name.endswith("-none-any.whl") and named.is_file() else None
 
 
 # ---- pip's settings -----------------------------------------------------------------------------------------------

@@ -61,6 +61,7 @@ class Recipe:
     ``requirements`` are installed in addition to the packages of ``base``; without requirements, the packages of
     ``base`` are minimized. ``python`` is the interpreter in the image, by default ``python3`` or ``python``.
     ``platform`` is the engine's option. ``tool_image`` has a Python for this tool, used if the image's is too old.
+    ``origin`` is the user's file from which the requirements are.
     """
 
     base: str
@@ -68,6 +69,7 @@ class Recipe:
     python: str = ""
     platform: str = ""
     tool_image: str = ""
+    origin: str = ""
 
     @property
     def platform_option(self) -> tuple[str, ...]:
@@ -248,7 +250,7 @@ def _build(engine: Engine, recipe: Recipe, tag: str, context: Path, settings: Ma
     command = ("build", "--force-rm", *recipe.platform_option, *arguments, "--tag", tag, str(context))
     lines: deque[bytes] = deque(maxlen=SHOWN_LINES)
     if engine.run_with_output(command, _log_lines(lines), environment=settings) != 0:
-        raise RunnerError(f"the image with {recipe.requirements or 'the tool'} cannot be built:\n{_joined(lines)}")
+        raise RunnerError(f"the image with {recipe.origin or 'the tool'} cannot be built:\n{_joined(lines)}")
 
 
 def _log_lines(lines: deque[bytes]) -> Callable[[bytes], None]:

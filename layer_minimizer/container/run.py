@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING
 from layer_minimizer.container import images
 from layer_minimizer.container.emulation import choose
 from layer_minimizer.container.images import Recipe
+from layer_minimizer.container.requirements import write_requirements
 from layer_minimizer.core import progress
 from layer_minimizer.core.errors import PackError, RunnerError, UsageError, exit_codes
 from layer_minimizer.core.files import check_output, replacing, scratch_errors
@@ -28,6 +29,7 @@ from layer_minimizer.report import files
 from layer_minimizer.report.report import emulated_json, json_text
 from layer_minimizer.report.text import emulated_text
 from layer_minimizer.settings import ContainerOptions, Request
+from layer_minimizer.trace.packages import package_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -49,7 +51,7 @@ def check_local(options: ContainerOptions) -> None:
     Raises:
         UsageError: there is one.
     """
-    for name in ("requirements", "image", "base_image", "platform"):
+    for name in ("image", "base_image"):
         if getattr(options, name):
             raise UsageError(f"--{name.replace('_', '-')} requires --runner {' or --runner '.join(ENGINES)}")
 
@@ -81,11 +83,12 @@ def minimize_in_container(request: Request) -> ContainerResult:
     outputs = _outputs(request)
     for name, path in outputs.items():
         check_output(path, f"--{name}")
-    recipe = _recipe(request)
-    mounts = list(_mounts(request))
-    engine = Engine.find(request.container.runner)
-    emulation = choose(request, engine, recipe) if "output" in outputs else None
-    image = images.provide(engine, recipe)
+    with tempfile.TemporaryDirectory(prefix="layer_minimizer-", ignore_cleanup_errors=True) as exported:
+        recipe = _recipe(request, Path(exported))
+        mounts = list(_mounts(request))
+        engine = Engine.find(request.container.runner)
+        emulation = choose(request, engine, recipe) if "output" in outputs else None
+        image = images.provide(engine, recipe)
     names = _Names({f"{images.OUT}/{option}": str(path) for option, path in outputs.items()})
     report_folder = request.outputs.report
     folder = Path(report_folder).absolute() if report_folder and "output" in outputs else None
@@ -118,21 +121,25 @@ def minimize_in_container(request: Request) -> ContainerResult:
 # ---- inputs -------------------------------------------------------------------------------------------------------
 
 
-def _recipe(request: Request) -> Recipe:
-    options = request.container
-    if options.image and (options.requirements or options.base_image):
-        raise UsageError("--image already has packages; --requirements are installed in a --base-image")
-    if options.requirements and not Path(options.requirements).is_file():
-        raise UsageError(f"--requirements {options.requirements}: no such file")
+def _recipe(request: Request, folder: Path) -> Recipe:
+    """Return what the image is made of; ``folder`` is for the requirements of a lock."""
+    options, settings = request.container, request.settings
+    source = package_source(settings)
+    if options.image and (source or options.base_image):
+        raise UsageError("--image already has packages; --lock and --requirements are installed in a --base-image")
     base = options.image or options.base_image
-    if not base and not request.settings.runtime:
+    if base and settings.python_version:
+        raise UsageError(f"--python-version {settings.python_version}: the Python of {base} is used")
+    version = settings.python_version or settings.runtime.removeprefix("python")
+    if not base and not version:
         raise UsageError(f"--runner {options.runner} needs --runtime, to use Lambda's image of it, or --image")
     return Recipe(
-        base=base or _LAMBDA_IMAGE + request.settings.runtime.removeprefix("python"),
-        requirements=Path(options.requirements) if options.requirements else None,
-        python=request.settings.python,
-        platform=options.platform,
+        base=base or _LAMBDA_IMAGE + version,
+        requirements=write_requirements(source, folder) if source else None,
+        python=settings.python,
+        platform=settings.platform,
         tool_image=options.tool_image,
+        origin=str(source.file) if source else "",
     )
 
 

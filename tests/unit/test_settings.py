@@ -33,6 +33,13 @@ from layer_minimizer.settings import (
 # What each option takes: a value as Python and TOML have it, and what becomes of it; then values that it refuses.
 VALUES: dict[str, tuple[Any, Any, list[Any]]] = {
     "python": ("python3.12", "python3.12", [3, ["a"], "\0"]),
+    "lock": ("/p/uv.lock", "/p/uv.lock", [1, ["a"]]),
+    "requirements": ("/p/r.txt", "/p/r.txt", [1, ["a"]]),
+    "group": (["a,b", "c"], ("a", "b", "c"), [1, [1]]),
+    "extra": (["a,b", "c"], ("a", "b", "c"), [1, [1]]),
+    "package": ("member", "member", [1, ["a"]]),
+    "python_version": ("3.12", "3.12", [3.12, ["3.12"]]),
+    "platform": ("linux/arm64", "linux/arm64", [1, ["a"]]),
     "observe": ("strace", "strace", ["probes", 1, ["probe"], ""]),
     "timeout": (600, 600.0, [0, -1, "soon", True, float("nan")]),
     "include": (["a/**", "b"], ("a/**", "b"), [3, [3], {"a": 1}]),

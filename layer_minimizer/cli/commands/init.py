@@ -154,17 +154,25 @@ def _found_lines(project: Project) -> list[str]:
         "event: none found; the only event is {}"
     ]
     lines += [f"  not used: {os.path.relpath(path)}: {why}" for path, why in project.bad_events]
-    python = (
-        os.path.relpath(project.python)
-        if project.python
-        else "no virtual environment found; the interpreter of minimize"
-    )
-    lines.append(f"python: {python}")
+    lines += _package_lines(project)
     if project.problem:
         lines.append(f"  {project.problem}")
     if project.runtime:
         lines.append(f"runtime: {project.runtime}")
     return lines
+
+
+def _package_lines(project: Project) -> Iterator[str]:
+    """Yield lines about where the packages come from."""
+    python = os.path.relpath(project.python) if project.python else ""
+    if project.lock:
+        yield f"lock: {os.path.relpath(project.lock)}; its packages are installed with uv, into the cache of minimize"
+        if python:
+            yield f"  not used: {python}"
+    elif python or not project.requirements:
+        yield f"python: {python or 'no virtual environment found; the interpreter of minimize'}"
+    else:
+        yield f"requirements: {os.path.relpath(project.requirements)}; they are installed with uv, into the cache"
 
 
 def _require_free(target: Path, *, pyproject: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from layer_minimizer import pipeline
 from layer_minimizer.cli import display, session
+from layer_minimizer.cli.project import missing_entry
 from layer_minimizer.container.run import check_local, minimize_in_container
 from layer_minimizer.core import files
 from layer_minimizer.core.errors import UsageError
@@ -41,6 +42,8 @@ def run(options: Request, messages: Messages, layer: str = "") -> Result:
         MinimizeError: as `pipeline.minimize` and `minimize_in_container`.
     """
     outputs = options.outputs
+    if not (options.inputs.entry or options.inputs.traces or outputs.plan):
+        raise UsageError(missing_entry(Path(os.path.curdir)))
     with session.cleaned_up(map(Path, _written_files(outputs))):
         if outputs.report and outputs.makes_layer:
             files.check_folder(Path(outputs.report).absolute(), "--report", new_levels=2 if layer else 1)
