@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import platform
 import re
 import shlex
 import sys
@@ -15,11 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
 from layer_minimizer.aws import runtimes
 from layer_minimizer.core.errors import RunnerError, UsageError
-from layer_minimizer.environment import interpreter, package_source
+from layer_minimizer.environment import interpreter, lock_fit, package_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,10 +99,10 @@ def inspect_project(folder: Path, entry: str | None = None) -> Project:
 def _allows_own_python(folder: Path) -> bool:
     """Return whether a project's ``requires-python`` allows the Python that runs this tool."""
     try:
-        project = package_source.read_toml(folder / package_source.PYPROJECT, "init").get("project", {})
-        return SpecifierSet(project.get("requires-python", "")).contains(platform.python_version())
-    except (UsageError, InvalidSpecifier):
+        pyproject = package_source.read_toml(folder / package_source.PYPROJECT, "init")
+    except UsageError:
         return False
+    return lock_fit.allows_python(pyproject, sys.version_info[:3])
 
 
 def missing_entry(folder: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
@@ -37,6 +38,29 @@ def require_fit(source: PackageSource, packages: Iterable[LockedPackage]) -> Non
                 f"{source.option} does not fit {source.folder / PYPROJECT}, which asks for {requirement}: {problem}; "
                 f"run {RELOCK[source.kind]}"
             )
+
+
+def require_python(source: PackageSource, version: tuple[int, int, int]) -> None:
+    """Check that the project can be used with this Python.
+
+    Raises:
+        UsageError: its ``requires-python`` excludes it.
+    """
+    if not allows_python(source.pyproject(), version):
+        raise UsageError(
+            f"{source.option}: {source.folder / PYPROJECT} has requires-python = "
+            f"{source.pyproject()['project']['requires-python']!r}, and the Python is {'.'.join(map(str, version))}; "
+            "name another one with --python-version"
+        )
+
+
+def allows_python(pyproject: dict[str, Any], version: tuple[int, int, int]) -> bool:
+    """Return whether a project's ``requires-python`` allows a version of Python."""
+    try:
+        required = SpecifierSet(pyproject.get("project", {}).get("requires-python", ""))
+    except InvalidSpecifier:
+        return True  # its own tools say so
+    return required.contains(Version(".".join(map(str, version))))
 
 
 def requirements(

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
 from layer_minimizer.analysis import elf
@@ -25,7 +24,7 @@ from layer_minimizer.core.errors import RunnerError, UsageError
 from layer_minimizer.core.files import unfinished_folder
 from layer_minimizer.environment import local_sources
 from layer_minimizer.environment.interpreter import describe_interpreter
-from layer_minimizer.environment.lock_fit import require_fit
+from layer_minimizer.environment.lock_fit import allows_python, require_fit, require_python
 from layer_minimizer.environment.locked_packages import LockedPackage, read_locked, requirements_text
 from layer_minimizer.environment.package_source import SourceKind, requirement_lines
 from layer_minimizer.execution.uv import Uv
@@ -95,6 +94,8 @@ def make_environment(source: PackageSource, target: Target) -> str:
         require_fit(source, packages)
     uv = Uv.find(source.option)
     base = _find_python(uv, source, target)
+    if source.kind is not SourceKind.UV:  # which checks it by itself
+        require_python(source, base.version)
     wanted = _Wanted(source, packages, base, python_platform(base.machine, machine, target.glibc))
     folder = cache_folder(ENVIRONMENTS) / wanted.key
     if folder.is_dir():
@@ -129,13 +130,7 @@ def _find_python(uv: Uv, source: PackageSource, target: Target) -> Interpreter:
 
 def _suits(source: PackageSource, own: Interpreter) -> bool:
     """Return whether a project leaves the choice of this interpreter to the user."""
-    if (source.folder / ".python-version").is_file():
-        return False
-    required = source.pyproject().get("project", {}).get("requires-python", "")
-    try:
-        return SpecifierSet(required).contains(Version(".".join(map(str, own.version))))
-    except InvalidSpecifier:
-        return False
+    return not (source.folder / ".python-version").is_file() and allows_python(source.pyproject(), own.version)
 
 
 def python_platform(own: str, machine: str, glibc: Version | None) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from packaging.version import InvalidVersion, Version
 
 from layer_minimizer.core import progress
-from layer_minimizer.core.errors import RunnerError
+from layer_minimizer.core.errors import RunnerError, UsageError
 from layer_minimizer.execution import process
 from layer_minimizer.execution.engine import tail
 
@@ -35,9 +35,19 @@ _HINTS = (
     ("has no wheels with a matching", "no wheel of it fits this Python and platform"),
     ("Failed to fetch", "is there a network? What uv has in its cache needs none"),
     ("network was disabled", "it is not in uv's cache, and UV_OFFLINE or --offline forbids the network"),
-    ("lockfile at", "run uv lock, and look at what it changes"),
     ("No interpreter found", "uv python list shows those that are here, and uv python install VERSION adds one"),
 )
+# What uv's output says if the project's files or the options are wrong, not the machine.
+_WRONG_INPUT = (
+    "needs to be updated",
+    "is not defined in",
+    "does not have a member",
+    "incompatible with the project's Python requirement",
+    "Failed to parse",
+    "No `pyproject.toml` found",
+)
+# The oldest interpreter that uv can ask for its version, and that this tool supports.
+_OLDEST_PYTHON = Version("3.6")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +83,9 @@ class Uv:
         """Run a command of uv in ``folder``, and return what it printed. An interrupt ends it, and its builds.
 
         Raises:
-            RunnerError: the command failed; the message is ``why``, uv's own reason, and what to do.
+            UsageError: the project's files do not fit together, or have not what is chosen from them.
+            RunnerError: the command failed for another reason.
+            Both messages are ``why``, uv's own reason, and what to do.
         """
         lines: list[str] = []
 
@@ -87,7 +99,8 @@ class Uv:
         if ended.returncode != 0:
             hint = next((hint for sign, hint in _HINTS if sign in output), "")
             shown = tail(output.strip()) or f"uv {ended.ending}"
-            raise RunnerError("\n".join(filter(None, [why, shown, hint])))
+            error = UsageError if any(sign in output for sign in _WRONG_INPUT) else RunnerError
+            raise error("\n".join(filter(None, [why, shown, hint])))
         return output.strip()
 
 
@@ -108,6 +121,8 @@ def _variables() -> dict[str, str]:
         "UV_NO_PROGRESS": "1",
         # An interpreter is a choice of the user: none is downloaded only because a version is named.
         "UV_PYTHON_DOWNLOADS": "never",
+        # Without it uv warns that its support of PEP 751 is new.
+        "UV_PREVIEW_FEATURES": ",".join(filter(None, [kept.get("UV_PREVIEW_FEATURES"), "pylock"])),
     }
 
 
@@ -122,8 +137,8 @@ def search_path(path: str) -> str:
         versions = os.path.join(os.path.dirname(folder.rstrip("/")), "versions")
         if os.path.basename(folder.rstrip("/")) == "shims" and os.path.isdir(versions):
             names = [name for name in os.listdir(versions) if re.fullmatch(r"\d+\.\d+\.\d+", name)]
-            names.sort(key=Version, reverse=True)
-            folders += [os.path.join(versions, name, "bin") for name in names]
+            found = sorted((each for each in map(Version, names) if each >= _OLDEST_PYTHON), reverse=True)
+            folders += [os.path.join(versions, str(each), "bin") for each in found]
         else:
             folders.append(folder)
     return os.pathsep.join(folders)
