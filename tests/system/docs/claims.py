@@ -97,6 +97,7 @@ NOT_RUN = {
     'pytest -m "not case and not example"': "it would run tests from within a test",
     "pip install 'layer_minimizer[lambda]'": "there is no release yet; another test checks that the extra exists",
     "pip install '.[aws]'": "the walk that publishes runs it with the tool's own pip",
+    "pip install '.[uv]'": "the environment of the tests has uv; another test checks that the extra exists",
     "pyenv install 3.6.15": "it changes the machine, and compiles for minutes",
     "systemctl start docker": "it changes the machine",
     "docker image rm": "a name without an argument; tests remove their images with it",

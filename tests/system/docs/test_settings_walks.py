@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from layer_minimizer.cli.deployment import TARGETS
 from layer_minimizer.cli.help_text import COMMANDS
+from tests.support.index import need_uv, served
 from tests.support.places import EXAMPLES
+from tests.support.pythons import need_python
 from tests.support.sites import install
 
 from . import documents
 from .claims import Claim, walks
+from .conftest import ALPHA, HANDLER
 from .documents import MANUAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from tests.support.cloud import Cloud
 
@@ -57,6 +61,50 @@ def test_files_for_other_tools(desk: Desk, shown: list[Shown]) -> None:
         assert [line for line in printed.splitlines() if line in files] == sorted(files)
         assert then in printed
         assert all((desk.folder / name).is_file() for name in files)
+
+
+@pytest.fixture
+def project(desk: Desk, tmp_path: Path) -> Iterator[Desk]:
+    """Yield a workspace with a project, its lock and its requirements, and an index that has the packages."""
+    program = str(Path(need_uv()).parent)
+    python = need_python("3.12")
+    with served(tmp_path / "index") as index:
+        digest = index.wheel("alpha", "1.0", ALPHA)
+        index.wheel("beta", "1.0", {"beta.py": "VALUE = 1\n"})
+        path = f"{desk.home}/minimizer/bin:{program}:{os.environ['PATH']}"
+        desk.more |= {"UV_DEFAULT_INDEX": index.url, "UV_CACHE_DIR": str(tmp_path / "uv"), "PATH": path}
+        desk.write(
+            {
+                "pyproject.toml": (
+                    '[project]\nname = "thumbnails"\nversion = "1"\nrequires-python = ">=3.11"\n'
+                    'dependencies = ["alpha"]\n[project.optional-dependencies]\nimages = ["beta"]\n'
+                    '[dependency-groups]\nproduction = ["beta"]\n'
+                ),
+                "requirements.txt": f"alpha==1.0 --hash={digest}\n",
+            }
+        )
+        desk.shell(f"uv lock --python {python}")
+        yield desk
+
+
+@walks(
+    f"{MANUAL}/packages.md",
+    "minimize --lock uv.lock --python-version 3.12",
+    "minimize --lock uv.lock --extra images --group production",
+    "minimize init\n",
+    "from layer_minimizer import minimize",
+)
+def test_packages(project: Desk, shown: list[Shown]) -> None:
+    both, chosen, init, in_python = shown
+    assert project.run(both).out.count("Verified") == 2
+    project.write({"handler.py": f"import beta\n{HANDLER}"})
+    assert "Verified" in project.run(chosen).out
+    assert "beta.pyc" in project.names()
+    project.write({"handler.py": HANDLER})
+    assert "lock: uv.lock" in project.run(init).err
+    assert 'lock = "uv.lock"' in (project.folder / "layer_minimizer.toml").read_text()
+    assert "alpha/png.pyc" in project.names()
+    assert project.shell("~/minimizer/bin/python -", stdin=in_python.text).out.strip().isdecimal()
 
 
 @walks(f"{MANUAL}/reports.md", "minimize --entry handler.py --event event.json --output layer.zip --report report")
