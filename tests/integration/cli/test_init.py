@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from layer_minimizer.aws.runtimes import load_runtimes
+from layer_minimizer.cli import init_template
 from layer_minimizer.cli.project import inspect_project
 from layer_minimizer.core.errors import UsageError
 
@@ -56,6 +57,24 @@ def test_the_environment(tmp_path: Path, name: str) -> None:
     known = load_runtimes()[f"python3.{sys.version_info.minor}"]
     supported = known.deprecated > datetime.now(UTC).date()
     assert (project.runtime, project.problem) == (known.name if supported else "", "")
+
+
+def test_a_lock_in_place_of_an_environment(tmp_path: Path) -> None:
+    own = f"python3.{sys.version_info.minor}"
+    write(tmp_path, {"handler.py": HANDLER, "poetry.lock": "", "requirements.txt": ""})
+    assert inspect_project(tmp_path).lock is None
+    write(tmp_path, {"pyproject.toml": '[project]\nrequires-python = ">=3.11"\n'})
+    project = inspect_project(tmp_path)
+    assert (project.lock, project.python) == (tmp_path / "poetry.lock", None)
+    assert project.runtime in {"", own}
+    text = init_template.new_file(project, tmp_path)
+    assert ('\nlock = "poetry.lock"\n' in text, "\nrequirements =" in text, "\npython =" in text) == (
+        True,
+        False,
+        False,
+    )
+    write(tmp_path, {"pyproject.toml": '[project]\nrequires-python = ">=3.99"\n'})
+    assert inspect_project(tmp_path).runtime == ""
 
 
 def test_an_environment_that_is_broken(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -17,7 +18,9 @@ import pytest
 
 import layer_minimizer
 from tests.support.desk import placed
+from tests.support.index import need_uv, served
 from tests.support.places import EXAMPLES, MINIMIZE
+from tests.support.sites import write_files
 
 from .conftest import image_of
 
@@ -260,6 +263,54 @@ def test_old_python_with_the_tool_on_another(desk: EngineDesk, old_and_new: str)
     assert desk.report()["verified"] is True
     with zipfile.ZipFile(desk.layer) as archive:
         assert all(name.startswith("python/lib/python3.6/") for name in archive.namelist())
+
+
+BACKEND = """\
+import zipfile
+
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    name = "own-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(f"{folder}/{name}", "w") as wheel:
+        wheel.write("own.py")
+        wheel.writestr("own-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: own\\nVersion: 1.0\\n")
+        wheel.writestr("own-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nTag: py3-none-any\\n")
+        wheel.writestr("own-1.0.dist-info/RECORD", "")
+    return name
+"""
+
+
+def test_a_lock_and_the_project_that_it_belongs_to(
+    desk: EngineDesk, debian: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uv = need_uv()
+    with served(tmp_path / "index") as index:
+        digest = index.wheel("alpha", "1.0", ALPHA)
+        write_files(
+            desk.folder,
+            {
+                "pyproject.toml": (
+                    '[project]\nname = "own"\nversion = "1.0"\nrequires-python = ">=3.11"\ndependencies = ["alpha"]\n'
+                    '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+                ),
+                "backend.py": BACKEND,
+                "own.py": "VALUE = 1\n",
+                "handler.py": f"import own\n{HANDLER}",
+            },
+        )
+        monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
+        monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+        subprocess.run([uv, "lock", "-q", "--python", sys.executable], cwd=desk.folder, check=True)
+        variables = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": f"{tmp_path}/index/alpha"}
+        given = ["--base-image", debian, "--lock", "uv.lock"]
+        desk.minimize(*given, variables=variables)
+        assert {"alpha/__init__.pyc", "own.pyc"} <= names_in(desk.layer)
+        desk.layer.unlink()
+        lock = desk.folder / "uv.lock"
+        lock.write_text(lock.read_text().replace(digest.partition(":")[2], "0" * 64))
+        desk.fails(
+            7, ["uv.lock cannot be built", "THESE PACKAGES DO NOT MATCH THE HASHES"], *given, variables=variables
+        )
 
 
 def test_what_pip_is_told_is_not_in_the_image(desk: EngineDesk, engine: Engine, debian: str) -> None:

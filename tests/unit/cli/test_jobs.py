@@ -202,6 +202,22 @@ def test_what_only_a_container_needs(desk: Callable[..., list[Any]], tmp_path: P
     assert only(desk(settings, "--requirements", "other.txt")).requirements == "other.txt"
 
 
+def test_requirements_and_locks_without_a_container(desk: Callable[..., list[Any]], tmp_path: Path) -> None:
+    alone = f'{COMMON}requirements = "r.txt"\nplatform = "linux/arm64"\n'
+    options = only(desk(alone))
+    assert (options.requirements, options.platform) == (str(tmp_path / "r.txt"), "linux/arm64")
+    options = only(desk(alone, "--python", "python3"))
+    assert (options.requirements, options.platform, options.python) == ("", "", "python3")
+    options = only(desk(alone, "--lock", "uv.lock", "--python-version", "3.12"))
+    assert (options.lock, options.requirements, options.python_version) == ("uv.lock", "", "3.12")
+    locked = f'{COMMON}lock = "uv.lock"\ngroup = ["a"]\npython-version = "3.12"\n'
+    options = only(desk(locked, "--group", "b,c", "--runner", "docker"))
+    assert (options.lock, options.group, options.python_version) == (str(tmp_path / "uv.lock"), ("b", "c"), "3.12")
+    options = only(desk(locked, "--image", "own", "--runner", "docker"))
+    assert (options.lock, options.image) == ("", "own")
+    assert only(desk(locked, "--python", "python3")).python_version == ""
+
+
 def test_traces(desk: Callable[..., list[Any]], tmp_path: Path) -> None:
     options = only(desk(f'{COMMON}output = "x.zip"\nmax-size = 5\n', command="trace"))
     assert (options.save_trace, options.output, options.max_size) == (str(tmp_path / "trace.json"), "", None)
