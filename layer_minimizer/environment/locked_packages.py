@@ -12,7 +12,7 @@ from packaging.version import InvalidVersion, Version
 
 from layer_minimizer.core.errors import UsageError
 from layer_minimizer.core.option_kinds import did_you_mean
-from layer_minimizer.environment.package_source import SourceKind
+from layer_minimizer.environment.package_source import RELOCK, SourceKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -40,7 +40,7 @@ class LockedPackage:
         version: empty if it is a direct reference without one.
         marker: where it is installed; empty for everywhere.
         hashes: those of its files, such as ``sha256:…``.
-        index: the URL of the index that has it; empty for the default.
+        indexes: the URLs of the indexes that may have it, besides the default.
         url: its direct reference, or empty.
     """
 
@@ -48,7 +48,7 @@ class LockedPackage:
     version: str
     marker: str = ""
     hashes: tuple[str, ...] = ()
-    index: str = ""
+    indexes: tuple[str, ...] = ()
     url: str = ""
 
     @property
@@ -67,15 +67,21 @@ def read_locked(source: PackageSource) -> list[LockedPackage]:
     """
     data = source.read()
     try:
-        return list(_READERS[source.kind](source, data))
+        found = list(_READERS[source.kind](source, data))
     except (KeyError, TypeError, AttributeError) as exc:
         raise UsageError(f"{source.option} is not a lock as {source.kind} is: {exc!r}") from exc
+    for package in found:
+        if not (package.hashes or package.url):
+            raise UsageError(
+                f"{source.option} has no hash for {package.name}: write it again with {RELOCK[source.kind]}"
+            )
+    return found
 
 
 def requirements_text(packages: Iterable[LockedPackage]) -> str:
     """Return the text of a requirements file with these packages, and the indexes that have them."""
     found = list(packages)
-    indexes = dict.fromkeys(each.index for each in found if each.index and each.index.rstrip("/") != _PYPI)
+    indexes = dict.fromkeys(index for each in found for index in each.indexes if index.rstrip("/") != _PYPI)
     lines = [f"--extra-index-url {index}" for index in indexes]
     return "\n".join([*lines, *(each.line for each in found)]) + "\n"
 
@@ -152,8 +158,7 @@ def _poetry_package(source: PackageSource, entry: dict[str, Any], marker: str) -
             url = origin["url"]
         case "file" | "directory":
             url = (source.folder / origin["url"]).resolve().as_uri()
-    index = origin.get("url", "") if origin.get("type") == "legacy" else ""
-    return _package(entry, marker, index=index, url=url)
+    return _package(entry, marker, indexes=(origin["url"],) if origin.get("type") == "legacy" else (), url=url)
 
 
 def _git_url(url: str, commit: str, subdirectory: str) -> str:
@@ -161,9 +166,9 @@ def _git_url(url: str, commit: str, subdirectory: str) -> str:
     return f"{prefix}{url}@{commit}" + (f"#subdirectory={subdirectory}" if subdirectory else "")
 
 
-def _package(entry: dict[str, Any], marker: str, *, index: str = "", url: str = "") -> LockedPackage:
+def _package(entry: dict[str, Any], marker: str, *, indexes: tuple[str, ...], url: str) -> LockedPackage:
     hashes = tuple(dict.fromkeys(each["hash"] for each in entry.get("files", []) if each.get("hash")))
-    return LockedPackage(canonicalize_name(entry["name"]), entry["version"], marker, hashes, index, url)
+    return LockedPackage(canonicalize_name(entry["name"]), entry["version"], marker, hashes, indexes, url)
 
 
 # ---- PDM ------------------------------------------------------------------------------------------------------------
@@ -178,11 +183,8 @@ def _pdm(source: PackageSource, data: dict[str, Any]) -> Iterator[LockedPackage]
         )
     require_known(source, "--group", source.groups, metadata["groups"])
     require_known(source, "--extra", source.extras, metadata["groups"])
-    indexes = {
-        each.get("name", ""): each["url"]
-        for each in source.pyproject().get("tool", {}).get("pdm", {}).get("source", [])
-        if each.get("url")
-    }
+    sources = source.pyproject().get("tool", {}).get("pdm", {}).get("source", [])
+    indexes = tuple(each["url"] for each in sources if each.get("url"))
     wanted = {"default", *map(canonicalize_name, (*source.groups, *source.extras))}
     for entry in data.get("package", []):
         # With its extras a package has a second entry; what they need has its own.
@@ -192,7 +194,7 @@ def _pdm(source: PackageSource, data: dict[str, Any]) -> Iterator[LockedPackage]
                 url = _git_url(entry["git"], entry["revision"], entry.get("subdirectory", ""))
             elif "path" in entry:
                 url = (source.folder / entry["path"]).resolve().as_uri()
-            yield _package(entry, entry.get("marker", ""), index=next(iter(indexes.values()), ""), url=url)
+            yield _package(entry, entry.get("marker", ""), indexes=indexes, url=url)
 
 
 # ---- PEP 751 --------------------------------------------------------------------------------------------------------
@@ -224,7 +226,7 @@ def _pylock(source: PackageSource, data: dict[str, Any]) -> Iterator[LockedPacka
             version=str(package.version or ""),
             marker=marker,
             hashes=tuple(dict.fromkeys(hashes)),
-            index=package.index or "",
+            indexes=(package.index,) if package.index else (),
             url=url,
         )
 

@@ -161,6 +161,12 @@ def test_poetry_with_groups_and_extras(tmp_path: Path) -> None:
     assert found[3] == f"beside @ {(tmp_path.parent / 'beside').as_uri()}"
 
 
+def test_a_package_without_hashes(tmp_path: Path) -> None:
+    text = POETRY.replace('hash = "sha256:cc"', 'hash = ""')
+    with pytest.raises(UsageError, match="no hash for pillow: write it again with poetry lock"):
+        lines(tmp_path, "poetry.lock", text)
+
+
 def test_a_lock_of_an_older_poetry(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="poetry lock of Poetry 2"):
         lines(tmp_path, "poetry.lock", POETRY.replace('"2.1"', '"2.0"'))
