@@ -87,7 +87,8 @@ def installed(python: str) -> list[str]:
 
 
 def lock(project: Path) -> Path:
-    Uv.find("the test").run("lock", folder=project, why="the test's lock:")
+    elsewhere = {"UV_PROJECT_ENVIRONMENT": str(project.parent / "elsewhere")}
+    Uv.find("the test").run("lock", folder=project, why="the test's lock:", variables=elsewhere)
     return project / "uv.lock"
 
 
@@ -356,7 +357,17 @@ def test_another_machine(project: Path) -> None:
 def begin(project: Path, requirements: str) -> subprocess.Popen[str]:
     (project / "requirements.txt").write_text(requirements)
     (project / "handler.py").write_text("import beta\n\n\ndef handler(event, context):\n    return beta.VALUE\n")
-    command = [sys.executable, "-m", "layer_minimizer", "--no-config", "--requirements", "requirements.txt"]
+    # A shell that starts the tests in the background lets them ignore SIGINT.
+    command = [
+        "env",
+        "--default-signal=INT",
+        sys.executable,
+        "-m",
+        "layer_minimizer",
+        "--no-config",
+        "--requirements",
+        "requirements.txt",
+    ]
     command += ["--entry", "handler.py", "--effort", "0", "--save-trace"]
     trace = project / f"{time.monotonic_ns()}.json"
     return subprocess.Popen([*command, str(trace)], cwd=project, stderr=subprocess.PIPE, text=True)
