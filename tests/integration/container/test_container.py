@@ -272,7 +272,7 @@ import zipfile
 def build_wheel(folder, config_settings=None, metadata_directory=None):
     name = "own-1.0-py3-none-any.whl"
     with zipfile.ZipFile(f"{folder}/{name}", "w") as wheel:
-        wheel.write("own.py")
+        wheel.write("src/own.py", "own.py")
         wheel.writestr("own-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: own\\nVersion: 1.0\\n")
         wheel.writestr("own-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nTag: py3-none-any\\n")
         wheel.writestr("own-1.0.dist-info/RECORD", "")
@@ -294,7 +294,7 @@ def test_a_lock_and_the_project_that_it_belongs_to(
                     '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
                 ),
                 "backend.py": BACKEND,
-                "own.py": "VALUE = 1\n",
+                "src/own.py": "VALUE = 1\n",
                 "handler.py": f"import own\n{HANDLER}",
             },
         )
