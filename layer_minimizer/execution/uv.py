@@ -25,8 +25,12 @@ OLDEST = Version("0.9")
 INSTALL_HINT = "pip install 'layer_minimizer[uv]', or see https://docs.astral.sh/uv/"
 # A build of a large package from source can take long; a connection that hangs is ended by uv itself.
 _SECONDS = 4 * 3600.0
-# Variables of an activated environment, and of uv about the project's own environment.
-_DROPPED = ("VIRTUAL_ENV", "CONDA_PREFIX", "UV_PYTHON", "UV_PROJECT", "UV_PROJECT_ENVIRONMENT", "UV_WORKING_DIR")
+# Variables of an activated environment, and those of uv about the project's own environment, or about what is chosen
+# from a lock: that is what the options of this tool are for.
+_DROPPED = re.compile(
+    "VIRTUAL_ENV|CONDA_PREFIX|UV_(PYTHON|SYSTEM_PYTHON|PROJECT|PROJECT_ENVIRONMENT|WORKING_DIR"
+    "|FROZEN|LOCKED|NO_SYNC|NO_DEV|NO_GROUP|NO_DEFAULT_GROUPS|NO_EDITABLE|NO_INSTALL_.*)"
+)
 # What uv's output says, and what to do then.
 _HINTS = (
     ("Hash mismatch", "the index has another file than the one that was locked: do not install it before you know why"),
@@ -114,7 +118,7 @@ def _installed_with_this_tool() -> str | None:
 
 def _variables() -> dict[str, str]:
     """Return the environment of uv: its own settings of this machine, without those about environments."""
-    kept = {name: value for name, value in process.clean_environment().items() if name not in _DROPPED}
+    kept = {name: value for name, value in process.clean_environment().items() if not _DROPPED.fullmatch(name)}
     return kept | {
         "PATH": search_path(kept.get("PATH", os.defpath)),
         "NO_COLOR": "1",

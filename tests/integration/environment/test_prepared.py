@@ -70,7 +70,10 @@ def project(
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "uv"))
     monkeypatch.setenv("UV_NO_CONFIG", "1")
     monkeypatch.setenv("LAYER_MINIMIZER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path / "activated"))
+    for name in ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT"):
+        monkeypatch.setenv(name, str(tmp_path / "activated"))
+    for name in ("UV_FROZEN", "UV_NO_DEV", "UV_NO_INSTALL_PROJECT"):
+        monkeypatch.setenv(name, "1")
     return write_files(tmp_path / "project", {"pyproject.toml": PYPROJECT, ".venv/mine": "untouched"})
 
 
