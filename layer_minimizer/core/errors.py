@@ -60,10 +60,10 @@ class VerifyError(MinimizeError):
 
 
 class RunnerError(MinimizeError):
-    """The interpreter, the observer or the container engine that should run the workload does not work."""
+    """The interpreter, its packages, the observer or the container engine that should run the workload do not work."""
 
     exit_code = 7
-    meaning = "the interpreter, the observer or the container engine cannot be used"
+    meaning = "the interpreter, the observer or the container engine cannot be used, or packages cannot be installed"
 
 
 class GrowthError(MinimizeError):
