@@ -53,6 +53,22 @@ def test_requirements_name_others(write: Callable[..., Path], tmp_path: Path) ->
     }
 
 
+def test_a_wheel_that_works_everywhere_is_taken_along(write: Callable[..., Path], tmp_path: Path) -> None:
+    wheel = "own-1.0-py3-none-any.whl"
+    lines = f"./{wheel} ; python_version > '3' --hash=sha256:00\nfile://{tmp_path}/from/{wheel} --hash=sha256:00\n"
+    write(tmp_path / "from", {wheel: "content", "r.txt": lines})
+    build_context.add_requirements(tmp_path / "from/r.txt", tmp_path / "to")
+    assert copied(tmp_path / "to") == {
+        wheel: "content",
+        "0-r.txt": f"./{wheel} ; python_version > '3' --hash=sha256:00\n./{wheel} --hash=sha256:00\n",
+    }
+    write(
+        tmp_path / "from", {"own-1.0-py3-none-linux_x86_64.whl": "", "r.txt": "./own-1.0-py3-none-linux_x86_64.whl\n"}
+    )
+    with pytest.raises(UsageError, match="which the container does not have"):
+        build_context.add_requirements(tmp_path / "from/r.txt", tmp_path / "again")
+
+
 @pytest.mark.parametrize(
     "line",
     ["./own", "..", "/wheels/own.whl", "own.whl", "-e .", "--editable=./own", "-f ./wheels", "--find-links /wheels",
