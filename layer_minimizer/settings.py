@@ -42,25 +42,11 @@ _RUNTIMES = list(load_runtimes())
 _RUNTIME, _ARCHITECTURE, _ENGINE = one_of(_RUNTIMES), one_of(ARCHITECTURES), one_of(ENGINES)
 _MEMORY, _TMP_SIZE = whole_in(128, 10240, "MB", "Lambda's limits"), whole_in(512, 10240, "MB", "Lambda's limits")
 # The groups of options in the help, in order.
-WORKLOAD, PACKAGES = "what must keep working", "which packages are installed for it"
-CONTAINER, CONTENTS = "in a container", "what goes into the layer"
+WORKLOAD, CONTAINER, CONTENTS = "what must keep working", "in a container", "what goes into the layer"
 FORMS, TARGET, RESULT = "Python code and shared libraries", "target runtime and verification", "results"
 STAGES, SETTINGS_FILE, MESSAGES = "single stages", "settings file", "messages"
 PUBLISHED, UPLOAD = "the layer version", "the upload"
-GROUPS = (
-    WORKLOAD,
-    PACKAGES,
-    CONTAINER,
-    CONTENTS,
-    FORMS,
-    TARGET,
-    RESULT,
-    STAGES,
-    PUBLISHED,
-    UPLOAD,
-    SETTINGS_FILE,
-    MESSAGES,
-)
+GROUPS = (WORKLOAD, CONTAINER, CONTENTS, FORMS, TARGET, RESULT, STAGES, PUBLISHED, UPLOAD, SETTINGS_FILE, MESSAGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +73,13 @@ class Settings(Options):
 
     # fmt: off
     python: str = option("", PROGRAM, "whose packages are used; default: this one", WORKLOAD, common=True, trace=True, instead_of=("python_version",), example='".venv/bin/python"', details="with --lock or --requirements: for which they are installed", host_only=True)
-    lock: str = option("", INPUT_FILE, "install what this lock has, with uv", PACKAGES, common=True, trace=True, instead_of=("requirements", "image"), example='"uv.lock"', details="uv.lock, poetry.lock, pdm.lock or pylock.toml", host_only=True)
-    requirements: str = option("", INPUT_FILE, "install these, with uv or in the container with pip", PACKAGES, common=True, trace=True, instead_of=("lock", "image"), example='"requirements.txt"', host_only=True)
-    groups: tuple[str, ...] = option((), NAMES, "also a dependency group of the lock", PACKAGES, name="group", metavar="NAME", repeat=True, trace=True, example='["production"]', details="default: none, not even dev", host_only=True)
-    extras: tuple[str, ...] = option((), NAMES, "also an extra of the project", PACKAGES, name="extra", metavar="NAME", repeat=True, trace=True, example='["images"]', host_only=True)
-    package: str = option("", TEXT, "a member of uv's workspace, in place of its root", PACKAGES, metavar="NAME", trace=True, host_only=True)
-    python_version: str = option("", TEXT, "the Python to install them for", PACKAGES, metavar="VERSION", common=True, trace=True, instead_of=("python",), example='"3.12"', details="default: --python, --runtime's, the project's, this one", host_only=True)
-    platform: str = option("", TEXT, "the platform to install them for, also of the container: linux/arm64", PACKAGES, metavar="NAME", trace=True, host_only=True)
+    lock: str = option("", INPUT_FILE, "install what this lock has, with uv", WORKLOAD, common=True, trace=True, instead_of=("requirements", "image"), example='"uv.lock"', details="uv.lock, poetry.lock, pdm.lock or pylock.toml", host_only=True)
+    requirements: str = option("", INPUT_FILE, "install these with uv, or pip in a container", WORKLOAD, common=True, trace=True, instead_of=("lock", "image"), example='"requirements.txt"', host_only=True)
+    groups: tuple[str, ...] = option((), NAMES, "also a dependency group of the lock", WORKLOAD, name="group", metavar="NAME", repeat=True, trace=True, example='["production"]', details="default: none, not even dev", host_only=True)
+    extras: tuple[str, ...] = option((), NAMES, "also an extra of the project", WORKLOAD, name="extra", metavar="NAME", repeat=True, trace=True, example='["images"]', host_only=True)
+    package: str = option("", TEXT, "a member of uv's workspace, in place of its root", WORKLOAD, metavar="NAME", trace=True, host_only=True)
+    python_version: str = option("", TEXT, "the Python to install them for", WORKLOAD, metavar="VERSION", common=True, trace=True, instead_of=("python",), example='"3.12"', details="default: --python, --runtime's, the project's, this one", host_only=True)
+    platform: str = option("", TEXT, "the platform to install them for, also of the container: linux/arm64", WORKLOAD, metavar="NAME", trace=True, host_only=True)
     observe: str = option("auto", one_of(("auto", "probe", "strace")), "how the used files are observed", WORKLOAD, trace=True)
     timeout: float = option(DEFAULT_TIMEOUT, SECONDS, "limit of each run", WORKLOAD, trace=True, example="600")
     include: tuple[str, ...] = option((), TEXT, "keep these files too", CONTENTS, metavar="GLOB", repeat=True, common=True, example='["scipy/signal/**"]', details="below site-packages; * stays in a folder, ** does not")
@@ -111,7 +97,7 @@ class Settings(Options):
     runtime_library: str = option("", INPUT_FILE, "this tool's runtime library for another architecture", FORMS)
     runtime: str = option("", _RUNTIME, "check the layer against this runtime of Lambda", TARGET, metavar="PYTHON", common=True, trace=True, example='"python3.12"', details=f"{_RUNTIMES[-1]} to {_RUNTIMES[0]}")
     architecture: str = option("", _ARCHITECTURE, "the function's; default: this machine's", TARGET, common=True, example='"arm64"')
-    verify: str = option("local", one_of(("local", "lambda")), "lambda: also in an emulated Lambda", TARGET, common=True, example='"lambda"', host_only=True)
+    verify: str = option("local", one_of(("local", "lambda")), "lambda: also in emulated Lambda", TARGET, common=True, example='"lambda"', host_only=True)
     memory: int = option(DEFAULT_MEMORY, _MEMORY, "memory of the function in the emulated Lambda", TARGET, host_only=True)
     tmp_size: int = option(DEFAULT_TMP_SIZE, _TMP_SIZE, "size of /tmp in the emulated Lambda", TARGET, host_only=True)
     engine: str = option("", _ENGINE, "emulate Lambda in a container; default: namespaces", TARGET, host_only=True)
@@ -195,7 +181,7 @@ class FileOptions(Options):
     # fmt: off
     config: str | None = option(None, INPUT_FILE, "default: the nearest, in this or a parent folder", SETTINGS_FILE, common=True, trace=True, in_file=False, details="a layer_minimizer.toml, or a pyproject.toml with [tool.layer_minimizer]")
     no_config: bool = option(False, FLAG, "read no settings file", SETTINGS_FILE, trace=True, in_file=False, instead_of=("config",))
-    layers: tuple[str, ...] = option((), TEXT, "a layer of the settings file; default: all", SETTINGS_FILE, name="layer", metavar="NAME", repeat=True, common=True, trace=True, in_file=False)
+    layers: tuple[str, ...] = option((), TEXT, "of the settings file; default: all", SETTINGS_FILE, name="layer", metavar="NAME", repeat=True, common=True, trace=True, in_file=False)
 
 
     # fmt: on
