@@ -18,7 +18,7 @@ from layer_minimizer.environment.interpreter import describe_interpreter
 from layer_minimizer.environment.site import Python, Site, with_base_layers
 from layer_minimizer.execution.observed_run import choose_observers
 from layer_minimizer.layer.archive import unzip
-from layer_minimizer.model.outcome import FunctionArchive, LayerArchive, Proof
+from layer_minimizer.model.outcome import Proof
 from layer_minimizer.pack import budget
 from layer_minimizer.pack.budget import Budget, Oversized
 from layer_minimizer.pack.builder import Builder, Packed
@@ -34,6 +34,7 @@ from layer_minimizer.trace.saved_traces import read_traces
 from layer_minimizer.verify import alone, import_times, place, repair
 from layer_minimizer.verify.emulated import Emulation, EmulationInput, check_emulation, verify_in_emulated_lambda
 from layer_minimizer.verify.import_times import ImportTiming
+from layer_minimizer.verify.products import Verified, Written, choose_product, size_warnings
 
 if TYPE_CHECKING:
     import os
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from layer_minimizer.model.trace import Trace
     from layer_minimizer.model.traced import Traced
     from layer_minimizer.model.workload import Workload
+    from layer_minimizer.plan.compatibility import Target
 
     StrPath = str | os.PathLike[str]
 
@@ -69,11 +71,11 @@ def minimize(  # noqa: PLR0913 - these are the command's options, by keyword onl
     settings: Settings | None = None,
     **options: object,
 ) -> Report:
-    """Write the smallest layer that still runs ``entry``, verified by running it on that layer.
+    """Write the smallest layer that still runs ``entry``, verified by running it on that layer; or what is made of it.
 
     Args:
         entry: a Lambda handler or a script; can be omitted if ``traces`` are given.
-        output: the zip file to write; it is created only after the layer was verified.
+        output: the zip, folder or image to write; it is created only after it was verified.
         handler: the handler function's name; default ``handler``, else ``lambda_handler``.
         models: files that are copied next to the entry while it runs.
         events: JSON files, each one event, a list of events, or ``{"tests": [...]}``.
@@ -88,23 +90,27 @@ def minimize(  # noqa: PLR0913 - these are the command's options, by keyword onl
         MinimizeError: the subclass names the stage that failed, the message what to do.
     """
     settings = choose(settings, options)
-    outputs = {"--output": output, "--save-trace": save_trace, "--save-plan": save_plan, "--function-zip": function_zip}
+    product = choose_product(settings, Path(output).absolute())
+    product.check(Path(output).absolute())
+    outputs = {"--save-trace": save_trace, "--save-plan": save_plan, "--function-zip": function_zip}
     for option, path in outputs.items():
         if path is not None:
             check_output(Path(path).absolute(), option)
     if settings.verify == "lambda":
         check_emulation(_emulation(settings))
     source = load(entry, handler=handler, models=models, events=events)
-    with Workspace.open(output, function_zip) as workspace:
+    with Workspace.open(output, function_zip, is_zip=product.is_zip, with_function=product.with_function) as workspace:
+        product = product.prepare(workspace)
         traced, site = trace_workload(source, traces, settings, workspace.scratch, workspace.clock)
         save(save_trace, traced.trace, "--save-trace")
-        layer = prove(traced, site, settings, workspace)
+        layer = prove(traced, site, settings, workspace, product.target(site.interpreter))
         emulated = emulate(layer, traced, site, settings, workspace) if settings.verify == "lambda" else None
         timing = time_imports(layer, traced, site, settings, workspace) if settings.time_imports else ImportTiming()
         save(save_plan, layer.plan, "--save-plan")
         with workspace.clock.stage("plan", "looking for imports that the run did not exercise"):
             not_exercised = planning.not_exercised(layer.plan, site)
             unusable = unusable_warnings(layer.plan, site)  # reads files of an environment merged in the workspace
+        written = product.write(Verified(layer.packed.archive, layer.function, traced.trace), workspace)
         workspace.commit()
     return _report(
         traced,
@@ -112,6 +118,7 @@ def minimize(  # noqa: PLR0913 - these are the command's options, by keyword onl
         settings,
         workspace,
         layer,
+        written=written,
         emulated=emulated,
         timing=timing,
         not_exercised=not_exercised,
@@ -119,8 +126,12 @@ def minimize(  # noqa: PLR0913 - these are the command's options, by keyword onl
     )
 
 
-def prove(traced: Traced, site: Site, settings: Settings, workspace: Workspace) -> VerifiedLayer:
+def prove(
+    traced: Traced, site: Site, settings: Settings, workspace: Workspace, target: Target | None = None
+) -> VerifiedLayer:
     """Plan, pack and verify; learn from each attempt, until the layer gives the expected results.
+
+    ``target`` is the platform that the layer is for, by default the runtime in the settings.
 
     Raises:
         PlanError: no installed file is used, or an option matches nothing.
@@ -128,7 +139,7 @@ def prove(traced: Traced, site: Site, settings: Settings, workspace: Workspace) 
         VerifyError: no attempt gives the expected results.
     """
     adjustments, function = planning.first_adjustments(traced, site, settings), None
-    target = compatibility.choose_target(settings.runtime, settings.architecture, site.interpreter)
+    target = target or compatibility.choose_target(settings.runtime, settings.architecture, site.interpreter)
     builder = Builder.of(traced, site, settings, workspace.layer, workspace.scratch / "build")
     while True:
         function = _pack_function(adjustments, function, traced, site, workspace)
@@ -341,15 +352,16 @@ def _report(  # noqa: PLR0913 - the results of the stages
     workspace: Workspace,
     layer: VerifiedLayer,
     *,
+    written: Written,
     emulated: outcome.Emulated | None,
     timing: ImportTiming,
     not_exercised: tuple[NotExercised, ...],
     unusable: tuple[str, ...],
 ) -> Report:
     """Return the report of a layer that was moved to its destination."""
-    (_, layer_path), *others = workspace.targets
-    function = layer.function.finished(others[0][1]) if layer.function else None
-    archive = layer.packed.archive
+    (_, output), *_ = workspace.targets
+    to = workspace.function_target
+    function = layer.function.finished(to) if layer.function and to else None
     reserved = select(traced.trace, site.interpreter.avoid).reserved
     target = compatibility.choose_target(settings.runtime, settings.architecture, site.interpreter)
     warnings = [
@@ -360,14 +372,13 @@ def _report(  # noqa: PLR0913 - the results of the stages
         layer.packed.warnings,
         unusable,
         emulated.warnings if emulated else (),
-        budget.upload_warnings(archive),
-        _function_warnings(site, settings, archive, function, reserved),
+        size_warnings(settings, written, function, replace(reserved, layers=site.base.base_bytes)),
     ]
     return Report(
         trace=traced.trace,
         plan=layer.plan,
         before=site.installed_size,
-        archive=replace(archive, path=layer_path),
+        archive=replace(written.archive, path=output),
         proof=layer.proof,
         not_exercised=not_exercised,
         warnings=tuple(warning for part in warnings for warning in part),
@@ -380,21 +391,7 @@ def _report(  # noqa: PLR0913 - the results of the stages
         imports=timing.times,
         search=traced.search,
         function_bytes=function.archive.unzipped_bytes if function else reserved.total,
+        image=written.image,
+        format=settings.format,
+        site=settings.layout.prefix(layer.plan.python),
     )
-
-
-def _function_warnings(
-    site: Site,
-    settings: Settings,
-    archive: LayerArchive,
-    function: FunctionArchive | None,
-    reserved: budget.ReservedBytes,
-) -> tuple[str, ...]:
-    """Return warnings about the size of the function's zip, or about the space that the layer leaves for one."""
-    if function:
-        return budget.upload_warnings(function.archive, "the function: ")
-    reserved = replace(reserved, layers=site.base.base_bytes)
-    if archive.unzipped_bytes + reserved.total <= Budget.of(settings).limit:
-        return ()
-    fits = budget.size_advice(Budget.of(settings), archive.unzipped_bytes, reserved)
-    return (f"the layer leaves no room for all of the function ({reserved} bytes): {fits}",)

@@ -27,6 +27,7 @@ from layer_minimizer.core.option_kinds import (
 )
 from layer_minimizer.execution.engine import ENGINES
 from layer_minimizer.execution.observed_run import DEFAULT_TIMEOUT
+from layer_minimizer.layer.formats import Format
 from layer_minimizer.layer.layout import Layout
 from layer_minimizer.model.plan import Cold
 
@@ -44,9 +45,23 @@ _MEMORY, _TMP_SIZE = whole_in(128, 10240, "MB", "Lambda's limits"), whole_in(512
 # The groups of options in the help, in order.
 WORKLOAD, CONTAINER, CONTENTS = "what must keep working", "in a container", "what goes into the layer"
 FORMS, TARGET, RESULT = "Python code and shared libraries", "target runtime and verification", "results"
+IMAGE = "a container image"
 STAGES, SETTINGS_FILE, MESSAGES = "single stages", "settings file", "messages"
 PUBLISHED, UPLOAD = "the layer version", "the upload"
-GROUPS = (WORKLOAD, CONTAINER, CONTENTS, FORMS, TARGET, RESULT, STAGES, PUBLISHED, UPLOAD, SETTINGS_FILE, MESSAGES)
+GROUPS = (
+    WORKLOAD,
+    CONTAINER,
+    CONTENTS,
+    FORMS,
+    TARGET,
+    RESULT,
+    IMAGE,
+    STAGES,
+    PUBLISHED,
+    UPLOAD,
+    SETTINGS_FILE,
+    MESSAGES,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +110,14 @@ class Settings(Options):
     native: str = option("on", one_of(("on", "off")), "on: ship only the used pages of shared libraries", FORMS, trace=True, details="off: ship them whole")
     cold: Cold = option(Cold.KEEP, one_of(Cold), "files and pages that no event used", FORMS, common=True, example='"keep"', details="keep: compressed; drop: omitted; auto: keep what --max-size allows")
     runtime_library: str = option("", INPUT_FILE, "this tool's runtime library for another architecture", FORMS)
+    format: Format = option(Format.LAYER, one_of(Format), "what is written to --output", RESULT, common=True, example='"image"', details="layer: a zip for Lambda; folder: the same files, for COPY in a Dockerfile; image: a container image, a tar or (without .tar) an OCI image layout")
+    base_image: str = option("", TEXT, "the image below the packages", CONTAINER, metavar="NAME", trace=True, example='"python:3.12-slim"', instead_of=("image",), host_only=True, details="default with --runner: Lambda's for --runtime; with --format image also the path of an OCI image layout or of a docker save tar, or scratch: this machine's Python")
+    image_name: str = option("", TEXT, "name of the new image; default: the output's", IMAGE, metavar="NAME[:TAG]", example='"app:1.0"', host_only=True)
+    image_user: str = option("", TEXT, "its user; default: the base's", IMAGE, metavar="USER", example='"1000"', host_only=True)
+    image_env: tuple[str, ...] = option((), TEXT, "a variable for its containers", IMAGE, metavar="NAME=VALUE", repeat=True, example='["STAGE=test"]', host_only=True)
+    image_label: tuple[str, ...] = option((), TEXT, "a label, also an annotation of the manifest", IMAGE, metavar="NAME=VALUE", repeat=True, example='["org.opencontainers.image.licenses=MIT"]', host_only=True)
+    image_entrypoint: str = option("", TEXT, "its entry point; default: the base's", IMAGE, metavar="COMMAND", host_only=True)
+    image_command: str = option("", TEXT, "its command; default: the handler for Lambda's images, else Python with the entry", IMAGE, metavar="COMMAND", host_only=True)
     runtime: str = option("", _RUNTIME, "check the layer against this runtime of Lambda", TARGET, metavar="PYTHON", common=True, trace=True, example='"python3.12"', details=f"{_RUNTIMES[-1]} to {_RUNTIMES[0]}")
     architecture: str = option("", _ARCHITECTURE, "the function's; default: this machine's", TARGET, common=True, example='"arm64"')
     verify: str = option("local", one_of(("local", "lambda")), "lambda: also in emulated Lambda", TARGET, common=True, example='"lambda"', host_only=True)
@@ -118,7 +141,6 @@ class ContainerOptions(Options):
     # fmt: off
     runner: str = option(LOCAL, one_of((LOCAL, *ENGINES)), "where this tool runs", CONTAINER, common=True, trace=True, example='"docker"', host_only=True)
     image: str = option("", TEXT, "an image with your packages", CONTAINER, metavar="NAME", trace=True, instead_of=("requirements", "lock", "base_image"), host_only=True)
-    base_image: str = option("", TEXT, "the image to install them in; default: Lambda's for --runtime", CONTAINER, metavar="NAME", trace=True, instead_of=("image",), host_only=True)
     tool_image: str = option(DEFAULT_TOOL_IMAGE, TEXT, "image with a Python for this tool in /opt/python, used if the other image has none from 3.11 on", CONTAINER, metavar="NAME", trace=True, host_only=True)
     # fmt: on
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 LAMBDA_UNZIPPED_BYTES = 262_144_000
+# Of a container image, uncompressed: https://docs.aws.amazon.com/lambda/latest/dg/images-create.html
+LAMBDA_IMAGE_BYTES = 10 << 30
 LAMBDA_DIRECT_UPLOAD_BYTES = 50 * 1024 * 1024
 LAMBDA_TMP_BYTES = 512 * 1024 * 1024
 # The limit in Lambda's error message. A request contains the zip in base64, so this allows about 50 MiB of zip.

@@ -179,7 +179,8 @@ def _opened(path: Path) -> BufferedReader:
     try:
         return path.open("rb")
     except OSError as exc:
-        raise UsageError(f"{path}: {exc.strerror}; name the zip of a layer") from exc
+        what = "a folder or an image cannot be published as a layer: make the zip, with --format layer"
+        raise UsageError(f"{path}: {exc.strerror}; {what if path.is_dir() else 'name the zip of a layer'}") from exc
 
 
 def _examine(path: Path, source: BufferedReader, target: _Target) -> _Layer:
@@ -268,6 +269,9 @@ def _check_archive(path: Path, source: BinaryIO, runtimes: list[str]) -> int:
                 )
             damaged = archive.testzip()
     except UNREADABLE_ZIP as exc:
+        if path.suffix == ".tar":
+            what = "an image is not published as a layer: push it to a registry, or make a zip with --format layer"
+            raise UsageError(f"{path} is no zip; {what}") from exc
         raise UsageError(f"{path} cannot be unpacked as a zip: {exc}; create the layer again") from exc
     if damaged is not None:
         raise UsageError(f"{path} is damaged: the checksum of {damaged} is wrong; create the layer again")

@@ -16,6 +16,7 @@ from layer_minimizer.cli.settings_file import Section, SettingsFile
 from layer_minimizer.core.errors import UsageError
 from layer_minimizer.core.option_declarations import Option, Values, declared
 from layer_minimizer.core.option_kinds import File, did_you_mean
+from layer_minimizer.layer.formats import Format
 from layer_minimizer.settings import (
     LOCAL,
     MAIN_PARTS,
@@ -165,6 +166,8 @@ def _layer_values(command: str, file: SettingsFile, name: str, given: Values) ->
         for key in _CONTAINER_KEYS - given.keys():
             values.pop(key, None)
         _drop_uninstalled(values, given)
+        if "base_image" not in given and values.get("format") != Format.IMAGE:
+            values.pop("base_image", None)
     elif "python" not in given and values.get("python", "").startswith(f"{folder}{os.sep}"):
         del values["python"]  # an interpreter of this machine, not of the container
     if command == "trace":
@@ -173,7 +176,8 @@ def _layer_values(command: str, file: SettingsFile, name: str, given: Values) ->
     if _STAGE_KEYS & given.keys() and "output" not in given:
         values.pop("output", None)  # only a single stage was requested
     else:
-        values.setdefault("output", str(folder / f"{name or 'layer'}.zip"))
+        wanted = Format(values.get("format", Format.LAYER))
+        values.setdefault("output", str(folder / wanted.file_name(name or "layer")))
     return values
 
 

@@ -69,7 +69,7 @@ class _Invocation:
     @property
     def output(self) -> str:
         """The layer file of the current job; empty if the job makes none."""
-        return minimize.output_file(self.current.request.outputs) if isinstance(self.current, Job) else ""
+        return minimize.output_file(self.current.request) if isinstance(self.current, Job) else ""
 
     @property
     def has_several(self) -> bool:

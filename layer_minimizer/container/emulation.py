@@ -87,7 +87,7 @@ def choose(request: Request, engine: Engine, recipe: Recipe) -> ContainedEmulati
             "--verify lambda in a container does not have the distributions of --provided: use --base-layer"
         )
     # The emulation needs an image without the packages: the base image, not the one they are installed in.
-    image = "" if request.container.image or not request.container.base_image else recipe.base
+    image = "" if request.container.image or not request.settings.base_image else recipe.base
     how = Emulation(
         memory=settings.memory,
         tmp_size=settings.tmp_size,

@@ -25,10 +25,11 @@ from layer_minimizer.core.files import check_output, replacing, scratch_errors
 from layer_minimizer.core.option_kinds import File
 from layer_minimizer.environment import workload
 from layer_minimizer.execution.engine import ENGINES, Engine, tail
+from layer_minimizer.layer.formats import Format
 from layer_minimizer.report import files
 from layer_minimizer.report.report import emulated_json, json_text
 from layer_minimizer.report.text import emulated_text
-from layer_minimizer.settings import ContainerOptions, Request
+from layer_minimizer.settings import ContainerOptions, Request, Settings
 from layer_minimizer.trace.packages import package_source
 
 if TYPE_CHECKING:
@@ -45,15 +46,16 @@ _SYSTEM_FOLDERS = {"/", "/bin", "/dev", "/etc", "/lib", "/lib64", "/opt", "/proc
 _KILLED = 137
 
 
-def check_local(options: ContainerOptions) -> None:
+def check_local(options: ContainerOptions, settings: Settings) -> None:
     """Check that there are no container options without a container.
 
     Raises:
         UsageError: there is one.
     """
-    for name in ("image", "base_image"):
-        if getattr(options, name):
-            raise UsageError(f"--{name.replace('_', '-')} requires --runner {' or --runner '.join(ENGINES)}")
+    if options.image:
+        raise UsageError(f"--image requires --runner {' or --runner '.join(ENGINES)}")
+    if settings.base_image and settings.format is not Format.IMAGE:
+        raise UsageError(f"--base-image requires --format image, or --runner {' or --runner '.join(ENGINES)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ def minimize_in_container(request: Request) -> ContainerResult:
         RunnerError: the engine does not respond, the image is not available, or the container was stopped.
     """
     inputs = request.inputs
+    _check_format(request)
     if inputs.entry:
         workload.load_workload(
             inputs.entry, handler=inputs.handler, models=inputs.models, events=inputs.events
@@ -118,6 +121,22 @@ def minimize_in_container(request: Request) -> ContainerResult:
     )
 
 
+def _check_format(request: Request) -> None:
+    """Refuse what cannot be copied out of the container as one file.
+
+    Raises:
+        UsageError: another format than a layer is requested.
+    """
+    instead = {
+        Format.FOLDER: "make the layer, and unpack it with unzip, which keeps its symbolic links",
+        Format.IMAGE: "run minimize without --runner, in or with an environment like that of the base image",
+    }
+    if (wanted := request.settings.format) in instead and request.outputs.makes_layer:
+        raise UsageError(
+            f"--format {wanted} cannot be used with --runner {request.container.runner}: {instead[wanted]}"
+        )
+
+
 # ---- inputs -------------------------------------------------------------------------------------------------------
 
 
@@ -125,9 +144,9 @@ def _recipe(request: Request, folder: Path) -> Recipe:
     """Return what the image is made of; ``folder`` is for the requirements of a lock."""
     options, settings = request.container, request.settings
     source = package_source(settings)
-    if options.image and (source or options.base_image):
+    if options.image and (source or settings.base_image):
         raise UsageError("--image already has packages; --lock and --requirements are installed in a --base-image")
-    base = options.image or options.base_image
+    base = options.image or settings.base_image
     if base and settings.python_version:
         raise UsageError(f"--python-version {settings.python_version}: the Python of {base} is used")
     version = settings.python_version or settings.runtime.removeprefix("python")

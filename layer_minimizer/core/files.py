@@ -39,12 +39,15 @@ def partial_paths_pattern(folder: str) -> str:
 
 @contextmanager
 def unfinished(output: Path) -> Iterator[Path]:
-    """Yield a temporary name for an output; a file of that name is removed afterwards."""
+    """Yield a temporary name for an output; a file or folder of that name is removed afterwards."""
     part = partial_path(output)
     try:
         yield part
     finally:
-        part.unlink(missing_ok=True)
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
 
 
 @contextmanager

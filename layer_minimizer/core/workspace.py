@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer.core import files
+from layer_minimizer.core import files, output_folder
 from layer_minimizer.core.files import scratch_folder
 from layer_minimizer.core.progress import Clock
 
@@ -25,8 +25,8 @@ class Workspace:
     Attributes:
         scratch: the folder for temporary files.
         layer: the temporary name of the layer's zip.
-        function: the temporary name of the function's zip, if one is requested.
-        targets: (temporary name, final name) of each output, the layer first.
+        function: the temporary name of the function's zip, if one is needed.
+        targets: (temporary name, final name) of each output, the layer (or what is made of it) first.
         clock: measures the duration of the stages.
     """
 
@@ -38,14 +38,31 @@ class Workspace:
 
     @staticmethod
     @contextmanager
-    def open(output: StrPath, function_zip: StrPath | None) -> Iterator[Workspace]:
-        """Yield a workspace; everything that was not committed is removed afterwards."""
+    def open(
+        output: StrPath, function_zip: StrPath | None, *, is_zip: bool = True, with_function: bool = False
+    ) -> Iterator[Workspace]:
+        """Yield a workspace; everything that was not committed is removed afterwards.
+
+        ``is_zip``: the output is the layer's zip; otherwise it is made of the zip, which lies in the scratch folder.
+        ``with_function``: the function's zip is needed, even if it is no output.
+        """
         paths = [Path(path).absolute() for path in (output, function_zip) if path]
         with ExitStack() as stack:
             scratch = stack.enter_context(scratch_folder())
             parts = [stack.enter_context(files.unfinished(path)) for path in paths]
-            function = parts[1] if function_zip else None
-            yield Workspace(scratch, parts[0], function, tuple(zip(parts, paths, strict=True)))
+            function = parts[1] if function_zip else scratch / "function.zip" if with_function else None
+            layer = parts[0] if is_zip else scratch / "layer.zip"
+            yield Workspace(scratch, layer, function, tuple(zip(parts, paths, strict=True)))
+
+    @property
+    def output(self) -> Path:
+        """The temporary name of the output."""
+        return self.targets[0][0]
+
+    @property
+    def function_target(self) -> Path | None:
+        """The final name of the function's zip, if it is an output."""
+        return self.targets[1][1] if len(self.targets) > 1 else None
 
     def commit(self) -> None:
         """Rename the outputs to their final names, the function's first.
@@ -54,4 +71,7 @@ class Workspace:
             PackError: one of them cannot be written.
         """
         for part, target in reversed(self.targets):
-            files.replace_output(part, target)
+            if part.is_dir():
+                output_folder.replace_folder(part, target)
+            else:
+                files.replace_output(part, target)

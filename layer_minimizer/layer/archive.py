@@ -52,7 +52,7 @@ def zip_entries(archive: Path) -> tuple[tuple[str, int], ...]:
         return tuple((entry.filename, entry.external_attr >> 16) for entry in source.infolist())
 
 
-def write_zip(folder: Path, target: Path) -> LayerArchive:
+def write_zip(folder: Path, target: Path, *, compressed: bool = True) -> LayerArchive:
     """Zip a folder: sorted names, fixed times and permission bits, so that equal files result in equal bytes.
 
     Raises:
@@ -60,12 +60,13 @@ def write_zip(folder: Path, target: Path) -> LayerArchive:
     """
     files = size = 0
     try:
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+        with zipfile.ZipFile(target, "w", method, compresslevel=9) as archive:
             paths = _sorted_paths(folder)
             total = sum(path.lstat().st_size for path in paths)
             with progress.step("zipping", total=total, in_bytes=True) as step:
                 for path in paths:
-                    _zip_path(archive, path, path.relative_to(folder).as_posix())
+                    _zip_path(archive, path, path.relative_to(folder).as_posix(), method)
                     if not path.is_dir() or path.is_symlink():
                         files += 1
                         size += path.lstat().st_size
@@ -77,16 +78,16 @@ def write_zip(folder: Path, target: Path) -> LayerArchive:
     return LayerArchive(target, digest, files, size, zipped)
 
 
-def _zip_path(archive: zipfile.ZipFile, path: Path, name: str) -> None:
+def _zip_path(archive: zipfile.ZipFile, path: Path, name: str, method: int) -> None:
     """Add a file, a symbolic link or an empty folder."""
     mode = path.lstat().st_mode
     if stat.S_ISDIR(mode):
         if not any(path.iterdir()):
-            archive.writestr(_entry(f"{name}/", stat.S_IFDIR | 0o755), b"")
+            archive.writestr(_entry(f"{name}/", stat.S_IFDIR | 0o755, method), b"")
     elif stat.S_ISLNK(mode):
-        archive.writestr(_entry(name, stat.S_IFLNK | 0o777), os.fsencode(path.readlink()))
+        archive.writestr(_entry(name, stat.S_IFLNK | 0o777, method), os.fsencode(path.readlink()))
     else:
-        entry = _entry(name, stat.S_IFREG | (0o755 if mode & 0o100 else 0o644))
+        entry = _entry(name, stat.S_IFREG | (0o755 if mode & 0o100 else 0o644), method)
         entry.file_size = path.stat().st_size
         with path.open("rb") as source, archive.open(entry, "w") as sink:
             shutil.copyfileobj(source, sink, 1 << 20)
@@ -96,11 +97,11 @@ def _sorted_paths(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix())
 
 
-def _entry(name: str, mode: int) -> zipfile.ZipInfo:
+def _entry(name: str, mode: int, method: int) -> zipfile.ZipInfo:
     entry = zipfile.ZipInfo(name, _EPOCH)
     entry.create_system = _UNIX
     entry.external_attr = mode << 16
-    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.compress_type = method
     return entry
 
 

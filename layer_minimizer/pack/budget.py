@@ -7,8 +7,14 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from layer_minimizer.aws.limits import LAMBDA_DIRECT_UPLOAD_BYTES, LAMBDA_TMP_BYTES, LAMBDA_UNZIPPED_BYTES
+from layer_minimizer.aws.limits import (
+    LAMBDA_DIRECT_UPLOAD_BYTES,
+    LAMBDA_IMAGE_BYTES,
+    LAMBDA_TMP_BYTES,
+    LAMBDA_UNZIPPED_BYTES,
+)
 from layer_minimizer.core.errors import PackError
+from layer_minimizer.layer.formats import Format
 from layer_minimizer.layer.layout import NO_DISTRIBUTION
 from layer_minimizer.model.adjustments import Adjustments, OmittedChunk
 from layer_minimizer.model.plan import Cold, KeepPlan, Reason
@@ -176,12 +182,17 @@ class Budget:
     @classmethod
     def of(cls, settings: Settings) -> Budget:
         """Return the limit that the settings choose."""
-        return cls() if settings.max_size is None else cls(settings.max_size, user_set=True)
+        if settings.max_size is not None:
+            return cls(settings.max_size, user_set=True)
+        return cls() if settings.format is Format.LAYER else cls(LAMBDA_IMAGE_BYTES)
 
     @property
     def limit_name(self) -> str:
         """The name of the limit in messages."""
-        return "--max-size" if self.user_set else "AWS Lambda's limit for a function and its layers together"
+        if self.user_set:
+            return "--max-size"
+        what = "a container image" if self.limit == LAMBDA_IMAGE_BYTES else "a function and its layers together"
+        return f"AWS Lambda's limit for {what}"
 
     def check(self, plan: KeepPlan, reserved: ReservedBytes = NOTHING_RESERVED) -> None:
         """Check the total size of the files that a plan keeps.

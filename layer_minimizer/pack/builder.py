@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from layer_minimizer.analysis import elf
 from layer_minimizer.layer import cold_store, folder_orders, layout, packed_bytecode
 from layer_minimizer.layer.archive import check_entries, write_zip, zip_entries
+from layer_minimizer.layer.formats import Format
 from layer_minimizer.model import modules
 from layer_minimizer.model.plan import Cold, Decision, KeepPlan, Reason
 from layer_minimizer.model.trace import TracedStandIn, Use
@@ -139,7 +140,7 @@ class Builder:
                 stored=sum(chunk.size for chunk in chunks) + sum(staged.shares.values()),
                 uncompressed=0 if adjustments.dense else staged.packed,
             )
-        archive = write_zip(self._folder, self.zip_path)
+        archive = write_zip(self._folder, self.zip_path, compressed=settings.format is Format.LAYER)
         if settings.runtime:
             check_entries(zip_entries(self.zip_path))
         shutil.rmtree(self._folder, ignore_errors=True)

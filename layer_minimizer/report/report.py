@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from layer_minimizer.aws.limits import LAMBDA_UNZIPPED_BYTES
 from layer_minimizer.environment.base_layers import BaseLayers
 from layer_minimizer.environment.inventory import INSTALLERS
+from layer_minimizer.layer.formats import Format
 from layer_minimizer.layer.layout import NO_DISTRIBUTION
 from layer_minimizer.model.plan import Decision, KeepPlan, NotExercised, Reason, Verdict
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from layer_minimizer.model.comparison import Difference
+    from layer_minimizer.model.image import ImageArchive
     from layer_minimizer.model.installed import Size
     from layer_minimizer.model.outcome import Emulated, FunctionArchive, ImportTimes, LayerArchive, Proof
     from layer_minimizer.model.trace import Trace
@@ -37,7 +39,9 @@ class Report:
     ``emulated`` the result of the emulated Lambda. ``base_layers`` are the function's other layers, and
     ``differences`` those between several traces. ``limit`` is the unzipped size allowed for the function and all its
     layers, ``function_bytes`` the function's part: its zip if there is one, otherwise the files next to its entry.
-    ``imports`` is None if imports were not timed, ``search`` if there was no search for unused modules.
+    ``imports`` is None if imports were not timed, ``search`` if there was no search for unused modules. ``format`` is
+    what was written; ``archive`` describes the packages in it, ``site`` is their folder in the layer, and ``image`` the
+    container image, if it is one.
     """
 
     trace: Trace
@@ -55,6 +59,9 @@ class Report:
     limit: int = LAMBDA_UNZIPPED_BYTES
     function_bytes: int = 0
     imports: ImportTimes | None = None
+    image: ImageArchive | None = None
+    format: Format = Format.LAYER
+    site: str = ""
     search: SearchSummary | None = None
 
     @property
@@ -153,6 +160,8 @@ class Report:
             "entry": self.trace.workload.entry.name,
             "before": dataclasses.asdict(self.before),
             "layer": _archive_json(self.archive) | {"distributions": len(self.largest)},
+            "output": str(self.format),
+            "image": image_json(self.image) if self.image else None,
             "budget": {
                 "limit": self.limit,
                 "layer": self.archive.unzipped_bytes,
@@ -205,6 +214,11 @@ class Report:
 
 def _archive_json(archive: LayerArchive) -> dict[str, Any]:
     return dataclasses.asdict(archive) | {"path": str(archive.path)}
+
+
+def image_json(image: ImageArchive) -> dict[str, Any]:
+    """Return the part of the report's JSON about the image."""
+    return dataclasses.asdict(image) | {"path": str(image.path)}
 
 
 def _proof_json(proof: Proof) -> dict[str, Any]:

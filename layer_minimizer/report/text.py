@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from layer_minimizer.aws.limits import INIT_SECONDS, LAMBDA_DIRECT_UPLOAD_BYTES, LAMBDA_UNZIPPED_BYTES
+from layer_minimizer.layer.formats import Format
 from layer_minimizer.report.report import Report, megabytes
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ def show(report: Report, console: Console, largest: int = _SHOWN) -> None:
 
 def _lines(report: Report, largest: int) -> Iterator[str]:
     before, after = report.before, report.archive
-    yield (
-        f"{megabytes(before.bytes)} → {megabytes(after.unzipped_bytes)} unzipped, "
-        f"{megabytes(after.zipped_bytes)} zipped"
-    )
+    sizes = f"{megabytes(before.bytes)} → {megabytes(after.unzipped_bytes)} unzipped"
+    form = "compressed" if report.image else "zipped"
+    yield f"{sizes}, {megabytes(after.zipped_bytes)} {form}" if after.zipped_bytes else sizes
     yield (f"{before.files:,} → {after.files:,} files, {before.distributions} → {len(report.largest)} distributions")
     yield _verified(report)
     yield from _function(report)
+    yield from _image(report)
     if report.emulated:
         yield emulated_text(report.emulated)
     yield from _base_layers(report)
@@ -83,6 +84,21 @@ def _function(report: Report) -> Iterator[str]:
     if left_out := report.function.left_out:
         listed = ", ".join(left_out[:_SHOWN]) + (", …" if len(left_out) > _SHOWN else "")
         yield f"  Left out, since no event used it: {listed}. --model adds a file."
+
+
+def _image(report: Report) -> Iterator[str]:
+    image = report.image
+    if image is None:
+        return
+    yield (
+        f"Verified in a container ({image.verified}): read-only, as another user, same results, the last "
+        f"{image.seconds:.1f} s after its start."
+    )
+    yield f"Image {image.tag}, {image.digest}, above {image.base}:"
+    for part in image.parts:
+        digest = f"  {part.digests[0]}" if len(part.digests) == 1 else f"  {len(part.digests)} layers"
+        yield f"  {megabytes(part.bytes):>10}  {part.name} ({megabytes(part.unpacked_bytes)} unpacked){digest}"
+    yield f"Starts: {shlex.join(image.command)}"
 
 
 def _base_layers(report: Report) -> Iterator[str]:
@@ -166,8 +182,16 @@ def _differences(report: Report) -> Iterator[str]:
 
 def _next_step(report: Report) -> str:
     runtime = f"python{'.'.join(report.plan.python.split('.')[:2])}"
-    bucket = " --bucket BUCKET" if report.archive.zipped_bytes > LAMBDA_DIRECT_UPLOAD_BYTES else ""
     file = shlex.quote(str(report.archive.path))
+    if report.image:
+        is_tar = report.archive.path.suffix == ".tar"
+        load = f"docker load --input {file}" if is_tar else f"skopeo copy oci:{file} docker-daemon:{report.image.tag}"
+        return f"load it with: {load} (podman load takes it, too); then docker run {report.image.tag}"
+    if report.format is Format.FOLDER:
+        libraries = " LD_LIBRARY_PATH=/opt/lib" if report.proof.bundled else ""
+        variables = f"PYTHONPATH=/opt/{report.site}{libraries}"
+        return f"in a Dockerfile: COPY {report.archive.path.name}/ /opt/ and ENV {variables}"
+    bucket = " --bucket BUCKET" if report.archive.zipped_bytes > LAMBDA_DIRECT_UPLOAD_BYTES else ""
     return f"publish it with: minimize publish {file} --name NAME --runtime {runtime}{bucket}"
 
 

@@ -225,14 +225,14 @@ def _write_support_files(
         (support / "settings.json").write_text(json.dumps(settings))
         (support / "passwd").write_text(_USERS)
         (support / "group").write_text(_GROUP)
-        _make_readable(support)
+        make_readable(support)
         (support / mounts.emulator.name).chmod(0o755)
         for folder in (mounts.task, mounts.layer):
-            _make_readable(folder, files=False)
+            make_readable(folder, files=False)
     return support
 
 
-def _make_readable(top: Path, *, files: bool = True) -> None:
+def make_readable(top: Path, *, files: bool = True) -> None:
     """Make folders and files readable for all users, whatever the umask is."""
     for folder, _, names in os.walk(top):
         os.chmod(folder, 0o755)  # noqa: S103

@@ -15,6 +15,7 @@ from layer_minimizer.cli import parser, settings_file
 from layer_minimizer.core.errors import UsageError
 from layer_minimizer.core.option_declarations import Option, Options, declared
 from layer_minimizer.core.option_kinds import FLAG
+from layer_minimizer.layer.formats import Format
 from layer_minimizer.layer.layout import Layout
 from layer_minimizer.model.plan import Cold
 from layer_minimizer.settings import (
@@ -55,6 +56,14 @@ VALUES: dict[str, tuple[Any, Any, list[Any]]] = {
     "native": ("off", "off", ["offf", False]),
     "cold": ("drop", Cold.DROP, ["dropp", ["drop"], 1]),
     "runtime_library": ("/lib.so", "/lib.so", [1, ["a"]]),
+    "format": ("folder", Format.FOLDER, ["zip", ["folder"], 1]),
+    "base_image": ("base.tar", "base.tar", [1, ["a"]]),
+    "image_name": ("app:1", "app:1", [1, ["a"]]),
+    "image_user": ("1000", "1000", [1000, ["a"]]),
+    "image_env": (["A=1", "B=2"], ("A=1", "B=2"), [3, [3]]),
+    "image_label": ("a=b", ("a=b",), [3, [3]]),
+    "image_entrypoint": ("/start", "/start", [1, ["a"]]),
+    "image_command": ("python -m app", "python -m app", [1, ["a"]]),
     "runtime": ("python3.12", "python3.12", ["python2.7", 3.12]),
     "architecture": ("arm64", "arm64", ["aarch64", 64]),
     "verify": ("lambda", "lambda", ["cloud", True]),

@@ -22,9 +22,7 @@ from layer_minimizer.report.files import REPORT_FILES, write_report, write_repor
 if TYPE_CHECKING:
     from layer_minimizer.model.workload import Workload
     from layer_minimizer.report.report import Report
-    from layer_minimizer.settings import Messages, Outputs, Request
-
-_DEFAULT_OUTPUT = "layer.zip"
+    from layer_minimizer.settings import Messages, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ def run(options: Request, messages: Messages, layer: str = "") -> Result:
     outputs = options.outputs
     if not (options.inputs.entry or options.inputs.traces or outputs.plan):
         raise UsageError(missing_entry(Path(os.path.curdir)))
-    with session.cleaned_up(map(Path, _written_files(outputs))):
+    with session.cleaned_up(map(Path, _written_files(options))):
         if outputs.report and outputs.makes_layer:
             files.check_folder(Path(outputs.report).absolute(), "--report", new_levels=2 if layer else 1)
         if outputs.report:
@@ -56,20 +54,21 @@ def run(options: Request, messages: Messages, layer: str = "") -> Result:
         return Result(contained.output, contained.code)
 
 
-def output_file(outputs: Outputs) -> str:
-    """Return the path of the layer."""
-    return outputs.output or _DEFAULT_OUTPUT
+def output_file(request: Request) -> str:
+    """Return the path of the layer, or of what is made instead."""
+    return request.outputs.output or request.settings.format.file_name("layer")
 
 
-def _written_files(outputs: Outputs) -> list[str]:
+def _written_files(request: Request) -> list[str]:
     """Return the paths of all files that the command may write."""
+    outputs = request.outputs
     named = (outputs.save_trace, outputs.save_plan, outputs.function_zip, outputs.report_json)
     report = [os.path.join(outputs.report, name) for name in REPORT_FILES] if outputs.report else []
-    return [output_file(outputs), *(name for name in named if name), *report]
+    return [output_file(request), *(name for name in named if name), *report]
 
 
 def _run_here(request: Request) -> Report | str:
-    check_local(request.container)
+    check_local(request.container, request.settings)
     inputs, outputs = request.inputs, request.outputs
     if outputs.plan:
         if not outputs.explain:
@@ -112,7 +111,7 @@ def _make_layer(request: Request) -> Report:
     if outputs.report_json:
         files.check_output(Path(outputs.report_json).absolute(), "--report-json")
     report = pipeline.minimize(
-        output=output_file(outputs),
+        output=output_file(request),
         save_trace=outputs.save_trace or None,
         save_plan=outputs.save_plan or None,
         function_zip=outputs.function_zip or None,

@@ -48,6 +48,11 @@ def begin(root):
     native.add(root)
 
 
+def has_begun(root):
+    """Return whether the layers in the site folder ``root`` have been started, which its ``.pth`` file does."""
+    return os.path.realpath(root) in _begun
+
+
 def is_cold(path):
     """Return whether a file lies in a cold store of a layer, restored or not."""
     return native is not None and native.is_cold(path)

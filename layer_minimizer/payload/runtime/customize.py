@@ -7,15 +7,24 @@ import sys
 from _frozen_importlib import module_from_spec
 from _frozen_importlib_external import PathFinder
 
-from . import start
+from . import check, start
 
 _passed = []  # the real paths of the layers whose sitecustomize has run
 
 
 def begin(file):
-    """Start the cold store in the folder of ``file``, then run the next ``sitecustomize`` that is not a layer's."""
+    """Start the cold store in the folder of ``file``, then run the next ``sitecustomize`` that is not a layer's.
+
+    Python reads ``.pth`` files in site-packages alone. In the environment it has read those of the packages, so they
+    are read here if the folder merely stands in PYTHONPATH.
+    """
     here = os.path.dirname(os.path.abspath(file))
+    was_read = check.has_begun(here)
     start(here)
+    if not was_read:
+        import site
+
+        site.addsitedir(here)
     _passed.append(os.path.realpath(here))
     spec = PathFinder.find_spec(
         "sitecustomize", [entry for entry in sys.path if os.path.realpath(entry) not in _passed]

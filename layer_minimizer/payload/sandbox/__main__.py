@@ -1,9 +1,9 @@
-"""Runs a command in another file system: this one with hidden folders, or one like that of a Lambda function.
+"""Runs a command in another file system: with hidden folders, like that of a Lambda function, or of an image.
 
-usage: python -I FOLDER {hidden | lambda_root} JSON COMMAND...
+usage: python -I FOLDER {hidden | lambda_root | image_root} JSON COMMAND...
 
-Run as a folder, whose files then find each other and no others. What JSON may hold stands in hidden.py and
-lambda_root.py. Exit code 125 means that such a file system cannot be made here; otherwise the command's own.
+Run as a folder, whose files then find each other and no others. What JSON may hold stands in these
+modules. Exit code 125 means that such a file system cannot be made here; otherwise the command's own.
 """
 
 import json
@@ -17,6 +17,10 @@ def main() -> None:
         import hidden  # noqa: PLC0415 - only the needed module
 
         hidden.run(wanted, command)
+    elif kind == "image_root":
+        import image_root  # noqa: PLC0415
+
+        image_root.run(wanted, command)
     else:
         import lambda_root  # noqa: PLC0415
 

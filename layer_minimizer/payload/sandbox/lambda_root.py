@@ -125,12 +125,12 @@ def enter_root(root: str, tmp: int) -> None:
     mount("none", os.path.join(root, "tmp"), "tmpfs", MS_NOSUID | MS_NODEV, f"mode=1777,size={tmp}")
     mount("proc", f"{root}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     os.chdir(root)
-    check(libc.syscall(_pivot_root(), b".", b"."), "pivot_root")
+    check(libc.syscall(pivot_root(), b".", b"."), "pivot_root")
     check(libc.umount2(b".", MNT_DETACH), "umount the old root")
     os.chdir("/var/task")
 
 
-def _pivot_root() -> int:
+def pivot_root() -> int:
     """Return the number of pivot_root, for which glibc has no function."""
     return {"x86_64": 155, "aarch64": 41}[os.uname().machine]
 

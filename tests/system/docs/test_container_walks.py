@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 import urllib.request
 import zipfile
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from .documents import Shown
 
+ABOUT = "--entry handler.py --event event.json --python .venv/bin/python"
 LAMBDA = "public.ecr.aws/lambda/python:3.12"
 
 
@@ -179,3 +181,36 @@ def test_by_hand(thumbnails: Desk, tmp_path: Path, shown: list[Shown]) -> None:
     assert "Verified" in thumbnails.run(shown[1]).out
     with zipfile.ZipFile(function / "layer.zip") as layer:
         assert "python/lib/python3.12/site-packages/PIL/__init__.pyc" in layer.namelist()
+
+
+@pytest.fixture
+def function(desk: Desk, engine: Engine) -> Desk:
+    """Return a workspace with docker's variables; images of the documented names are removed."""
+    engine.images |= {"app", "copied"}
+    return Desk(desk.folder, desk.home, {**engine.variables, "DOCKER_BUILDKIT": "0"})
+
+
+CALL = "import handler; print(handler.handler({'kind': 'png'}, None))"
+ANSWER = "{'value': 42}"
+
+
+@walks(f"{MANUAL}/images.md", f"minimize {ABOUT} \\", "docker load --input app.tar")
+def test_an_image(function: Desk, image: str, shown: list[Shown]) -> None:
+    make, use = shown
+    assert "Verified in a container (docker)" in function.run(make, {"python:3.11-slim": image}).out
+    assert ANSWER in function.run(use).out
+
+
+@walks(
+    f"{MANUAL}/images.md",
+    f"minimize {ABOUT} --format folder",
+    "ARG BASE",
+)
+def test_a_folder_in_a_dockerfile(function: Desk, engine: Engine, image: str, shown: list[Shown]) -> None:
+    make, dockerfile = shown
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert "COPY packages/ /opt/" in function.run(make).out
+    function.write({"Dockerfile": dockerfile.text.replace("3.11", version), ".dockerignore": ".venv\n"})
+    engine.output("build", "--build-arg", f"BASE={image}", "--tag", "copied", str(function.folder))
+    run = ("run", "--rm", "--read-only", "--tmpfs", "/tmp:exec", "--user", "1234", "copied")
+    assert engine.output(*run, "python3", "-c", CALL) == ANSWER

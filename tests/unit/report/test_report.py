@@ -79,6 +79,8 @@ def test_the_json_has_the_names_of_format_1(report: Report, require_schema: Call
             "runs": 1,
             "cold_faults": 0,
         },
+        "output": "layer",
+        "image": None,
         "lambda": None,
         "kept": {"INCLUDED": 200, "NEEDED": 3_000_000, "TRACED": 1_500},
         "distributions": {"big": 3_000_500, "small": 1_000, "(no distribution)": 200},
