@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,6 @@ from layer_minimizer.environment.interpreter import describe_interpreter
 from layer_minimizer.environment.site import Python, Site, with_base_layers
 from layer_minimizer.execution.observed_run import choose_observers
 from layer_minimizer.layer.archive import unzip
-from layer_minimizer.model.outcome import Proof
 from layer_minimizer.pack import budget
 from layer_minimizer.pack.budget import Budget, Oversized
 from layer_minimizer.pack.builder import Builder, Packed
@@ -26,7 +25,9 @@ from layer_minimizer.pack.function import PackedFunction, pack_function, select
 from layer_minimizer.plan import compatibility, planning
 from layer_minimizer.plan.compatibility import check_runtime_compatibility
 from layer_minimizer.plan.unusable import unusable_warnings
+from layer_minimizer.report.cost import cost_of
 from layer_minimizer.report.report import Report
+from layer_minimizer.report.sbom import check_library, write_sbom
 from layer_minimizer.settings import Settings, choose
 from layer_minimizer.trace.collect import collect_trace
 from layer_minimizer.trace.packages import provide_python
@@ -35,6 +36,7 @@ from layer_minimizer.verify import alone, import_times, place, repair
 from layer_minimizer.verify.emulated import Emulation, EmulationInput, check_emulation, verify_in_emulated_lambda
 from layer_minimizer.verify.import_times import ImportTiming
 from layer_minimizer.verify.products import Verified, Written, choose_product, size_warnings
+from layer_minimizer.verify.verified_layer import VerifiedLayer
 
 if TYPE_CHECKING:
     import os
@@ -68,6 +70,7 @@ def minimize(  # noqa: PLR0913 - these are the command's options, by keyword onl
     save_trace: StrPath | None = None,
     save_plan: StrPath | None = None,
     function_zip: StrPath | None = None,
+    sbom: StrPath | None = None,
     settings: Settings | None = None,
     **options: object,
 ) -> Report:
@@ -83,6 +86,7 @@ def minimize(  # noqa: PLR0913 - these are the command's options, by keyword onl
         save_trace: where to write the trace.
         save_plan: where to write the plan.
         function_zip: where to write the zip of the function: the entry, its local modules, files that it read, models.
+        sbom: where to write the software bill of materials (CycloneDX JSON 1.6).
         settings: the options of the layer.
         options: single fields of `Settings`, which override ``settings``.
 
@@ -92,10 +96,12 @@ def minimize(  # noqa: PLR0913 - these are the command's options, by keyword onl
     settings = choose(settings, options)
     product = choose_product(settings, Path(output).absolute())
     product.check(Path(output).absolute())
-    outputs = {"--save-trace": save_trace, "--save-plan": save_plan, "--function-zip": function_zip}
+    outputs = {"--save-trace": save_trace, "--save-plan": save_plan, "--function-zip": function_zip, "--sbom": sbom}
     for option, path in outputs.items():
         if path is not None:
             check_output(Path(path).absolute(), option)
+    if sbom is not None:
+        check_library()
     if settings.verify == "lambda":
         check_emulation(_emulation(settings))
     source = load(entry, handler=handler, models=models, events=events)
@@ -111,6 +117,9 @@ def minimize(  # noqa: PLR0913 - these are the command's options, by keyword onl
             not_exercised = planning.not_exercised(layer.plan, site)
             unusable = unusable_warnings(layer.plan, site)  # reads files of an environment merged in the workspace
         written = product.write(Verified(layer.packed.archive, layer.function, traced.trace), workspace)
+        if sbom is not None:
+            name = Path(output).name
+            write_sbom(Path(sbom), name, layer.packed.archive, layer.plan, layer.proof, site)
         workspace.commit()
     return _report(
         traced,
@@ -161,42 +170,6 @@ def prove(
             return VerifiedLayer(plan, packed, attempt, adjustments, runs, function)
         failed = _failed_attempt(plan, packed, function, context, site, settings, workspace)
         adjustments = repair.learn(adjustments, attempt, failed)
-
-
-@dataclass(frozen=True, slots=True)
-class VerifiedLayer:
-    """A layer that gives the expected results.
-
-    Attributes:
-        plan: the verdict for every installed file.
-        packed: the zip, and what was packed into it.
-        attempt: the result of the last run on the layer.
-        adjustments: what earlier attempts taught.
-        runs: how often the workload ran on the layer.
-        function: the zip of the function, if one was requested.
-    """
-
-    plan: KeepPlan
-    packed: Packed
-    attempt: alone.Attempt
-    adjustments: Adjustments
-    runs: int
-    function: PackedFunction | None
-
-    @property
-    def proof(self) -> Proof:
-        """The part of the report about packing and verification."""
-        return Proof(
-            events=self.attempt.events,
-            repaired=tuple(sorted(self.adjustments.repaired)),
-            isolated=self.attempt.isolated,
-            runs=self.runs,
-            cold_faults=self.attempt.cold_faults,
-            shipped=self.packed.shipped,
-            libraries=self.packed.library_sizes,
-            bundled=self.packed.bundled,
-            warnings=self.packed.warnings,
-        )
 
 
 def trace_workload(
@@ -389,6 +362,7 @@ def _report(  # noqa: PLR0913 - the results of the stages
         differences=traced.differences,
         limit=Budget.of(settings).limit,
         imports=timing.times,
+        cost=cost_of(timing.starts, settings, site.interpreter),
         search=traced.search,
         function_bytes=function.archive.unzipped_bytes if function else reserved.total,
         image=written.image,

@@ -15,6 +15,7 @@ from layer_minimizer.core.option_kinds import (
     NAMES,
     OUTPUT_FILE,
     OUTPUT_FOLDER,
+    PRICE,
     PROGRAM,
     RUNS,
     SECONDS,
@@ -102,6 +103,7 @@ class Settings(Options):
     provided: tuple[str, ...] = option((), NAMES, "distributions that another layer contains", CONTENTS, metavar="DIST", repeat=True, several=True, trace=True, example='["torch"]')
     base_layers: tuple[str, ...] = option((), INPUT_FILE, "a layer that the function already has", CONTENTS, name="base-layer", metavar="ZIP|ARN", repeat=True, common=True, trace=True, example='["torch.zip"]', details="in the function's order; an ARN needs a version")
     closure: str = option("trace", one_of(("trace", "static")), "static: also what kept code could import", CONTENTS)
+    licenses: str = option("keep", one_of(("keep", "drop")), "license texts and METADATA of what is in the layer", CONTENTS, example='"drop"', details="keep: as plain files; drop: leave out those that no event read")
     keep: tuple[str, ...] = option((), TEXT, "modules never to replace by stand-ins", FORMS, metavar="MODULE", repeat=True, trace=True, example='["scipy.stats"]')
     effort: float = option(5.0, MINUTES, "work of the search for unused imports", FORMS, trace=True, example="5", details="in minutes of an ordinary machine; 0: keep all of them")
     bytecode: str = option("auto", one_of(("auto", "only", "both", "source")), "the form of Python modules in the layer", FORMS, details="auto: packed bytecode, and sources that were read as text")
@@ -131,6 +133,7 @@ class Settings(Options):
     tolerance: float = option(0.0, TOLERANCE, "tolerance for numbers in results; default: exact", RESULT, example="1e-6")
     runs: int | None = option(None, RUNS, "runs that verify the layer; default: 1, or 10 if files or pages are dropped", RESULT, example="10")
     time_imports: bool = option(False, FLAG, "time imports before and after; implied by --report", RESULT)
+    price_per_gb_second: float | None = option(None, PRICE, "for the cost of cold starts in the report; default: Lambda's", RESULT, example="0.0000166667", details="needs --report or --time-imports")
     # fmt: on
 
 
@@ -157,6 +160,7 @@ class Outputs(Options):
     # fmt: off
     output: str = option("", OUTPUT_FILE, "the layer; default: layer.zip", RESULT, common=True, example='"layer.zip"')
     function_zip: str = option("", OUTPUT_FILE, "also write the function's own zip", RESULT, common=True, example='"function.zip"', details="entry, local modules, models")
+    sbom: str = option("", OUTPUT_FILE, "write a software bill of materials (CycloneDX JSON)", RESULT, example='"sbom.json"')
     report: str = option("", OUTPUT_FOLDER, "write report.json and report.html there", RESULT, common=True, example='"report"')
     report_json: str = option("", OUTPUT_FILE, "also write the report's JSON there", RESULT)
     json: bool = option(False, FLAG, "print the report as JSON, and nothing else", RESULT, common=True)

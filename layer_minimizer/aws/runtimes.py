@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -19,8 +19,22 @@ ARCHITECTURES = {"x86_64": "x86_64", "arm64": "aarch64"}
 
 
 @dataclass(frozen=True, slots=True)
+class Brought:
+    """What a distribution of a runtime requires.
+
+    ``narrow`` are distributions of which each release requires one minor version, ``ranges`` other requirements.
+    """
+
+    narrow: tuple[str, ...] = ()
+    ranges: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
-    """A Lambda runtime; from the day ``deprecated`` on it gets no security updates."""
+    """A Lambda runtime; from the day ``deprecated`` on it gets no security updates.
+
+    ``provides`` are shared libraries that it has, ``distributions`` the installed distributions that it has.
+    """
 
     name: str
     system: str
@@ -28,6 +42,7 @@ class Runtime:
     provides: frozenset[str]
     architectures: tuple[str, ...]
     deprecated: date
+    distributions: Mapping[str, Brought] = field(default_factory=dict)
 
     @property
     def python(self) -> tuple[int, int]:
@@ -40,6 +55,10 @@ class Runtime:
 def load_runtimes() -> dict[str, Runtime]:
     """Return the runtimes in ``runtimes.toml``, the newest first."""
     data = tomllib.loads(resources.files("layer_minimizer.aws").joinpath("runtimes.toml").read_text("utf-8"))
+    distributions = {
+        name: Brought(tuple(row.get("narrow", ())), tuple(row.get("ranges", ())))
+        for name, row in data["distributions"].items()
+    }
     runtimes = {}
     for name, row in data["runtimes"].items():
         system = data["systems"][row["system"]]
@@ -50,6 +69,7 @@ def load_runtimes() -> dict[str, Runtime]:
             provides=frozenset([*system["provides"], row["libpython"]]),
             architectures=tuple(row["architectures"]),
             deprecated=row["deprecated"],
+            distributions=distributions,
         )
     return runtimes
 

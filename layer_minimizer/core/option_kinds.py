@@ -158,6 +158,9 @@ SECONDS = Kind(
 MINUTES = Kind(
     "a number of minutes, 0 or more", _between(_number, lambda x: 0 <= x < float("inf")), float, metavar="MINUTES"
 )
+PRICE = Kind(
+    "a number of US dollars, 0 or more", _between(_number, lambda x: 0 <= x < float("inf")), float, metavar="DOLLARS"
+)
 INPUT_FILE = Kind("a string", _path, file=File.INPUT, metavar="FILE")
 OUTPUT_FILE = Kind("a string", _path, file=File.OUTPUT, metavar="FILE")
 OUTPUT_FOLDER = Kind("a string", _path, file=File.FOLDER, metavar="DIR")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 
 from layer_minimizer.core.errors import PlanError
+from layer_minimizer.environment.declared_license import declared_license
 from layer_minimizer.model.installed import METADATA_FOLDERS, Distribution, InstalledFile, Inventory, PthFile
 
 if TYPE_CHECKING:
@@ -314,6 +315,7 @@ def read_distribution(root: Path, name: str) -> Distribution | None:
         requires=installed.requirements,
         programs=installed.programs,
         data=installed.data,
+        license=declared_license(headers),
     )
 
 

@@ -62,6 +62,8 @@ class Outcome:
         results: (event, result) pairs in the order of the events.
         error: the traceback of the entry's error, or empty.
         refused: why the harness cannot run the entry, or empty.
+        init_seconds: how long the import of a handler's module took; 0 for a script.
+        peak_bytes: the peak memory (resident set) of the process.
     """
 
     kind: str
@@ -69,6 +71,8 @@ class Outcome:
     results: tuple[tuple[str, str], ...]
     error: str
     refused: str
+    init_seconds: float = 0.0
+    peak_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,7 +351,15 @@ def _read_outcome(result: Path, stdout: Path) -> Outcome | None:
     if report["kind"] == "script" and not report["error"] and not report["refused"]:
         rows = [("stdout", stdout.read_text("utf-8", errors="backslashreplace"))]
     results = tuple((name, value) for name, value in rows)
-    return Outcome(report["kind"], report["phase"], results, report["error"], report["refused"])
+    return Outcome(
+        kind=report["kind"],
+        phase=report["phase"],
+        results=results,
+        error=report["error"],
+        refused=report["refused"],
+        init_seconds=report.get("init_seconds", 0.0),
+        peak_bytes=report.get("peak_kib", 0) << 10,
+    )
 
 
 def free_space_hint(folder: Path) -> str:

@@ -21,27 +21,35 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
-CODE, RUNTIME = runtime_packed.CODE, runtime_packed.RUNTIME
+CODE, RUNTIME, SUBSTITUTES = runtime_packed.CODE, runtime_packed.RUNTIME, runtime_packed.SUBSTITUTES
 # Modules that start the runtime or are loaded by every start.
 _START_MODULES = frozenset({"__init__", "check", "comparing", "customize", "finder", "packed", "stubs"})
+_FOR_STAND_INS = "standin"
 # Packing fewer bytes than this is not worth a second way to load modules.
 _WORTH_BYTES = 128 * 1024
 _MARSHAL = 2  # every Python version can read this format
 
 
-def pack_runtime(top: Path, *, compressed: bool) -> None:
+def pack_runtime(top: Path, *, compressed: bool, stand_ins: bool) -> None:
     """Pack the modules of the runtime in the site folder ``top`` that many starts do not load.
+
+    Those for stand-ins have a file of their own, which a layer without ``stand_ins`` lacks: another layer may bring it.
 
     Raises:
         PackError: they cannot be written.
     """
-    stems = [
-        file.relative_to(top).with_suffix("").as_posix()
-        for file in sorted((top / cold_store.PACKAGE).glob("*.pyc"))
-        if file.stem not in _START_MODULES
-    ]
-    if stems:
-        _move(top, read(stems, top, compressed=compressed), RUNTIME)
+    files = [file for file in sorted((top / cold_store.PACKAGE).glob("*.pyc")) if file.stem not in _START_MODULES]
+    stems: dict[str, list[str]] = {RUNTIME: [], SUBSTITUTES: []}
+    for file in files:
+        for_stand_ins = file.stem.startswith(_FOR_STAND_INS)
+        if for_stand_ins and not stand_ins:
+            file.unlink()
+        else:
+            name = SUBSTITUTES if for_stand_ins else RUNTIME
+            stems[name].append(file.relative_to(top).with_suffix("").as_posix())
+    for name, packed in stems.items():
+        if packed:
+            _move(top, read(packed, top, compressed=compressed), name)
 
 
 def read(stems: Iterable[str], top: Path, *, compressed: bool) -> dict[str, bytes]:

@@ -33,6 +33,21 @@ class InstalledFile:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclaredLicense:
+    """What the metadata of a distribution says about its license.
+
+    Attributes:
+        expression: the SPDX expression (``License-Expression``, PEP 639), or empty.
+        names: names of licenses, from older metadata: ``License`` and classifiers.
+        files: the ``License-File`` entries: paths, relative to a folder that depends on the build tool.
+    """
+
+    expression: str = ""
+    names: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Distribution:
     """An installed distribution.
 
@@ -45,6 +60,7 @@ class Distribution:
         requires: its requirements (Requires-Dist), with their markers.
         programs: names of programs in machine code that it has outside of site-packages.
         data: folders of data that it has outside of site-packages, such as ``share/jupyter``.
+        license: what its metadata says about its license.
     """
 
     name: str
@@ -55,6 +71,7 @@ class Distribution:
     requires: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
+    license: DeclaredLicense = DeclaredLicense()
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,16 +85,33 @@ class Bundled:
 
 
 @dataclass(frozen=True, slots=True)
+class RuntimeDistributions:
+    """Where the distributions come from that the runtime brings, too.
+
+    Attributes:
+        runtime: the name of the runtime.
+        layer: those of which the layer, or another layer, has a copy, which comes first.
+        own: those that come from the runtime.
+    """
+
+    runtime: str
+    layer: tuple[str, ...]
+    own: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Requirements:
     """What a layer needs to work in a runtime.
 
     Attributes:
         bundled: libraries of this machine that must be shipped in the layer.
         warnings: what may fail in the runtime.
+        brought: where the distributions come from that the runtime brings; None without a runtime.
     """
 
     bundled: tuple[Bundled, ...] = ()
     warnings: tuple[str, ...] = ()
+    brought: RuntimeDistributions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +128,7 @@ class Proof:
         libraries: the sizes of the shared libraries.
         bundled: libraries of this machine in the layer.
         warnings: what the runs could not verify.
+        brought: where the distributions come from that the runtime brings; None without ``--runtime``.
     """
 
     events: int
@@ -122,6 +140,7 @@ class Proof:
     libraries: tuple[LibrarySizes, ...] = ()
     bundled: tuple[Bundled, ...] = ()
     warnings: tuple[str, ...] = ()
+    brought: RuntimeDistributions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +163,27 @@ class ImportTimes:
             name: {"seconds": round(sum(seconds.values()), 4), "distributions": dict(seconds)}
             for name, seconds in (("before", self.before), ("after", self.after))
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a cold start of the function takes, as measured on this machine.
+
+    Attributes:
+        seconds: how long the import of the handler's module takes.
+        peak_bytes: the peak memory (resident set) of a run with all events.
+    """
+
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """Cold starts in the full environment (``before``) and on the layer (``after``)."""
+
+    before: Start
+    after: Start
 
 
 @dataclass(frozen=True, slots=True)

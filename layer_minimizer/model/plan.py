@@ -36,6 +36,7 @@ class Reason(StrEnum):
     STARTUP = "STARTUP"  # a .pth file of a distribution that is used, and what it imports
     LINKED = "LINKED"  # target of a kept symbolic link, or a copy of a kept library
     REPAIRED = "REPAIRED"  # a run on the layer needed it
+    LICENSE = "LICENSE"  # license text or METADATA of a distribution of which something is in the layer
     STAND_IN = "STAND_IN"  # imported but unused: replaced by a stand-in
     ASLEEP = "ASLEEP"  # imported only by modules that are replaced by stand-ins
     REACHABLE = "REACHABLE"  # its distribution was not used, but code in the layer names it

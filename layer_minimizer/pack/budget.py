@@ -23,7 +23,7 @@ from layer_minimizer.pack.libraries import EvictableChunk
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from layer_minimizer.model.outcome import LayerArchive
+    from layer_minimizer.model.outcome import FunctionArchive, LayerArchive
     from layer_minimizer.settings import Settings
 
 # Estimated likelihood that another input needs a file: one replaced by a stand-in, one in a folder without used files.
@@ -252,3 +252,15 @@ def upload_warnings(archive: LayerArchive, prefix: str = "") -> tuple[str, ...]:
         return ()
     size = f"{archive.zipped_bytes:,} bytes zipped exceed the {LAMBDA_DIRECT_UPLOAD_BYTES:,} of a direct upload"
     return (f"{prefix}{size}: upload it through S3",)
+
+
+def function_warnings(
+    budget: Budget, layer: LayerArchive, function: FunctionArchive | None, reserved: ReservedBytes
+) -> tuple[str, ...]:
+    """Return warnings about the size of the function's zip, or about the space that the layer leaves for one."""
+    if function:
+        return upload_warnings(function.archive, "the function: ")
+    if layer.unzipped_bytes + reserved.total <= budget.limit:
+        return ()
+    fits = size_advice(budget, layer.unzipped_bytes, reserved)
+    return (f"the layer leaves no room for all of the function ({reserved} bytes): {fits}",)

@@ -17,6 +17,7 @@ from layer_minimizer.model.trace import TracedStandIn, Use
 from layer_minimizer.native import parts
 from layer_minimizer.pack import budget, bytecode, checksums, cold_files, staging, stand_ins
 from layer_minimizer.pack.budget import Budget, Oversized, evictable_files
+from layer_minimizer.pack.equal_texts import equal_texts
 from layer_minimizer.pack.libraries import Compactor, PackedLibrary, native_runtime, place_runtime
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from layer_minimizer.environment.site import Site
     from layer_minimizer.model.adjustments import Adjustments
-    from layer_minimizer.model.outcome import Bundled, LayerArchive, LibrarySizes, Requirements
+    from layer_minimizer.model.outcome import Bundled, LayerArchive, LibrarySizes, Requirements, RuntimeDistributions
     from layer_minimizer.model.traced import Traced
     from layer_minimizer.settings import Settings
 
@@ -36,7 +37,7 @@ class Packed:
 
     ``shipped`` are the bytes of each installed file in the layer, ``bundled`` the libraries of this machine in it,
     ``libraries`` the results for the libraries whose pages were traced, ``warnings`` what may fail. ``lossy``: some of
-    what was left out cannot be restored at run time.
+    what was left out cannot be restored at run time. ``brought``: where the distributions of the runtime come from.
     """
 
     archive: LayerArchive
@@ -45,6 +46,7 @@ class Packed:
     libraries: Mapping[str, PackedLibrary]
     warnings: tuple[str, ...]
     lossy: bool
+    brought: RuntimeDistributions | None = None
 
     @property
     def library_sizes(self) -> tuple[LibrarySizes, ...]:
@@ -151,6 +153,7 @@ class Builder:
             libraries=staged.libraries,
             warnings=(*required.warnings, *self._warnings(adjustments, staged.contents)),
             lossy=settings.cold is Cold.DROP or any(each.sizes.dropped for each in staged.libraries.values()),
+            brought=required.brought,
         )
 
     def _warnings(self, adjustments: Adjustments, contents: _Contents) -> Iterable[str]:
@@ -182,7 +185,7 @@ class Builder:
             self._folder,
             settings.layout,
             lambda path, _source, top: libraries[path].place(top) if path in libraries else 0,
-            self.site.copies,
+            {**self.site.copies, **equal_texts(plan, self.site.sources)},
             {decision.path for decision in contents.laid_out},
         )
         staging.add_libraries(required.bundled, self._folder)
@@ -279,7 +282,7 @@ class Builder:
             packed = self._write_packed(contents, with_source, top, compiler, adjustments)
         runtime = [path.relative_to(top).as_posix() for path in sorted((top / cold_store.PACKAGE).glob("*.py"))]
         bytecode.compile_modules(runtime, top, compiler, with_source=())
-        packed_bytecode.pack_runtime(top, compressed=adjustments.dense)
+        packed_bytecode.pack_runtime(top, compressed=adjustments.dense, stand_ins=bool(contents.replaced))
         return packed
 
     def _write_packed(

@@ -36,8 +36,8 @@ def stage(  # noqa: PLR0913, PLR0917 - source, destination and form of the copie
 
     ``write_library`` may write a shared library in another form. It returns the bytes written, which may include
     additional files and count for the library's distribution, or 0 to have the library copied. ``copies`` maps files to
-    files with the same contents: where both are kept in one folder, the first becomes a link to the second. Files in
-    ``more`` are copied, too.
+    files with the same contents: where both are kept, the first becomes a link to the second. Files in ``more`` are
+    copied, too.
 
     Raises:
         PackError: a file cannot be copied, or its name cannot be stored in a zip.
@@ -64,7 +64,7 @@ def stage(  # noqa: PLR0913, PLR0917 - source, destination and form of the copie
 def link_target(file: InstalledFile, kept: Collection[str], copies: Mapping[str, str]) -> str:
     """Return the target if a file is a link in a layer with the ``kept`` files, else an empty string."""
     original = copies.get(file.path, "")
-    return file.link or (original in kept and original.rpartition("/")[2]) or ""
+    return file.link or (original in kept and os.path.relpath(original, os.path.dirname(file.path))) or ""
 
 
 def _stage_file(file: InstalledFile, top: Path, link: str, write_library: WriteLibrary | None) -> int:

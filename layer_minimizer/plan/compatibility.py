@@ -15,6 +15,7 @@ from layer_minimizer.environment import system_libraries
 from layer_minimizer.model.outcome import Bundled, Requirements
 from layer_minimizer.model.plan import Decision, KeepPlan, Reason, Verdict
 from layer_minimizer.model.trace import Trace, Use
+from layer_minimizer.plan.runtime_distributions import check_brought
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -49,7 +50,9 @@ def check_runtime_compatibility(plan: KeepPlan, trace: Trace, site: Site, target
         for decisions in (plan.kept, plan.cold)
     )
     refuse_violations(target, kept)
-    return Requirements(kept.bundled, compatibility_warnings(target, kept, cold))
+    brought = check_brought(target.runtime, plan, trace, site)
+    warnings = (*compatibility_warnings(target, kept, cold), *brought.warnings)
+    return Requirements(kept.bundled, warnings, brought.places)
 
 
 def _loaded(trace: Trace) -> set[str]:

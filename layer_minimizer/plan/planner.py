@@ -25,7 +25,7 @@ from layer_minimizer.core.errors import PlanError
 from layer_minimizer.model import modules
 from layer_minimizer.model.plan import KeepPlan, Reason, Verdict
 from layer_minimizer.model.trace import Trace, TracedModule, Use
-from layer_minimizer.plan import globs
+from layer_minimizer.plan import globs, licenses
 from layer_minimizer.plan.draft import Draft, Justification, decision_for, folders_of, in_metadata
 from layer_minimizer.plan.metadata import keep_metadata, keep_startup, start_only
 
@@ -47,7 +47,7 @@ _USES = {
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What to keep and to drop in addition to what the trace shows.
+    """What to keep and to drop in addition to what the trace shows; each field is an option or a kind of evidence.
 
     Attributes:
         include: globs of files to keep (``--include``).
@@ -62,6 +62,7 @@ class PlanRequest:
         base_files: files that the base layers provide, each with the name of its layer.
         copies: libraries that are copies of another one, each with the original: links to it in the layer.
         imported_tests: test folders whose packages import test modules.
+        licenses: whether license texts and ``METADATA`` of what is in the layer are kept (``--licenses``).
     """
 
     include: tuple[str, ...] = ()
@@ -76,6 +77,7 @@ class PlanRequest:
     base_files: Mapping[str, str] = field(default_factory=dict)
     copies: Mapping[str, str] = field(default_factory=dict)
     imported_tests: frozenset[str] = frozenset()
+    licenses: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def plan(  # noqa: PLR0913 - each is one kind of evidence
     """
     _reject_unknown_names(inventory, request)
     phases = _Phases(trace, inventory, _Dependencies(inventory, library_needs))
-    return _to_plan(phases.draft(pickled, request, analyses), trace, inventory)
+    return _to_plan(phases.draft(pickled, request, analyses), trace, inventory, request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +179,13 @@ class _Phases:
         return draft
 
 
-def _to_plan(draft: Draft, trace: Trace, inventory: Inventory) -> KeepPlan:
+def _to_plan(draft: Draft, trace: Trace, inventory: Inventory, request: PlanRequest) -> KeepPlan:
     """Return the plan for a draft with all evidence."""
     decisions = [*draft.decisions({module.name: module.importer for module in trace.modules})]
     shadow = Justification(Reason.SHADOWED, "a folder earlier on sys.path has a file of this name")
     decisions += [decision_for(file, Verdict.DROPPED, shadow) for file in inventory.shadowed]
+    decide = licenses.with_licenses if request.licenses else licenses.without_licenses
+    decisions = decide(decisions, inventory)
     return KeepPlan(
         python=trace.python,
         decisions=tuple(decisions),

@@ -47,6 +47,7 @@ def make_plan(traced: Traced, site: Site, settings: Settings, adjustments: Adjus
         base_files=site.base.provided,
         copies=site.copies,
         imported_tests=_imported_tests(site) if keeps_cold else frozenset(),
+        licenses=settings.licenses == "keep",
     )
 
     def references(draft: Draft) -> dict[str, str]:

@@ -24,7 +24,7 @@ class Requirements:
 
     def __init__(self, distributions: Iterable[Distribution], environment: Mapping[str, str]) -> None:
         """Read the requirements of ``distributions``; ``environment`` is that of their markers."""
-        self._listed = {each.name: tuple(_parsed(each.requires)) for each in distributions}
+        self._listed = {each.name: tuple(parsed_requirements(each.requires)) for each in distributions}
         self._environment = environment
 
     def of(self, used: Collection[str]) -> dict[str, str]:
@@ -88,7 +88,8 @@ def marker_environment(interpreter: Interpreter) -> dict[str, str]:
     }
 
 
-def _parsed(requirements: Iterable[str]) -> Iterator[Requirement]:
+def parsed_requirements(requirements: Iterable[str]) -> Iterator[Requirement]:
+    """Yield the requirements that are well-formed."""
     for requirement in requirements:
         try:
             yield Requirement(requirement)

@@ -15,6 +15,7 @@ from layer_minimizer.environment.inventory import INSTALLERS
 from layer_minimizer.layer.formats import Format
 from layer_minimizer.layer.layout import NO_DISTRIBUTION
 from layer_minimizer.model.plan import Decision, KeepPlan, NotExercised, Reason, Verdict
+from layer_minimizer.plan.licenses import without_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from layer_minimizer.model.outcome import Emulated, FunctionArchive, ImportTimes, LayerArchive, Proof
     from layer_minimizer.model.trace import Trace
     from layer_minimizer.model.traced import SearchSummary
+    from layer_minimizer.report.cost import Cost
 
 REPORT_FORMAT = 1
 
@@ -39,9 +41,9 @@ class Report:
     ``emulated`` the result of the emulated Lambda. ``base_layers`` are the function's other layers, and
     ``differences`` those between several traces. ``limit`` is the unzipped size allowed for the function and all its
     layers, ``function_bytes`` the function's part: its zip if there is one, otherwise the files next to its entry.
-    ``imports`` is None if imports were not timed, ``search`` if there was no search for unused modules. ``format`` is
-    what was written; ``archive`` describes the packages in it, ``site`` is their folder in the layer, and ``image`` the
-    container image, if it is one.
+    ``imports`` and ``cost`` are None if imports were not timed, ``search`` if there was no search for unused modules.
+    ``format`` is what was written; ``archive`` describes the packages in it, ``site`` is their folder in the layer, and
+    ``image`` the container image, if it is one.
     """
 
     trace: Trace
@@ -63,6 +65,7 @@ class Report:
     format: Format = Format.LAYER
     site: str = ""
     search: SearchSummary | None = None
+    cost: Cost | None = None
 
     @property
     def base_bytes(self) -> int:
@@ -122,6 +125,20 @@ class Report:
             "files": len(self.plan.cold),
             "bytes": sum(decision.size for decision in self.plan.cold),
             "stored_bytes": sum(shipped[decision.path] for decision in self.plan.cold),
+        }
+
+    def licenses(self) -> dict[str, Any]:
+        """Return how many license texts and METADATA files lie in the layer because of what they are, and their bytes.
+
+        ``equal`` of them are links to an equal text. ``without`` are distributions in the layer without any text.
+        """
+        shipped = self._shipped()
+        found = [decision for decision in self.plan.kept if decision.reason is Reason.LICENSE]
+        return {
+            "files": len(found),
+            "bytes": sum(shipped[decision.path] for decision in found),
+            "equal": sum(shipped[decision.path] != decision.size for decision in found),
+            "without": list(without_text(self.plan.decisions)),
         }
 
     def _files(self) -> Iterator[dict[str, Any]]:
@@ -186,6 +203,9 @@ class Report:
             "differences": [difference.to_json() for difference in self.differences],
             "warnings": list(self.warnings),
             "import_time": self.imports.to_json() if self.imports else None,
+            "cost": self.cost.to_json() if self.cost else None,
+            "licenses": self.licenses(),
+            "runtime_distributions": dataclasses.asdict(self.proof.brought) if self.proof.brought else None,
             "search": dataclasses.asdict(self.search) if self.search else None,
             "seconds": self.seconds,
             "imports": self._imports_json(),

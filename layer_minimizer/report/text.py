@@ -42,6 +42,8 @@ def _lines(report: Report, largest: int) -> Iterator[str]:
     if report.emulated:
         yield emulated_text(report.emulated)
     yield from _base_layers(report)
+    if report.cost:
+        yield str(report.cost)
     yield ""
     yield "Largest in the layer:"
     for name, size, reason in report.largest[:largest]:
@@ -49,6 +51,8 @@ def _lines(report: Report, largest: int) -> Iterator[str]:
     yield from _compacted(report)
     yield from _bundled(report)
     yield from _python(report)
+    yield from _licenses(report)
+    yield from _runtime(report)
     yield ""
     processes = _count(report.trace.processes, "process", "processes")
     yield f"Observed by: {' and '.join(report.trace.observers)}, in {processes}."
@@ -160,6 +164,28 @@ def _python(report: Report) -> Iterator[str]:
             f"Cold: {_count(cold['files'], 'file', 'files')} that no event touched, {megabytes(cold['bytes'])} → "
             f"{megabytes(cold['stored_bytes'])}; they are restored on demand."
         )
+
+
+def _licenses(report: Report) -> Iterator[str]:
+    found = report.licenses()
+    if not found["files"]:
+        return
+    equal = f", {found['equal']:,} of them links to equal ones" if found["equal"] else ""
+    without = ", ".join(found["without"][:_SHOWN]) + (", …" if len(found["without"]) > _SHOWN else "")
+    yield (
+        f"Licenses: {_count(found['files'], 'text or METADATA file', 'texts and METADATA files')}{equal}, "
+        f"{megabytes(found['bytes'])}; --licenses drop leaves texts out."
+        f"{f' Without a license text: {without}.' if without else ''}"
+    )
+
+
+def _runtime(report: Report) -> Iterator[str]:
+    """Yield which of the runtime's distributions the layer replaces, if it replaces any."""
+    found = report.proof.brought
+    if found is None or not found.layer:
+        return
+    rest = f"; {', '.join(found.own)} would be the runtime's" if found.own else ""
+    yield f"Brought by {found.runtime}, too: {', '.join(found.layer)}. Those of the layer come first{rest}."
 
 
 def _not_exercised(report: Report) -> Iterator[str]:

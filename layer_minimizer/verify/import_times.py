@@ -13,7 +13,7 @@ from layer_minimizer.core.errors import MinimizeError, TraceError
 from layer_minimizer.execution.observed_run import RunOptions, run_observed
 from layer_minimizer.layer import cold_store
 from layer_minimizer.model import modules
-from layer_minimizer.model.outcome import ImportTimes, LayerArchive
+from layer_minimizer.model.outcome import ImportTimes, LayerArchive, Start, Starts
 from layer_minimizer.verify import alone, place
 
 if TYPE_CHECKING:
@@ -33,10 +33,12 @@ class ImportTiming:
 
     Attributes:
         times: seconds by distribution; None if they could not be measured.
+        starts: cold starts before and after; None if they could not be measured, and for a script.
         warnings: why they could not be measured.
     """
 
     times: ImportTimes | None = None
+    starts: Starts | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -49,7 +51,7 @@ def measure_imports(
     """
     cache = bytecode if bytecode.is_dir() else None
     try:
-        return ImportTiming(_measure(context, plan, archive, scratch, cache))
+        return _measure(context, plan, archive, scratch, cache)
     except MinimizeError as exc:
         # The layer is verified: missing times are no reason to fail.
         warning = f"imports were not timed: {exc}"
@@ -59,24 +61,28 @@ def measure_imports(
 
 def _measure(
     context: place.RunContext, plan: KeepPlan, archive: LayerArchive, scratch: Path, bytecode: Path | None
-) -> ImportTimes:
+) -> ImportTiming:
     owners = {decision.path: decision.distribution for decision in plan.decisions}
     names = {name: owners[path] for name, path in modules.by_name(owners).items()}
     full = alone.full_environment_options(context)
     layer, _ = place.prepare_run(context, plan, archive, scratch / "unpacked")
-    before = _fastest(
+    before, start_before = _fastest(
         replace(full, bytecode=bytecode, time_imports=True), context.trace.workload, names, scratch / "full"
     )
-    after = _fastest(
+    after, start_after = _fastest(
         replace(layer, time_imports=True), context.function or context.trace.workload, names, scratch / "layer"
     )
     cold_store.remove_restored(scratch.resolve())
-    return ImportTimes(before, after)
+    starts = Starts(start_before, start_after) if start_before.seconds and start_after.seconds else None
+    return ImportTiming(ImportTimes(before, after), starts)
 
 
-def _fastest(settings: RunOptions, workload: Workload, names: dict[str, str], scratch: Path) -> dict[str, float]:
-    """Return the seconds of each distribution in the fastest run."""
+def _fastest(
+    settings: RunOptions, workload: Workload, names: dict[str, str], scratch: Path
+) -> tuple[dict[str, float], Start]:
+    """Return the seconds of each distribution in the fastest run, and the least that a start took."""
     runs: list[dict[str, float]] = []
+    starts: list[Start] = []
     for number in range(_RUNS):
         folder = scratch.with_name(f"{scratch.name}-{number}")
         record = run_observed(workload, settings, folder)
@@ -88,5 +94,7 @@ def _fastest(settings: RunOptions, workload: Workload, names: dict[str, str], sc
         for module, taken in json.loads(record.import_times.read_bytes()).items():
             seconds[names.get(module, "")] += taken
         runs.append({name: round(taken, 4) for name, taken in seconds.most_common()})
+        starts.append(Start(record.outcome.init_seconds, record.outcome.peak_bytes))
         shutil.rmtree(folder, ignore_errors=True)
-    return min(runs, key=lambda run: sum(run.values()))
+    least = Start(min(each.seconds for each in starts), min(each.peak_bytes for each in starts))
+    return min(runs, key=lambda run: sum(run.values())), least

@@ -117,18 +117,12 @@ def size_warnings(
     settings: Settings, written: Written, function: FunctionArchive | None, reserved: ReservedBytes
 ) -> tuple[str, ...]:
     """Return warnings about what is too large for Lambda: the zips for an upload, or everything for the limit."""
-    limit, archive = Budget.of(settings), written.archive
     if written.image:
         unpacked = sum(part.unpacked_bytes for part in written.image.parts)
         too_large = f"{unpacked:,} bytes unpacked exceed the {LAMBDA_IMAGE_BYTES:,} of an image in AWS Lambda"
         return (too_large,) if unpacked > LAMBDA_IMAGE_BYTES else ()
-    own = budget.upload_warnings(archive) if settings.format is Format.LAYER else ()
-    if function:
-        return (*own, *budget.upload_warnings(function.archive, "the function: "))
-    if archive.unzipped_bytes + reserved.total <= limit.limit:
-        return own
-    fits = budget.size_advice(limit, archive.unzipped_bytes, reserved)
-    return (*own, f"the layer leaves no room for all of the function ({reserved} bytes): {fits}")
+    own = budget.upload_warnings(written.archive) if settings.format is Format.LAYER else ()
+    return (*own, *budget.function_warnings(Budget.of(settings), written.archive, function, reserved))
 
 
 # ---- a layer ------------------------------------------------------------------------------------------------------
@@ -207,7 +201,7 @@ def _set_modes(folder: Path) -> None:
 class _BaseRuntime(Runtime):
     """A base image, as a runtime that libraries are checked against; ``version`` is that of its Python."""
 
-    version: tuple[int, int]
+    version: tuple[int, int] = field(kw_only=True)
 
     @property
     def python(self) -> tuple[int, int]:

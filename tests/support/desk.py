@@ -84,8 +84,9 @@ class Desk:
             arguments += ["--python", env.python]
         if "--output" not in arguments and not {"--save-trace", "--save-plan", "--explain"} & set(arguments):
             arguments += ["--output", str(self.output)]
-        # Most tests do not need stand-ins, bytecode, a cold store or repeated runs.
-        for option, value in (("--effort", "0"), ("--bytecode", "source"), ("--cold", "drop"), ("--runs", "1")):
+        # Most tests do not need stand-ins, bytecode, a cold store, license texts or repeated runs.
+        defaults = {"--effort": "0", "--bytecode": "source", "--cold": "drop", "--licenses": "drop", "--runs": "1"}
+        for option, value in defaults.items():
             if option not in arguments:
                 arguments += [option, value]
         return arguments

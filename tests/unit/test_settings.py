@@ -48,6 +48,7 @@ VALUES: dict[str, tuple[Any, Any, list[Any]]] = {
     "provided": (["torch, torchvision", "x"], ("torch", "torchvision", "x"), [1.0, [1]]),
     "base_layer": (["/a.zip", "arn:x"], ("/a.zip", "arn:x"), [3, [3]]),
     "closure": ("static", "static", ["all", ["static"]]),
+    "licenses": ("drop", "drop", ["none", ["keep"]]),
     "keep": (["scipy.stats"], ("scipy.stats",), [0, [0]]),
     "effort": (0, 0.0, [-1, "soon", True, float("inf")]),
     "bytecode": ("both", "both", ["none", 3]),
@@ -77,6 +78,7 @@ VALUES: dict[str, tuple[Any, Any, list[Any]]] = {
     "tolerance": (0.5, 0.5, [1, -0.5, "small", True]),
     "runs": (30, 30, [0, -1, 1.5, "x", True, 10**6]),
     "time_imports": (True, True, [1, "on"]),
+    "price_per_gb_second": (0.00002, 0.00002, [-1, "cheap", True, float("inf")]),
 }  # fmt: skip
 OPTIONS = {option.key: option for option in declared(Settings)}
 

@@ -62,7 +62,7 @@ def output_file(request: Request) -> str:
 def _written_files(request: Request) -> list[str]:
     """Return the paths of all files that the command may write."""
     outputs = request.outputs
-    named = (outputs.save_trace, outputs.save_plan, outputs.function_zip, outputs.report_json)
+    named = (outputs.save_trace, outputs.save_plan, outputs.function_zip, outputs.sbom, outputs.report_json)
     report = [os.path.join(outputs.report, name) for name in REPORT_FILES] if outputs.report else []
     return [output_file(request), *(name for name in named if name), *report]
 
@@ -115,6 +115,7 @@ def _make_layer(request: Request) -> Report:
         save_trace=outputs.save_trace or None,
         save_plan=outputs.save_plan or None,
         function_zip=outputs.function_zip or None,
+        sbom=outputs.sbom or None,
         settings=request.settings,
         **asdict(request.inputs),
     )

@@ -123,7 +123,9 @@ def run_handler(settings, name, outcome, study):
     # Child processes that import the parent's main module would run this file; Lambda's has no use for them either.
     sys.modules["__main__"] = types.ModuleType("__main__")
     outcome["phase"] = "import"
+    begun = time.time()
     module = importlib.import_module(settings["module"])
+    outcome["init_seconds"] = time.time() - begun
     if study is not None:
         study.begin()
     function = getattr(module, name, None)
@@ -185,10 +187,15 @@ def write_result(path, outcome):
 
 
 def peak_memory():
-    """Return the peak resident set in KiB."""
-    import resource
+    """Return the peak resident set of this program in KiB; 0 if it is unknown.
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Not getrusage: its value is never less than what the process that started this one had in memory.
+    """
+    try:
+        with open("/proc/self/status") as status:
+            return next((int(line.split()[1]) for line in status if line.startswith("VmHWM:")), 0)
+    except (OSError, ValueError):
+        return 0
 
 
 def direct_output(name, file):

@@ -3,7 +3,7 @@
 Such a file is a line (the CRC and the length of the table), the table, and the bytecode. The table is a marshalled
 mapping of modules, as site-relative paths without a suffix, to (offset, stored bytes, bytes). Bytecode whose sizes
 differ is compressed; the table may be, too. ``code`` has a file for each layer, ``runtime`` the parts of this package
-that few starts need.
+that few starts need, and ``substitutes`` those that only stand-ins need: a layer without stand-ins does not have it.
 
 Loaded in every start of the layer that has such files.
 """
@@ -18,7 +18,7 @@ from posix import open as _open
 from . import check
 
 CODE = "_layer_minimizer/code"
-RUNTIME = "_layer_minimizer/runtime"
+RUNTIME, SUBSTITUTES = "_layer_minimizer/runtime", "_layer_minimizer/substitutes"
 ZLIB = b"x"  # the first byte of what zlib has compressed, and of nothing that marshal writes for a mapping
 _HEAD = 16 if sys.version_info >= (3, 7) else 12  # bytes before the code in a file of bytecode
 
@@ -108,7 +108,7 @@ class Packed(object):
             files = [CODE + "/" + name for name in sorted(listdir(root + "/" + CODE))]
         except OSError:
             files = []
-        return cls(root, files + [RUNTIME] * os.path.exists(root + "/" + RUNTIME))
+        return cls(root, files + [name for name in (RUNTIME, SUBSTITUTES) if os.path.exists(root + "/" + name)])
 
     def __init__(self, root, files):
         self.root = root

@@ -15,6 +15,7 @@ function showSummary(report) {
     ),
     make("p", null, verified(report)),
     report.lambda ? make("p", null, emulated(report.lambda)) : null,
+    report.cost ? make("p", null, cost(report.cost)) : null,
     make("p", { class: "note" }, `Python ${shown(report.python ?? "")} · layer_minimizer ${shown(report.version ?? "")} · observed by ${(report.observers ?? []).map(shown).join(" and ") || "no observer"}`),
     warnings(report.warnings ?? []),
   ];
@@ -38,6 +39,16 @@ function emulated(lambda) {
   return (
     `In emulated Lambda (${shown(lambda.where)}): ${count(lambda.events, "event", "events")}, init ${lambda.init_seconds.toFixed(1)} s, ` +
     `peak ${mib(lambda.peak_bytes)} of ${number(lambda.memory)} MB, /tmp ${mib(lambda.tmp_bytes)} of ${number(lambda.tmp_size)} MB.`
+  );
+}
+
+function cost({ before, after, memory, price_per_gb_second: price, origin }) {
+  const mib = (bytes) => number(Math.round(bytes / 1048576));
+  const dollars = (amount) => `$${amount.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 })}`;
+  return (
+    `Cold starts, as measured on the machine that made the layer: init ${before.seconds.toFixed(2)} → ${after.seconds.toFixed(2)} s, ` +
+    `memory ${mib(before.peak_bytes)} → ${mib(after.peak_bytes)} MB. A million at ${number(memory)} MB: ` +
+    `${dollars(before.per_million_starts)} → ${dollars(after.per_million_starts)} (${price.toFixed(10)} per GB-second, ${shown(origin)}).`
   );
 }
 

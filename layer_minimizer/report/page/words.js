@@ -22,6 +22,7 @@ const REASON_MEANS = {
   STARTUP: "Python reads it when it starts, and its distribution is used.",
   LINKED: "A kept symbolic link points to it, or it is a copy of a kept library and a link to it in the layer.",
   REPAIRED: "The run on the layer alone needed it, so it was added.",
+  LICENSE: "License text or metadata of a distribution of which something is in the layer.",
   STAND_IN: "It is imported, but nothing in it was needed.",
   ASLEEP: "Only modules replaced by stand-ins import it.",
   REACHABLE: "Its distribution was not used, but a used one requires it, or code in the layer refers to it.",

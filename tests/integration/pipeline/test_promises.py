@@ -216,7 +216,7 @@ def test_json_report(desk: Desk, env: Environment, require_schema: Callable[[Any
         "format", "before", "layer", "verified", "verification", "kept", "distributions", "not_exercised", "observers",
         "warnings", "seconds", "libraries", "stand_ins", "cold", "bundled", "function", "lambda", "base_layers",
         "base_bytes", "conflicts", "differences", "version", "python", "entry", "budget", "import_time", "imports",
-        "files", "search",
+        "files", "search", "cost", "licenses", "runtime_distributions",
     }  # fmt: skip
     require_schema(report)
     by_path = {file["path"]: file for file in report["files"]}

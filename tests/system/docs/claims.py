@@ -115,6 +115,7 @@ SAMPLES = {
     '{"format": 1,': "the report: its names are compared with those of a real report",
     '{"arn", "version", ': "the output of publish --json: its names are compared with real output",
     "Verified in emulated Lambda": "printed with --verify lambda; tests/integration/verify compares it",
+    "Cost: init ": "printed where imports are timed; tests/unit/report/test_report.py compares its form",
     "6.5 MB → 7.1 MB unzipped": "printed by the walk with diff, which compares it",
     "# Load the model\n": "an excerpt of predict.py, which is compared",
     '{"label": "circle", ': "what the example's handler returns",

@@ -102,6 +102,26 @@ def test_traces_of_the_table(desk: Desk, shown: list[Shown]) -> None:
     assert (desk.folder / "probe.zip").is_file()
 
 
+# ---- what is in a layer ---------------------------------------------------------------------------------------------
+
+
+@walks(f"{MANUAL}/contents.md", "unzip -p layer.zip")
+@walks(
+    f"{MANUAL}/reports.md",
+    "minimize --python .venv/bin/python --entry handler.py --event event.json --output layer.zip --sbom",
+)
+def test_licenses_and_bill_of_materials(desk: Desk, shown: list[Shown]) -> None:
+    site = next(desk.folder.glob(".venv/lib/*/site-packages"))
+    (site / "alpha-1.0.dist-info" / "licenses").mkdir()
+    (site / "alpha-1.0.dist-info" / "licenses" / "MIT").write_text("Permission is hereby granted\n")
+    texts, bill = sorted(shown, key=lambda each: each.text, reverse=True)
+    said = desk.run(bill).out
+    assert "Licenses: 2 texts and METADATA files" in said
+    (first, *_) = json.loads((desk.folder / "sbom.json").read_text())["components"]
+    assert first["name"] == "alpha"
+    assert desk.run(texts).out == "Permission is hereby granted\n"
+
+
 # ---- layers above layers --------------------------------------------------------------------------------------------
 
 

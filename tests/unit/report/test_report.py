@@ -12,8 +12,18 @@ import pytest
 from rich.console import Console
 
 from layer_minimizer.model.installed import Size
-from layer_minimizer.model.outcome import Bundled, Emulated, LayerArchive, LibrarySizes, Proof
+from layer_minimizer.model.outcome import (
+    Bundled,
+    Emulated,
+    LayerArchive,
+    LibrarySizes,
+    Proof,
+    RuntimeDistributions,
+    Start,
+    Starts,
+)
 from layer_minimizer.model.plan import Decision, KeepPlan, NotExercised, Reason, Verdict
+from layer_minimizer.report.cost import Cost
 from layer_minimizer.report.report import Report, json_text
 from layer_minimizer.report.text import show
 
@@ -98,6 +108,9 @@ def test_the_json_has_the_names_of_format_1(report: Report, require_schema: Call
         "base_layers": [],
         "base_bytes": 0,
         "conflicts": [],
+        "cost": None,
+        "licenses": {"files": 0, "bytes": 0, "equal": 0, "without": ["big", "small"]},
+        "runtime_distributions": None,
         "search": None,
         "seconds": {"trace": 1.5, "plan": 0.1, "pack": 0.2, "verify": 1.0},
     }
@@ -183,6 +196,37 @@ def test_a_script_and_an_open_environment_are_named_as_such(report: Report, buil
     assert "Verified: the script's output, same results on the layer alone (no file of the original" in said
     assert "restored" not in said
     assert "Not exercised" not in said
+
+
+def test_licenses_cost_and_the_distributions_of_the_runtime_have_a_line_each(report: Report) -> None:
+    assert "Licenses:" not in text(report)
+    assert "Cost:" not in text(report)
+    rows = [
+        ("big-1.dist-info/LICENSE", 900, "big", Verdict.KEPT, Reason.LICENSE),
+        ("big-1.dist-info/METADATA", 300, "big", Verdict.KEPT, Reason.LICENSE),
+        ("small-1.dist-info/LICENSE", 900, "small", Verdict.KEPT, Reason.LICENSE),
+        ("third/__init__.py", 5, "third", Verdict.COLD, Reason.UNTOUCHED),
+    ]
+    decisions = (*report.plan.decisions, *(Decision(*row, "said") for row in rows))
+    more = dataclasses.replace(
+        report,
+        plan=dataclasses.replace(report.plan, decisions=decisions),
+        proof=dataclasses.replace(
+            report.proof,
+            shipped={"small-1.dist-info/LICENSE": 30},
+            brought=RuntimeDistributions("python3.12", ("six",), ("boto3", "botocore")),
+        ),
+        cost=Cost(Starts(Start(2.0, 300 << 20), Start(1.0, 200 << 20)), 1024, 0.00001, "Lambda on arm64, 2026-01-01"),
+    )
+    said = text(more)
+    assert "Licenses: 3 texts and METADATA files, 1 of them links to equal ones, 1.2 kB; --licenses drop leaves" in said
+    assert " Without a license text: third.\n" in said
+    assert "python3.12, too: six. Those of the layer come first; boto3, botocore would be the runtime's." in said
+    assert "Cost: init 2.00 \u2192 1.00 s, memory 300 \u2192 200 MB, measured here; a million" in said
+    assert "at 1,024 MB: $20.00 \u2192 $10.00 (0.0000100000 per GB-second, Lambda on arm64, 2026-01-01)." in said
+    assert more.to_json()["cost"]["before"] == {
+        "seconds": 2.0, "peak_bytes": 300 << 20, "per_million_starts": 20.0,
+    }  # fmt: skip
 
 
 def test_several_runs_are_mentioned(report: Report) -> None:
