@@ -111,6 +111,7 @@ class Settings(Options):
     strip_docstrings: bool = option(False, FLAG, "omit docstrings from the bytecode", FORMS, common=True, example="true")
     native: str = option("on", one_of(("on", "off")), "on: ship only the used pages of shared libraries", FORMS, trace=True, details="off: ship them whole")
     cold: Cold = option(Cold.KEEP, one_of(Cold), "files and pages that no event used", FORMS, common=True, example='"keep"', details="keep: compressed; drop: omitted; auto: keep what --max-size allows")
+    gpu: str = option("drop", one_of(("drop", "keep")), "libraries and packages for a GPU", FORMS, example='"keep"', details="drop: only what the run used of them, and links to them; a use of more ends in an error; keep: as all others")
     runtime_library: str = option("", INPUT_FILE, "this tool's runtime library for another architecture", FORMS)
     format: Format = option(Format.LAYER, one_of(Format), "what is written to --output", RESULT, common=True, example='"image"', details="layer: a zip for Lambda; folder: the same files, for COPY in a Dockerfile; image: a container image, a tar or (without .tar) an OCI image layout")
     base_image: str = option("", TEXT, "the image below the packages", CONTAINER, metavar="NAME", trace=True, example='"python:3.12-slim"', instead_of=("image",), host_only=True, details="default with --runner: Lambda's for --runtime; with --format image also the path of an OCI image layout or of a docker save tar, or scratch: this machine's Python")

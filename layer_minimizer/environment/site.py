@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer.analysis import elf
-from layer_minimizer.environment import base_layers, inventory, merged_site
+from layer_minimizer.environment import base_layers, gpu, inventory, merged_site
 from layer_minimizer.environment.base_layers import BaseLayers
 from layer_minimizer.model.installed import InstalledFile, Inventory, Size
 
@@ -75,6 +75,11 @@ class Site:
         """Libraries that are copies of another library in the same folder, each with the original."""
         paths = [file.path for file in self.inventory.files if elf.is_elf_name(file.path) and not file.link]
         return library_copies(paths, self.sources)
+
+    @cached_property
+    def gpu(self) -> gpu.GpuParts:
+        """What of it is for a GPU."""
+        return gpu.find_gpu_parts(self.inventory.files)
 
     def library_closure(self, paths: Iterable[str]) -> tuple[tuple[str, str], ...]:
         """Return the installed libraries that ``paths`` need, each with one of the libraries that need it."""

@@ -21,6 +21,7 @@ FILTERS = [
 CODE_FILTERS = [{"id": lzma.FILTER_X86}, *FILTERS]
 LEFT_OUT = 0xFFFFFFFF
 BY_COLD_KEEP = 1
+BY_GPU_KEEP = 2
 _END = 0xFFFFFFFF
 
 _INDEX_MAGIC, _TABLE_MAGIC = (int.from_bytes(text, "little") for text in (b"LLYFIDX1", b"LLYTTST1"))
@@ -45,7 +46,8 @@ class FileRow:
         needs: the libraries in the site that a library needs.
         mode: the permission bits.
         chunk: the first chunk with its bytes, `LEFT_OUT` if the layer does not have them.
-        offset: where it begins in that chunk; `BY_COLD_KEEP` if it was left out and ``--cold keep`` would include it.
+        offset: where it begins in that chunk; `BY_COLD_KEEP` if it was left out and ``--cold keep`` would include it,
+            `BY_GPU_KEEP` if ``--gpu keep`` would.
         size: in bytes.
     """
 

@@ -55,6 +55,7 @@ class LibrarySizes:
         cold: the size of its compressed cold pages.
         dropped: the size of pages that are omitted and cannot be restored.
         problem: why it is shipped whole, or empty.
+        gpu: whether it is for a GPU: of such a library all pages that no event used are dropped.
     """
 
     path: str
@@ -65,6 +66,7 @@ class LibrarySizes:
     cold: int
     dropped: int
     problem: str
+    gpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ class Reason(StrEnum):
     ASLEEP = "ASLEEP"  # imported only by modules that are replaced by stand-ins
     REACHABLE = "REACHABLE"  # its distribution was not used, but code in the layer names it
     UNTOUCHED = "UNTOUCHED"  # not used, unlike other files of its distribution
+    GPU = "GPU"  # for a GPU, which the traced run did not have
     DEVELOPMENT = "DEVELOPMENT"  # only compilers or test runners read it
     UNUSED = "UNUSED"  # not used, nor any other file of its distribution
     EXCLUDED = "EXCLUDED"  # --exclude

@@ -27,7 +27,7 @@ from layer_minimizer.native.elf_image import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 CHUNK_BYTES = 512 * 1024
 # A new chunk begins at multiples of this, so that one more hot page only changes the chunks of its area.
@@ -100,8 +100,23 @@ class Split:
         return b"".join(_page_bytes(self.image, run.page, run.pages) for run in chunk.runs)
 
 
-def split(data: bytes | memoryview, hot: Collection[int]) -> Split:
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Dynamic strings and tables of a library that replace its own.
+
+    ``entries`` are those of its dynamic section whose values are no addresses; ``blobs`` the tables, by the tag of the
+    entry with their address.
+    """
+
+    strings: bytes
+    entries: tuple[tuple[int, int], ...]
+    blobs: Mapping[Tag, bytes]
+
+
+def split(data: bytes | memoryview, hot: Collection[int], *, constants: bool = False) -> Split:
     """Split the pages of a library. ``hot`` are the numbers of the pages that a traced run touched.
+
+    ``constants``: read-only data can be cold, too; see `hotness.cold_candidates`.
 
     Raises:
         UnsupportedLibraryError: the library cannot be rewritten.
@@ -109,7 +124,7 @@ def split(data: bytes | memoryview, hot: Collection[int]) -> Split:
     image = read_image(data)
     stay = hotness.always_hot(image)
     cold: list[PageRun] = []
-    for first, stop, executable in hotness.cold_candidates(image):
+    for first, stop, executable in hotness.cold_candidates(image, constants=constants):
         start = None
         for page in range(first, stop + 1):
             if page < stop and page not in hot and page not in stay:
@@ -162,24 +177,29 @@ def _page_bytes(image: ElfImage, page: int, pages: int) -> bytes:
     return found + bytes(stop - start - len(found))
 
 
-def rewrite(parts: Split, *, name: str, runtime: str, store: str, packed: Sequence[PackedChunk]) -> bytes:
+def rewrite(  # noqa: PLR0913 - what the library and its index contain
+    parts: Split, *, name: str, runtime: str, store: str, packed: Sequence[PackedChunk], tables: Tables | None = None
+) -> bytes:
     """Return the compacted library.
 
     Args:
         parts: the pages of the library.
         name: the library's name for messages.
         runtime: the DT_NEEDED entry for the runtime, for instance ``$ORIGIN/../layer_minimizer.libs/liblayercold.so``.
-        store: the path of the store, relative to the library's folder; empty if all cold pages are dropped.
+        store: the path of the store, relative to the library's folder; empty if all cold pages are dropped. If
+            ``packed`` has no data: why they are, for messages.
         packed: the chunks of ``parts`` in the order of the store; one without data is dropped.
+        tables: dynamic tables that replace the library's own.
     """
     image = parts.image
     out = _File(image.page_size)
-    pieces = _all_pieces(parts, out)
+    pieces = _all_pieces(parts, out, _moved_strings(image) if tables is None else PageRun(0, 0, executable=False))
     others = [s for s in image.segments if s.type not in (SegmentType.LOAD, SegmentType.PHDR, SegmentType.DYNAMIC)]
     # Four more: PHDR, the appended read-only and writable segments, and DYNAMIC.
     table_bytes = SEGMENT_BYTES * (len(pieces) + len(others) + 4)
     top = _free_address(image, len(out.data))
-    read_only = _ReadOnlyPart(image, top, table_bytes, runtime, _index(parts, name, store, packed))
+    index = _index(parts, name, store, packed, early=tables is None and bool(hotness.always_hot(image)))
+    read_only = _ReadOnlyPart(tables or _own_tables(image), top, table_bytes, runtime, index, image.page_size)
     dynamic = read_only.dynamic()
     table_offset = out.append(read_only.data)
     dynamic_at, dynamic_offset = top + len(read_only.data), out.append(dynamic)
@@ -218,25 +238,32 @@ class _File:
         self.data[offset : offset + len(blob)] = blob
 
 
-class _ReadOnlyPart:
-    """The appended read-only segment: space for the program headers, the dynamic strings, the index."""
+def _own_tables(image: ElfImage) -> Tables:
+    """Return the library's own tables: all stay in place but the strings, which get a new one."""
+    strings = bytes(image.read(image.value(Tag.STRTAB) or 0, image.value(Tag.STRSZ) or 0))
+    moved = (Tag.STRTAB, Tag.STRSZ)
+    return Tables(strings, tuple((tag, value) for tag, value in image.dynamic if tag not in moved), {})
 
-    def __init__(self, image: ElfImage, top: int, table_bytes: int, runtime: str, index: bytes) -> None:
-        strings = bytes(image.read(image.value(Tag.STRTAB) or 0, image.value(Tag.STRSZ) or 0))
-        self._image = image
-        self._needed = len(strings)
-        self._strings = (top + table_bytes, len(strings) + len(runtime) + 1)
-        index_at = -(-sum((table_bytes, self._strings[1])) // 8) * 8
-        self._index_at = top + index_at
-        self.data = bytes(table_bytes) + strings + runtime.encode() + b"\0"
-        self.data += bytes(index_at - len(self.data)) + index
-        self.data += bytes(-len(self.data) % image.page_size)
+
+class _ReadOnlyPart:
+    """The appended read-only segment: space for the program headers, the dynamic strings, other tables, the index."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - everything that is in it
+        self, tables: Tables, top: int, table_bytes: int, runtime: str, index: bytes, page_size: int
+    ) -> None:
+        strings = tables.strings + runtime.encode() + b"\0"
+        self.data = bytes(table_bytes) + strings
+        places = [(Tag.STRTAB, top + table_bytes), (Tag.STRSZ, len(strings))]
+        for tag, blob in (*tables.blobs.items(), (Tag.COLD_INDEX, index)):
+            self.data += bytes(-len(self.data) % 8)
+            places.append((tag, top + len(self.data)))
+            self.data += blob
+        self.data += bytes(-len(self.data) % page_size)
+        self._entries = [(Tag.NEEDED, len(tables.strings)), *tables.entries, *places]
 
     def dynamic(self) -> bytes:
-        """Return the dynamic section, with the runtime as first DT_NEEDED and the new addresses of moved tables."""
-        moved = {int(Tag.STRTAB): self._strings[0], int(Tag.STRSZ): self._strings[1]}
-        entries = [(tag, moved.get(tag, value)) for tag, value in self._image.dynamic]
-        return pack_dynamic([(Tag.NEEDED, self._needed), *entries, (Tag.COLD_INDEX, self._index_at)])
+        """Return the dynamic section, with the runtime as first DT_NEEDED and the addresses of all tables in here."""
+        return pack_dynamic(self._entries)
 
 
 def _free_address(image: ElfImage, offset: int) -> int:
@@ -257,9 +284,8 @@ def _moved_strings(image: ElfImage) -> PageRun:
     return PageRun(first, max(0, stop - first), executable=False)
 
 
-def _all_pieces(parts: Split, out: _File) -> list[Segment]:
+def _all_pieces(parts: Split, out: _File, moved: PageRun) -> list[Segment]:
     """Write the hot pages, the ELF header first. Return the program headers of all pieces, by ascending address."""
-    moved = _moved_strings(parts.image)
     pieces: list[Segment] = []
     for segment in sorted(parts.image.loads, key=lambda s: (s.offset != 0, s.address)):
         pieces += _pieces(parts, segment, moved, out)
@@ -272,7 +298,7 @@ def _pieces(parts: Split, segment: Segment, moved: PageRun, out: _File) -> Itera
     floor = segment.address // page
     ceiling = -(-segment.end // page)
     left_out = [run for run in parts.cold if floor <= run.page < ceiling]
-    if not segment.flags & Right.WRITE and moved.pages and floor <= moved.page < ceiling:
+    if moved.pages and floor <= moved.page < ceiling:
         left_out = sorted([*left_out, moved], key=lambda run: run.page)
     at = segment.address
     for run in [*left_out, PageRun(ceiling, 0, executable=False)]:
@@ -300,7 +326,7 @@ def _encoded(name: str, store: str) -> tuple[bytes, bytes]:
     return name.encode("utf-8", "surrogateescape") + b"\0", store.encode("utf-8", "surrogateescape") + b"\0"
 
 
-def _index(parts: Split, name: str, store: str, packed: Sequence[PackedChunk]) -> bytes:
+def _index(parts: Split, name: str, store: str, packed: Sequence[PackedChunk], *, early: bool) -> bytes:
     chunks, runs = bytearray(), bytearray()
     number = offset = 0
     for which, (chunk, stored) in enumerate(zip(parts.chunks, packed, strict=True)):
@@ -322,7 +348,7 @@ def _index(parts: Split, name: str, store: str, packed: Sequence[PackedChunk]) -
         number,
         name_at,
         name_at + len(name_text) if store else 0,
-        bool(hotness.always_hot(parts.image)),
+        early,
         parts.cold[0].page * page if parts.cold else 0,
         parts.cold[-1].stop * page if parts.cold else 0,
         offset,

@@ -29,6 +29,8 @@ class SegmentType(IntEnum):
     INTERP = 3
     PHDR = 6
     GNU_EH_FRAME = 0x6474E550
+    STACK = 0x6474E551
+    RELRO = 0x6474E552
 
 
 class Right(IntFlag):
@@ -44,15 +46,27 @@ class Tag(IntEnum):
 
     NULL = 0
     NEEDED = 1
+    PLTRELSZ = 2
+    HASH = 4
     STRTAB = 5
     SYMTAB = 6
     RELA = 7
     RELASZ = 8
+    RELAENT = 9
     STRSZ = 10
+    SYMENT = 11
+    SONAME = 14
+    RPATH = 15
     TEXTREL = 22
     JMPREL = 23
-    PLTRELSZ = 2
+    RUNPATH = 29
     FLAGS = 30
+    RELR = 36
+    VERSYM = 0x6FFFFFF0
+    VERDEF = 0x6FFFFFFC
+    VERDEFNUM = 0x6FFFFFFD
+    VERNEED = 0x6FFFFFFE
+    VERNEEDNUM = 0x6FFFFFFF
     # Of this project: address of the index of the cold pages. See src/coldindex.h.
     COLD_INDEX = 0x6C61796C
 

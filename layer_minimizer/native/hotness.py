@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from layer_minimizer.native.elf_image import ElfImage, Right, Section, Tag
+from layer_minimizer.native.elf_image import HEADER_BYTES, SEGMENT_BYTES, ElfImage, Right, Section, Tag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +25,9 @@ _COLD_DATA = {
 # Everything else stays: header and program headers (dl_iterate_phdr), the dynamic section, symbols, strings, hashes,
 # versions and relocations (the loader reads them before this library's dependencies are initialised), notes,
 # .rodata (its strings are passed to system calls), and every writable page (relocations, TLS images, GOT, data).
+# Sections that the loader or the debugger reads, before anything could restore them.
+_TABLES = {".dynsym", ".dynstr", ".hash", ".gnu.hash", ".gnu.version", ".gnu.version_d", ".gnu.version_r"}
+_TABLE_TYPES = {4: "SHT_RELA", 7: "SHT_NOTE", 9: "SHT_REL", 19: "SHT_RELR"}
 _IRELATIVE = {"x86_64": 37, "aarch64": 1032}
 _IFUNC = 10
 _RELA = struct.Struct("<QQq")
@@ -39,11 +42,15 @@ def can_be_cold(section: Section) -> bool:
     return not section.writable and section.size > 0 and (section.executable or section.name in _COLD_DATA)
 
 
-def cold_candidates(image: ElfImage) -> tuple[tuple[int, int, bool], ...]:
+def cold_candidates(image: ElfImage, *, constants: bool = False) -> tuple[tuple[int, int, bool], ...]:
     """Return (first page, page after the last, executable) of ranges of pages that can be cold.
 
-    Adjacent sections count as one, so that a page shared by two of them can be cold, too.
+    Adjacent sections count as one, so that a page shared by two of them can be cold, too. With ``constants`` everything
+    that is read-only can be cold but the loader's tables: for libraries whose code does not run, so that it passes no
+    texts to the system.
     """
+    if constants:
+        return tuple(_all_but_tables(image))
     ranges: list[tuple[int, int, bool]] = []
     for segment in image.loads:
         if segment.flags & Right.WRITE:
@@ -69,6 +76,25 @@ def cold_candidates(image: ElfImage) -> tuple[tuple[int, int, bool], ...]:
             if stop > first:
                 ranges.append((first, stop, bool(segment.flags & Right.EXECUTE)))
     return tuple(ranges)
+
+
+def _all_but_tables(image: ElfImage) -> Iterator[tuple[int, int, bool]]:
+    size = image.page_size
+    tables = [(0, HEADER_BYTES), (image.header[5], image.header[5] + SEGMENT_BYTES * image.header[10])]
+    tables += [
+        (section.address, section.address + section.size)
+        for section in image.sections
+        if section.size and (section.name in _TABLES or section.type in _TABLE_TYPES)
+    ]
+    stays = {page for start, stop in tables for page in range(start // size, -(-stop // size))}
+    for segment in image.loads:
+        if segment.flags & Right.WRITE:
+            continue
+        start, stop = segment.address // size, -(-segment.end // size)
+        for page in [*sorted(page for page in stays if start <= page < stop), stop]:
+            if page > start:
+                yield start, page, bool(segment.flags & Right.EXECUTE)
+            start = page + 1
 
 
 def always_hot(image: ElfImage) -> frozenset[int]:

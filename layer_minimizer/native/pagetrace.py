@@ -12,7 +12,7 @@ from layer_minimizer.native import hotness
 from layer_minimizer.native.elf_image import UnsupportedLibraryError, read_image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
 _HEADER = struct.Struct("<8sII")
@@ -28,10 +28,11 @@ class _TracedLibrary:
     ranges: tuple[tuple[int, int, bool], ...]
 
 
-def make_table(libraries: Iterable[tuple[str, Path]], table: Path) -> dict[str, str]:
+def make_table(libraries: Iterable[tuple[str, Path]], table: Path, constants: Collection[str] = ()) -> dict[str, str]:
     """Write the table of the pages to trace in ``libraries``, (site-relative path, file) pairs.
 
-    Return the libraries that cannot be traced, with the reason.
+    ``constants`` are the paths of those of which pages with constants are traced, too. Return the libraries that cannot
+    be traced, with the reason.
     """
     traced: dict[tuple[int, int], _TracedLibrary] = {}
     refused: dict[str, str] = {}
@@ -42,7 +43,7 @@ def make_table(libraries: Iterable[tuple[str, Path]], table: Path) -> dict[str, 
                 # Not closed explicitly: that fails while the frames of an exception hold views of it.
                 data = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
             image = read_image(memoryview(data))
-            entry = _TracedLibrary(path, image.page_size, hotness.cold_candidates(image))
+            entry = _TracedLibrary(path, image.page_size, hotness.cold_candidates(image, constants=path in constants))
             traced[status.st_dev, status.st_ino] = entry
         except (OSError, ValueError) as exc:
             refused[path] = f"it cannot be read ({exc})"

@@ -18,6 +18,7 @@ from layer_minimizer.native import parts
 from layer_minimizer.pack import budget, bytecode, checksums, cold_files, staging, stand_ins
 from layer_minimizer.pack.budget import Budget, Oversized, evictable_files
 from layer_minimizer.pack.equal_texts import equal_texts
+from layer_minimizer.pack.gpu_libraries import GpuLibraries
 from layer_minimizer.pack.libraries import Compactor, PackedLibrary, native_runtime, place_runtime
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ class _Staged:
 class Builder:
     """Builds the layers of one traced workload in ``scratch`` and writes each to ``zip_path``.
 
-    ``compactor`` caches compacted libraries, because several layers may be built before one is verified. ``runtime``
-    is the native runtime, without which no file can be cold.
+    ``compactor`` caches compacted libraries, because several layers may be built before one is verified; ``gpu`` does
+    that for libraries for a GPU. ``runtime`` is the native runtime, without which no file can be cold.
     """
 
     traced: Traced
@@ -109,14 +110,15 @@ class Builder:
     zip_path: Path
     scratch: Path
     compactor: Compactor | None
+    gpu: GpuLibraries | None
     runtime: Path | None
 
     @classmethod
     def of(cls, traced: Traced, site: Site, settings: Settings, zip_path: Path, scratch: Path) -> Builder:
         """Return a builder that compacts libraries if the settings ask for it and this machine can do it."""
         compactor = Compactor.of(traced, site, settings, scratch / "libraries")
-        runtime = native_runtime(settings)
-        return cls(traced, site, settings, zip_path, scratch, compactor, runtime)
+        gpu = GpuLibraries.of(traced, site, settings, scratch / "gpu")
+        return cls(traced, site, settings, zip_path, scratch, compactor, gpu, native_runtime(settings))
 
     def pack(
         self, plan: KeepPlan, adjustments: Adjustments, required: Requirements, reserved: budget.ReservedBytes
@@ -213,15 +215,15 @@ class Builder:
 
     def _compacted(self, plan: KeepPlan, adjustments: Adjustments) -> dict[str, PackedLibrary]:
         """Return the compacted form of the kept libraries whose pages were traced, except for links."""
+        found = self.gpu.packed(plan, adjustments) if self.gpu else {}
         if self.compactor is None:
-            return {}
+            return found
         repaired: set[str] = set()
         if self.settings.cold is Cold.DROP:
             # A library that only a repair added has no touched pages, and pages that are dropped cannot be restored.
             repaired = {d.path for d in plan.kept if d.reason is Reason.REPAIRED}
         kept = {d.path for d in plan.kept}
-        found = {}
-        for path in (d.path for d in plan.kept if ".so" in d.path):
+        for path in (d.path for d in plan.kept if ".so" in d.path and d.path not in found):
             if staging.link_target(self.site.files[path], kept, self.site.copies):
                 continue
             if made := self.compactor.compacted(path, adjustments, whole=path in repaired):

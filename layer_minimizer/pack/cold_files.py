@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from layer_minimizer.layer.file_index import BY_COLD_KEEP, FileRow
+from layer_minimizer.layer.file_index import BY_COLD_KEEP, BY_GPU_KEEP, FileRow
 from layer_minimizer.model import modules
 from layer_minimizer.model.plan import Cold, Decision, KeepPlan, Reason, Verdict
 
@@ -25,11 +25,18 @@ def left_out(plan: KeepPlan, placed: Collection[str], versions: Mapping[str, str
         FileRow(
             decision.path,
             owner(decision, versions),
-            offset=BY_COLD_KEEP if decision.distribution in included and decision.reason not in _NEVER_COLD else 0,
+            offset=_remedy(decision, included),
         )
         for decision in plan.decisions
         if decision.path not in placed and decision.reason not in _ELSEWHERE
     ]
+
+
+def _remedy(decision: Decision, included: Collection[str]) -> int:
+    """Return which option includes a file that was left out; ``included``: what ``--cold keep`` has files of."""
+    if decision.reason is Reason.GPU:
+        return BY_GPU_KEEP
+    return BY_COLD_KEEP if decision.distribution in included and decision.reason not in _NEVER_COLD else 0
 
 
 def distributions(plan: KeepPlan) -> frozenset[str]:

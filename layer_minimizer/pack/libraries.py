@@ -48,10 +48,10 @@ def place_runtime(runtime: Path, top: Path) -> None:
         OSError: a file cannot be written.
     """
     (top / NATIVE_FOLDER).mkdir(exist_ok=True)
-    shutil.copyfile(runtime, top / NATIVE_FOLDER / _runtime_name(runtime))
+    shutil.copyfile(runtime, top / NATIVE_FOLDER / runtime_name(runtime))
 
 
-def _runtime_name(runtime: Path) -> str:
+def runtime_name(runtime: Path) -> str:
     """Return a file name that is unique for each build: a function can have layers of several versions."""
     return RUNTIME.format(digest=sha256(runtime.read_bytes()).hexdigest()[:16])
 
@@ -124,7 +124,7 @@ class Compactor:
     @cached_property
     def runtime_name(self) -> str:
         """The runtime's file name."""
-        return _runtime_name(self.runtime)
+        return runtime_name(self.runtime)
 
     def compacted(self, path: str, adjustments: Adjustments, *, whole: bool = False) -> PackedLibrary | None:
         """Return the library compacted according to ``adjustments``; None if its pages were not traced.

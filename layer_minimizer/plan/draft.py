@@ -44,6 +44,7 @@ class Draft:
         dropped: the files that are dropped, with the reason.
         cold_owners: the distributions whose other files go into the cold store, with the reason for these files.
         imported_tests: the test folders whose packages import test modules.
+        gpu: the files for a GPU, each with the evidence.
     """
 
     files: dict[str, InstalledFile]
@@ -53,6 +54,7 @@ class Draft:
     dropped: dict[str, Justification] = field(default_factory=dict)
     cold_owners: Mapping[str, Justification] = field(default_factory=dict)
     imported_tests: frozenset[str] = frozenset()
+    gpu: Mapping[str, str] = field(default_factory=dict)
 
     def copy(self) -> Draft:
         """Return an independent copy of this draft."""
@@ -106,8 +108,8 @@ class Draft:
                 yield decision_for(file, Verdict.DROPPED, self.dropped[path])
             else:
                 why = self._why_not_kept(file, importers, used_tests, of_programs)
-                development = why.reason is Reason.DEVELOPMENT
-                cold = file.distribution in self.cold_owners and not file.link and not development
+                never = why.reason in (Reason.DEVELOPMENT, Reason.GPU)
+                cold = file.distribution in self.cold_owners and not file.link and not never
                 yield decision_for(file, Verdict.COLD if cold else Verdict.DROPPED, why)
 
     def _why_not_kept(
@@ -125,6 +127,8 @@ class Draft:
             by = self.asleep[path].importer
             evidence = f"imported only by {by}, which is unused" if by else "imported only by unused modules"
             return Justification(Reason.ASLEEP, evidence, by)
+        if path in self.gpu:
+            return Justification(Reason.GPU, f"{self.gpu[path]}, and the run did not use it")
         if development_files.is_for_development(file, used_tests, of_programs):
             return _DEVELOPMENT
         return self.cold_owners.get(file.distribution, _UNUSED)

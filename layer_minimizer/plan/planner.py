@@ -63,6 +63,7 @@ class PlanRequest:
         copies: libraries that are copies of another one, each with the original: links to it in the layer.
         imported_tests: test folders whose packages import test modules.
         licenses: whether license texts and ``METADATA`` of what is in the layer are kept (``--licenses``).
+        gpu: files for a GPU that are not shipped unless the run used them, each with the evidence.
     """
 
     include: tuple[str, ...] = ()
@@ -78,6 +79,7 @@ class PlanRequest:
     copies: Mapping[str, str] = field(default_factory=dict)
     imported_tests: frozenset[str] = frozenset()
     licenses: bool = True
+    gpu: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,7 @@ class _Phases:
         if request.cold:
             draft.add_cold_owners(request.reachable)
             draft.imported_tests = request.imported_tests
+        draft.gpu = request.gpu
         return draft
 
 

@@ -16,6 +16,7 @@ from layer_minimizer.layer.formats import Format
 from layer_minimizer.layer.layout import NO_DISTRIBUTION
 from layer_minimizer.model.plan import Decision, KeepPlan, NotExercised, Reason, Verdict
 from layer_minimizer.plan.licenses import without_text
+from layer_minimizer.report.gpu import gpu_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,6 +194,7 @@ class Report:
             "distributions": {name: size for name, size, _ in self.largest},
             "stand_ins": list(self.stand_ins()),
             "cold": self.cold(),
+            "gpu": gpu_json(self.plan, self.proof.libraries),
             "libraries": [dataclasses.asdict(library) for library in self.proof.libraries],
             "bundled": [dataclasses.asdict(library) for library in self.proof.bundled],
             "not_exercised": [dataclasses.asdict(entry) for entry in self.not_exercised],

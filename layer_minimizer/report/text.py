@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer.aws.limits import INIT_SECONDS, LAMBDA_DIRECT_UPLOAD_BYTES, LAMBDA_UNZIPPED_BYTES
 from layer_minimizer.layer.formats import Format
+from layer_minimizer.report.gpu import gpu_json
 from layer_minimizer.report.report import Report, megabytes
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def _lines(report: Report, largest: int) -> Iterator[str]:
     for name, size, reason in report.largest[:largest]:
         yield f"  {megabytes(size):>10}  {name} ({reason})"
     yield from _compacted(report)
+    yield from _gpu(report)
     yield from _bundled(report)
     yield from _python(report)
     yield from _licenses(report)
@@ -138,6 +140,21 @@ def _compacted(report: Report) -> Iterator[str]:
             )
         )
         yield f"  {library.path}: {megabytes(library.file)}; {sizes}"
+
+
+def _gpu(report: Report) -> Iterator[str]:
+    found = gpu_json(report.plan, report.proof.libraries)
+    if not found["bytes"]:
+        return
+    distributions = _count(len(found["distributions"]), "distribution", "distributions")
+    yield ""
+    yield (
+        f"For a GPU: {megabytes(found['bytes'])} in {distributions}, of which {megabytes(found['shipped'])} are "
+        "shipped: what the run used, and what other libraries link to. A use of more ends in an error; --gpu keep "
+        "ships all."
+    )
+    for name, where in found["cpu_builds"].items():
+        yield f"  {name} has a build without them: {where}"
 
 
 def _bundled(report: Report) -> Iterator[str]:

@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 from layer_minimizer.analysis import class_factories, elf, pickles
 from layer_minimizer.core.errors import UsageError
-from layer_minimizer.environment import base_layers, inventory
+from layer_minimizer.environment import base_layers, gpu, inventory
 from layer_minimizer.environment.site import Python, Site
 from layer_minimizer.execution.observed_run import Observer, choose_observers
 from layer_minimizer.layer import layout
@@ -122,10 +122,14 @@ def _run(  # noqa: PLR0913 - the parameters of a run
     name = source.entry.name
     what = f"tracing {name} with {' and '.join(observers)}"
     with clock.stage("trace", what):
+        constants = frozenset(gpu.find_gpu_parts(installed).libraries) if libraries else frozenset()
         if settings.effort:
             first, study = base.study(source, scratch / "trace" / "run")
         else:
-            first, study = replace(base, libraries=libraries).trace(source, scratch / "trace" / "run"), None
+            first, study = (
+                replace(base, libraries=libraries, constants=constants).trace(source, scratch / "trace" / "run"),
+                None,
+            )
     with clock.stage("trace", f"running {name} again, with the files of folders in another order"):
         probed = replace(base, observers=(Observer.PROBE,))
         ordered, again = repeatability.check_repeatable(
@@ -137,7 +141,7 @@ def _run(  # noqa: PLR0913 - the parameters of a run
         problem = (*problem, repeatability.warn_of_order(ordered))
         log.warning("%s", problem[-1])
         listed = repeatability.listed_folders(first, interpreter)
-    full = replace(base, libraries=libraries)
+    full = replace(base, libraries=libraries, constants=constants)
     if study is None:
         return replace(first, listed=listed), problem, None
     action = f"looking for modules that {name} imports and does not need"

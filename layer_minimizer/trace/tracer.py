@@ -104,6 +104,7 @@ class Tracer:
 
     ``listing``: the order in which folders are listed; None: as the system lists them.
     ``libraries``: (site-relative path, file) of the libraries whose pages are traced.
+    ``constants``: those of them of which pages with constants are traced, too: libraries for a GPU.
     ``bytecode``: folder for the interpreter's bytecode cache; the first run fills it, all later runs use it.
     """
 
@@ -111,6 +112,7 @@ class Tracer:
     observers: tuple[Observer, ...]
     timeout: float
     libraries: tuple[tuple[str, Path], ...] = ()
+    constants: frozenset[str] = frozenset()
     bytecode: Path | None = None
     listing: Listing | None = None
 
@@ -201,7 +203,7 @@ class Tracer:
             "timeout": self.timeout,
             "bytecode": self.bytecode,
             "listing": self.listing,
-            "page_tracer": _page_tracer(self.libraries, scratch) if self.libraries else None,
+            "page_tracer": _page_tracer(self.libraries, self.constants, scratch) if self.libraries else None,
             "libraries": Path(interpreter.library_dir) if interpreter.library_dir else None,
         }
 
@@ -279,7 +281,7 @@ def _read_study(record: RunRecord, facts: Facts) -> Study:
     )
 
 
-def _page_tracer(libraries: Iterable[tuple[str, Path]], scratch: Path) -> PageTracer:
+def _page_tracer(libraries: Iterable[tuple[str, Path]], constants: frozenset[str], scratch: Path) -> PageTracer:
     """Prepare page tracing. The library is copied, because the loader splits LD_PRELOAD paths at colons."""
     source = parts.page_tracer()
     if source is None:
@@ -287,7 +289,7 @@ def _page_tracer(libraries: Iterable[tuple[str, Path]], scratch: Path) -> PageTr
     scratch.parent.mkdir(parents=True, exist_ok=True)
     tracer = PageTracer(scratch.with_name("pagetrace.so"), scratch.with_name("pages"))
     shutil.copyfile(source, tracer.library)
-    for path, problem in pagetrace.make_table(libraries, tracer.table).items():
+    for path, problem in pagetrace.make_table(libraries, tracer.table, constants).items():
         log.debug("pages of %s are not traced: %s", path, problem)
     return tracer
 

@@ -56,6 +56,7 @@ VALUES: dict[str, tuple[Any, Any, list[Any]]] = {
     "strip_docstrings": (True, True, [1, "true", "yes"]),
     "native": ("off", "off", ["offf", False]),
     "cold": ("drop", Cold.DROP, ["dropp", ["drop"], 1]),
+    "gpu": ("keep", "keep", ["all", True]),
     "runtime_library": ("/lib.so", "/lib.so", [1, ["a"]]),
     "format": ("folder", Format.FOLDER, ["zip", ["folder"], 1]),
     "base_image": ("base.tar", "base.tar", [1, ["a"]]),

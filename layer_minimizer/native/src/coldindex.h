@@ -20,7 +20,7 @@ struct ColdIndex {
     uint32_t store;     /* path of the store, relative to the library's folder: offset of the string; 0: dropped */
     uint32_t early;     /* 1: it has IFUNC resolvers, which run before all constructors and may need a cold page */
     uint64_t first, last; /* addresses that bound all runs */
-    uint64_t store_size;  /* of the store file, in bytes */
+    uint64_t store_size;  /* of the store file, in bytes; 0 with a store: that string says why all pages were dropped */
 };
 
 /* Parts that must be found even if the index is damaged are located by their position: the struct ColdState follows the

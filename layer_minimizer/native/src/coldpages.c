@@ -112,6 +112,13 @@ static void give_up(const Library *library, uintptr_t address, const char *why) 
 
 static const char DROPPED[] = "it was dropped; build the layer with --cold keep, or trace this use";
 
+/* A library of which nothing is shipped but what others link to: see ../hollow.py. */
+static int is_hollow(const struct ColdIndex *index) { return index->store && !index->store_size; }
+
+static const char *why_dropped(const struct ColdIndex *index) {
+    return is_hollow(index) ? (const char *)index + index->store : DROPPED;
+}
+
 /* Find the file of an object that was loaded by a relative name: that of the mapping with its dynamic section. */
 static int path_from_maps(uintptr_t address, char *path, size_t room) {
     int file = open_file("/proc/self/maps", O_RDONLY, 0);
@@ -148,7 +155,7 @@ static int path_from_maps(uintptr_t address, char *path, size_t room) {
 static const char *open_store(const Library *library, char *room, size_t size) {
     const struct ColdIndex *index = library->index;
     if (__atomic_load_n(&library->state->store, __ATOMIC_ACQUIRE)) return NULL;
-    if (!index->store) return DROPPED;
+    if (!index->store_size) return why_dropped(index);
     if (library->object->l_name[0] == '/')
         append_text(room, room + size - 1, library->object->l_name);
     else if (!path_from_maps((uintptr_t)library->object->l_ld, room, size))
@@ -192,6 +199,7 @@ static void write_log(const Library *library, const struct ColdRun *run) {
 static const char *restore(const Library *library, uint32_t number) {
     const struct ColdIndex *index = library->index;
     const struct ColdChunk *chunk = library->chunks + number;
+    if (!chunk->packed) return why_dropped(index);
     size_t size = chunk->pages * (size_t)index->page_size;
     size_t work = (sizeof(uint16_t) * LZMA_PROBS + 8192 + index->page_size - 1) / index->page_size * index->page_size;
     uint8_t *fresh = map_memory(size + work);
@@ -201,9 +209,7 @@ static const char *restore(const Library *library, uint32_t number) {
         const uint8_t *packed = __atomic_load_n(&library->state->store, __ATOMIC_ACQUIRE) + chunk->offset;
         uint16_t *probabilities = (uint16_t *)(fresh + size + 8192);
         int method = chunk->packed == size ? CHUNK_STORED : chunk->code ? CHUNK_CODE : CHUNK_LZMA;
-        if (!chunk->packed)
-            problem = DROPPED;
-        else if (decode_into(packed, chunk->packed, fresh, size, method, probabilities))
+        if (decode_into(packed, chunk->packed, fresh, size, method, probabilities))
             problem = "its cold store is damaged";
         if (!problem && checksum(fresh, size) != chunk->checksum) problem = "its cold store is damaged";
     }
@@ -239,7 +245,9 @@ static int mend(uintptr_t address, enum Access access) {
     const struct ColdRun *run = find_run(&library, (address - library.object->l_addr) / library.index->page_size);
     /* Cold pages are readable, some of them executable, none writable: any other access is an error of the program and
      * would fault with the original library, too. */
-    if (!run || access == ACCESS_WRITE || (access == ACCESS_EXECUTE && !run->executable)) return 0;
+    if (!run) return 0;
+    if (is_hollow(library.index)) give_up(&library, address, why_dropped(library.index));
+    if (access == ACCESS_WRITE || (access == ACCESS_EXECUTE && !run->executable)) return 0;
     if (__atomic_load_n(&library.state->restored[run->chunk], __ATOMIC_ACQUIRE)) return 1; /* by another thread */
     const char *problem = restore(&library, run->chunk);
     if (problem) give_up(&library, address, problem);
@@ -268,7 +276,8 @@ static int look_at_objects(struct dl_phdr_info *first, size_t size, void *nothin
     if (!first_diverted) take_faults();
     FOR_EACH_OBJECT(object) {
         char room[4096];
-        if (open_library(object, &library) && index_is_whole(&library) && library.index->store && !library.state->store)
+        if (open_library(object, &library) && index_is_whole(&library) && library.index->store_size &&
+            !library.state->store)
             open_store(&library, room, sizeof room); /* an error is reported when a page is needed */
     }
     return 1;

@@ -39,6 +39,7 @@ struct ColdFile {
 };
 #define LEFT_OUT 0xffffffffu
 #define BY_COLD_KEEP 1u
+#define BY_GPU_KEEP 2u /* it was left out because it is for a GPU */
 #define LAST_NEED 0xffffffffu
 
 struct FileChunk {

@@ -59,9 +59,10 @@ static void tell_left_out(struct Store *store, const struct ColdFile *file) {
     add_text(&line, " of ");
     add_text(&line, store->texts + file->owner);
     add_text(&line, " was left out of this layer: build it with an event that uses it");
-    add_text(&line, file->offset == BY_COLD_KEEP ? ", with " : ", or with ");
+    add_text(&line, file->offset ? ", with " : ", or with ");
     add_option(&line, path);
     if (file->offset == BY_COLD_KEEP) add_text(&line, ", or with --cold keep");
+    if (file->offset == BY_GPU_KEEP) add_text(&line, ", or with --gpu keep");
     last_left_out.thread = kernel_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
     last_left_out.parent = kernel_call(SYS_getppid, 0, 0, 0, 0, 0, 0);
     append_text(last_left_out.text, last_left_out.text + sizeof last_left_out.text - 1, line.text);

@@ -27,6 +27,7 @@ const REASON_MEANS = {
   ASLEEP: "Only modules replaced by stand-ins import it.",
   REACHABLE: "Its distribution was not used, but a used one requires it, or code in the layer refers to it.",
   UNTOUCHED: "It was not used, but other files of its distribution were.",
+  GPU: "For a GPU, and the run did not use it.",
   DEVELOPMENT: "Only a compiler or a test runner reads it.",
   UNUSED: "Neither it nor its distribution was used.",
   EXCLUDED: "An option leaves it out.",

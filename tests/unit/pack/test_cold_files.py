@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from layer_minimizer.layer.file_index import BY_COLD_KEEP
+from layer_minimizer.layer.file_index import BY_COLD_KEEP, BY_GPU_KEEP
 from layer_minimizer.model.plan import Cold, Decision, KeepPlan, Reason, Verdict
 from layer_minimizer.pack import cold_files
 
@@ -17,6 +17,7 @@ PLAN = KeepPlan(
             ("used/b.py", Verdict.DROPPED, Reason.UNUSED),
             ("used/b.c", Verdict.DROPPED, Reason.DEVELOPMENT),
             ("used/c.py", Verdict.DROPPED, Reason.EXCLUDED),
+            ("used/d.so", Verdict.DROPPED, Reason.GPU),
             ("idle/a.py", Verdict.DROPPED, Reason.STAND_IN),
             ("idle/b.py", Verdict.DROPPED, Reason.UNUSED),
             ("other/a.py", Verdict.DROPPED, Reason.UNUSED),
@@ -35,4 +36,5 @@ def test_cold_keep_is_advised_where_it_would_help(cold: Cold) -> None:
     helped = {row.path for row in rows if row.offset == BY_COLD_KEEP}
     assert {row.path for row in rows} == {each.path for each in PLAN.decisions} - {"used/a.py", "above/a.py"}
     assert helped == (set() if cold is Cold.KEEP else {"used/b.py", "idle/a.py", "idle/b.py"})
+    assert {row.path for row in rows if row.offset == BY_GPU_KEEP} == {"used/d.so"}
     assert {row.owner for row in rows} == {"used 1.0", "idle", "other"}

@@ -637,3 +637,14 @@ def test_each_analysis_sees_what_a_plan_without_it_decides(build: Any, data: st.
     for decisions, available in drafts:
         assert [replace(d, cause="") for d in decisions.values()] == [replace(d, cause="") for d in expected]
         assert available == {d.path for d in expected if d.reason not in FINAL_REASONS}
+
+
+def test_what_is_for_a_gpu_is_never_cold_and_is_kept_where_the_run_used_it(build: Any) -> None:
+    inventory = build.inventory(dict.fromkeys(["a/__init__.py", "a/cpu.so", "a/cuda.so", "a/linked.so"], "a"))
+    gpu = dict.fromkeys(["a/cuda.so", "a/linked.so"], "it needs libcuda.so.1")
+    for cold in (True, False):
+        request = PlanRequest(cold=cold, gpu=gpu)
+        found = verdicts(decide(build.trace(["a/__init__.py", "a/linked.so"]), inventory, request))
+        assert found["a/linked.so"] == (KEPT, Reason.TRACED)
+        assert found["a/cuda.so"] == (DROPPED, Reason.GPU)
+        assert found["a/cpu.so"][0] is (Verdict.COLD if cold else DROPPED)

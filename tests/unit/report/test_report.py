@@ -96,6 +96,7 @@ def test_the_json_has_the_names_of_format_1(report: Report, require_schema: Call
         "distributions": {"big": 3_000_500, "small": 1_000, "(no distribution)": 200},
         "stand_ins": [],
         "cold": {"files": 0, "bytes": 0, "stored_bytes": 0},
+        "gpu": {"files": 0, "bytes": 0, "shipped": 0, "distributions": {}, "cpu_builds": {}},
         "libraries": [],
         "bundled": [],
         "not_exercised": [
@@ -132,6 +133,7 @@ def test_compacted_libraries_count_with_what_they_ship(report: Report) -> None:
             "cold": 700_000,
             "dropped": 0,
             "problem": "",
+            "gpu": False,
         }
     ]
     said = " ".join(text(compacted_report).split())
