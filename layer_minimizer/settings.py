@@ -108,7 +108,7 @@ class Settings(Options):
     effort: float = option(5.0, MINUTES, "work of the search for unused imports", FORMS, trace=True, example="5", details="in minutes of an ordinary machine; 0: keep all of them")
     bytecode: str = option("auto", one_of(("auto", "only", "both", "source")), "the form of Python modules in the layer", FORMS, details="auto: packed bytecode, and sources that were read as text")
     smallest: bool = option(False, FLAG, "compress as much as possible", FORMS, example="true", details="takes longer, and starts slower; default: only as far as the size limit requires")
-    strip_docstrings: bool = option(False, FLAG, "omit docstrings from the bytecode", FORMS, common=True, example="true")
+    strip_docstrings: bool = option(False, FLAG, "omit docstrings from the bytecode", FORMS, example="true")
     native: str = option("on", one_of(("on", "off")), "on: ship only the used pages of shared libraries", FORMS, trace=True, details="off: ship them whole")
     cold: Cold = option(Cold.KEEP, one_of(Cold), "files and pages that no event used", FORMS, common=True, example='"keep"', details="keep: compressed; drop: omitted; auto: keep what --max-size allows")
     gpu: str = option("drop", one_of(("drop", "keep")), "libraries and packages for a GPU", FORMS, example='"keep"', details="drop: only what the run used of them, and links to them; a use of more ends in an error; keep: as all others")

@@ -143,9 +143,9 @@ def _check_format(request: Request) -> None:
 def _recipe(request: Request, folder: Path) -> Recipe:
     """Return what the image is made of; ``folder`` is for the requirements of a lock."""
     options, settings = request.container, request.settings
-    source = package_source(settings)
-    if options.image and (source or settings.base_image):
+    if options.image and (settings.lock or settings.requirements or settings.base_image):
         raise UsageError("--image already has packages; --lock and --requirements are installed in a --base-image")
+    source = package_source(settings)
     base = options.image or settings.base_image
     if base and settings.python_version:
         raise UsageError(f"--python-version {settings.python_version}: the Python of {base} is used")

@@ -5,7 +5,6 @@ In every format the layer is made and verified first. What is made of it is writ
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING, Protocol
@@ -26,6 +25,7 @@ from layer_minimizer.pack.base_image import BaseImage, choose_base_image, librar
 from layer_minimizer.pack.budget import Budget
 from layer_minimizer.pack.image import ImageContents, ImageOptions, make_image
 from layer_minimizer.plan.compatibility import Target
+from layer_minimizer.trace.packages import provide_python
 from layer_minimizer.verify.emulated import handler_name
 from layer_minimizer.verify.image import ImageProof, prove_image
 
@@ -254,7 +254,7 @@ class ImageProduct:
         """Read or fetch the base image, and check that it fits the packages."""
         settings = self.settings
         with workspace.clock.stage("pack", f"reading the base image {settings.base_image}"):
-            interpreter = describe_interpreter(settings.python or sys.executable)
+            interpreter = describe_interpreter(provide_python(settings))
             base = choose_base_image(settings.base_image, interpreter, workspace.scratch / "base-image")
         return replace(self, base=base)
 

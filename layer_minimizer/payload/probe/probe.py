@@ -11,7 +11,7 @@ to the file ``log`` at once, one ``ascii(tuple)`` a line, so that a process that
     ("loaded", name, file)                      a module in sys.modules when the process (or an event) ended
     ("open" | "list" | "stat" | "library", path)
     ("distribution", name, asked by)
-    ("note", text)                              what became of a stand-in; see ../_runtime/standin.py
+    ("note", text)                              what became of a stand-in; see ../runtime/standin.py
 """
 
 import atexit

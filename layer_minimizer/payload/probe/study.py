@@ -1,7 +1,7 @@
 """Records which modules' code runs for a result, and describes every module.
 
-From that the tool guesses which modules do nothing for a result; see ../search.py. Runs inside the traced interpreter:
-CPython 3.6 and later, the standard library alone.
+From that the tool guesses which modules do nothing for a result; see trace/stand_in_search.py. Runs inside the traced
+interpreter: CPython 3.6 and later, the standard library alone.
 """
 
 import json

@@ -22,9 +22,7 @@ def begin(file):
     was_read = check.has_begun(here)
     start(here)
     if not was_read:
-        import site
-
-        site.addsitedir(here)
+        _read_pth_files(here)
     _passed.append(os.path.realpath(here))
     spec = PathFinder.find_spec(
         "sitecustomize", [entry for entry in sys.path if os.path.realpath(entry) not in _passed]
@@ -34,3 +32,12 @@ def begin(file):
     # The import system, which is executing that file, returns what it finds in sys.modules.
     module = sys.modules["sitecustomize"] = module_from_spec(spec)
     spec.loader.exec_module(module)
+
+
+def _read_pth_files(folder):
+    names = sorted(name for name in os.listdir(folder) if name.endswith(".pth") and name != "layer_minimizer.pth")
+    if names:
+        import site
+
+        for name in names:
+            site.addpackage(folder, name, None)

@@ -102,7 +102,7 @@ class _Replacing(object):
             self._replace_in_suspended(*gc.get_referrers(holder))
             return False
         try:
-            made = make_anew(holder, self.current) if id(holder) not in self._new else None
+            made = make_anew(holder, self.current) if self._new.get(id(holder), holder) is holder else None
             if made is not None:
                 self._new[id(holder)] = made
                 return True
@@ -152,7 +152,7 @@ class _Replacing(object):
                 dict.__setitem__(holder, key, real)
         if any(id(key) in self._new for key, _ in items):
             self._note_keys(holder)
-        if owner is not None or "__spec__" in holder or id(holder) in self._changed:
+        if owner is not None or "__spec__" in holder:
             return False
         if not any(id(value) in self._new for _, value in items):
             return False
@@ -177,8 +177,9 @@ class _Replacing(object):
                     changed = changed or id(value) in self._new
                     if self.current(value) is not value:
                         slot.__set__(holder, self.current(value))
-        if not changed or id(holder) in self._new or type(holder).__hash__ in (None, object.__hash__):
+        if not changed or type(holder).__hash__ in (None, object.__hash__):
             return False
+        # Again if it was changed before: a part of it may have another hash only now.
         self._new[id(holder)] = holder
         return True
 

@@ -55,6 +55,16 @@ def test_a_layer(
     assert "using the environment of" in desk.minimize(None, *given, variables=variables).err
 
 
+def test_an_image_from_scratch_has_the_python_of_the_packages(desk: Desk, variables: dict[str, str]) -> None:
+    other = "3.12"  # not the one of this tool
+    need_python(other)
+    given = ["--requirements", desk.work / "requirements.txt", "--python-version", other]
+    image = desk.folder / "made" / "app.tar"
+    image.parent.mkdir()
+    desk.minimize(None, *given, "--format", "image", "--base-image", "scratch", "--output", image, variables=variables)
+    assert image.stat().st_size > 0
+
+
 def test_a_trace_in_python(desk: Desk, variables: dict[str, str], handler: Path, main_version: str) -> None:
     assert variables
     report = minimize(

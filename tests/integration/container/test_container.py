@@ -116,10 +116,11 @@ def test_all_outputs_and_no_more(function: EngineDesk, with_alpha: str) -> None:
 
 def test_settings_of_two_layers_and_their_reports(function: EngineDesk, with_alpha: str) -> None:
     """The tool in the container gets the combined options, not the settings file, which names this machine's Python."""
-    text = f'image = "{with_alpha}"\npython = ".venv/bin/python"\nrequirements = "absent.txt"\n[layers.one]\n'
+    text = f'image = "{with_alpha}"\npython = ".venv/bin/python"\nrequirements = "more.txt"\n[layers.one]\n'
     (function.folder / "layer_minimizer.toml").write_text(f'{text}[layers.two]\nlayout = "flat"\n')
+    (function.folder / "more.txt").write_text("")
     function.fails(2, ["--image", "--requirements"])
-    text = text.replace('requirements = "absent.txt"\n', "")
+    text = text.replace('requirements = "more.txt"\n', "")
     (function.folder / "layer_minimizer.toml").write_text(f'{text}[layers.two]\nlayout = "flat"\n')
     done = function.minimize("--report", "reports")
     assert [line for line in done.out.splitlines() if line.startswith("Layer ")] == ["Layer one", "Layer two"]

@@ -98,7 +98,7 @@ def test_objects_whose_hash_depends_on_a_placeholder(stand: Make) -> None:
             cls: type
             number: int
         TABLE = {Slots(Plain, "x"): 1, Fields(Late): 2, Row(Plain, 1): 3, (Slots(Late, "y"), 1): 4,
-                 frozenset([Fields(Plain)]): 5}
+                 frozenset([Fields(Plain)]): 5, frozenset([Fields(int, List[Dict[str, Optional[Late]]])]): 6}
         KNOWN = {Slots(Plain, "x"), Row(Late, 1)}
         ORDERED = collections.OrderedDict([(Slots(Plain, "a"), 1), (Plain, 2), ("z", 3)])
         ORDERED.move_to_end(Plain, last=False)
@@ -110,6 +110,7 @@ def test_objects_whose_hash_depends_on_a_placeholder(stand: Make) -> None:
         """,
         """
         print([TABLE.get(key) for key in (Slots(Plain, "x"), Fields(Late), Row(Plain, 1), (Slots(Late, "y"), 1))])
+        print(TABLE.get(frozenset([Fields(int, List[Dict[str, Optional[Late]]])])))
         print(TABLE.get(frozenset([Fields(Plain)])), Slots(Plain, "x") in KNOWN, Row(Late, 1) in KNOWN, len(KNOWN))
         print(ORDERED[Slots(Plain, "a")], list(ORDERED.values()), LISTS[Plain], LISTS[Slots(Late, "l")], COUNTS[Plain])
         print(row.cls is m.Plain, type(row).__name__, dataclasses.fields(Fields)[1].default.__args__[0] is m.Plain)

@@ -216,7 +216,7 @@ def test_json_report(desk: Desk, env: Environment, require_schema: Callable[[Any
         "format", "before", "layer", "verified", "verification", "kept", "distributions", "not_exercised", "observers",
         "warnings", "seconds", "libraries", "stand_ins", "cold", "bundled", "function", "lambda", "base_layers",
         "base_bytes", "conflicts", "differences", "version", "python", "entry", "budget", "import_time", "imports",
-        "files", "search", "cost", "licenses", "runtime_distributions",
+        "files", "search", "cost", "licenses", "runtime_distributions", "gpu", "image", "output",
     }  # fmt: skip
     require_schema(report)
     by_path = {file["path"]: file for file in report["files"]}
@@ -587,7 +587,7 @@ from layer_minimizer import Report, minimize
 
 report = minimize(
     entry="handler.py", models=["export.pkl"], events=["event.json"], python=sys.argv[1], output=sys.argv[2],
-    effort=0, bytecode="source", cold="drop",
+    effort=0, bytecode="source", cold="drop", licenses="drop",
 )
 assert isinstance(report, Report)
 sys.stderr.write("%s %d\\n" % (report.archive.sha256, report.archive.unzipped_bytes))

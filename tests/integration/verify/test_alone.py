@@ -74,7 +74,7 @@ def case(trace_run: Callable[..., Any], tmp_path: Path) -> Callable[..., Case]:
         def needs(paths: Any) -> Any:
             return elf.library_closure(paths, lambda path: elf.read_dynamic(sources[path]), sources.__contains__)
 
-        planned = plan(trace, inventory, wishes or PlanRequest(), library_needs=needs)
+        planned = plan(trace, inventory, wishes or PlanRequest(licenses=False), library_needs=needs)
         observers = tuple(map(Observer, trace.observers))
         trial = RunContext(trace, env.describe(), inventory, layout, observers, timeout, tolerance, BaseLayers())
         return Case(trial, planned, tmp_path)
@@ -283,7 +283,7 @@ def test_provided_distributions_are_reachable_and_not_in_the_layer(env: Any, cas
         def handler(event, context):
             return [ns.large.sub.V, big_single.W, ns.small.S]
     """
-    made = case(env, {"handler.py": textwrap.dedent(source)}, wishes=PlanRequest(provided=("big",)))
+    made = case(env, {"handler.py": textwrap.dedent(source)}, wishes=PlanRequest(provided=("big",), licenses=False))
     assert {d.path for d in made.plan.kept} == {"ns/small/__init__.py"}
     tried = made.verify()
     assert tried.succeeded, tried.explain()
@@ -296,7 +296,7 @@ def test_provided_distributions_are_reachable_and_not_in_the_layer(env: Any, cas
 @pytest.mark.usefixtures("isolation")
 def test_what_the_user_excluded_is_not_asked_for_again(env: Any, case: Callable[..., Case]) -> None:
     env.install("pkg", FILES)
-    made = case(env, HANDLER, wishes=PlanRequest(exclude=("pkg/data.txt",)))
+    made = case(env, HANDLER, wishes=PlanRequest(exclude=("pkg/data.txt",), licenses=False))
     tried = made.verify()
     assert not tried.succeeded
     assert tried.missed == ()

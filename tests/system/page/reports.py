@@ -117,6 +117,18 @@ def realistic(files: int = 26_000, seed: int = 7) -> dict[str, Any]:
         "files": rows,
         "imports": imports,
         "search": {"runs": 14, "complete": True},
+        "output": "layer",
+        "image": None,
+        "gpu": {"files": 0, "bytes": 0, "shipped": 0, "distributions": {}, "cpu_builds": {}},
+        "licenses": {"files": 90, "bytes": 640_000, "equal": 12, "without": ["blis"]},
+        "runtime_distributions": None,
+        "cost": {
+            "memory": 1769,
+            "price_per_gb_second": 0.0000166667,
+            "origin": "AWS Lambda's price list, 2026-05-11",
+            "before": {"seconds": 6.81, "peak_bytes": 545_259_520, "per_million_starts": 196.1},
+            "after": {"seconds": 1.75, "peak_bytes": 319_815_680, "per_million_starts": 50.4},
+        },
         "import_time": {
             "before": {
                 "seconds": 6.81,
@@ -178,6 +190,7 @@ def _library(row: dict[str, Any], chance: random.Random) -> dict[str, Any]:
         "shipped": shipped * 2 // 3,
         "cold": shipped - shipped * 2 // 3,
         "dropped": 0,
+        "gpu": False,
         "problem": "it has no section headers" if chance.random() < 0.05 else "",
     }
 
@@ -214,6 +227,7 @@ def bare() -> dict[str, Any]:
         "base_bytes": 0,
         "import_time": None,
         "search": None,
+        "cost": None,
     }
 
 
