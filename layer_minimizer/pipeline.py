@@ -30,7 +30,7 @@ from layer_minimizer.report.report import Report
 from layer_minimizer.report.sbom import check_library, write_sbom
 from layer_minimizer.settings import Settings, choose
 from layer_minimizer.trace.collect import collect_trace
-from layer_minimizer.trace.packages import provide_python
+from layer_minimizer.trace.packages import with_packages
 from layer_minimizer.trace.saved_traces import read_traces
 from layer_minimizer.verify import alone, import_times, place, repair
 from layer_minimizer.verify.emulated import Emulation, EmulationInput, check_emulation, verify_in_emulated_lambda
@@ -106,7 +106,8 @@ def minimize(  # noqa: PLR0913 - these are the command's options, by keyword onl
         check_emulation(_emulation(settings))
     source = load(entry, handler=handler, models=models, events=events)
     with Workspace.open(output, function_zip, is_zip=product.is_zip, with_function=product.with_function) as workspace:
-        product = product.prepare(workspace)
+        settings = with_packages(settings)
+        product = product.prepare(workspace, settings.python)
         traced, site = trace_workload(source, traces, settings, workspace.scratch, workspace.clock)
         save(save_trace, traced.trace, "--save-trace")
         layer = prove(traced, site, settings, workspace, product.target(site.interpreter))
@@ -185,7 +186,7 @@ def trace_workload(
         MinimizeError: the workload does not run, or one of the inputs is not valid.
     """
     clock, saved = clock or Clock(), read_traces(map(Path, traces))
-    interpreter = describe_interpreter(provide_python(settings))
+    interpreter = describe_interpreter(with_packages(settings).python)
     compatibility.choose_target(settings.runtime, settings.architecture, interpreter)
     choose_observers(settings.observe)
     python = Python(interpreter)

@@ -22,7 +22,7 @@ from layer_minimizer.analysis import elf
 from layer_minimizer.core.errors import RunnerError, UsageError
 from layer_minimizer.core.files import scratch_errors
 from layer_minimizer.environment import local_sources
-from layer_minimizer.environment.package_source import LOCAL, NESTED
+from layer_minimizer.environment.package_source import LOCAL, NESTED, read_requirements
 from layer_minimizer.native import parts
 
 if TYPE_CHECKING:
@@ -158,12 +158,7 @@ def _add_requirements(file: Path, folder: Path, names: dict[Path, str]) -> str:
     if file in names:
         return names[file]
     names[file] = f"{len(names)}-{file.name}"
-    try:
-        text = file.read_text("utf-8-sig")
-    except OSError as exc:
-        raise UsageError(f"--requirements {file}: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise UsageError(f"--requirements {file}: not valid UTF-8") from exc
+    text = read_requirements(file)
     lines = []
     for number, line in enumerate(text.splitlines(), 1):
         nested = NESTED.match(line.strip())

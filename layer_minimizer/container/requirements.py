@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from layer_minimizer.core.errors import UsageError
 from layer_minimizer.core.files import sha256_of
 from layer_minimizer.environment import local_sources
-from layer_minimizer.environment.lock_fit import require_fit
-from layer_minimizer.environment.locked_packages import read_locked, requirements_text
+from layer_minimizer.environment.lock_fit import read_fitting
+from layer_minimizer.environment.locked_packages import requirements_text
 from layer_minimizer.environment.package_source import LOCAL, SourceKind
 from layer_minimizer.execution.uv import Uv
 
@@ -35,17 +35,11 @@ def write_requirements(source: PackageSource, folder: Path) -> Path:
         return source.file
     file = folder / f"{source.file.name}.txt"
     if source.kind is SourceKind.UV:
-        chosen = [word for group in source.groups for word in ("--group", group)]
-        chosen += [word for extra in source.extras for word in ("--extra", extra)]
-        chosen += ["--package", source.package] if source.package else []
         form = ("--format", "requirements.txt", "--no-header", "--no-annotate", "--output-file", str(file))
-        export = ("export", "--locked", "--no-editable", "--no-default-groups", *form, *chosen)
+        export = ("export", "--locked", "--no-editable", "--no-default-groups", *form, *source.choice)
         Uv.find(source.option).run(*export, folder=source.folder, why=f"{source.option} cannot be exported:")
     else:
-        packages = read_locked(source)
-        if source.kind is not SourceKind.PYLOCK or source.file.name == SourceKind.PYLOCK:
-            require_fit(source, packages)
-        file.write_text(requirements_text(packages), "utf-8")
+        file.write_text(requirements_text(read_fitting(source)), "utf-8")
     lines = [
         _built(source, line, folder) if LOCAL.match(line) else line for line in file.read_text("utf-8").splitlines()
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import tomllib
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layer_minimizer.analysis import elf
-from layer_minimizer.native.elf_image import ElfImage, UnsupportedLibraryError, read_image
+from layer_minimizer.native.elf_image import ElfImage, UnsupportedLibraryError, map_file, read_image
 from layer_minimizer.native.symbols import needed_names
 
 if TYPE_CHECKING:
@@ -113,8 +112,7 @@ def _needed(source: Path) -> tuple[str, ...]:
 def _read(source: Path) -> ElfImage | None:
     """Read a library; None if that is not possible, which others report if it matters."""
     try:
-        with source.open("rb") as stream:
-            return read_image(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)))
+        return read_image(map_file(source))
     except (OSError, ValueError, UnsupportedLibraryError):
         return None
 

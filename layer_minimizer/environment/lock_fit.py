@@ -10,13 +10,28 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from layer_minimizer.core.errors import UsageError
-from layer_minimizer.environment.package_source import PYPROJECT, RELOCK
+from layer_minimizer.environment.locked_packages import read_locked
+from layer_minimizer.environment.package_source import PYPROJECT, RELOCK, SourceKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from layer_minimizer.environment.locked_packages import LockedPackage
     from layer_minimizer.environment.package_source import PackageSource
+
+
+def read_fitting(source: PackageSource) -> list[LockedPackage]:
+    """Return the packages that are chosen from a lock of poetry, PDM or PEP 751, which fits its project.
+
+    A ``pylock.NAME.toml`` may be for anything: it is not compared.
+
+    Raises:
+        UsageError: the lock is not valid, does not fit the project, or has no such group or extra.
+    """
+    packages = read_locked(source)
+    if source.kind is not SourceKind.PYLOCK or source.file.name == SourceKind.PYLOCK:
+        require_fit(source, packages)
+    return packages
 
 
 def require_fit(source: PackageSource, packages: Iterable[LockedPackage]) -> None:

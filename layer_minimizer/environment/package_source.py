@@ -105,6 +105,16 @@ class PackageSource:
         """The option that names the file, with its value, for messages."""
         return f"{'--requirements' if self.kind is SourceKind.REQUIREMENTS else '--lock'} {self.file}"
 
+    @property
+    def choice(self) -> tuple[str, ...]:
+        """The options of uv for what is chosen from a lock."""
+        chosen = (
+            ("--group", self.groups),
+            ("--extra", self.extras),
+            ("--package", (self.package,) * bool(self.package)),
+        )
+        return tuple(word for option, names in chosen for name in names for word in (option, name))
+
     def read(self) -> dict[str, Any]:
         """Return the content of a lock.
 
@@ -159,6 +169,20 @@ def read_toml(file: Path, option: str) -> dict[str, Any]:
         raise UsageError(f"{option}: {file} is not valid TOML: {exc}") from exc
 
 
+def read_requirements(file: Path) -> str:
+    """Return the text of a requirements file.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        return file.read_text("utf-8-sig")
+    except OSError as exc:
+        raise UsageError(f"--requirements {file}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"--requirements {file}: not valid UTF-8") from exc
+
+
 def requirement_lines(file: Path, seen: frozenset[Path] = frozenset()) -> Iterator[tuple[Path, str]]:
     """Yield the lines of a requirements file and of those that it includes, each with its file.
 
@@ -166,13 +190,7 @@ def requirement_lines(file: Path, seen: frozenset[Path] = frozenset()) -> Iterat
         UsageError: a file cannot be read.
     """
     file = Path(os.path.normpath(file))
-    try:
-        text = file.read_text("utf-8-sig")
-    except OSError as exc:
-        raise UsageError(f"--requirements {file}: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise UsageError(f"--requirements {file}: not valid UTF-8") from exc
-    for line in text.splitlines():
+    for line in read_requirements(file).splitlines():
         yield file, line.strip()
         nested = NESTED.match(line.strip())
         if nested and "://" not in nested["file"] and file not in seen:

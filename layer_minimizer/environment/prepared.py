@@ -24,8 +24,8 @@ from layer_minimizer.core.errors import RunnerError, UsageError
 from layer_minimizer.core.files import unfinished_folder
 from layer_minimizer.environment import local_sources
 from layer_minimizer.environment.interpreter import describe_interpreter
-from layer_minimizer.environment.lock_fit import allows_python, require_fit, require_python
-from layer_minimizer.environment.locked_packages import LockedPackage, read_locked, requirements_text
+from layer_minimizer.environment.lock_fit import allows_python, read_fitting, require_python
+from layer_minimizer.environment.locked_packages import LockedPackage, requirements_text
 from layer_minimizer.environment.package_source import SourceKind, requirement_lines
 from layer_minimizer.execution.uv import Uv
 
@@ -89,9 +89,7 @@ def make_environment(source: PackageSource, target: Target) -> str:
         RunnerError: there is no uv or no such Python, a package cannot be installed, or nothing of it can be run here.
     """
     machine = target.machine
-    packages = () if source.kind in (SourceKind.UV, SourceKind.REQUIREMENTS) else tuple(read_locked(source))
-    if source.kind in (SourceKind.POETRY, SourceKind.PDM) or source.file.name == SourceKind.PYLOCK:
-        require_fit(source, packages)
+    packages = () if source.kind in (SourceKind.UV, SourceKind.REQUIREMENTS) else tuple(read_fitting(source))
     uv = Uv.find(source.option)
     base = _find_python(uv, source, target)
     if source.kind is not SourceKind.UV:  # which checks it by itself
@@ -229,14 +227,11 @@ def _create(uv: Uv, wanted: _Wanted, folder: Path) -> None:
 def _install(wanted: _Wanted, scratch: Path) -> Iterator[str]:
     """Yield the command of uv that installs the packages; ``scratch`` is for files."""
     source = wanted.source
-    chosen = [word for group in source.groups for word in ("--group", group)]
-    chosen += [word for extra in source.extras for word in ("--extra", extra)]
     match source.kind:
         case SourceKind.UV:
-            yield from ("sync", "--locked", "--no-editable", "--no-default-groups", *chosen)
-            yield from ("--package", source.package) if source.package else ()
+            yield from ("sync", "--locked", "--no-editable", "--no-default-groups", *source.choice)
         case SourceKind.PYLOCK:
-            yield from ("pip", "sync", "--allow-empty-requirements", *chosen, str(source.file))
+            yield from ("pip", "sync", "--allow-empty-requirements", *source.choice, str(source.file))
         case SourceKind.REQUIREMENTS:
             has_hashes = any("--hash" in line for _, line in requirement_lines(source.file))
             # As pip does: with the hash of one package, it wants those of all.

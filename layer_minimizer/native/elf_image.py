@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import mmap
 import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
@@ -155,6 +160,18 @@ class ElfImage:
                 start = segment.offset + address - segment.address
                 return self.data[start : start + size]
         raise UnsupportedLibraryError(f"its tables point to address {address:#x}, which is not in the file")
+
+
+def map_file(source: Path) -> memoryview:
+    """Return the content of a file, which is mapped.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is empty.
+    """
+    with source.open("rb") as stream:
+        # Not closed explicitly: that fails while something holds views of it.
+        return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def read_image(data: bytes | memoryview) -> ElfImage:

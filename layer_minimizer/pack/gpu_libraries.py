@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import mmap
 from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import sha256
@@ -15,7 +14,7 @@ from layer_minimizer.layer.layout import NATIVE_FOLDER
 from layer_minimizer.model.outcome import LibrarySizes
 from layer_minimizer.model.plan import Cold, KeepPlan, Reason
 from layer_minimizer.native import coldstore, compact
-from layer_minimizer.native.elf_image import UnsupportedLibraryError
+from layer_minimizer.native.elf_image import UnsupportedLibraryError, map_file
 from layer_minimizer.native.hollow import hollow
 from layer_minimizer.pack import staging
 from layer_minimizer.pack.libraries import PackedLibrary, hot_pages, native_runtime, runtime_name
@@ -82,7 +81,7 @@ class GpuLibraries:
         links = wanted_symbols(empty, libraries, self.site.sources, self.site.library_closure)
         for path in empty:
             try:
-                bare = hollow(self._map(path), links[path])
+                bare = hollow(map_file(self.site.sources[path]), links[path])
             except UnsupportedLibraryError as exc:
                 log.debug("%s: %s", path, exc)
                 if pages := self._used(path, adjustments):
@@ -107,16 +106,12 @@ class GpuLibraries:
         @cache
         def split(path: str, hot: frozenset[int]) -> compact.Split | None:
             try:
-                return compact.split(self._map(path), hot, constants=True)
+                return compact.split(map_file(self.site.sources[path]), hot, constants=True)
             except UnsupportedLibraryError as exc:
                 log.debug("%s: %s", path, exc)
                 return None
 
         return split
-
-    def _map(self, path: str) -> memoryview:
-        with self.site.sources[path].open("rb") as source:
-            return memoryview(mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ))
 
     def _written(self, path: str, pages: compact.Split, tables: compact.Tables | None) -> PackedLibrary:
         up = "../" * path.count("/")

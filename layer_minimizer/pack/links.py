@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import mmap
 from functools import cache
 from typing import TYPE_CHECKING
 
-from layer_minimizer.native.elf_image import UnsupportedLibraryError, read_image
+from layer_minimizer.native.elf_image import UnsupportedLibraryError, map_file, read_image
 from layer_minimizer.native.symbols import Kind, Symbol, read_symbols
 
 if TYPE_CHECKING:
@@ -59,9 +58,8 @@ def _is_looked_up(symbol: Symbol) -> bool:
 
 def _symbols(file: Path) -> list[Symbol]:
     """Return the dynamic symbols of a library; none if it cannot be read."""
-    with file.open("rb") as source:
-        data = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
+    data = map_file(file)
     try:
-        return read_symbols(read_image(memoryview(data)))
+        return read_symbols(read_image(data))
     except UnsupportedLibraryError:
         return []

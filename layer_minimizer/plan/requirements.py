@@ -70,10 +70,7 @@ class Requirements:
         )
 
     def _requirements(self, name: str, extra: str) -> Iterator[Requirement]:
-        environment = {**self._environment, "extra": extra}
-        for requirement in self._listed.get(name, ()):
-            if requirement.marker is None or requirement.marker.evaluate(environment):
-                yield requirement
+        return applying(self._listed.get(name, ()), self._environment, extra)
 
 
 def marker_environment(interpreter: Interpreter) -> dict[str, str]:
@@ -95,6 +92,14 @@ def parsed_requirements(requirements: Iterable[str]) -> Iterator[Requirement]:
             yield Requirement(requirement)
         except InvalidRequirement:
             continue  # written before PEP 508: nothing reliable is known of it
+
+
+def applying(
+    requirements: Iterable[Requirement], environment: Mapping[str, str], extra: str = ""
+) -> Iterator[Requirement]:
+    """Yield the requirements whose marker is true in an environment, with an extra or without one."""
+    with_extra = {**environment, "extra": extra}
+    return (each for each in requirements if each.marker is None or each.marker.evaluate(with_extra))
 
 
 def _extras_of(requirement: Requirement) -> Iterator[str]:

@@ -13,7 +13,7 @@ from layer_minimizer.core.errors import PackError
 from layer_minimizer.model.outcome import RuntimeDistributions
 from layer_minimizer.model.plan import KeepPlan, Reason, Verdict
 from layer_minimizer.plan.draft import in_metadata
-from layer_minimizer.plan.requirements import marker_environment, parsed_requirements
+from layer_minimizer.plan.requirements import applying, marker_environment, parsed_requirements
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -94,10 +94,9 @@ def _needs(runtime: Runtime, installed: Mapping[str, Distribution], environment:
     """Yield what the distributions of a runtime require of each other: as installed, or else as is known of them."""
     for name, known in runtime.distributions.items():
         own = installed.get(name)
-        for requirement in parsed_requirements(own.requires if own else known.ranges):
+        for requirement in applying(parsed_requirements(own.requires if own else known.ranges), environment):
             required: str = canonicalize_name(requirement.name)
-            applies = requirement.marker is None or requirement.marker.evaluate({**environment, "extra": ""})
-            if applies and required in runtime.distributions:
+            if required in runtime.distributions:
                 yield _need(name, requirement, installed.get(required))
         for required in () if own else known.narrow:
             yield _Need(name, required, f"{required} of one version", fits=False, narrow=True)

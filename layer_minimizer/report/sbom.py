@@ -18,7 +18,7 @@ from layer_minimizer.layer.archive import zip_entries
 from layer_minimizer.model.bill import Bill, Library, Part
 from layer_minimizer.model.installed import Distribution
 from layer_minimizer.model.plan import Reason
-from layer_minimizer.plan.requirements import marker_environment, parsed_requirements
+from layer_minimizer.plan.requirements import applying, marker_environment, parsed_requirements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -116,11 +116,9 @@ def _part(
 def _required(distribution: Distribution, site: Site, environment: Mapping[str, str]) -> Iterator[str]:
     """Yield the installed distributions that one requires, without extras."""
     installed = {each.name for each in site.inventory.distributions}
-    for requirement in parsed_requirements(distribution.requires):
+    for requirement in applying(parsed_requirements(distribution.requires), environment):
         name = canonicalize_name(requirement.name)
-        if name in installed and (
-            requirement.marker is None or requirement.marker.evaluate({**environment, "extra": ""})
-        ):
+        if name in installed:
             yield name
 
 

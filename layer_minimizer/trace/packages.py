@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from layer_minimizer.aws.runtimes import load_runtimes
@@ -14,8 +15,28 @@ if TYPE_CHECKING:
     from layer_minimizer.settings import Settings
 
 
-def provide_python(settings: Settings) -> str:
-    """Return the interpreter whose packages are used; with a lock or requirements its environment is made first.
+def with_packages(settings: Settings) -> Settings:
+    """Return the settings with the interpreter whose packages are used, in place of a lock or requirements.
+
+    Raises:
+        UsageError, RunnerError: as `make_environment`.
+    """
+    python = _provide_python(settings)
+    return replace(
+        settings,
+        python=python,
+        lock="",
+        requirements="",
+        groups=(),
+        extras=(),
+        package="",
+        python_version="",
+        platform="",
+    )
+
+
+def _provide_python(settings: Settings) -> str:
+    """Return the interpreter; with a lock or requirements its environment is made first.
 
     Raises:
         UsageError, RunnerError: as `make_environment`.

@@ -159,9 +159,8 @@ class Search:
         importers = {module.name: module.importer for module in self.first.modules}
         left = self._modules(good) - modules.with_packages(refused)
         for name in sorted(refused):
-            listed = self._also.setdefault(importers.get(name, ""), [])
-            if name not in listed and importers.get(name, "") in left:
-                listed.append(name)
+            if (importer := importers.get(name, "")) in left:
+                self._import_with(importer, name)
         self._refused |= frozenset(refused)
         self._groups = without(self.groups, self._refused)
         return frozenset(name for name, members in self._groups.items() if members <= left)
@@ -306,10 +305,14 @@ class Search:
         if not importer:
             log.debug("%s is expected to be loaded, but no stand-in's module imported it", name)
             return False
+        self._import_with(importer, name)
+        return True
+
+    def _import_with(self, importer: str, name: str) -> None:
+        """Make the stand-in of ``importer`` import another module."""
         listed = self._also.setdefault(importer, [])
         if name not in listed:
             listed.append(name)
-        return True
 
     def _tables(self, found: SearchResult) -> dict[str, Mapping[str, Any]]:
         tables: dict[str, Mapping[str, Any]] = {}

@@ -25,7 +25,6 @@ from layer_minimizer.pack.base_image import BaseImage, choose_base_image, librar
 from layer_minimizer.pack.budget import Budget
 from layer_minimizer.pack.image import ImageContents, ImageOptions, make_image
 from layer_minimizer.plan.compatibility import Target
-from layer_minimizer.trace.packages import provide_python
 from layer_minimizer.verify.emulated import handler_name
 from layer_minimizer.verify.image import ImageProof, prove_image
 
@@ -81,8 +80,10 @@ class Product(Protocol):
             MinimizeError: it cannot, or an option does not fit the format.
         """
 
-    def prepare(self, workspace: Workspace, /) -> Product:
+    def prepare(self, workspace: Workspace, python: str, /) -> Product:
         """Return the product with everything that it needs besides the packages, read before the workload runs.
+
+        ``python`` is the interpreter whose packages are used.
 
         Raises:
             MinimizeError: something is missing, or does not fit the packages.
@@ -139,7 +140,7 @@ class LayerProduct:
         """Check that the file can be written."""
         check_output(output)
 
-    def prepare(self, _workspace: Workspace) -> LayerProduct:
+    def prepare(self, _workspace: Workspace, _python: str) -> LayerProduct:
         """Return the same: it needs nothing else."""
         return self
 
@@ -165,7 +166,7 @@ class FolderProduct:
         """Check that the folder can be written, and that nobody's files are replaced."""
         check_output_folder(output)
 
-    def prepare(self, _workspace: Workspace) -> FolderProduct:
+    def prepare(self, _workspace: Workspace, _python: str) -> FolderProduct:
         """Return the same: it needs nothing else."""
         return self
 
@@ -250,12 +251,13 @@ class ImageProduct:
         else:
             check_output(output)
 
-    def prepare(self, workspace: Workspace) -> ImageProduct:
+    def prepare(self, workspace: Workspace, python: str) -> ImageProduct:
         """Read or fetch the base image, and check that it fits the packages."""
         settings = self.settings
         with workspace.clock.stage("pack", f"reading the base image {settings.base_image}"):
-            interpreter = describe_interpreter(provide_python(settings))
-            base = choose_base_image(settings.base_image, interpreter, workspace.scratch / "base-image")
+            base = choose_base_image(
+                settings.base_image, describe_interpreter(python), workspace.scratch / "base-image"
+            )
         return replace(self, base=base)
 
     def target(self, interpreter: Interpreter) -> Target | None:

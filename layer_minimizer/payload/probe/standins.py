@@ -110,7 +110,7 @@ def check(namespaces, namespace, registries, identities, room, state, places):  
     held = places and places(real)
     late = _standin.asleep()
     effects = _Effects(_Lacking(namespaces, namespace, real), watched, state and state.ProcessState())
-    with effects.of_each(late):
+    with effects.of_each(frozenset(late)):
         for name in late:
             try:
                 _standin.wake(name, "a check")
@@ -138,7 +138,7 @@ class _Effects(object):
 
     @contextlib.contextmanager
     def of_each(self, names):
-        """Watch the execution of these modules, which stand-ins are in place of."""
+        """Watch the execution of the modules with these ``names``, a set, which stand-ins are in place of."""
         waking, running = sys.modules[_standin.wake_module.__module__], []
         become_real = waking.become_real
 
