@@ -3,24 +3,35 @@
 function showSummary(report) {
   const { before, layer } = report;
   const entry = report.entry ?? "the entry";
-  document.title = `${shown(entry)}: layer report`;
-  byId("title").replaceChildren("Layer of ", make("bdi", null, shown(entry)));
+  const [form, plain, packed, purpose] = FORMS[report.output] ?? FORMS.layer;
+  document.title = `${shown(entry)}: ${form.toLowerCase()} report`;
+  byId("title").replaceChildren(`${form} of `, make("bdi", null, shown(entry)));
   const parts = [
     make(
       "dl",
       { class: "figures" },
       figure("Environment", size(before.bytes), `${number(before.files)} files, ${count(before.distributions, "distribution", "distributions")}`),
-      figure("Layer, unzipped", size(layer.unzipped_bytes), `${number(layer.files)} files, ${count(layer.distributions, "distribution", "distributions")}; ${share(layer.unzipped_bytes, before.bytes)} of the bytes`),
-      figure("Layer, zipped", size(layer.zipped_bytes), "what is uploaded"),
+      figure(`${form}, ${plain}`, size(layer.unzipped_bytes), `${number(layer.files)} files, ${count(layer.distributions, "distribution", "distributions")}; ${share(layer.unzipped_bytes, before.bytes)} of the bytes`),
+      layer.zipped_bytes ? figure(`${form}, ${packed}`, size(layer.zipped_bytes), purpose) : null,
     ),
     make("p", null, verified(report)),
     report.lambda ? make("p", null, emulated(report.lambda)) : null,
+    report.image ? image(report.image) : null,
     report.cost ? make("p", null, cost(report.cost)) : null,
+    report.gpu?.files ? make("p", null, gpu(report.gpu)) : null,
+    report.licenses?.files ? make("p", null, licenses(report.licenses)) : null,
     make("p", { class: "note" }, `Python ${shown(report.python ?? "")} · layer_minimizer ${shown(report.version ?? "")} · observed by ${(report.observers ?? []).map(shown).join(" and ") || "no observer"}`),
     warnings(report.warnings ?? []),
   ];
   byId("summary").append(...parts.filter(Boolean));
 }
+
+// By the format of the output: its name, what its sizes are called, and what the packed size is for.
+const FORMS = {
+  layer: ["Layer", "unzipped", "zipped", "what is uploaded"],
+  folder: ["Folder", "as it is", "", ""],
+  image: ["Image", "packages unpacked", "packages compressed", "what is pulled for them"],
+};
 
 const figure = (term, value, note) => make("div", null, make("dt", null, term), make("dd", null, make("strong", null, value), make("span", null, note)));
 
@@ -50,6 +61,41 @@ function cost({ before, after, memory, price_per_gb_second: price, origin }) {
     `memory ${mib(before.peak_bytes)} → ${mib(after.peak_bytes)} MB. A million at ${number(memory)} MB: ` +
     `${dollars(before.per_million_starts)} → ${dollars(after.per_million_starts)} (${price.toFixed(10)} per GB-second, ${shown(origin)}).`
   );
+}
+
+function image({ tag, digest, base, parts, command, verified: where, seconds: answer }) {
+  const rows = parts.map(({ name, bytes, unpacked_bytes: unpacked, digests }) =>
+    make(
+      "tr",
+      null,
+      make("th", { scope: "row" }, shown(name)),
+      make("td", null, size(bytes)),
+      make("td", null, size(unpacked)),
+      make("td", null, digests.length === 1 ? make("code", null, shown(digests[0])) : count(digests.length, "layer", "layers")),
+    ),
+  );
+  const heads = ["Part", "Compressed", "Unpacked", "Digest"].map((text) => make("th", { scope: "col" }, text));
+  return make(
+    "details",
+    { class: "image" },
+    make("summary", null, make("bdi", null, `Image ${shown(tag)}`), ", above ", make("bdi", null, shown(base))),
+    make("p", null, `Verified in a container (${shown(where)}): read-only, as another user, same results, the last ${answer.toFixed(1)} s after its start.`),
+    make("p", null, "Manifest ", make("code", null, shown(digest)), "; starts ", make("code", null, shown(command.join(" "))), "."),
+    make("table", null, make("thead", null, make("tr", null, heads)), make("tbody", null, rows)),
+  );
+}
+
+function gpu({ bytes, shipped, distributions, cpu_builds: builds }) {
+  const where = Object.entries(builds).map(([name, place]) => ` ${shown(name)} has a build without them: ${shown(place)}.`);
+  return (
+    `For a GPU: ${size(bytes)} in ${count(Object.keys(distributions).length, "distribution", "distributions")}, of which ${size(shipped)} are shipped: ` +
+    `what the run used, and what other libraries link to.${where.join("")}`
+  );
+}
+
+function licenses({ files, bytes, equal, without }) {
+  const missing = without.length ? ` Without a license text: ${without.map(shown).join(", ")}.` : "";
+  return `Licenses: ${count(files, "text or METADATA file", "texts and METADATA files")}${equal ? `, ${number(equal)} of them links to equal ones` : ""}, ${size(bytes)}.${missing}`;
 }
 
 function warnings(messages) {

@@ -67,6 +67,40 @@ def test_it_says_what_came_out(show: Show, report: dict[str, Any]) -> None:
     assert page.title() == "handler.py: layer report"
 
 
+def test_it_says_what_an_image_is_made_of(show: Show, report: dict[str, Any]) -> None:
+    digests = [f"sha256:{digit * 64}" for digit in "0123"]
+    names = (("base", digests[:2]), ("packages", digests[2:3]), ("function", digests[3:]))
+    parts = [
+        {"name": name, "digests": listed, "bytes": 2_000_000, "unpacked_bytes": 5_000_000} for name, listed in names
+    ]
+    image = {
+        "path": "app.tar", "digest": f"sha256:{'a' * 64}", "image_id": f"sha256:{'b' * 64}", "tag": "app:latest",
+        "base": "bookworm.tar", "parts": parts, "command": ["python3", "task.py"], "verified": "podman", "seconds": 1.24,
+    }  # fmt: skip
+    page = show(report | {"output": "image", "image": image})
+    assert page.title() == "handler.py: image report"
+    page.get_by_text("Image app:latest, above bookworm.tar").click()
+    shown = page.locator("details.image")
+    assert "Verified in a container (podman)" in shown.inner_text()
+    assert "the last 1.2 s after its start" in shown.inner_text()
+    assert shown.locator("tbody tr").nth(0).locator("td").all_inner_texts() == ["2.0 MB", "5.0 MB", "2 layers"]
+    assert shown.locator("tbody tr").nth(2).locator("td").last.inner_text() == digests[3]
+    assert "python3 task.py" in shown.inner_text()
+    assert "Folder of handler.py" in show(report | {"output": "folder"}).locator("header").inner_text()
+
+
+def test_it_says_what_is_for_a_gpu_and_which_licenses_are_there(show: Show, report: dict[str, Any]) -> None:
+    gpu = {
+        "files": 3, "bytes": 4_810_500_000, "shipped": 58_400_000, "distributions": {"nvidia-cublas": 1, "torch": 2},
+        "cpu_builds": {"torch": "an index of its own"},
+    }  # fmt: skip
+    head = show(report | {"gpu": gpu}).locator("header").inner_text()
+    assert "For a GPU: 4,810.5 MB in 2 distributions, of which 58.4 MB are shipped" in head
+    assert "torch has a build without them: an index of its own." in head
+    assert "Licenses: 90 texts and METADATA files, 12 of them links to equal ones, 640.0 kB." in head
+    assert "Without a license text: blis." in head
+
+
 def test_the_limit_and_its_parts(show: Show, report: dict[str, Any]) -> None:
     page = show(report)
     layer = report["budget"]["layer"]
