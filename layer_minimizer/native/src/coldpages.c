@@ -15,6 +15,7 @@
 #include "coldindex.h"
 #include "faults.h"
 #include "loading.h"
+#include "exceptions.h"
 #include "programs.h"
 
 #define DIVERTED SIGNAL_FUNCTIONS FILE_FUNCTIONS PROGRAM_FUNCTIONS LOADING_FUNCTIONS
@@ -90,22 +91,31 @@ static const char *library_name(const Library *library) {
 
 /* ---- errors ---- */
 
-static void give_up(const Library *library, uintptr_t address, const char *why) {
-    struct Line line;
-    begin_line(&line);
-    add_text(&line, "layer_minimizer: cannot restore page ");
-    add_hex(&line, address - library->object->l_addr);
-    add_text(&line, " of ");
-    add_text(&line, library_name(library));
-    add_text(&line, ": ");
-    add_text(&line, why);
-    write_line(&line, 2);
+static void end_process(void) {
     put_action(SIGABRT, (struct KernelAction){.handler = SIG_DFL});
     uint64_t none = 0;
     kernel_call(SYS_rt_sigprocmask, SIG_SETMASK, (long)&none, 0, 8, 0, 0);
     long process = kernel_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
     kernel_call(SYS_tgkill, process, kernel_call(SYS_gettid, 0, 0, 0, 0, 0, 0), SIGABRT, 0, 0, 0);
-    kernel_call(SYS_exit_group, 134, 0, 0, 0, 0, 0);
+    for (;;) kernel_call(SYS_exit_group, 134, 0, 0, 0, 0, 0);
+}
+
+/* Write why a page cannot be had, and return the line. */
+static void name_page(const Library *library, uintptr_t address, const char *why, struct Line *line) {
+    begin_line(line);
+    add_text(line, "layer_minimizer: cannot restore page ");
+    add_hex(line, address - library->object->l_addr);
+    add_text(line, " of ");
+    add_text(line, library_name(library));
+    add_text(line, ": ");
+    add_text(line, why);
+    write_line(line, 2);
+}
+
+static void give_up(const Library *library, uintptr_t address, const char *why) {
+    struct Line line;
+    name_page(library, address, why, &line);
+    end_process();
 }
 
 /* ---- the store ---- */
@@ -235,7 +245,17 @@ static const char *restore(const Library *library, uint32_t number) {
     return NULL;
 }
 
-static int mend(uintptr_t address, enum Access access) {
+/* End the process, or raise an exception in the code that has called a function. */
+static int throw_or_end(const Library *library, uintptr_t address, enum Access access, ucontext_t *context) {
+    struct Line *line = map_memory(sizeof *line); /* the exception refers to it */
+    if (!line) end_process();
+    name_page(library, address, why_dropped(library->index), line);
+    line->at[-1] = 0;
+    if (access == ACCESS_EXECUTE && throw_in_caller(library->object, address, context, line->text)) return 1;
+    end_process();
+}
+
+static int mend(uintptr_t address, enum Access access, ucontext_t *context) {
     Library library;
     if (!find_library(address, &library)) return 0;
     if (!index_is_whole(&library)) {
@@ -246,7 +266,7 @@ static int mend(uintptr_t address, enum Access access) {
     /* Cold pages are readable, some of them executable, none writable: any other access is an error of the program and
      * would fault with the original library, too. */
     if (!run) return 0;
-    if (is_hollow(library.index)) give_up(&library, address, why_dropped(library.index));
+    if (is_hollow(library.index)) return throw_or_end(&library, address, access, context);
     if (access == ACCESS_WRITE || (access == ACCESS_EXECUTE && !run->executable)) return 0;
     if (__atomic_load_n(&library.state->restored[run->chunk], __ATOMIC_ACQUIRE)) return 1; /* by another thread */
     const char *problem = restore(&library, run->chunk);

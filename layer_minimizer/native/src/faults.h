@@ -4,7 +4,7 @@
  * were blocked or the handler replaced, a fault on a cold page would end the process. So these calls of the program are
  * diverted, see divert.h.
  *
- * The including file defines `mend(address, access)`, which returns 1 if the access can be repeated. */
+ * The including file defines `mend(address, access, context)`, which returns 1 if the program can go on. */
 #ifndef LAYER_FAULTS_H
 #define LAYER_FAULTS_H
 
@@ -15,7 +15,7 @@
 
 enum Access { ACCESS_READ, ACCESS_WRITE, ACCESS_EXECUTE };
 
-static int mend(uintptr_t address, enum Access access);
+static int mend(uintptr_t address, enum Access access, ucontext_t *context);
 
 static struct sigaction next_actions[2];  /* set by the program; [next_action] is valid, the other being written */
 static int next_action;
@@ -94,7 +94,7 @@ static void pass_on(int number, siginfo_t *fault, void *context) {
 
 static void on_fault(int number, siginfo_t *fault, void *context) {
     uintptr_t address = (uintptr_t)fault->si_addr;
-    if (fault->si_code > 0 && mend(address, access_of(context, address))) return;
+    if (fault->si_code > 0 && mend(address, access_of(context, address), context)) return;
     pass_on(number, fault, context);
 }
 

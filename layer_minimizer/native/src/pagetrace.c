@@ -41,7 +41,8 @@ static struct {
 static int mapped_count;
 static int started; /* the program's first objects are relocated */
 
-static int mend(uintptr_t address, enum Access access) {
+static int mend(uintptr_t address, enum Access access, ucontext_t *context) {
+    (void)context;
     for (int i = __atomic_load_n(&mapped_count, __ATOMIC_ACQUIRE) - 1; i >= 0; i--) {
         const struct TableLibrary *library = __atomic_load_n(&mapped[i].library, __ATOMIC_ACQUIRE);
         if (!library) continue;

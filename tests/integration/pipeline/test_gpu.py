@@ -51,6 +51,19 @@ int count_up(int a, int b) { return engine_count = a + b; }
 int choice(int a, int b) { return engine_choice() + a + b; }
 int indirect(int a, int b) { return engine_type.compute(a) + b; }
 """
+# A library of C++ that catches what it calls, and one that lets its caller catch it.
+CATCHING = """\
+#include <exception>
+#include <cstdio>
+extern "C" int engine_compute(int);
+static char last[1000];
+extern "C" int guarded(int a, int b) {
+    try { return engine_compute(a) + b; }
+    catch (const std::exception &error) { std::snprintf(last, sizeof last, "%s", error.what()); return -1; }
+}
+extern "C" int unguarded(int a, int b) noexcept { return engine_compute(a) + b; }
+extern "C" const char *caught() { return last; }
+"""
 DRIVEN = FILLER.format("driven_unused") + "extern int cuInit(int);\nint driven(void) { return cuInit(0); }\n"
 HANDLER = """\
 import ctypes, os
@@ -60,17 +73,25 @@ library = ctypes.CDLL(os.path.join(os.path.dirname(net.__file__), "libnet.so"))
 
 
 def handler(event, context):
-    return getattr(library, event["do"])(1, 2)
+    do = event["do"]
+    if not do.endswith("guarded"):
+        return getattr(library, do)(1, 2)
+    catching = ctypes.CDLL(os.path.join(os.path.dirname(net.__file__), "libcatching.so"))
+    catching.caught.restype = ctypes.c_char_p
+    return [getattr(catching, do)(1, 2) for _ in range(3)] + [catching.caught().decode()]
 """
 RUN = "import json, site, sys; site.addsitedir(sys.argv[1]); sys.path.insert(0, sys.argv[2]); import handler\n"
 RUN += "print(handler.handler({'do': sys.argv[3]}, None))\n"
 LIBRARY, DRIVEN_LIBRARY = "nvidia/engine/lib/libengine.so.1", "net/libnet_driven.so"
 PART_LIBRARY = "net/libpart.so"
+CATCHING_LIBRARY = "net/libcatching.so"
+BUILT = ("net/libnet.so", PART_LIBRARY, DRIVEN_LIBRARY, CATCHING_LIBRARY)
 
 
-def build(target: Path, code: str, *options: object) -> None:
+def build(target: Path, code: str, *options: object, language: str = "c") -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    command = ["gcc", "-shared", "-fPIC", "-Wl,-z,now", "-o", target, "-x", "c", "-", "-x", "none", *options]
+    compiler = "gcc" if language == "c" else "g++"
+    command = [compiler, "-shared", "-fPIC", "-Wl,-z,now", "-o", target, "-x", language, "-", "-x", "none", *options]
     subprocess.run(command, input=code, text=True, check=True)
 
 
@@ -104,13 +125,16 @@ def project(desk: Desk, env: Environment, tmp_path: Path) -> Project:
     build(made / PART_LIBRARY, PART, "-Wl,-soname,libpart.so")
     linked = (made / PART_LIBRARY, "-Wl,-rpath,$ORIGIN/../../../net")
     build(made / LIBRARY, ENGINE, *linked, f"-Wl,--version-script={versions}", "-Wl,-soname,libengine.so.1")
-    build(made / "net/libnet.so", NET, made / LIBRARY, "-Wl,-rpath,$ORIGIN/../nvidia/engine/lib")
+    above = (made / LIBRARY, "-Wl,-rpath,$ORIGIN/../nvidia/engine/lib")
+    build(made / "net/libnet.so", NET, *above)
+    if shutil.which("g++"):
+        build(made / CATCHING_LIBRARY, CATCHING, *above, language="c++")
     build(driver, "int cuInit(int flags) { return flags; }", "-Wl,-soname,libcuda.so.1")
     build(made / DRIVEN_LIBRARY, DRIVEN, driver)
     env.install(
         "nvidia-engine", {LIBRARY: (made / LIBRARY).read_bytes(), "nvidia/engine/tables.bin": "x" * 100_000}, "13.0"
     )
-    files = {path: (made / path).read_bytes() for path in ("net/libnet.so", PART_LIBRARY, DRIVEN_LIBRARY)}
+    files = {path: (made / path).read_bytes() for path in BUILT if (made / path).exists()}
     env.install("net", {"net/__init__.py": "", **files})
     return Project(desk, env)
 
@@ -131,6 +155,19 @@ def test_only_links_are_shipped_and_calls_end_in_an_error(project: Project) -> N
         assert ended.returncode == -6, ended
         assert f"of {LIBRARY}: it was dropped, because it is for a GPU (nvidia-engine 13.0)" in ended.stderr
         assert "build the layer with --gpu keep" in ended.stderr
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
+def test_callers_in_cxx_get_an_exception(project: Project) -> None:
+    project.minimize("add", "--include", CATCHING_LIBRARY)
+    done = project.run("guarded")
+    why = f"of {LIBRARY}: it was dropped, because it is for a GPU (nvidia-engine 13.0): build the layer with --gpu keep"
+    assert done.stdout.startswith("[-1, -1, -1, 'layer_minimizer: cannot restore page "), done
+    assert why in done.stdout
+    assert done.stderr.count(why) == 3
+    ended = project.run("unguarded")
+    assert ended.returncode == -6
+    assert why in ended.stderr
 
 
 def test_what_the_run_used_of_it_works(project: Project) -> None:
