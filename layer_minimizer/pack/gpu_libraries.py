@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 # Of a library of which this much or less is in use, the used pages are shipped at once. Of others the first layer has
 # the links alone: only a run on it shows whether anything but the library's own constructors used these pages.
 _SMALL_BYTES = 512 * 1024
+# Smaller libraries are packed as those that are not for a GPU. Programs ask these whether there is a GPU, and go on
+# without it; libcudart has 0.8 MB.
+_ORDINARY_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +65,7 @@ class GpuLibraries:
             path
             for path in self.site.gpu.libraries
             if path in kept
+            and kept[path].size > _ORDINARY_BYTES
             and kept[path].reason is not Reason.REPAIRED
             and path not in adjustments.whole_libraries
             and not staging.link_target(self.site.files[path], kept, self.site.copies)

@@ -251,7 +251,7 @@ static int throw_or_end(const Library *library, uintptr_t address, enum Access a
     if (!line) end_process();
     name_page(library, address, why_dropped(library->index), line);
     line->at[-1] = 0;
-    if (access == ACCESS_EXECUTE && throw_in_caller(library->object, address, context, line->text)) return 1;
+    if (access == ACCESS_EXECUTE && throw_in_caller(address, context, line->text)) return 1;
     end_process();
 }
 

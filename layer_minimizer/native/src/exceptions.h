@@ -1,7 +1,7 @@
 /* Raises a C++ exception in the caller of a function that was not shipped, so that a program can go on without it.
  *
- * A fault on the first instruction of a function is a call: the stack is as the caller left it. If the handler continues
- * at throw_missing() instead, that is what was called. The caller must be C++: its libraries catch exceptions before they
+ * On a fault on the first instruction of a function, the stack is as the caller left it. If the handler continues at
+ * throw_missing() instead, that is what was called. The caller must be C++: its libraries catch exceptions before they
  * return to C or Python, as nearly every function of C++ may throw. Where nobody catches it, C++ ends the process.
  *
  * https://itanium-cxx-abi.github.io/cxx-abi/abi-eh.html; the names of std::runtime_error are those of libstdc++. */
@@ -31,13 +31,12 @@ static void throw_missing(const char *message) {
     end_process();
 }
 
-/* Return whether an object contains an address in a segment with these rights; 0 as address: whether it has such one. */
-static int has_segment(const struct link_map *object, uintptr_t address, ElfW(Word) rights) {
+static int in_code(const struct link_map *object, uintptr_t address) {
     size_t count = 0;
     const ElfW(Phdr) *headers = object_headers(object, &count);
     for (size_t i = 0; headers && i < count; i++)
-        if (headers[i].p_type == PT_LOAD && (headers[i].p_flags & rights) == rights &&
-            (!address || address - object->l_addr - headers[i].p_vaddr < headers[i].p_memsz))
+        if (headers[i].p_type == PT_LOAD && headers[i].p_flags & PF_X &&
+            address - object->l_addr - headers[i].p_vaddr < headers[i].p_memsz)
             return 1;
     return 0;
 }
@@ -51,24 +50,89 @@ static int needs_cxx(const struct link_map *object) {
     return 0;
 }
 
-/* Continue at throw_missing() if a C++ library has called a function of an object whose code was not shipped. */
-static int throw_in_caller(const struct link_map *object, uintptr_t address, ucontext_t *context, const char *message) {
 #if defined(__x86_64__)
-    greg_t *registers = context->uc_mcontext.gregs;
+typedef greg_t *Registers;
+static const int register_numbers[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
+                                         REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+
+static int32_t signed_at(const uint8_t *at) { return (int32_t)(at[0] | at[1] << 8 | at[2] << 16 | (uint32_t)at[3] << 24); }
+
+/* The operand of the indirect call in the `length` bytes before `next`; 0 if they are not one. */
+static uintptr_t indirect_target(const uint8_t *next, size_t length, Registers registers) {
+    const uint8_t *at = next - length;
+    int rex = (*at & 0xf8) == 0x40 ? *at++ : 0;
+    if (*at++ != 0xff || (*at & 0x38) != 0x10) return 0;
+    int mode = *at >> 6, base = *at++ & 7;
+    if (mode == 3) return at == next ? (uintptr_t)registers[register_numbers[base | (rex & 1) << 3]] : 0;
+    uintptr_t place = 0;
+    int far = mode == 2 || (mode == 0 && base == 5);
+    if (mode == 0 && base == 5) {
+        place = (uintptr_t)next;
+    } else if (base == 4) {
+        int index = (*at >> 3 & 7) | (rex & 2) << 2, scale = *at >> 6;
+        base = *at++ & 7;
+        if (mode == 0 && base == 5) return 0;
+        if (index != 4) place = (uintptr_t)registers[register_numbers[index]] << scale;
+        base |= (rex & 1) << 3;
+        /* The call has pushed the return address. */
+        place += (uintptr_t)registers[register_numbers[base]] + (base == 4 ? 8 : 0);
+    } else {
+        place = (uintptr_t)registers[register_numbers[base | (rex & 1) << 3]];
+    }
+    if (far) place += (uintptr_t)(intptr_t)signed_at(at), at += 4;
+    if (mode == 1) place += (uintptr_t)(intptr_t)(int8_t)*at++;
+    unsigned char present;
+    if (at != next || failed(kernel_call(SYS_mincore, (long)(place & ~4095UL), 1, (long)&present, 0, 0, 0))) return 0;
+    return *(uintptr_t *)place;
+}
+
+/* Return whether the instruction before `next` has called `address`, directly or through the linkage table. */
+static int has_called(const uint8_t *next, uintptr_t address, Registers registers) {
+    if (next[-5] == 0xe8) {
+        const uint8_t *to = next + signed_at(next - 4);
+        if ((uintptr_t)to == address) return 1;
+        if (to[0] == 0xf3 && to[1] == 0x0f && to[2] == 0x1e && to[3] == 0xfa) to += 4; /* endbr64 */
+        if (*to == 0xf2) to++;                                                        /* bnd */
+        if (to[0] == 0xff && to[1] == 0x25 && *(const uintptr_t *)(to + 6 + signed_at(to + 2)) == address) return 1;
+    }
+    for (size_t length = 2; length <= 8; length++)
+        if (indirect_target(next, length, registers) == address) return 1;
+    return 0;
+}
+#else
+typedef unsigned long long *Registers;
+
+static int has_called(const uint8_t *next, uintptr_t address, Registers registers) {
+    uint32_t call = *(const uint32_t *)(next - 4);
+    if ((call & 0xfffffc1f) == 0xd63f0000) return registers[call >> 5 & 31] == address; /* blr */
+    if (call >> 26 != 0x25) return 0;                                                   /* bl */
+    uintptr_t to = (uintptr_t)next - 4 + (uintptr_t)((int64_t)(int32_t)(call << 6) >> 4);
+    return to == address || registers[17] == address; /* the linkage table jumps through x17 */
+}
+#endif
+
+/* Continue at throw_missing() if a C++ library has called the function at this address.
+ *
+ * At the first instruction of a function all registers are those of the call, so that its target can be computed again.
+ * A library that has some of its code can also get to the address by a jump, with any state of the stack. */
+static int throw_in_caller(uintptr_t address, ucontext_t *context, const char *message) {
+#if defined(__x86_64__)
+    Registers registers = context->uc_mcontext.gregs;
     uintptr_t instruction = (uintptr_t)registers[REG_RIP], caller = *(uintptr_t *)registers[REG_RSP];
 #else
-    uintptr_t instruction = context->uc_mcontext.pc, caller = context->uc_mcontext.regs[30];
+    Registers registers = context->uc_mcontext.regs;
+    uintptr_t instruction = context->uc_mcontext.pc, caller = registers[30];
 #endif
-    /* Within a library that has some of its code, it might be a jump. */
-    if (!dlopen || !dlsym || instruction != address || has_segment(object, 0, PF_X)) return 0;
+    if (!dlopen || !dlsym || instruction != address) return 0;
     FOR_EACH_OBJECT(other) {
-        if (!has_segment(other, caller, PF_X) || !needs_cxx(other)) continue;
+        if (!in_code(other, caller) || !needs_cxx(other)) continue;
+        if (!has_called((const uint8_t *)caller, address, registers)) return 0;
 #if defined(__x86_64__)
         registers[REG_RIP] = (greg_t)throw_missing;
         registers[REG_RDI] = (greg_t)message;
 #else
         context->uc_mcontext.pc = (uintptr_t)throw_missing;
-        context->uc_mcontext.regs[0] = (uintptr_t)message;
+        registers[0] = (uintptr_t)message;
 #endif
         return 1;
     }

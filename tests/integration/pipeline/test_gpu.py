@@ -55,12 +55,20 @@ int indirect(int a, int b) { return engine_type.compute(a) + b; }
 CATCHING = """\
 #include <exception>
 #include <cstdio>
+struct Type { const char *name; int (*compute)(int); };
 extern "C" int engine_compute(int);
+extern "C" const Type engine_type;
 static char last[1000];
-extern "C" int guarded(int a, int b) {
-    try { return engine_compute(a) + b; }
+static int guard(int (*function)(const Type *, int), int a) {
+    try { return function(&engine_type, a); }
     catch (const std::exception &error) { std::snprintf(last, sizeof last, "%s", error.what()); return -1; }
 }
+static int direct(const Type *, int a) { return engine_compute(a); }
+static int by_table(const Type *type, int a) { return 1 + type->compute(a); }
+static int by_register(const Type *type, int a) { int (*volatile function)(int) = type->compute; return function(a); }
+extern "C" int direct_guarded(int a, int) { return guard(direct, a); }
+extern "C" int table_guarded(int a, int) { return guard(by_table, a); }
+extern "C" int register_guarded(int a, int) { return guard(by_register, a); }
 extern "C" int unguarded(int a, int b) noexcept { return engine_compute(a) + b; }
 extern "C" const char *caught() { return last; }
 """
@@ -128,7 +136,7 @@ def project(desk: Desk, env: Environment, tmp_path: Path) -> Project:
     above = (made / LIBRARY, "-Wl,-rpath,$ORIGIN/../nvidia/engine/lib")
     build(made / "net/libnet.so", NET, *above)
     if shutil.which("g++"):
-        build(made / CATCHING_LIBRARY, CATCHING, *above, language="c++")
+        build(made / CATCHING_LIBRARY, CATCHING, *above, "-O2", language="c++")
     build(driver, "int cuInit(int flags) { return flags; }", "-Wl,-soname,libcuda.so.1")
     build(made / DRIVEN_LIBRARY, DRIVEN, driver)
     env.install(
@@ -160,11 +168,12 @@ def test_only_links_are_shipped_and_calls_end_in_an_error(project: Project) -> N
 @pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
 def test_callers_in_cxx_get_an_exception(project: Project) -> None:
     project.minimize("add", "--include", CATCHING_LIBRARY)
-    done = project.run("guarded")
     why = f"of {LIBRARY}: it was dropped, because it is for a GPU (nvidia-engine 13.0): build the layer with --gpu keep"
-    assert done.stdout.startswith("[-1, -1, -1, 'layer_minimizer: cannot restore page "), done
-    assert why in done.stdout
-    assert done.stderr.count(why) == 3
+    for way in ("direct", "table", "register"):
+        done = project.run(f"{way}_guarded")
+        assert done.stdout.startswith("[-1, -1, -1, 'layer_minimizer: cannot restore page "), done
+        assert why in done.stdout
+        assert done.stderr.count(why) == 3
     ended = project.run("unguarded")
     assert ended.returncode == -6
     assert why in ended.stderr
