@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 from layer_minimizer.analysis import class_factories, elf, pickles
 from layer_minimizer.core.errors import UsageError
-from layer_minimizer.environment import base_layers, gpu, inventory
+from layer_minimizer.environment import base_layers, gpu, inventory, processor
 from layer_minimizer.environment.site import Python, Site
 from layer_minimizer.execution.observed_run import Observer, choose_observers
 from layer_minimizer.layer import layout
@@ -92,12 +92,14 @@ def collect_trace(  # noqa: PLR0913, PLR0917 - the workload, earlier traces, the
         outside = [
             f"{path} was imported from outside site-packages and cannot go into the layer" for path in trace.unplaced
         ]
+        loaded = [f.path for f in trace.files if f.path in site.sources and elf.is_elf_name(f.path)]
+        chosen = processor.warn_of_chosen_code(os.environ, (site.sources[path] for path in loaded))
         traced = Traced(
             trace=trace,
             pickled=tuple((model, *pair) for model, names in named for pair in names.globals),
             untraced_libraries=frozenset[str]().union(*(untraced_libraries(each) for _, each in found)),
             differences=differences,
-            warnings=(*unread, *outside, *problems, *mismatches),
+            warnings=(*unread, *outside, *problems, *mismatches, *chosen),
             search=search,
         )
     for difference in differences:

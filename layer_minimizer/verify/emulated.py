@@ -13,6 +13,7 @@ from layer_minimizer.aws import programs
 from layer_minimizer.aws.limits import INIT_SECONDS, MAX_TIMEOUT_SECONDS
 from layer_minimizer.core.errors import RunnerError, UsageError
 from layer_minimizer.environment.base_layers import BaseLayers
+from layer_minimizer.environment.processor import chosen_code
 from layer_minimizer.execution.engine import Engine
 from layer_minimizer.execution.task_root import make_task_root
 from layer_minimizer.layer import archive
@@ -213,7 +214,8 @@ def _environment(emulated_input: EmulationInput, emulation: Emulation, timeout: 
     """Return the variables of Lambda: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html."""
     workload = emulated_input.trace.workload
     function = workload.entry.parent.name or "function"
-    environment = function_variables(function, emulation.memory) | {
+    environment = chosen_code(os.environ) | function_variables(function, emulation.memory)
+    environment |= {
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EXECUTION_ENV": "AWS_Lambda_python{}.{}".format(*emulated_input.version[:2]),
         "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout),

@@ -44,6 +44,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "cases"))
 
 import running
 
+from layer_minimizer.environment.processor import chosen_code
+
 APPS = Path(__file__).resolve().with_name("apps")
 RATIOS = ("cpu import", "cpu first", "wall import", "wall first")
 COLUMNS = ("app", "MB→layer/zipped", "tool s", "import ms warm/none/layer", *RATIOS, "RSS MiB")
@@ -66,7 +68,11 @@ class Way:
             command = [self.python, scratch / "app_runner.py", task, events]
             variables = {"PATH": os.environ["PATH"], "HOME": empty, "TMPDIR": empty, "LANG": "C.UTF-8"}
             path = "" if self.site.is_relative_to(self.python.parent.parent) else str(self.site)
-            variables |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": path, "START": repr(time.monotonic())}
+            variables |= chosen_code(os.environ) | {
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTHONPATH": path,
+                "START": repr(time.monotonic()),
+            }
             done = subprocess.run(command, env=variables, cwd=task, text=True, capture_output=True, check=False)
         assert done.returncode == 0, f"exit code {done.returncode}\n{done.stderr[-3000:]}"
         measured, result = json.loads(done.stdout.splitlines()[-1])

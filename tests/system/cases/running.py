@@ -32,6 +32,8 @@ from typing import Any
 
 import pytest
 
+from layer_minimizer.environment.processor import chosen_code
+
 CASES = Path(__file__).resolve().parent
 EXAMPLES = CASES.parents[2] / "examples"
 MINIMIZE = Path(sys.executable).with_name("minimize")
@@ -219,7 +221,7 @@ class Case:
             place = scratch / "tmp"
             place.mkdir()
             variables = {"PATH": os.environ["PATH"], "HOME": str(place), "TMPDIR": str(place), "LANG": "C.UTF-8"}
-            variables["PYTHONDONTWRITEBYTECODE"] = "1"
+            variables |= {"PYTHONDONTWRITEBYTECODE": "1", **chosen_code(os.environ)}
             if layer:
                 python = python.resolve()
                 variables["PYTHONPATH"] = str(layer.site)

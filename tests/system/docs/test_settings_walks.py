@@ -225,4 +225,5 @@ def test_comparing_builds(
 
 def shape(text: str) -> list[str]:
     """Return the lines without their figures, which depend on processor and system."""
-    return [re.sub(r"[-+]?[\d.,]+ ?(?:%|MB|kB)|\b\d+ more", "N", line.strip()) for line in text.strip().splitlines()]
+    figures = r"[-+]?[\d.,]+ ?(?:%|MB|kB)|\b\d+ more|(?<=own files\)) (?:grew|shrank)"
+    return [re.sub(figures, "N", line.strip()) for line in text.strip().splitlines()]

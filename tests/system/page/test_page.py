@@ -75,7 +75,8 @@ def test_it_says_what_an_image_is_made_of(show: Show, report: dict[str, Any]) ->
     ]
     image = {
         "path": "app.tar", "digest": f"sha256:{'a' * 64}", "image_id": f"sha256:{'b' * 64}", "tag": "app:latest",
-        "base": "bookworm.tar", "parts": parts, "command": ["python3", "task.py"], "verified": "podman", "seconds": 1.24,
+        "base": "bookworm.tar", "parts": parts, "command": ["python3", "task.py"],
+        "verified": "podman", "seconds": 1.24,
     }  # fmt: skip
     page = show(report | {"output": "image", "image": image})
     assert page.title() == "handler.py: image report"
