@@ -190,7 +190,7 @@ def function(desk: Desk, engine: Engine) -> Desk:
     return Desk(desk.folder, desk.home, {**engine.variables, "DOCKER_BUILDKIT": "0"})
 
 
-CALL = "import handler; print(handler.handler({'kind': 'png'}, None))"
+CALL_PNG = "import handler; print(handler.handler({'kind': 'png'}, None))"
 ANSWER = "{'value': 42}"
 
 
@@ -213,4 +213,4 @@ def test_a_folder_in_a_dockerfile(function: Desk, engine: Engine, image: str, sh
     function.write({"Dockerfile": dockerfile.text.replace("3.11", version), ".dockerignore": ".venv\n"})
     engine.output("build", "--build-arg", f"BASE={image}", "--tag", "copied", str(function.folder))
     run = ("run", "--rm", "--read-only", "--tmpfs", "/tmp:exec", "--user", "1234", "copied")
-    assert engine.output(*run, "python3", "-c", CALL) == ANSWER
+    assert engine.output(*run, "python3", "-c", CALL_PNG) == ANSWER
