@@ -69,7 +69,7 @@ class Repository:
 
 @dataclass
 class Runners:
-    """GitHub, with its store and its runners. ``folder`` is empty at first; each run has a machine of its own.
+    """GitHub, with its store and its runners. ``folder`` is empty at first; each run has an empty machine.
 
     ``actions`` has a folder for each repository (``OWNER/NAME``) from which workflows take actions; ``pythons`` are the
     versions that each machine has. ``variables`` are those of all jobs.
@@ -84,7 +84,9 @@ class Runners:
     def run(self, repository: Repository, event: str = "push") -> Ended:
         """Run the repository's workflow for its current commit: a push, or a pull request to the main branch."""
         self.runs += 1
-        machine = self.folder / f"machine{self.runs}"
+        # At one place: environments and keys of caches have the paths of interpreters in them.
+        machine = self.folder / "machine"
+        shutil.rmtree(machine, ignore_errors=True)
         self._tool_cache(machine)
         payload = machine / "event.json"
         payload.write_text(json.dumps(_payload(repository, event)))

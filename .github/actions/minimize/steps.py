@@ -30,6 +30,8 @@ _OPTIONS = (
 _REPEATED = ("event", "model")
 # Caches and artifacts have it in their names, and folders are named after it.
 _NAME = re.compile(r"\w[\w.-]*", re.ASCII)
+# What minimize installs from a lock, besides its name.
+_CHOICES = ("group", "extra", "package", "platform", "python-version")
 _PERCENT = re.compile(r"\d+(\.\d+)?\s*%")
 _USAGE_ERROR, _GROWN = 2, 9
 
@@ -88,13 +90,21 @@ def settings(folder: Path) -> tuple[Path, dict[str, Any]]:
                 data = tomllib.loads(file.read_text(encoding="utf-8-sig"))
             except (OSError, ValueError):
                 continue
-            shared = data.get("tool", {}).get("layer_minimizer")
-            if shared is None and file.name == "pyproject.toml":
+            shared = table_in(data, "tool", "layer_minimizer")
+            if not shared and file.name == "pyproject.toml":
                 continue
-            table = data if shared is None else shared
-            table = {**table, **table.get("layers", {}).get(value("layer"), {})}
-            return file.parent, {key.replace("_", "-"): each for key, each in table.items()}
+            found = shared or data
+            found |= table_in(found, "layers", value("layer"))
+            return file.parent, {key.replace("_", "-"): each for key, each in found.items()}
     return folder, {}
+
+
+def table_in(data: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return a table in a table, or an empty one."""
+    for name in names:
+        inner = data.get(name)
+        data = inner if isinstance(inner, dict) else {}
+    return data
 
 
 def chosen(name: str, folder: Path) -> str:
@@ -144,7 +154,8 @@ def cache() -> int:
     folder = os.environ.get("LAYER_MINIMIZER_CACHE") or str(Path(os.environ["RUNNER_TEMP"], "layer_minimizer"))
     digest = hashlib.sha256()
     # Environments have the paths of their folder and of their interpreter in them.
-    for text in (folder, sys.version, sys.base_prefix, os.environ.get("PACKAGES_PYTHON", "")):
+    texts = [folder, sys.version, sys.base_prefix, os.environ.get("PACKAGES_PYTHON", ""), value("args")]
+    for text in (*texts, *(chosen(name, Path.cwd()) for name in _CHOICES)):
         digest.update(f"{text}\n".encode())
     sources = [_TOOL / "pyproject.toml", *sorted(_TOOL.glob("layer_minimizer/**/*"))]
     for path in [path for path in sources if path.is_file() and "__pycache__" not in path.parts]:

@@ -88,6 +88,7 @@ def test_arguments_without_an_end_are_an_error_of_the_input(monkeypatch: pytest.
         ({"settings": "x/y.toml"}, {"x/y.toml": 'lock = "uv.lock"\n', "x/.python-version": "3.11\n"}, "3.11"),
         ({"requirements": "r.txt"}, {"r.txt": "", ".python-version": "3.7.1\n"}, "3.7.1"),
         ({}, {"layer_minimizer.toml": "runtime = \n"}, ""),
+        ({"layer": "b"}, {"layer_minimizer.toml": "tool = 1\nlayers = 2\n"}, ""),
     ],
 )  # fmt: skip
 def test_python_is_that_of_inputs_settings_or_project(
@@ -144,9 +145,11 @@ def test_equal_inputs_have_an_equal_cache(job: Path, monkeypatch: pytest.MonkeyP
     keys.add(key())
     set_inputs(monkeypatch, requirements="", lock="uv.lock")
     keys.add(key())
+    write_files(job, {"layer_minimizer.toml": 'group = ["images"]\n'})
+    keys.add(key())
     monkeypatch.setenv("LAYER_MINIMIZER_CACHE", "/elsewhere")
     keys.add(key())
-    assert len(keys) == 5
+    assert len(keys) == 6
 
 
 # ---- what GitHub reads ----------------------------------------------------------------------------------------------
