@@ -185,7 +185,7 @@ def command() -> list[str]:
 
 def minimize() -> int:
     """Make the layer; keep what it prints beside the report, set the outputs, and summarize."""
-    report, name = Path(os.environ["REPORT"]), value("name")
+    folder, name = Path(os.environ["REPORT"]), value("name")
     variables = dict(os.environ)
     if python := os.environ.get("PACKAGES_PYTHON"):
         # There minimize looks for interpreters.
@@ -194,7 +194,7 @@ def minimize() -> int:
         subprocess.Popen(  # noqa: S603 - no shell; the inputs are arguments
             command(), stdout=subprocess.PIPE, env=variables, encoding="utf-8"
         ) as running,
-        (report / "report.txt").open("w", encoding="utf-8") as kept,
+        (folder / "report.txt").open("w", encoding="utf-8") as kept,
     ):
         for line in running.stdout or ():
             sys.stdout.write(line)
@@ -204,8 +204,12 @@ def minimize() -> int:
         summarize(f"### {name}\n\nNo layer: `minimize` ended with exit code {running.returncode}; the log says why.\n")
         annotate("error", f"{name}: minimize ended with exit code {running.returncode}; see above")
         return running.returncode
-    if not (report / "report.json").is_file():
+    # The report of a layer that has a name in the settings is in a folder of this name.
+    reports = [*folder.glob("report.json"), *folder.glob("*/report.json")]
+    if len(reports) != 1:
         raise InputError("the settings have several layers, and one use of this action makes one: choose it with layer")
+    report = reports[0].parent
+    text = (folder / "report.txt").rename(report / "report.txt").read_text(encoding="utf-8")
     data = json.loads((report / "report.json").read_text(encoding="utf-8"))
     written = (data["image"] or data["layer"])["path"]
     put("path", str(Path(written).absolute()))
@@ -213,7 +217,6 @@ def minimize() -> int:
     put("zipped-bytes", str(data["layer"]["zipped_bytes"]))
     put("verified", json.dumps(data["verified"]))
     put("report", str(report))
-    text = (report / "report.txt").read_text(encoding="utf-8")
     summarize(f"### {name}\n\n<details><summary>Report</summary>\n\n{fenced(text)}\n\n</details>\n")
     return 0
 

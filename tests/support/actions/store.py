@@ -7,11 +7,13 @@ counts.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.parse
 from pathlib import Path
 
@@ -55,14 +57,19 @@ def restore() -> None:
 
 
 def save() -> None:
+    STORE.mkdir(parents=True, exist_ok=True)
     target = key_folder(os.environ["GITHUB_REF"], value("KEY"))
     if not os.path.isdir(value("PATH")):
         say("::warning::Path Validation Error: Path(s) specified in the action for caching do(es) not exist.")
     elif target.exists():
         say("::warning::Unable to reserve cache, another job may be creating this cache.")
     else:
-        target.mkdir(parents=True)
-        subprocess.run(["tar", "-cf", target / "cache.tar", "-C", value("PATH"), "."], check=True)
+        # Complete once it has its name: jobs run at the same time.
+        made = Path(tempfile.mkdtemp(dir=STORE))
+        subprocess.run(["tar", "-cf", made / "cache.tar", "-C", value("PATH"), "."], check=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):  # another job was faster
+            made.rename(target)
         say("Cache saved with key:", value("KEY"))
 
 
