@@ -7,13 +7,12 @@ counts.
 
 from __future__ import annotations
 
-import contextlib
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import urllib.parse
 from pathlib import Path
 
@@ -49,7 +48,9 @@ def restore() -> None:
             found = sorted((each for each in fitting if each.is_dir()), key=lambda each: each.stat().st_mtime_ns)
             if found:
                 os.makedirs(value("PATH"), exist_ok=True)
-                subprocess.run(["tar", "-xf", found[-1] / "cache.tar", "-C", value("PATH")], check=True)
+                # Jobs of one workflow run here at the same time, on one machine: another one may have these files.
+                command = ["tar", "--skip-old-files", "-xf", found[-1] / "cache.tar", "-C", value("PATH")]
+                subprocess.run(command, check=True)
                 put("cache-hit", "true" if found[-1] == key_folder(ref, value("KEY")) else "false")
                 say("Cache restored from key:", urllib.parse.unquote(found[-1].name))
                 return
@@ -57,19 +58,14 @@ def restore() -> None:
 
 
 def save() -> None:
-    STORE.mkdir(parents=True, exist_ok=True)
     target = key_folder(os.environ["GITHUB_REF"], value("KEY"))
     if not os.path.isdir(value("PATH")):
         say("::warning::Path Validation Error: Path(s) specified in the action for caching do(es) not exist.")
     elif target.exists():
         say("::warning::Unable to reserve cache, another job may be creating this cache.")
     else:
-        # Complete once it has its name: jobs run at the same time.
-        made = Path(tempfile.mkdtemp(dir=STORE))
-        subprocess.run(["tar", "-cf", made / "cache.tar", "-C", value("PATH"), "."], check=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(OSError):  # another job was faster
-            made.rename(target)
+        target.mkdir(parents=True)
+        subprocess.run(["tar", "-cf", target / "cache.tar", "-C", value("PATH"), "."], check=True)
         say("Cache saved with key:", value("KEY"))
 
 
@@ -100,4 +96,7 @@ def python() -> None:
 
 
 if __name__ == "__main__":
+    STORE.mkdir(parents=True, exist_ok=True)
+    lock = (STORE / "lock").open("w")  # until the end
+    fcntl.flock(lock, fcntl.LOCK_EX)
     {"restore": restore, "save": save, "upload": upload, "python": python}[sys.argv[1]]()
