@@ -274,6 +274,11 @@ def _compared(old: Path, new: Path, branch: str, limit: str) -> str:
 def main() -> int:
     """Run the step that is named on the command line."""
     try:
+        os.chdir(value("working-directory") or ".")
+    except OSError as exc:
+        annotate("error", f"working-directory: {exc}")
+        return _USAGE_ERROR
+    try:
         return {"inputs": inputs, "cache": cache, "minimize": minimize, "compare": compare}[sys.argv[1]]()
     except InputError as exc:
         annotate("error", str(exc))

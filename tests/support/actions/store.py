@@ -75,11 +75,15 @@ def upload() -> None:
     target = STORE / "artifacts" / os.environ["STAND_IN_RUN"] / name
     if value("OVERWRITE") == "true":
         shutil.rmtree(target, ignore_errors=True)
-    files = [path for path in Path(value("PATH")).rglob("*") if path.is_file()]
+    given = Path(value("PATH"))
+    files = [path for path in (given, *given.rglob("*")) if path.is_file()]
     assert files or value("IF_NO_FILES_FOUND") != "error", (
         f"No files were found with the provided path: {value('PATH')}"
     )
-    shutil.copytree(value("PATH"), target)
+    for path in files:
+        copy = target / (path.name if path == given else path.relative_to(given))
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
 
 
 def python() -> None:

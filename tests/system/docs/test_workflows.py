@@ -201,6 +201,7 @@ jobs:
   layer:
     runs-on: ubuntu-24.04
     steps:
+      - uses: actions/checkout@v6
       - uses: OWNER/layer_minimizer/.github/actions/minimize@v0.2.0
         id: layer
         with:
@@ -211,7 +212,7 @@ jobs:
             $(touch injected) '.json
           requirements: ../requirements.txt
           python-version: "3.12"
-          output: out/$(touch injected); "layer
+          output: $(touch injected); "layer
           format: folder
           cold: drop
           args: --effort 0 --runs 1 --exclude 'alpha/little.*'
@@ -230,7 +231,7 @@ def test_inputs_reach_minimize_as_they_are(github: Runners, tmp_path: Path) -> N
     ended = github.run(repository_with(tmp_path / "repository", INPUTS, **files))
     assert ended.succeeded, ended.log
     assert "Verified: 2 events" in ended.log
-    path = '/a $(touch injected) folder/out/$(touch injected); \\"layer'
+    path = '/a $(touch injected) folder/$(touch injected); \\"layer'
     assert f'{path}"' in ended.log
     assert '"verified": "true"' in ended.log
     assert '"zipped-bytes": "0"' in ended.log

@@ -195,7 +195,7 @@ def test_each_input_is_read_and_each_step_gets_what_it_reads() -> None:
                 known = name.removeprefix("INPUT_").lower().replace("_", "-")
                 assert expression == f"${{{{ inputs.{known} }}}}"
                 given.add(known)
-    assert given | {"working-directory"} == set(action["inputs"])
+    assert given == set(action["inputs"])
     options = {*steps._OPTIONS, *steps._REPEATED}
     assert given == options | set(re.findall(r'(?:value|lines|chosen)\("([\w-]+)"', text))
     (making,) = [step for step in action["runs"]["steps"] if step.get("id") == "minimize"]

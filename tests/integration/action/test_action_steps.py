@@ -1,4 +1,4 @@
-"""The step of the GitHub Action that compares two reports, run as the action runs it."""
+"""Steps of the GitHub Action, run as the action runs them: the comparison of two reports, and a wrong input."""
 
 from __future__ import annotations
 
@@ -109,3 +109,11 @@ def test_a_limit_that_is_no_percentage_is_an_error_before_there_is_anything_to_c
     code, out, _ = comparison.run(limit="5")
     assert code == 2
     assert "fail-above: '5': it must be a percentage, for instance 5%25, or empty" in out
+
+
+def test_a_working_directory_that_is_missing_is_an_error_of_the_input(tmp_path: Path) -> None:
+    variables = {**os.environ, "INPUT_WORKING_DIRECTORY": str(tmp_path / "missing"), "INPUT_NAME": "api"}
+    command = [sys.executable, "-I", STEPS, "inputs"]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert done.stdout.startswith("::error title=minimize::working-directory: [Errno 2] No such file or directory")
