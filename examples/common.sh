@@ -129,12 +129,13 @@ pack_tool() (
         pyproject.toml README* LICENSE* MANIFEST.in* layer_minimizer
 )
 
-# fill_with_tool PYTHON: install the tool from a copy of the checkout, in which pip leaves its build files.
+# fill_with_tool EXTRAS PYTHON: install the tool, with extras like "[uv]" or an empty text, from a copy of the checkout,
+# in which pip leaves its build files.
 fill_with_tool() (
     copy=$(mktemp -d)
     trap 'rm -rf "$copy"' EXIT
     pack_tool | tar --extract --directory "$copy"
-    quiet_pip "$1" install "$copy"
+    quiet_pip "$2" install "$copy$1"
 )
 
 # find_tool: set the array TOOL to the tool's command; install it from this checkout unless MINIMIZE is set.
@@ -149,7 +150,7 @@ find_tool() {
     else
         python=$(require_python)
         sources=$(pack_tool | sha256sum)
-        python=$(ensure_env tool "$python" "$sources" fill_with_tool)
+        python=$(ensure_env tool "$python" "$sources" fill_with_tool '')
         TOOL=("$(dirname "$python")/minimize")
     fi
     # With strace the tool also records files that C code opens.

@@ -3,7 +3,8 @@
 usage: python tests/support/record_turns.py JUNIT.xml...
 
 Each turn gets about the same duration. Tests that no file contains keep their turn; of several durations of a test the
-shortest counts, as other work on a machine can only prolong it. Modules whose tests share a large layer have one turn.
+shortest counts, as other work on a machine can only prolong it. Modules whose tests share a large layer or an installed
+tool have one turn.
 ``pytest --junitxml FILE`` writes such a file; those of all turns together contain all tests.
 """
 
@@ -19,6 +20,7 @@ _SHARING = (
     "tests/system/libraries/",
     "tests/system/examples/test_unseen_calls.py",
     "tests/system/distributions/test_standin_distributions.py",
+    "tests/system/docs/test_workflows.py",
 )
 FILE = Path(__file__).with_name("long_tests.json")
 _LONG = 10.0  # seconds
