@@ -16,6 +16,7 @@ import pytest
 from layer_minimizer.execution import process
 from layer_minimizer.execution.strace import strace_command
 
+from .debian_pythons import installed
 from .places import EXAMPLES
 
 if TYPE_CHECKING:
@@ -27,13 +28,14 @@ MAIN = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 @functools.cache
 def find_python(version: str) -> str:
-    """Return the path of a CPython of this version, from PATH or from pyenv, or an empty string."""
+    """Return the path of a CPython of this version, from PATH, pyenv or the cache, or an empty string."""
     if version == MAIN:
         return os.path.realpath(sys.executable)
     candidates = [shutil.which(f"python{version}") or ""]
     if pyenv := shutil.which("pyenv"):
         root = subprocess.run([pyenv, "root"], check=True, capture_output=True, text=True).stdout.strip()
         candidates += sorted(str(path) for path in Path(root, "versions").glob(f"{version}.*/bin/python{version}"))
+    candidates.append(str(installed(version)) if installed(version).exists() else "")
     query = "import os, sys; print('%d.%d %s' % (sys.version_info[:2] + (os.path.realpath(sys.executable),)))"
     for candidate in filter(None, candidates):
         # pyenv has shims on PATH for versions that are not selected, too; these fail.
@@ -47,7 +49,7 @@ def need_python(version: str) -> str:
     """Return the path of a CPython of this version, or skip the test."""
     found = find_python(version)
     if not found:
-        pytest.skip(f"CPython {version} is not installed, neither on PATH nor with pyenv")
+        pytest.skip(f"CPython {version} is not here: on PATH, with pyenv, or made by tests/support/debian_pythons.py")
     return found
 
 
