@@ -22,7 +22,7 @@ from .places import EXAMPLES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-VERSIONS = tuple(f"3.{minor}" for minor in range(6, 15))
+VERSIONS = tuple(f"3.{minor}" for minor in range(6, 16))
 MAIN = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
