@@ -44,13 +44,16 @@ def _make(part: Path, version: str) -> None:
         raise DebianError("patchelf is not installed")
     tree = part.with_name(f"{part.name}.tree")
     shutil.rmtree(tree, ignore_errors=True)
-    unpack(tree, SUITE, f"python{version},python{version}-venv", "extract")
+    unpack(tree, SUITE, f"python{version},python{version}-venv,libpython{version}-dev", "extract")
     (tree / "usr").rename(part)
     shutil.rmtree(tree)
     library = part / "lib" / f"python{version}"
-    # Debian's own packages, and its ban on others.
-    shutil.rmtree(part / "lib" / "python3")
-    (library / "EXTERNALLY-MANAGED").unlink()
+    # Debian's own packages, its ban on others, and static libraries.
+    for unneeded in (part / "lib" / "python3", *library.glob("config-*")):
+        shutil.rmtree(unneeded)
+    for file in (library / "EXTERNALLY-MANAGED", library / "sitecustomize.py", *part.glob("lib/*/*.a")):
+        file.unlink()
+    _keep_headers(part / "include", version)
     final = installed(version).parents[1]
     for variables in library.glob("_sysconfig*"):
         variables.write_text(variables.read_text().replace(_WHEELS, f"{final}/share/python-wheels/"))
@@ -62,6 +65,15 @@ def _make(part: Path, version: str) -> None:
     # RPATH holds for what libraries need in turn, too, and before LD_LIBRARY_PATH; RUNPATH does not.
     naming = ["--set-interpreter", libraries / loader.name, "--force-rpath", "--set-rpath", libraries]
     subprocess.run(["patchelf", *naming, python], check=True)
+
+
+def _keep_headers(folder: Path, version: str) -> None:
+    """Leave the headers of Python alone; ``pyconfig.h`` includes another one by a path below /usr/include."""
+    own = folder / f"python{version}"
+    next(folder.glob(f"*/{own.name}/pyconfig.h")).replace(own / "pyconfig.h")
+    for other in folder.iterdir():
+        if other != own:
+            shutil.rmtree(other) if other.is_dir() and not other.is_symlink() else other.unlink()
 
 
 def main() -> None:

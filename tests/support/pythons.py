@@ -45,6 +45,18 @@ def find_python(version: str) -> str:
     return ""
 
 
+@functools.cache
+def name_of_version(python: str) -> str:
+    """Return the version of an interpreter, such as ``3.11``."""
+    query = "import sys; print('%d.%d' % sys.version_info[:2])"
+    return subprocess.run([python, "-I", "-c", query], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def version_of(python: str) -> tuple[int, ...]:
+    """Return the version of an interpreter, such as ``(3, 11)``."""
+    return tuple(map(int, name_of_version(python).split(".")))
+
+
 def need_python(version: str) -> str:
     """Return the path of a CPython of this version, or skip the test."""
     found = find_python(version)
