@@ -168,15 +168,16 @@ def test_a_process_pool_starts_as_the_newest_pythons_do(desk: Desk, make_env: Ma
 USES_LATER = "import alpha\nimport used_by_nobody\n\n\ndef handler(event, context):\n    return alpha.VALUE\n"
 
 
-@pytest.mark.parametrize(("setting", "loads"), [("all", False), ("", True)])
+@pytest.mark.parametrize(("setting", "loads", "effort"), [("all", False, 0), ("all", False, 1), ("", True, 0)])
 def test_lazy_imports_are_traced_as_the_function_has_them(
-    desk: Desk, make_env: MakeEnv, setting: str, *, loads: bool
+    desk: Desk, make_env: MakeEnv, setting: str, effort: int, *, loads: bool
 ) -> None:
     env = make_env("3.15").install("alpha", ALPHA).install("more", {"used_by_nobody.py": "X = 1\n"})
     desk.write("handler.py", USES_LATER)
     report = desk.folder / "report.json"
-    variables = {"PYTHON_LAZY_IMPORTS": setting} if setting else {}
-    ended = desk.minimize(env, "--observe", "probe", "--report-json", report, variables=variables)
+    variables = {"XDG_CACHE_HOME": str(desk.folder / "cache"), **({"PYTHON_LAZY_IMPORTS": setting} if setting else {})}
+    options = ("--observe", "probe", "--effort", effort, "--report-json", report)
+    ended = desk.minimize(env, *options, variables=variables)
     assert json.loads(report.read_text())["lazy_imports"] == setting
     said = "Lazy imports: traced and verified with PYTHON_LAZY_IMPORTS=all; the function needs this variable, too."
     assert (said in ended.out) == (setting == "all")

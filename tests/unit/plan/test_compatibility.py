@@ -261,7 +261,7 @@ def test_a_target_is_what_the_interpreter_is(build: type[Build], tmp_path: objec
     assert target_of("python3.11", "x86_64", interpreter) == target()
     with pytest.raises(UsageError, match="name it with --runtime"):
         target_of("", "arm64", interpreter)
-    with pytest.raises(UsageError, match=r"choose one of python3\.14, "):
+    with pytest.raises(UsageError, match=r"choose one of python3\.15, "):
         target_of("python2.7", "", interpreter)
     with pytest.raises(PackError, match=r"is Python 3\.11, .* --python, or use --runtime python3\.11"):
         target_of("python3.12", "", interpreter)
@@ -313,7 +313,7 @@ def test_other_files_are_fine() -> None:
 
 def test_settings_take_known_runtimes_and_architectures_alone() -> None:
     assert choose(None, {"runtime": "python3.12", "architecture": "arm64"}).runtime == "python3.12"
-    with pytest.raises(UsageError, match=r"runtime='python2\.7': it must be one of python3\.14, "):
+    with pytest.raises(UsageError, match=r"runtime='python2\.7': it must be one of python3\.15, "):
         choose(None, {"runtime": "python2.7"})
     with pytest.raises(UsageError, match=r"architecture='aarch64': it must be one of x86_64, arm64; did you"):
         choose(None, {"architecture": "aarch64"})
