@@ -63,7 +63,7 @@ find_python() {
 
 # require_python: print the path of a Python for the tool and the examples, or end the run.
 require_python() {
-    find_python 3.11 3.12 3.13 || die 3 "no Python 3.11 or newer found, neither on PATH nor under pyenv"
+    find_python 3.11 3.12 3.13 3.14 || die 3 "no Python 3.11 or newer found, neither on PATH nor under pyenv"
 }
 
 # make_venv PYTHON FOLDER: create a virtual environment; on Debian, install the package that this needs.

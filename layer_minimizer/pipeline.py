@@ -341,7 +341,7 @@ def _report(  # noqa: PLR0913 - the results of the stages
     warnings = [
         site.inventory.warnings,
         traced.warnings,
-        runtimes.deprecation_warnings(target.runtime, datetime.now(UTC).date()) if target else (),
+        runtimes.support_warnings(target.runtime, datetime.now(UTC).date()) if target else (),
         timing.warnings,
         layer.packed.warnings,
         unusable,

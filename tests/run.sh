@@ -51,6 +51,8 @@ base=$(require_python)
 development_requirements "$base" >"$scratch/requirements.txt"
 python=$(requirements_env development "$base" "$scratch/requirements.txt")
 bin=$(dirname "$python")
+say "the newest CPythons, from Debian"
+"$python" -m tests.support.debian_pythons
 
 # style: check style, types and import contracts.
 style() {

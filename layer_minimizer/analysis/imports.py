@@ -22,6 +22,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from layer_minimizer.analysis.import_tokens import find_imports
 from layer_minimizer.core.errors import PlanError
 from layer_minimizer.model.modules import with_parents
 from layer_minimizer.model.plan import NotExercised
@@ -36,7 +37,6 @@ with warnings.catch_warnings():
 _MIN_MODULES_FOR_PROCESSES = 200  # for fewer, starting interpreters takes longer than it saves
 _NOT_SOURCE = frozenset({".so", ".pyd", ".pyc"})  # modules without source, some of them hundreds of megabytes
 _STATEMENT_LISTS = ("body", "handlers", "orelse", "finalbody", "cases")
-_OLD_SYNTAX = (3, 6)  # the last version in which `async` and `await` are ordinary names
 _WORKER = """\
 import json, sys
 job = json.load(sys.stdin.buffer)
@@ -105,6 +105,12 @@ class _Reader(_Visitor):  # type: ignore[misc]  # modulegraph has no types
             self.visit(child)
         self._in_if.pop()
 
+    def read_tokens(self, content: bytes) -> None:
+        """Read what has the grammar of another Python."""
+        for found in find_imports(content):
+            self._in_if, self._in_def, self._in_tryexcept = [found.conditional], [found.function], [found.tryexcept]
+            self.visit(found.node)
+
     visit_Match = _Visitor.visit_If  # noqa: N815 - ast's naming
     visit_TryStar = _Visitor.visit_Try  # noqa: N815 - ast's naming
 
@@ -112,9 +118,8 @@ class _Reader(_Visitor):  # type: ignore[misc]  # modulegraph has no types
 def _parse(content: bytes) -> ast.Module | None:
     with _WARNINGS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for version in (sys.version_info[:2], _OLD_SYNTAX):
-            with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-                return ast.parse(content, feature_version=version)
+        with contextlib.suppress(ValueError, RecursionError, MemoryError):
+            return ast.parse(content)
     return None
 
 
@@ -131,7 +136,7 @@ def _absolute(importer: str, name: str, level: int, *, is_package: bool) -> str:
 def read_imports(name: str, source: Path, *, is_package: bool) -> tuple[ImportStatement, ...]:
     """Return the import statements of a module's source, in the order of its lines.
 
-    The result is empty for a file that is unreadable, is not Python source, or has the syntax of another Python.
+    The result is empty for a file that is unreadable or is not the source of a Python 3.
     Relative imports depend on `is_package`: whether the file is a package's `__init__`.
     """
     reader = _Reader()
@@ -140,6 +145,8 @@ def read_imports(name: str, source: Path, *, is_package: bool) -> tuple[ImportSt
         tree = _parse(content) if b"import" in content else None
         if tree is not None:
             reader.visit(tree)
+    except SyntaxError:
+        reader.read_tokens(content)
     except (OSError, RecursionError):
         return ()
     found = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -12,7 +13,6 @@ from packaging.version import Version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import date
 
 # Architectures: the name that AWS uses, and the name that ELF headers and the kernel use.
 ARCHITECTURES = {"x86_64": "x86_64", "arm64": "aarch64"}
@@ -33,6 +33,7 @@ class Brought:
 class Runtime:
     """A Lambda runtime; from the day ``deprecated`` on it gets no security updates.
 
+    ``preview`` is the day from which it is there for trial, if it is no more than that.
     ``provides`` are shared libraries that it has, ``distributions`` the installed distributions that it has.
     """
 
@@ -43,6 +44,7 @@ class Runtime:
     architectures: tuple[str, ...]
     deprecated: date
     distributions: Mapping[str, Brought] = field(default_factory=dict)
+    preview: date | None = None
 
     @property
     def python(self) -> tuple[int, int]:
@@ -68,16 +70,24 @@ def load_runtimes() -> dict[str, Runtime]:
             versions={family: Version(version) for family, version in system["versions"].items()},
             provides=frozenset([*system["provides"], row["libpython"]]),
             architectures=tuple(row["architectures"]),
-            deprecated=row["deprecated"],
+            deprecated=row.get("deprecated", date.max),
             distributions=distributions,
+            preview=row.get("preview"),
         )
     return runtimes
 
 
-def deprecation_warnings(runtime: Runtime, today: date) -> tuple[str, ...]:
-    """Return a warning if the runtime is deprecated on the day ``today``."""
+def newest_runtime() -> str:
+    """Return the name of the newest runtime that is more than a preview."""
+    return next(name for name, runtime in load_runtimes().items() if runtime.preview is None)
+
+
+def support_warnings(runtime: Runtime, today: date) -> tuple[str, ...]:
+    """Return a warning if the runtime is a preview, or deprecated on the day ``today``."""
+    if runtime.preview:
+        state = f"{runtime.name} is a preview since {runtime.preview}: it is not for production"
+        return (f"{state}, and AWS may change it without notice; the newest runtime is {newest_runtime()}",)
     if today < runtime.deprecated:
         return ()
-    newest = next(iter(load_runtimes()))
     state = f"{runtime.name} is deprecated since {runtime.deprecated}: it gets no more security updates"
-    return (f"{state}, and AWS forbids new functions some time later; the newest runtime is {newest}",)
+    return (f"{state}, and AWS forbids new functions some time later; the newest runtime is {newest_runtime()}",)

@@ -149,7 +149,7 @@ def counts_as_conflict(path: str) -> bool:
     path = path.rpartition("site-packages/")[2].removeprefix(_FLAT)
     top = path.partition("/")[0]
     return not (
-        path.endswith((".pyc", ".pth"))
+        path.endswith((".pyc", ".pth", ".start"))
         or top.endswith(METADATA_FOLDERS)
         or top in (cold_store.PACKAGE, layout.NATIVE_FOLDER)
     )

@@ -13,14 +13,14 @@ from layer_minimizer.core.errors import RunnerError
 from layer_minimizer.execution import probe, process
 from layer_minimizer.model.interpreter import Interpreter
 
-OLDEST, NEWEST = (3, 6), (3, 14)
+OLDEST, NEWEST = (3, 6), (3, 15)
 
 
 def describe_interpreter(python: str) -> Interpreter:
     """Start ``python`` (a path, or a name on PATH) and read its version and its site-packages folders.
 
     Raises:
-        RunnerError: it does not start, is not CPython 3.6 to 3.14, or has a zip file with packages on its path.
+        RunnerError: it does not start, is not CPython 3.6 to 3.15, or has a zip file with packages on its path.
     """
     found = _describe(python)
     version = tuple(found["version"])

@@ -103,9 +103,9 @@ class _Site:
         folders = _owned_folders(owners) | {path: owner for path, owner in owners.items() if path in self.folders}
         self.files = [replace(file, distribution=owners.get(file.path, "")) for file in listed]
         self.files = [file if file.distribution else _by_folder(file, folders) for file in self.files]
-        self.pth = [
-            _read_pth(self.root, file.path) for file in listed if "/" not in file.path and file.path.endswith(".pth")
-        ]
+        names = [file.path for file in listed if "/" not in file.path]
+        self.pth = [_read_pth(self.root, name) for name in names if name.endswith(".pth")]
+        self.pth += [PthFile(name, runs_code=True) for name in names if name.endswith(".start")]
 
     def _owners(self, listed: list[InstalledFile]) -> dict[str, str]:
         """Read the metadata of each distribution; map the files that it lists and its metadata folder to its name."""

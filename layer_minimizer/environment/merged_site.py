@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 # Since this version bytecode can be stored in another folder than its source, so that all runs share one cache.
 _CACHE_PREFIX = (3, 8)
 _ENVIRONMENT = "the environment"
+_OF_RUNTIME = (cold_store.PACKAGE, NATIVE_FOLDER, cold_store.PTH, cold_store.START, cold_store.STARTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def _from_layers(base: BaseLayers, own: dict[str, InstalledFile]) -> Iterator[tu
     for path, file in base.files.items():
         if path.startswith(f"{cold_store.PACKAGE}/{layout.CHECKSUMS}/"):
             continue  # the checksums are wrong for a merged environment
-        if file.flat and "/" not in path and path.endswith(".pth"):
+        if file.flat and "/" not in path and path.endswith((".pth", ".start")):
             continue  # Python reads them in site-packages only
         if _is_runtime_file(path, file):
             runtime_files.append((path, file))
@@ -122,7 +123,7 @@ def _is_runtime_file(path: str, file: LayerFile) -> bool:
     """Return whether a file belongs to the runtime that this tool adds to its layers."""
     if path == cold_store.CUSTOMIZE:
         return cold_store.PACKAGE.encode() in file.source.read_bytes()
-    return path.partition("/")[0] in (cold_store.PACKAGE, NATIVE_FOLDER, cold_store.PTH)
+    return path.partition("/")[0] in _OF_RUNTIME
 
 
 def _place(file: InstalledFile, site: Path, cache_tag: str) -> None:

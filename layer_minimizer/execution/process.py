@@ -25,9 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _SANDBOX = Path(__file__).parents[1] / "payload" / "sandbox"
+# From CPython 3.15 on: which imports wait for the first use of their names (https://peps.python.org/pep-0810/).
+LAZY_IMPORTS_VARIABLE = "PYTHON_LAZY_IMPORTS"
 # All other PYTHON* variables are removed, since they do not exist in Lambda. PYTHONUSERBASE is where the user's
-# packages are installed: the interpreter must find them.
-_KEPT_PYTHON_VARIABLES = {"PYTHONHASHSEED", "PYTHONIOENCODING", "PYTHONUSERBASE", "PYTHONUTF8", "PYTHONWARNINGS"}
+# packages are installed: the interpreter must find them. Lazy imports are traced as the function has them.
+_KEPT_PYTHON_VARIABLES = {
+    "PYTHONHASHSEED", "PYTHONIOENCODING", "PYTHONUSERBASE", "PYTHONUTF8", "PYTHONWARNINGS", LAZY_IMPORTS_VARIABLE,
+}  # fmt: skip
 # sys.stderr may be replaced by something without a file descriptor, as in a notebook.
 _STANDARD_ERROR = 2
 # The file that the probe writes to, in every process of a run; its value is unique to the run.
@@ -47,6 +51,11 @@ _LONGEST_LINE = 1 << 20
 _KILLS = 100
 # Exit code of payload/sandbox when the namespace cannot be created.
 NOT_ISOLATED = 125
+
+
+def lazy_imports(version: tuple[int, ...]) -> str:
+    """Return what the environment says about lazy imports to a Python of this version; empty if it says nothing."""
+    return os.environ.get(LAZY_IMPORTS_VARIABLE, "") if version >= (3, 15) else ""
 
 
 @dataclass(frozen=True, slots=True)

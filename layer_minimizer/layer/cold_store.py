@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 PACKAGE = check.PACKAGE
 PTH = "layer_minimizer.pth"
 CUSTOMIZE = "sitecustomize.py"
+# In place of the line in PTH, which Python then ignores: https://peps.python.org/pep-0829/
+START = "layer_minimizer.start"
+STARTER = "layer_minimizer_start.py"
+_START_LINE = f"{STARTER.removesuffix('.py')}:begin\n"
+_START_SINCE = (3, 15)
 STORES = "cold"
 # Where cold files are restored: this, the digest of the store, and the path in the site folder. See coldstore.h.
 PUT_BACK = "/tmp/.layer_minimizer-"  # noqa: S108 - the only folder that a Lambda function can write to
@@ -109,6 +114,7 @@ def write_store(  # noqa: PLR0913 - the contents and their metadata
     *,
     dropped: Mapping[str, str],
     distributions: Mapping[str, str] | None = None,
+    python: tuple[int, ...],
     customized: bool = False,
     density: int = 100,
 ) -> Store:
@@ -116,6 +122,7 @@ def write_store(  # noqa: PLR0913 - the contents and their metadata
 
     ``left_out`` are files of the environment that the layer does not have, so that its runtime can say so.
     ``distributions`` are the versions of the distributions in the layer, for layers that are built on top of it.
+    ``python`` is the version of the Python that the layer is for.
     ``dropped`` maps top-level modules that were dropped to their distributions. ``sitecustomize.py`` is written only if
     there is none and ``customized`` (a base layer has one) is false; without it, a layer that is in PYTHONPATH is
     started by its stand-ins. ``density`` is the percentage of the chunks that are compressed most, see `compression`.
@@ -127,7 +134,7 @@ def write_store(  # noqa: PLR0913 - the contents and their metadata
         members = sorted((_read_member(file) for file in files), key=lambda each: (each.code, each.file.path))
         cold = top / PACKAGE / STORES / "new"
         cold.mkdir(parents=True, exist_ok=True)
-        write_runtime(top, customized=customized)
+        write_runtime(top, python, customized=customized)
         starts, chunks = _arrange(members)
         size = _write_data(cold / "data", chunks, density)
         rows = [*(_row(member, *starts[member.file.path]) for member in members), *left_out]
@@ -343,14 +350,18 @@ def _runtime() -> Iterator[tuple[str, bytes]]:
             yield part.name, part.read_bytes()
 
 
-def write_runtime(top: Path, *, customized: bool) -> None:
+def write_runtime(top: Path, python: tuple[int, ...], *, customized: bool) -> None:
     """Copy the runtime as installed into the site folder ``top`` and write the files that start it.
 
-    ``customized``: a base layer has a ``sitecustomize.py``.
+    ``python``: the version that starts it; ``customized``: a base layer has a ``sitecustomize.py``.
     """
     (top / PACKAGE).mkdir(exist_ok=True)
     for name, content in _runtime():
-        if name != CUSTOMIZE:
+        if name == STARTER:
+            if python >= _START_SINCE:
+                _write(top / STARTER, content)
+                _write(top / START, _START_LINE.encode())
+        elif name != CUSTOMIZE:
             _write(top / PACKAGE / name, content)
         elif not customized and not (top / CUSTOMIZE).exists():
             _write(top / CUSTOMIZE, content)

@@ -76,19 +76,19 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class PthFile:
-    """A ``.pth`` file.
+    """A ``.pth`` file, or the ``.start`` file that CPython runs in its place from 3.15 on (PEP 829).
 
     Attributes:
         path: its path relative to site-packages.
-        runs_code: whether it has lines with ``import``, which the interpreter executes.
+        runs_code: whether the interpreter executes something of it: lines with ``import``, or a ``.start`` file.
         folders: the folders in site-packages that it adds to ``sys.path``.
         leaves_site: whether it also adds folders outside of site-packages.
     """
 
     path: str
     runs_code: bool
-    folders: tuple[str, ...]
-    leaves_site: bool
+    folders: tuple[str, ...] = ()
+    leaves_site: bool = False
 
 
 @dataclass(frozen=True, slots=True)

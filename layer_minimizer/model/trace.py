@@ -190,6 +190,7 @@ class Trace:
         distributions: the installed distributions; empty if they are not known.
         places: folders of the run that lie elsewhere in others, with names for them: see `Places`.
         listed: the folders that the run listed, if the results depend on their order.
+        lazy_imports: the value of PYTHON_LAZY_IMPORTS, if the interpreter reads it; else empty.
         workload: the workload.
     """
 
@@ -212,6 +213,7 @@ class Trace:
     distributions: tuple[TracedDistribution, ...] = ()
     places: tuple[tuple[str, str], ...] = ()
     listed: tuple[ListedFolder, ...] = ()
+    lazy_imports: str = ""
     workload: Workload
 
     def named_results(self) -> tuple[Result, ...]:

@@ -306,7 +306,8 @@ class Builder:
         if not packed_bytecode.is_worth_it(packable, top, 0 if started else cold_store.runtime_bytes()):
             return {}
         if not started:
-            cold_store.write_runtime(top, customized=self.site.base.has_sitecustomize)
+            version = self.site.interpreter.version
+            cold_store.write_runtime(top, version, customized=self.site.base.has_sitecustomize)
         packed = packed_bytecode.read(packable, top, compressed=adjustments.dense)
         packed_bytecode.pack(packed, top)
         stand_ins.write_starters(packed_bytecode.modules_to_start(packed), top, compiler)
@@ -334,6 +335,7 @@ class Builder:
             top,
             dropped=cold_files.dropped_modules(plan),
             distributions={name: versions[name] for name in included & versions.keys()},
+            python=self.site.interpreter.version,
             customized=self.site.base.has_sitecustomize,
             density=adjustments.density,
         )

@@ -199,6 +199,7 @@ class Report:
             "bundled": [dataclasses.asdict(library) for library in self.proof.bundled],
             "not_exercised": [dataclasses.asdict(entry) for entry in self.not_exercised],
             "observers": list(self.trace.observers),
+            "lazy_imports": self.trace.lazy_imports,
             "base_layers": self._base_layers_json(),
             "base_bytes": self.base_bytes,
             "conflicts": [dataclasses.asdict(conflict) for conflict in self.base_layers.conflicts],

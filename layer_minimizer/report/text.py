@@ -58,6 +58,9 @@ def _lines(report: Report, largest: int) -> Iterator[str]:
     yield ""
     processes = _count(report.trace.processes, "process", "processes")
     yield f"Observed by: {' and '.join(report.trace.observers)}, in {processes}."
+    if report.trace.lazy_imports:
+        set_to = f"PYTHON_LAZY_IMPORTS={report.trace.lazy_imports}"
+        yield f"Lazy imports: traced and verified with {set_to}; the function needs this variable, too."
     yield from _differences(report)
     yield from _not_exercised(report)
     for warning in report.warnings:

@@ -152,7 +152,8 @@ def _run(  # noqa: PLR0913 - the parameters of a run
         kept = {*real, *provided, *class_factories.base_class_modules(study.tables)}
         groups = module_groups.candidates(study, first, kept)
         restores = settings.cold is not Cold.DROP
-        inputs = _search_inputs(first, groups, study, (restores, settings.effort, settings.tolerance))
+        options = (restores, settings.effort, settings.tolerance, first.lazy_imports)
+        inputs = _search_inputs(first, groups, study, options)
         search = stand_in_search.Search(
             tracer=replace(base, observers=(Observer.PROBE,)),
             first=first,
@@ -189,7 +190,7 @@ def _run_search(search: stand_in_search.Search, full: tracer.Tracer) -> tuple[Tr
 
 
 def _search_inputs(
-    first: Trace, groups: Mapping[str, frozenset[str]], study: tracer.Study, options: tuple[float, ...]
+    first: Trace, groups: Mapping[str, frozenset[str]], study: tracer.Study, options: tuple[float | str, ...]
 ) -> Iterator[object]:
     """Yield the inputs of a search: its code, the workload, the interpreter, the candidates and the loaded modules."""
     yield _search_code_digest()

@@ -67,6 +67,7 @@ def _merge(one: Trace, two: Trace) -> Trace:
         asleep=tuple({m.name: m for m in (*two.asleep, *one.asleep) if m.name not in modules}.values()),
         task=_merge_files((*one.task, *two.task)) if same_entry else one.task,
         machine=one.machine or two.machine,
+        lazy_imports=one.lazy_imports or two.lazy_imports,
         places=tuple(dict.fromkeys((*one.places, *two.places))),
         listed=tuple({each.path: each for each in (*two.listed, *one.listed)}.values()),
         distributions=tuple({d.name: d for d in (*two.distributions, *one.distributions)}.values()),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layer_minimizer.core.errors import RunnerError, TraceError
+from layer_minimizer.execution import process
 from layer_minimizer.execution.facts import Facts, read_facts, traced_files
 from layer_minimizer.execution.observed_run import (
     Listing,
@@ -237,6 +238,7 @@ class Tracer:
                 if name in facts.modules_by_name
             ),
             task=traced_files(facts.task),
+            lazy_imports=process.lazy_imports(self.interpreter.version),
             places=record.places(self.interpreter.site_dirs).folders,
         )
         return trace, study

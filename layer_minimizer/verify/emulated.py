@@ -14,6 +14,7 @@ from layer_minimizer.aws.limits import INIT_SECONDS, MAX_TIMEOUT_SECONDS
 from layer_minimizer.core.errors import RunnerError, UsageError
 from layer_minimizer.environment.base_layers import BaseLayers
 from layer_minimizer.environment.processor import chosen_code
+from layer_minimizer.execution import process
 from layer_minimizer.execution.engine import Engine
 from layer_minimizer.execution.task_root import make_task_root
 from layer_minimizer.layer import archive
@@ -226,6 +227,8 @@ def _environment(emulated_input: EmulationInput, emulation: Emulation, timeout: 
     }
     name = "" if emulated_input.trace.kind == "script" else workload.handler or handler_name(workload.entry)
     environment |= emulated_place.handler_variables(workload.entry.stem, name)
+    if emulated_input.trace.lazy_imports:
+        environment[process.LAZY_IMPORTS_VARIABLE] = emulated_input.trace.lazy_imports
     if workload.models:
         environment["MODEL_PATH"] = f"{emulated_place.TASK}/{workload.models[0].name}"
     return environment

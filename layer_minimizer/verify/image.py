@@ -109,6 +109,8 @@ def _write_support(made: MadeImage, proof: ImageProof, scratch: Path) -> Path:
     """Write the folder with the driver and the probe, which is mounted into the container."""
     support, workload, base = scratch / "support", proof.trace.workload, made.base
     environment = function_variables(workload.entry.parent.name or "function", _MEMORY)
+    if proof.trace.lazy_imports:
+        environment[process.LAZY_IMPORTS_VARIABLE] = proof.trace.lazy_imports
     settings = {
         "root": base.folder,
         "module": workload.entry.stem,

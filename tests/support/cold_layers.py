@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,10 +37,12 @@ def lay_out(
     left_out: Mapping[str, str] | None = None,
     dropped: Mapping[str, str] | None = None,
     linked: bool = True,
+    python: tuple[int, ...] = sys.version_info[:2],
 ) -> Store:
     """Write a layer with these cold files into the site folder ``top``; ``left_out`` are files and their owners.
 
-    Not ``linked``: the caller writes the links, once nothing lies in the places of the cold files.
+    ``python`` is the version that uses it. Not ``linked``: the caller writes the links, once nothing lies in the places
+    of the cold files.
 
     Its store has a name that no other has: all layers with equal stores share what is restored.
     """
@@ -52,7 +55,7 @@ def lay_out(
     if runtime is None:
         pytest.skip("the native parts were not built: there is no C compiler")
     place_runtime(runtime, top)
-    store = write_store(files, rows, top, dropped=dropped or {})
+    store = write_store(files, rows, top, dropped=dropped or {}, python=python)
     if linked:
         write_links(store, top)
     _laid_out.append(store.name)

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SECONDS = 900
+# A mirror may be a snapshot, in which the index of a release that moves has expired.
+_OF_ANY_AGE = '--aptopt=Acquire::Check-Valid-Until "false"'
+
+
+class DebianError(Exception):
+    """Packages of Debian cannot be had here."""
 
 
 @functools.cache
@@ -33,36 +39,48 @@ def mirrors() -> list[str]:
 
 def tar_of(suite: str, packages: str) -> Path:
     """Return a cached tar of a release with these packages and their dependencies, or skip the test."""
-    return _cached(suite, packages, ".tar", lambda part: _fill(part, suite, packages, "minbase"))
+    return _of(suite, packages, ".tar", "minbase")
 
 
 def tree_of(suite: str, packages: str) -> Path:
     """Return the cached root folder of a release with these packages unpacked, or skip the test."""
-    return _cached(suite, packages, "", lambda part: _fill(part, suite, packages, "extract"))
+    return _of(suite, packages, "", "extract")
 
 
-def _cached(suite: str, packages: str, suffix: str, make: Callable[[Path], None]) -> Path:
-    """Return the path in the cache for a release and a list of packages; ``make`` creates it once, atomically."""
+def _of(suite: str, packages: str, suffix: str, variant: str) -> Path:
     digest = hashlib.sha256(packages.encode()).hexdigest()[:12]
-    cached = cache() / f"debian-{suite}-{digest}{suffix}"
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    with cached.with_name(f"{cached.name}.lock").open("w") as lock:
+    try:
+        return cached(f"debian-{suite}-{digest}{suffix}", lambda part: unpack(part, suite, packages, variant))
+    except DebianError as exc:
+        pytest.skip(str(exc))
+
+
+def cached(name: str, make: Callable[[Path], None]) -> Path:
+    """Return the path in the cache of what ``make`` creates at the path that it is given: once, atomically."""
+    made = cache() / name
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with made.with_name(f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not cached.exists():
-            part = cached.with_name(f"part-{cached.name}")
+        if not made.exists():
+            part = made.with_name(f"part-{name}")
             _remove(part)
             make(part)
-            part.rename(cached)
-    return cached
+            part.rename(made)
+    return made
 
 
-def _fill(part: Path, suite: str, packages: str, variant: str) -> None:
+def unpack(part: Path, suite: str, packages: str, variant: str) -> None:
+    """Put these packages of a release and their dependencies into a folder or tar, as mmdebstrap's ``variant`` says.
+
+    Raises:
+        DebianError: mmdebstrap is missing, or no mirror has them.
+    """
     maker = shutil.which("mmdebstrap")
     if maker is None:
-        pytest.skip("mmdebstrap, which creates Debian images without a registry, is not installed")
+        raise DebianError("mmdebstrap, which creates Debian images without a registry, is not installed")
     output = ""
     for mirror in mirrors():
-        command = [maker, "--quiet", f"--variant={variant}", f"--include={packages}", suite, str(part)]
+        command = [maker, "--quiet", f"--variant={variant}", f"--include={packages}", _OF_ANY_AGE, suite, str(part)]
         try:
             done = subprocess.run(
                 [*command, mirror] if mirror else command,
@@ -75,7 +93,7 @@ def _fill(part: Path, suite: str, packages: str, variant: str) -> None:
                 return
             output = next((line for line in done.stderr.splitlines() if line.startswith("E")), done.stderr.strip())
         _remove(part)
-    pytest.skip(f"mmdebstrap cannot create Debian {suite} here: {output[-500:]}")
+    raise DebianError(f"mmdebstrap cannot create Debian {suite} here: {output[-500:]}")
 
 
 def _remove(part: Path) -> None:

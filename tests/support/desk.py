@@ -145,7 +145,7 @@ class Desk:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             names = [entry.filename for entry in entries if not is_cold(archive, entry)]
             assert all(name.startswith(prefix) for name in names), names
-            own = {f"{prefix}layer_minimizer.pth"}
+            own = {f"{prefix}layer_minimizer{end}" for end in (".pth", ".start", "_start.py")}
             if f"{prefix}sitecustomize.py" in names and b"_layer_minimizer" in archive.read(
                 f"{prefix}sitecustomize.py"
             ):

@@ -16,24 +16,26 @@ import pytest
 from layer_minimizer.execution import process
 from layer_minimizer.execution.strace import strace_command
 
+from .debian_pythons import installed
 from .places import EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-VERSIONS = tuple(f"3.{minor}" for minor in range(6, 15))
+VERSIONS = tuple(f"3.{minor}" for minor in range(6, 16))
 MAIN = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @functools.cache
 def find_python(version: str) -> str:
-    """Return the path of a CPython of this version, from PATH or from pyenv, or an empty string."""
+    """Return the path of a CPython of this version, from PATH, pyenv or the cache, or an empty string."""
     if version == MAIN:
         return os.path.realpath(sys.executable)
     candidates = [shutil.which(f"python{version}") or ""]
     if pyenv := shutil.which("pyenv"):
         root = subprocess.run([pyenv, "root"], check=True, capture_output=True, text=True).stdout.strip()
         candidates += sorted(str(path) for path in Path(root, "versions").glob(f"{version}.*/bin/python{version}"))
+    candidates.append(str(installed(version)) if installed(version).exists() else "")
     query = "import os, sys; print('%d.%d %s' % (sys.version_info[:2] + (os.path.realpath(sys.executable),)))"
     for candidate in filter(None, candidates):
         # pyenv has shims on PATH for versions that are not selected, too; these fail.
@@ -43,11 +45,23 @@ def find_python(version: str) -> str:
     return ""
 
 
+@functools.cache
+def name_of_version(python: str) -> str:
+    """Return the version of an interpreter, such as ``3.11``."""
+    query = "import sys; print('%d.%d' % sys.version_info[:2])"
+    return subprocess.run([python, "-I", "-c", query], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def version_of(python: str) -> tuple[int, ...]:
+    """Return the version of an interpreter, such as ``(3, 11)``."""
+    return tuple(map(int, name_of_version(python).split(".")))
+
+
 def need_python(version: str) -> str:
     """Return the path of a CPython of this version, or skip the test."""
     found = find_python(version)
     if not found:
-        pytest.skip(f"CPython {version} is not installed, neither on PATH nor with pyenv")
+        pytest.skip(f"CPython {version} is not here: on PATH, with pyenv, or made by tests/support/debian_pythons.py")
     return found
 
 

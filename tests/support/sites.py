@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import functools
 import io
 import shutil
 import subprocess
@@ -21,7 +20,7 @@ from layer_minimizer.environment.workload import load_workload
 from layer_minimizer.execution.observed_run import Observer
 from layer_minimizer.trace import tracer
 
-from .pythons import MAIN, need_python
+from .pythons import MAIN, name_of_version, need_python
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -120,15 +119,9 @@ class Environment:
         return take_inventory(self.describe(), foreign)
 
 
-@functools.cache
-def _version(python: str) -> str:
-    query = "import sys; print('%d.%d' % sys.version_info[:2])"
-    return subprocess.run([python, "-I", "-c", query], check=True, capture_output=True, text=True).stdout.strip()
-
-
 def link_environment(root: Path, python: str, version: str = "") -> Environment:
     """Create the same as ``python -m venv --without-pip``, but faster; ``version`` is that of ``python`` if known."""
-    made = Environment(root, version or _version(python))
+    made = Environment(root, version or name_of_version(python))
     made.site.mkdir(parents=True)
     (root / "bin").mkdir()
     (root / "lib64").symlink_to("lib")
@@ -142,7 +135,7 @@ def link_environment(root: Path, python: str, version: str = "") -> Environment:
 def create_environment(root: Path, python: str, *options: str) -> Environment:
     """Create an environment with venv."""
     subprocess.run([python, "-m", "venv", "--without-pip", *options, str(root)], check=True)
-    return Environment(root, _version(python))
+    return Environment(root, name_of_version(python))
 
 
 @pytest.fixture

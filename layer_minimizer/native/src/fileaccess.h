@@ -372,15 +372,21 @@ static long our_pathconf(const char *path, int name) { AGAIN(long, pathconf(path
 
 #include "filechanges.h"
 
-/* The text of the error after a file was asked for that was left out. */
-static char *our_strerror(int error) {
+/* Return the usual text of an error, and after it that the file that was asked for was left out. */
+static char *with_last_left_out(int error, char *usual) {
     static char text[1200];
-    char *usual = strerror(error);
     if ((error != ENOENT && error != EROFS) || !is_about_last_left_out()) return usual;
     last_left_out.thread = 0;
     char *end = text + sizeof text - 2, *at = append_text(text, end, usual);
     append_text(append_text(append_text(at, end, " ("), end, last_left_out.text), end, ")");
     return text;
+}
+
+static char *our_strerror(int error) { return with_last_left_out(error, strerror(error)); }
+
+/* CPython asks this one from 3.14 on. */
+static char *our_strerror_r(int error, char *buffer, size_t size) {
+    return with_last_left_out(error, strerror_r(error, buffer, size));
 }
 
 #ifdef SYS_statx
@@ -407,6 +413,6 @@ static char *our_strerror(int error) {
         {"readdir", (void *)our_readdir}, {"readdir64", (void *)our_readdir}, {"listxattr", (void *)our_listxattr}, \
         {"getxattr", (void *)our_getxattr}, {"statvfs", (void *)our_statvfs}, {"statvfs64", (void *)our_statvfs},  \
         {"pathconf", (void *)our_pathconf}, {"chdir", (void *)our_chdir}, {"strerror", (void *)our_strerror},      \
-        CHANGING_FUNCTIONS, STATX_FUNCTION
+        {"strerror_r", (void *)our_strerror_r}, CHANGING_FUNCTIONS, STATX_FUNCTION
 
 #endif

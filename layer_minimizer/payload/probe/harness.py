@@ -11,7 +11,9 @@ whose modules that is about), ``check`` (the namespaces of a run without stand-i
 
 import sys
 
-from layer_minimizer_loading import load_probe_file, load_stand_in_parts
+from layer_minimizer_loading import load_as_before, load_eagerly, load_probe_file, load_stand_in_parts
+
+_LAZY = load_eagerly()
 
 # The first entry is the folder of this file; a module of the user's must never be found there.
 del sys.path[0]
@@ -25,6 +27,8 @@ import os
 import time
 import traceback
 import types
+
+load_as_before(_LAZY)
 
 
 class Context(object):

@@ -49,10 +49,30 @@ def _load(name, full, package):
     module.__file__ = path
     module.__package__ = package
     sys.modules[full] = module
+    lazy = load_eagerly()
     try:
         with open(path, "rb") as source:
             exec(compile(source.read(), path, "exec"), module.__dict__)
     except BaseException:
         del sys.modules[full]
         raise
+    finally:
+        load_as_before(lazy)
     return module
+
+
+def load_eagerly():
+    """Load modules where they are imported, whatever PYTHON_LAZY_IMPORTS says (PEP 810); return what it said.
+
+    The import system calls what is in this folder, and could not import anything for it in turn.
+    """
+    lazy = sys.get_lazy_imports() if hasattr(sys, "get_lazy_imports") else ""
+    if lazy:
+        sys.set_lazy_imports("normal")
+    return lazy
+
+
+def load_as_before(lazy):
+    """Restore what `load_eagerly` returned."""
+    if lazy:
+        sys.set_lazy_imports(lazy)

@@ -6,12 +6,34 @@ what is in Python finds packed bytecode and loads stand-ins.
 """
 
 import os
+import sys
 
-__all__ = ["start"]
+__all__ = ["Eager", "start"]
+
+
+class Eager(object):
+    """A block in which modules are loaded where they are imported, whatever PYTHON_LAZY_IMPORTS says (PEP 810).
+
+    The import system calls what is loaded here, and could not import anything for it in turn.
+    """
+
+    def __enter__(self):
+        self._mode = sys.get_lazy_imports() if hasattr(sys, "get_lazy_imports") else ""
+        if self._mode:
+            sys.set_lazy_imports("normal")
+
+    def __exit__(self, *_exception):
+        if self._mode:
+            sys.set_lazy_imports(self._mode)
 
 
 def start(root=None):
     """Serve the layers in the site folder ``root`` (by default the one that this package lies in), once."""
+    with Eager():
+        _start(root)
+
+
+def _start(root):
     from . import check
 
     here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

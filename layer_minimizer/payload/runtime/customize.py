@@ -35,9 +35,17 @@ def begin(file):
 
 
 def _read_pth_files(folder):
-    names = sorted(name for name in os.listdir(folder) if name.endswith(".pth") and name != "layer_minimizer.pth")
-    if names:
-        import site
+    own = ("layer_minimizer.pth", "layer_minimizer.start")
+    names = sorted(name for name in os.listdir(folder) if name.endswith((".pth", ".start")) and name not in own)
+    if not names:
+        return
+    import site
 
-        for name in names:
+    if hasattr(site, "StartupState"):  # from 3.15 on
+        state = site.StartupState()
+        state.addsitedir(folder)
+        state.process()
+        return
+    for name in names:
+        if name.endswith(".pth"):
             site.addpackage(folder, name, None)

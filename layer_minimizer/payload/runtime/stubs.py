@@ -3,7 +3,7 @@
 import os
 import sys
 
-from . import start
+from . import Eager, start
 
 _tables = {}  # by site folder, and by the name of their file
 
@@ -17,13 +17,14 @@ def stand_in(name, last, tables):
     root = _root_of(module, last)
     if root not in _tables:
         start(root)
-    from . import standin  # packed: found by what has just been started
+    with Eager():
+        from . import standin  # packed: found by what has just been started
 
-    if root not in _tables:
-        standin.report_to(_tell)
-        _tables[root] = _read_tables(os.path.join(root, "_layer_minimizer", "stand_ins"))
-        for known in _tables[root].values():
-            standin.plan(known["modules"])
+        if root not in _tables:
+            standin.report_to(_tell)
+            _tables[root] = _read_tables(os.path.join(root, "_layer_minimizer", "stand_ins"))
+            for known in _tables[root].values():
+                standin.plan(known["modules"])
     known = _tables[root][tables]
     standin.stand_in(module, known["modules"][name], lambda: _real(name, last, root, known))
 

@@ -18,7 +18,7 @@ import boto3
 import hcl2
 import pytest
 
-from layer_minimizer.aws.runtimes import load_runtimes
+from layer_minimizer.aws.runtimes import newest_runtime
 from layer_minimizer.layer.archive import unzip
 from tests.support.npm import node_modules
 from tests.support.places import PROGRAMS
@@ -128,7 +128,7 @@ def project(env: Environment, tmp_path: Path) -> Project:
 def test_sam_template_is_valid(project: Project) -> None:
     settings = project.folder / "layer_minimizer.toml"
     # cfn-lint knows when runtimes are deprecated, and Lambda's newest is not what runs the tests.
-    settings.write_text(settings.read_text().replace(f"python{MAIN}", next(iter(load_runtimes()))))
+    settings.write_text(settings.read_text().replace(f"python{MAIN}", newest_runtime()))
     project.run("minimize", "init", "--for", "sam")
     template = project.folder / "template.yaml"
     project.run("cfn-lint", template)

@@ -53,7 +53,7 @@ def test_stores_have_the_same_bytes_with_and_without(
 
     def made(name: str) -> list[bytes]:
         top = tmp_path / name
-        cold_store.write_store([cold_store.ColdFile("large.txt", source)], (), top, dropped={})
+        cold_store.write_store([cold_store.ColdFile("large.txt", source)], (), top, python=(3, 11), dropped={})
         stores = sorted(path for path in top.glob("_layer_minimizer/cold/*/*") if not path.is_symlink())
         packed = [chunk.data for chunk in coldstore.pack_chunks(parts, "a library")]
         return [*(path.read_bytes() for path in stores), *packed]

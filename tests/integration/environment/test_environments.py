@@ -138,6 +138,52 @@ def test_children(desk: Desk, make_env: MakeEnv, version: str) -> None:
     assert desk.kept(version) == {f"{name}.py" for name in names}
 
 
+POOL = """\
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+import alpha
+
+
+def work(number):
+    import by_worker
+    return [by_worker.X * number, alpha.VALUE]
+
+
+def handler(event, context):
+    with ProcessPoolExecutor(2) as pool:
+        return [multiprocessing.get_start_method(), list(pool.map(work, [1, 2]))]
+"""
+
+
+def test_a_process_pool_starts_as_the_newest_pythons_do(desk: Desk, make_env: MakeEnv) -> None:
+    """The layer's run returns the same, or it would not be written. Before 3.14 processes were forked by default."""
+    env = make_env("3.14").install("alpha", ALPHA)
+    env.install("pooled", {"by_worker.py": "X = 5\n", "by_nobody.py": "X = 1\n"})
+    desk.write("handler.py", POOL)
+    assert first_result(desk, env, "--observe", "probe") == ["forkserver", [[5, "a"], [10, "a"]]]
+    assert desk.kept("3.14") == ALPHA_KEPT | {"by_worker.py"}
+
+
+USES_LATER = "import alpha\nimport used_by_nobody\n\n\ndef handler(event, context):\n    return alpha.VALUE\n"
+
+
+@pytest.mark.parametrize(("setting", "loads", "effort"), [("all", False, 0), ("all", False, 1), ("", True, 0)])
+def test_lazy_imports_are_traced_as_the_function_has_them(
+    desk: Desk, make_env: MakeEnv, setting: str, effort: int, *, loads: bool
+) -> None:
+    env = make_env("3.15").install("alpha", ALPHA).install("more", {"used_by_nobody.py": "X = 1\n"})
+    desk.write("handler.py", USES_LATER)
+    report = desk.folder / "report.json"
+    variables = {"XDG_CACHE_HOME": str(desk.folder / "cache"), **({"PYTHON_LAZY_IMPORTS": setting} if setting else {})}
+    options = ("--observe", "probe", "--effort", effort, "--report-json", report)
+    ended = desk.minimize(env, *options, variables=variables)
+    assert json.loads(report.read_text())["lazy_imports"] == setting
+    said = "Lazy imports: traced and verified with PYTHON_LAZY_IMPORTS=all; the function needs this variable, too."
+    assert (said in ended.out) == (setting == "all")
+    assert desk.kept("3.15") == ALPHA_KEPT | ({"used_by_nobody.py"} if loads else set())
+
+
 def test_child_that_is_killed_while_the_probe_writes(desk: Desk, make_env: MakeEnv) -> None:
     """Such a child leaves half a line, and the next fact is written behind it."""
     env = make_env().install("alpha", ALPHA).install("beta", {"beta.py": "X = 1\n"})

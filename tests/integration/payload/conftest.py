@@ -16,6 +16,7 @@ from layer_minimizer.layer import packed_bytecode
 from layer_minimizer.layer.cold_store import ColdFile, write_links
 from layer_minimizer.pack import bytecode, checksums, stand_ins
 from tests.support.cold_layers import lay_out, put_back_folder
+from tests.support.pythons import version_of
 
 Content = str | bytes
 
@@ -118,7 +119,7 @@ def layer_of(tmp_path: Path, temp: Path, write: Callable[..., Path]) -> Callable
         write(root, hot or {})
         source = write(tmp_path / f"{name}.source", cold)
         files = [ColdFile(path, source / path, (needs or {}).get(path, ())) for path in cold]
-        store = lay_out(files, root, left_out=left_out, dropped=dropped, linked=False)
+        store = lay_out(files, root, left_out=left_out, dropped=dropped, linked=False, python=version_of(python))
         if packed:
             pack(python, write(root, packed), list(packed), tmp_path / "compile", compressed=compressed)
         write_links(store, root)

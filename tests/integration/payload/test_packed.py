@@ -100,7 +100,7 @@ def test_import_hooks_that_change_sources_get_them(layer: ColdLayer) -> None:
         """
         import importlib.abc, importlib.machinery
         class Changed(importlib.machinery.SourceFileLoader):
-            def source_to_code(self, data, path, *, _optimization=-1):
+            def source_to_code(self, data, path, *_name):  # 3.15 passes the module's name
                 return super().source_to_code(bytes(data).replace(b"'leaf'", b"'changed'"), path)
         class Hook(importlib.abc.MetaPathFinder):
             def find_spec(self, name, path=None, target=None):

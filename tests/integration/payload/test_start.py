@@ -31,6 +31,47 @@ def test_addsitedir_later(layer_of: Callable[..., ColdLayer], cpython: str) -> N
     layer.run(f"import site; site.addsitedir(R)\n{USE.format(str(layer.root))}", PYTHONPATH="")
 
 
+def test_a_start_file_takes_the_place_of_the_pth_file(
+    layer_of: Callable[..., ColdLayer], python_of: Callable[[str], str], tmp_path: Path
+) -> None:
+    """So layers start from CPython 3.18 on, where no line with ``import`` of a ``.pth`` file is run (PEP 829)."""
+    python = python_of("3.15")
+    layer = layer_of(python, MODULES, {"warm/__init__.py": ""})
+    assert (layer.root / "layer_minimizer.start").read_text() == "layer_minimizer_start:begin\n"
+    code = f"import site; site.addsitedir({str(layer.root)!r})\n{USE.format(str(layer.root))}"
+    done = layer.start("-v", "-c", code, PYTHONPATH="")
+    assert done.returncode == 0, done.stderr
+    said = f"import lines in {layer.root}/layer_minimizer.pth are suppressed due to matching"
+    assert said in done.stderr
+    # Without it such a Python would start nothing.
+    (layer.root / "layer_minimizer.start").write_text("")
+    assert "No module named 'coldmod'" in layer.start("-c", code, PYTHONPATH="").stderr
+    assert not (layer_of(python_of("3.6"), MODULES, root=tmp_path / "older").root / "layer_minimizer.start").exists()
+
+
+def test_a_damaged_layer_does_not_start_by_its_start_file(
+    layer_of: Callable[..., ColdLayer], python_of: Callable[[str], str]
+) -> None:
+    layer = layer_of(python_of("3.15"), MODULES, checked=True)
+    code = f"import site; site.addsitedir({str(layer.root)!r}); print('started')"
+    assert layer.start("-c", code, PYTHONPATH="").stdout == "started\n"
+    next((layer.root / "_layer_minimizer").glob("check.py*")).unlink()
+    done = layer.start("-c", code, PYTHONPATH="")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is missing or damaged: deploy the layer again" in done.stderr
+
+
+def test_start_files_of_packages_run_where_the_layer_is_in_pythonpath(
+    layer_of: Callable[..., ColdLayer], python_of: Callable[[str], str]
+) -> None:
+    own = "import sys\n\ndef begin():\n    sys.began = sys.__dict__.get('began', 0) + 1\n"
+    hot = {"own.py": own, "own.start": "own:begin\n", "own.pth": "import sys; sys.ran = True\nmore\n", "more/x.py": ""}
+    layer = layer_of(python_of("3.15"), MODULES, hot)
+    layer.run("import x, coldmod; assert sys.began == 1 and not hasattr(sys, 'ran')")
+    older = layer_of(python_of("3.13"), MODULES, hot, name="older")
+    older.run("import x, coldmod; assert sys.ran and not hasattr(sys, 'began')")
+
+
 def test_pth_without_its_caller_serves_its_own_folder(layer_of: Callable[..., ColdLayer], python: str) -> None:
     layer = layer_of(python, MODULES, {"warm/__init__.py": ""})
     line = (layer.root / "layer_minimizer.pth").read_text()

@@ -33,7 +33,10 @@ from layer_minimizer.layer import archive, layout
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-_RUNTIME = ("_layer_minimizer", "layer_minimizer.libs", "layer_minimizer.pth", "sitecustomize.py")
+_RUNTIME = (
+    "_layer_minimizer", "layer_minimizer.libs", "layer_minimizer.pth", "layer_minimizer.start",
+    "layer_minimizer_start.py", "sitecustomize.py",
+)  # fmt: skip
 _SHARE_OF_RUNTIME = 0.25
 # Prints all errors of a chain without their frames, which would name files by chance.
 _RUN = """\

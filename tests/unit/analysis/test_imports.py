@@ -26,7 +26,9 @@ def statement(name: str, names: Iterable[str] = (), importer: str = "m", line: i
     return ImportStatement(importer, name, tuple(names), line, conditional=False, function=False, tryexcept=False)
 
 
-def test_every_kind_of_statement_is_read_with_its_line_and_context(tmp_path: Path) -> None:
+# With the second line the source is one for CPython 3.6, and is read from its tokens.
+@pytest.mark.parametrize("last", ["", "async = await = 1\n"])
+def test_every_kind_of_statement_is_read_with_its_line_and_context(tmp_path: Path, last: str) -> None:
     found = read(
         tmp_path,
         """\
@@ -57,7 +59,8 @@ def test_every_kind_of_statement_is_read_with_its_line_and_context(tmp_path: Pat
             with a:
                 for _ in b:
                     import in_body
-        """,
+        """
+        + last,
     )
     rows = [(s.name, s.names, s.line, s.conditional, s.function, s.tryexcept) for s in found]
     assert rows == [
@@ -102,6 +105,12 @@ def test_relative_imports_are_resolved_and_those_above_the_top_are_omitted(
     ("content", "expected"),
     [
         (b"import a\nrun(async=True)\nawait = 1\n", ["a"]),  # Python 3.6
+        (b"if async: import a; import b\nelse: import c\nmatch = lambda: 0\nmatch[case:1]\n", ["a", "b", "c"]),
+        (b"if x:\n  if y: pass\nimport a\nprint(async)\ndef f(a=lambda: 1): import b\n", ["a", "b"]),
+        (b"import a\ntype A[T] = list[T]\ndef f[T](x: T): from b import c\n", ["a", "b"]),  # 3.12
+        (b"import a\nx = f'{y['z']}'\n", ["a"]),  # 3.12
+        (b"try: import a\nexcept A, B: import b\nx = t'{a}'\n", ["a", "b"]),  # 3.14
+        (b"lazy import a.b as c\nlazy from d import (\n  e,\n  f)\n", ["a.b", "d"]),  # 3.15
         (b"\xef\xbb\xbfimport a\n", ["a"]),
         (b"# -*- coding: latin-1 -*-\nimport a\ntext = '\xe9'\n", ["a"]),
         (b"import a\r\nimport b\r\n", ["a", "b"]),
@@ -119,6 +128,9 @@ def test_sources_of_every_version_and_encoding_are_read(tmp_path: Path, content:
     "content",
     [
         b"import a\nprint 'Python 2'\n",
+        b"import a\nexec code in names\n",
+        b"import a\nasync = 1\n  indented = 1\n",
+        b"import a\nasync = 1\n  )\n",
         b"import a\ntext = '\xe9'\n",
         b"import a\n\x00\n",
         b"# coding: no-such-encoding\nimport a\n",

@@ -87,7 +87,7 @@ def test_cold_files_of_a_layer_of_this_tool_are_provided(tmp_path: Path) -> None
     (tmp_path / "late.py").write_text("x = 1\n" * 50)
     cold = [ColdFile("pkg/late.py", tmp_path / "late.py")]
     missing = [FileRow("pkg/gone.py", "pkg 3.1")]
-    store = write_store(cold, missing, top, dropped={}, distributions={"pkg": "3.1"})
+    store = write_store(cold, missing, top, python=(3, 11), dropped={}, distributions={"pkg": "3.1"})
     write_links(store, top)
     found = sorted(top.rglob("*"))
     links = {f"{SITE}{path.relative_to(top)}": os.readlink(path) for path in found if path.is_symlink()}

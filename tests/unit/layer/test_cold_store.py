@@ -52,7 +52,7 @@ def digest(top: Path) -> dict[str, tuple[int, str]]:
 
 
 def write_store(files: Iterable[ColdFile], top: Path, left_out: Iterable[FileRow] = (), **more: str) -> Store:
-    return cold_store.write_store(files, left_out, top, dropped=more)
+    return cold_store.write_store(files, left_out, top, python=(3, 11), dropped=more)
 
 
 def index_of(top: Path) -> Path:
@@ -142,7 +142,7 @@ def test_the_store_depends_only_on_the_files(tmp_path: Path, source: Path, monke
 def test_what_is_known_about_a_store(tmp_path: Path, source: Path) -> None:
     left_out = [file_index.FileRow(path, "PyYAML 6.0") for path in ("PyYAML-6.0.dist-info/METADATA", "yaml/a.py")]
     dropped, versions = {"yaml": "PyYAML"}, {"pkg": "1.0"}
-    cold_store.write_store(cold(source), left_out, tmp_path, dropped=dropped, distributions=versions)
+    cold_store.write_store(cold(source), left_out, tmp_path, python=(3, 11), dropped=dropped, distributions=versions)
     about = json.loads(index_of(tmp_path).with_name("about.json").read_text())
     assert about == {
         "runtime": cold_store.runtime_digest(), "distributions": {"pkg": "1.0"}, "dropped": {"yaml": "PyYAML"},

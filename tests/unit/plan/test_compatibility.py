@@ -72,7 +72,7 @@ def problems(findings: Findings) -> list[str]:
 
 
 def test_the_table_has_every_python_that_can_be_minimized_the_newest_first() -> None:
-    assert list(RUNTIMES) == [f"python3.{minor}" for minor in range(14, 5, -1)]
+    assert list(RUNTIMES) == [f"python3.{minor}" for minor in range(15, 5, -1)]
     for name, runtime in RUNTIMES.items():
         assert f"python{runtime.python[0]}.{runtime.python[1]}" == name
         assert runtime.versions.keys() == {"GLIBC", "GLIBCXX", "CXXABI", "GCC"}
@@ -261,7 +261,7 @@ def test_a_target_is_what_the_interpreter_is(build: type[Build], tmp_path: objec
     assert target_of("python3.11", "x86_64", interpreter) == target()
     with pytest.raises(UsageError, match="name it with --runtime"):
         target_of("", "arm64", interpreter)
-    with pytest.raises(UsageError, match=r"choose one of python3\.14, "):
+    with pytest.raises(UsageError, match=r"choose one of python3\.15, "):
         target_of("python2.7", "", interpreter)
     with pytest.raises(PackError, match=r"is Python 3\.11, .* --python, or use --runtime python3\.11"):
         target_of("python3.12", "", interpreter)
@@ -275,9 +275,17 @@ def test_a_target_is_what_the_interpreter_is(build: type[Build], tmp_path: objec
 
 def test_a_deprecated_runtime_gives_a_warning() -> None:
     runtime = RUNTIMES["python3.9"]
-    assert runtimes.deprecation_warnings(runtime, date(2025, 12, 14)) == ()
-    (warning,) = runtimes.deprecation_warnings(runtime, date(2025, 12, 15))
+    assert runtimes.support_warnings(runtime, date(2025, 12, 14)) == ()
+    (warning,) = runtimes.support_warnings(runtime, date(2025, 12, 15))
     assert warning.startswith("python3.9 is deprecated since 2025-12-15")
+    assert "python3.14" in warning
+
+
+def test_a_preview_is_no_production_runtime() -> None:
+    assert [name for name, runtime in RUNTIMES.items() if runtime.preview] == ["python3.15"]
+    assert runtimes.newest_runtime() == "python3.14"
+    (warning,) = runtimes.support_warnings(RUNTIMES["python3.15"], date(2026, 11, 30))
+    assert warning.startswith("python3.15 is a preview since 2026-07-24")
     assert "python3.14" in warning
 
 
@@ -305,7 +313,7 @@ def test_other_files_are_fine() -> None:
 
 def test_settings_take_known_runtimes_and_architectures_alone() -> None:
     assert choose(None, {"runtime": "python3.12", "architecture": "arm64"}).runtime == "python3.12"
-    with pytest.raises(UsageError, match=r"runtime='python2\.7': it must be one of python3\.14, "):
+    with pytest.raises(UsageError, match=r"runtime='python2\.7': it must be one of python3\.15, "):
         choose(None, {"runtime": "python2.7"})
     with pytest.raises(UsageError, match=r"architecture='aarch64': it must be one of x86_64, arm64; did you"):
         choose(None, {"architecture": "aarch64"})

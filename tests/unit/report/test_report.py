@@ -104,6 +104,7 @@ def test_the_json_has_the_names_of_format_1(report: Report, require_schema: Call
             {"module": "big.later", "importer": "big", "line": 6},
         ],
         "observers": ["probe", "strace"],
+        "lazy_imports": "",
         "differences": [],
         "warnings": ["a [warning] of the inventory"],
         "base_layers": [],
