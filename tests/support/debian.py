@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SECONDS = 900
+# A mirror may be a snapshot, in which the index of a release that moves has expired.
+_OF_ANY_AGE = '--aptopt=Acquire::Check-Valid-Until "false"'
 
 
 @functools.cache
@@ -62,7 +64,7 @@ def _fill(part: Path, suite: str, packages: str, variant: str) -> None:
         pytest.skip("mmdebstrap, which creates Debian images without a registry, is not installed")
     output = ""
     for mirror in mirrors():
-        command = [maker, "--quiet", f"--variant={variant}", f"--include={packages}", suite, str(part)]
+        command = [maker, "--quiet", f"--variant={variant}", f"--include={packages}", _OF_ANY_AGE, suite, str(part)]
         try:
             done = subprocess.run(
                 [*command, mirror] if mirror else command,

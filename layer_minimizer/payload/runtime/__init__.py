@@ -26,3 +26,7 @@ def start(root=None):
         from . import order
 
         order.serve(new)
+    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+        from . import snapshot
+
+        snapshot.watch()
