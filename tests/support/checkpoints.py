@@ -54,6 +54,11 @@ class Criu:
 @pytest.fixture(scope="session")
 def criu() -> Criu:
     """Return a CRIU that works here, or skip the test."""
+    return find_criu()
+
+
+def find_criu() -> Criu:
+    """Return a CRIU that works here, installed or Debian's newest, or skip the test."""
     if os.geteuid():
         pytest.skip("only root can restore processes")
     if (found := shutil.which("criu")) and _works(installed := (found,)):
