@@ -34,8 +34,8 @@ def read_needs(logs: Iterable[Path], option: str) -> Needs:
         matches = list(log_messages.RESTORED.finditer(text))
         if not matches:
             raise UsageError(
-                f"{option} {log} does not say what a layer restored: set LAYER_MINIMIZER_LOG=1 for a function that uses "
-                "a layer of this tool, and pass the log of its invocations"
+                f"{option} {log} does not say what a layer restored: set LAYER_MINIMIZER_LOG=1 for a function with a "
+                "layer of this tool, and pass the log of its invocations"
             )
         for match in matches:
             if name := match["module"] or match["woken"]:
@@ -44,7 +44,8 @@ def read_needs(logs: Iterable[Path], option: str) -> Needs:
                 found[1][match["file"].strip()] = None
             else:
                 found[2][int(match["page"], 16), int(match["count"], 16), match["library"].strip()] = None
-    return Needs(*map(tuple, found))
+    names, files, pages = found
+    return Needs(tuple(names), tuple(files), tuple(pages))
 
 
 def write_list(put_back: PutBack, top: Path) -> None:

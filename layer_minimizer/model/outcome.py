@@ -146,7 +146,7 @@ class Proof:
     bundled: tuple[Bundled, ...] = ()
     warnings: tuple[str, ...] = ()
     brought: RuntimeDistributions | None = None
-    put_back: PutBack = PutBack()
+    put_back: PutBack = field(default_factory=PutBack)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from layer_minimizer.model.snapshot import Needs
@@ -40,4 +40,4 @@ class Traced:
     differences: tuple[Difference, ...] = ()
     warnings: tuple[str, ...] = ()
     search: SearchSummary | None = None
-    needs: Needs = Needs()
+    needs: Needs = field(default_factory=Needs)

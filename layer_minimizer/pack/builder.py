@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from layer_minimizer.analysis import elf
@@ -50,7 +50,7 @@ class Packed:
     warnings: tuple[str, ...]
     lossy: bool
     brought: RuntimeDistributions | None = None
-    put_back: PutBack = PutBack()
+    put_back: PutBack = field(default_factory=PutBack)
 
     @property
     def library_sizes(self) -> tuple[LibrarySizes, ...]:

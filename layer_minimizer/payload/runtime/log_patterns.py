@@ -10,7 +10,7 @@ _NUMBER = "0x(?P<{}>[0-9a-f]+)"
 _NAME = r"(?P<{}>[^\"\r\n]+)"
 
 
-def pattern(message, *fields):
+def pattern(message: str, *fields: str) -> str:
     """Return the regular expression of a message, up to the text after its first ``fields``."""
     parts = [re.escape(part) for part in _FIELD.split(message)]
     return parts[0] + "".join(field + part for field, part in zip(fields, parts[1:]))  # noqa: B905 - not before 3.10

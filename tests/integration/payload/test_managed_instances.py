@@ -57,7 +57,10 @@ def test_sixteen_processes_restore_one_copy(
     layer = layer_of(python, FILES, {"hot/__init__.py": ""})
     log, place = tmp_path / "log", tmp_path / "place"
     place.mkdir()
-    variables = {"AWS_LAMBDA_MAX_CONCURRENCY": str(WORKERS), "AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances"}
+    variables = {
+        "AWS_LAMBDA_MAX_CONCURRENCY": str(WORKERS),
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances",
+    }
     done = layer.start("-c", PROGRAM, str(place), str(killed), LAYER_MINIMIZER_LOG=str(log), **variables)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [-signal.SIGKILL] * killed + [0] * (WORKERS - killed)

@@ -43,7 +43,8 @@ sys.path.append({client!r})
 if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
     from awslambdaric import lambda_runtime_hooks_runner
     lambda_runtime_hooks_runner.run_before_snapshot()
-os.write(log, b"snapshot\\n") if (log := os.open(os.environ["LAYER_MINIMIZER_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)) else 0
+with open(os.environ["LAYER_MINIMIZER_LOG"], "a") as log:
+    log.write("snapshot\\n")
 copy = os.fork()
 if copy:
     sys.exit(os.waitpid(copy, 0)[1])
@@ -176,7 +177,10 @@ def test_what_cannot_be_put_back_does_not_end_the_process(layer: Layer, write: C
     write(layer.modules.site, {"m/other.py": "raise ZeroDivisionError('as ever')\n"})
     write_list(
         PutBack(
-            ("m.other", "m.part", "gone"), ("late", "gone.below", "m"), ("gone.txt", "m/table.txt"), ((1, 2, "gone.so"),)
+            ("m.other", "m.part", "gone"),
+            ("late", "gone.below", "m"),
+            ("gone.txt", "m/table.txt"),
+            ((1, 2, "gone.so"),),
         ),
         layer.top,
     )
@@ -201,7 +205,13 @@ def test_an_import_hook_of_the_program_still_sees_the_module(layer: Layer) -> No
         print(importlib.reload(late) is late, late.__file__)
         """
     out, _before, _after = layer.play(use, **SNAP_START)
-    assert out == ["hook late", "late runs in the copy", "hook late", "late runs in the copy", f"True {layer.top}/late.py"]
+    assert out == [
+        "hook late",
+        "late runs in the copy",
+        "hook late",
+        "late runs in the copy",
+        f"True {layer.top}/late.py",
+    ]
 
 
 def test_another_search_path_finds_another_module(layer: Layer, tmp_path: Path, write: Callable[..., Path]) -> None:

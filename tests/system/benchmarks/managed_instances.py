@@ -1,10 +1,10 @@
-"""Measures sixteen processes that start on one layer, as on Lambda Managed Instances. Not a test: it prints a table.
+"""Measures processes that start at once on one layer, as on Lambda Managed Instances. Not a test: it prints a table.
 
 usage: python tests/system/benchmarks/managed_instances.py [--runs 5] [--workers 16] [--layers FOLDER] [APP...]
 
-Run it with the Python that the tool is installed for. Apps and layers are those of starts.py, and so are the three ways:
-the environment with bytecode, the environment without, and the layer. For each way a process forks the workers, and
-each of these imports the handler and answers the first event; all results must be equal.
+Run it with the Python that the tool is installed for. Apps and layers are those of starts.py, and so are the three
+ways: the environment with bytecode, the environment without, and the layer. For each way a process forks the workers,
+and each of these imports the handler and answers the first event; all results must be equal.
 
 Medians of: seconds from the start of the first process until the last worker has answered; processor seconds of all
 processes; the sums of all workers' RSS and PSS (of which a page that several have counts once), in MiB, once all have

@@ -2,7 +2,7 @@
 
 usage: START=MONOTONIC_SECONDS managed_runner.py FOLDER EVENTS WORKERS. Run by managed_instances.py.
 
-The workers are forked as by Lambda's runtime client (awslambdaric) on Managed Instances: before the handler is imported.
+The workers are forked as by Lambda's runtime client (awslambdaric) on Managed Instances: before the handler's import.
 """
 
 import json
@@ -18,7 +18,7 @@ SIZES = ("Rss", "Pss")
 def work(folder, file, answers, end):
     """Import the handler and answer; then stay until all are measured."""
     sys.path.insert(0, folder)
-    from handler import handler
+    from handler import handler  # noqa: PLC0415 - in each worker
 
     with open(file) as source:
         event = json.load(source)[0]
@@ -29,7 +29,7 @@ def work(folder, file, answers, end):
 
 def memory(process):
     """Return the kilobytes of a process: all, and its share of what several have."""
-    with open("/proc/%d/smaps_rollup" % process) as lines:
+    with open(f"/proc/{process}/smaps_rollup") as lines:
         found = dict(line.split()[:2] for line in lines if line.endswith("kB\n"))
     return [int(found[name + ":"]) for name in SIZES]
 
@@ -49,7 +49,9 @@ def main():
         worker.join()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     measured = {"wall": max(at for at, _ in given) - begun, "cpu": used.ru_utime + used.ru_stime + time.process_time()}
-    measured.update((name.lower(), sum(column) / 1024) for name, column in zip(SIZES, zip(*sizes)))
+    measured.update(
+        (name.lower(), sum(column) / 1024) for name, column in zip(SIZES, zip(*sizes, strict=True), strict=True)
+    )
     results = sorted({result for _, result in given})
     sys.stdout.write("\n" + json.dumps([measured, results]) + "\n")
 
