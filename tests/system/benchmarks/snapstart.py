@@ -3,8 +3,8 @@
 usage: python tests/system/benchmarks/snapstart.py [--runs 3] [--layers FOLDER] [CASE...]
 
 Run it as root, with the Python that the tool is installed for. Each case is a folder of tests/system/cases: the layer
-is made from its events, and answers those and its unseen ones. It is made twice: without a log, and with ``--snapstart``
-and the log of the first layer's answers to the unseen events.
+is made from its events, and answers those and its unseen ones. It is made twice: without a log, and with the option
+``--snapstart`` and the log of the first layer's answers to the unseen events.
 
 A process imports the handler, runs the hooks, and ends with a snapshot that CRIU takes. From each snapshot a copy is
 restored for each event, and answers that one alone; what earlier copies have restored in /tmp is removed before, unless
