@@ -163,7 +163,7 @@ def prove(
         if isinstance(packed, Oversized):
             adjustments = budget.adjust_to_limit(adjustments, plan, packed, settings, reserved)
             continue
-        runs = settings.runs or (RUNS if packed.lossy else 1)
+        runs = settings.runs or (RUNS if packed.lossy else 2 if packed.put_back else 1)
         context = _run_context(traced, site, settings, function)
         until_missed = repair.is_repairable(adjustments)
         attempt = _verify(context, plan, packed, workspace, runs=runs, until_missed=until_missed)

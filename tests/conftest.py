@@ -14,6 +14,7 @@ pytest_plugins = (
     "tests.support.scheduling",
     "tests.support.case_table",
     "tests.support.cold_layers",
+    "tests.support.checkpoints",
 )
 
 # How long an example takes says something about the machine, and nothing about the code.

@@ -187,6 +187,7 @@ class RunOptions:
         bytecode: a folder for the interpreter's bytecode cache, which several runs may share (CPython 3.8 and later).
         time_imports: measure the time of imports, and observe nothing else.
         listing: the order in which folders are listed; None: as the system lists them.
+        snapshot: do between the import of the handler and the first event what a layer does before a snapshot.
     """
 
     python: str
@@ -208,6 +209,7 @@ class RunOptions:
     bytecode: Path | None = None
     time_imports: bool = False
     listing: Listing | None = None
+    snapshot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +338,8 @@ def _observer_variables(settings: RunOptions, scratch: Path) -> dict[str, str]:
         environment[process.LISTING_VARIABLE] = str(scratch / "listing")
     if settings.restore_log:
         environment["LAYER_MINIMIZER_LOG"] = str(settings.restore_log)
+    if settings.snapshot:
+        environment["AWS_LAMBDA_INITIALIZATION_TYPE"] = "snap-start"
     if settings.libraries:
         own = os.environ.get("LD_LIBRARY_PATH")
         environment["LD_LIBRARY_PATH"] = f"{settings.libraries}:{own}" if own else str(settings.libraries)

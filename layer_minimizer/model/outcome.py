@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from layer_minimizer.model.snapshot import PutBack
+
 
 @dataclass(frozen=True, slots=True)
 class LayerArchive:
@@ -131,6 +133,7 @@ class Proof:
         bundled: libraries of this machine in the layer.
         warnings: what the runs could not verify.
         brought: where the distributions come from that the runtime brings; None without ``--runtime``.
+        put_back: what is put back before a snapshot of the function.
     """
 
     events: int
@@ -143,6 +146,7 @@ class Proof:
     bundled: tuple[Bundled, ...] = ()
     warnings: tuple[str, ...] = ()
     brought: RuntimeDistributions | None = None
+    put_back: PutBack = field(default_factory=PutBack)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from layer_minimizer.model.snapshot import Needs
 
 if TYPE_CHECKING:
     from layer_minimizer.model.comparison import Difference
@@ -29,6 +31,7 @@ class Traced:
         differences: differences between the merged traces.
         warnings: what the trace may lack.
         search: the search for unused modules, None if there was none.
+        needs: what logs of a deployed layer say that it restored, to be put back before a snapshot.
     """
 
     trace: Trace
@@ -37,3 +40,4 @@ class Traced:
     differences: tuple[Difference, ...] = ()
     warnings: tuple[str, ...] = ()
     search: SearchSummary | None = None
+    needs: Needs = field(default_factory=Needs)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from layer_minimizer.analysis import elf
-from layer_minimizer.layer import cold_store, folder_orders, layout, packed_bytecode
+from layer_minimizer.layer import cold_store, folder_orders, layout, packed_bytecode, snapshot_list
 from layer_minimizer.layer.archive import check_entries, write_zip, zip_entries
 from layer_minimizer.layer.formats import Format
 from layer_minimizer.model import modules
 from layer_minimizer.model.plan import Cold, Decision, KeepPlan, Reason
+from layer_minimizer.model.snapshot import Needs, PutBack
 from layer_minimizer.model.trace import TracedStandIn, Use
 from layer_minimizer.native import parts
 from layer_minimizer.pack import budget, bytecode, checksums, cold_files, staging, stand_ins
@@ -39,6 +40,7 @@ class Packed:
     ``shipped`` are the bytes of each installed file in the layer, ``bundled`` the libraries of this machine in it,
     ``libraries`` the results for the libraries whose pages were traced, ``warnings`` what may fail. ``lossy``: some of
     what was left out cannot be restored at run time. ``brought``: where the distributions of the runtime come from.
+    ``put_back``: what is put back before a snapshot of the function.
     """
 
     archive: LayerArchive
@@ -48,6 +50,7 @@ class Packed:
     warnings: tuple[str, ...]
     lossy: bool
     brought: RuntimeDistributions | None = None
+    put_back: PutBack = field(default_factory=PutBack)
 
     @property
     def library_sizes(self) -> tuple[LibrarySizes, ...]:
@@ -73,6 +76,18 @@ class _Contents:
     cold: tuple[Decision, ...]
     laid_out: tuple[Decision, ...]
 
+    def put_back(self, needs: Needs, libraries: Iterable[str]) -> PutBack:
+        """Return what of these needs has to be put back; ``libraries`` have cold pages."""
+        stand_ins = {module.name for module in self.replaced}
+        cold, compacted = {decision.path for decision in self.cold}, set(libraries)
+        shipped = modules.by_name([*self.files, *cold])
+        return PutBack(
+            stand_ins=tuple(name for name in needs.modules if name in stand_ins),
+            modules=tuple(name for name in needs.modules if name in shipped and name not in stand_ins),
+            files=tuple(path for path in needs.files if path in cold),
+            pages=tuple(pages for pages in needs.pages if pages[2] in compacted),
+        )
+
     @property
     def placed(self) -> frozenset[str]:
         """The files that the layer has as they are installed, in place or cold."""
@@ -85,7 +100,7 @@ class _Staged:
     """A layer's folder before it is zipped.
 
     ``written`` are all its bytes, ``shipped`` those of each installed file, ``shares`` those of each cold file in the
-    cold store, ``packed`` those of packed bytecode.
+    cold store, ``packed`` those of packed bytecode. ``put_back`` is what is put back before a snapshot.
     """
 
     contents: _Contents
@@ -94,6 +109,7 @@ class _Staged:
     shipped: Mapping[str, int]
     shares: Mapping[str, int]
     packed: int
+    put_back: PutBack
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +172,7 @@ class Builder:
             warnings=(*required.warnings, *self._warnings(adjustments, staged.contents)),
             lossy=settings.cold is Cold.DROP or any(each.sizes.dropped for each in staged.libraries.values()),
             brought=required.brought,
+            put_back=staged.put_back,
         )
 
     def _warnings(self, adjustments: Adjustments, contents: _Contents) -> Iterable[str]:
@@ -200,6 +217,11 @@ class Builder:
         cold_store.write_links(store, top)
         if self.traced.trace.listed:
             folder_orders.write_orders(top, self.traced.trace.listed)
+        put_back = PutBack()
+        if (top / cold_store.PACKAGE).is_dir():
+            compacted = (path for path, each in libraries.items() if each.sizes.cold)
+            put_back = contents.put_back(self.traced.needs, compacted)
+            snapshot_list.write_list(put_back, top)
         if self.runtime and (store.name or any(library.file for library in libraries.values())):
             place_runtime(self.runtime, top)
         shares = {**store.shares, **{decision.path: decision.size for decision in contents.laid_out}}
@@ -211,7 +233,8 @@ class Builder:
                 shipped[f"{stem}.py"] += len(content)
         for path, size in shares.items():
             shipped[path] = shipped.get(path, 0) + size
-        return _Staged(contents, libraries, _bytes_below(self._folder), shipped, shares, sum(map(len, packed.values())))
+        written, code = _bytes_below(self._folder), sum(map(len, packed.values()))
+        return _Staged(contents, libraries, written, shipped, shares, code, put_back)
 
     def _compacted(self, plan: KeepPlan, adjustments: Adjustments) -> dict[str, PackedLibrary]:
         """Return the compacted form of the kept libraries whose pages were traced, except for links."""

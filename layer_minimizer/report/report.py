@@ -209,6 +209,7 @@ class Report:
             "cost": self.cost.to_json() if self.cost else None,
             "licenses": self.licenses(),
             "runtime_distributions": dataclasses.asdict(self.proof.brought) if self.proof.brought else None,
+            "snapshot": dataclasses.asdict(self.proof.put_back),
             "search": dataclasses.asdict(self.search) if self.search else None,
             "seconds": self.seconds,
             "imports": self._imports_json(),

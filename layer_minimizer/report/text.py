@@ -53,6 +53,7 @@ def _lines(report: Report, largest: int) -> Iterator[str]:
     yield from _gpu(report)
     yield from _bundled(report)
     yield from _python(report)
+    yield from _snapshot(report)
     yield from _licenses(report)
     yield from _runtime(report)
     yield ""
@@ -183,6 +184,16 @@ def _python(report: Report) -> Iterator[str]:
         yield (
             f"Cold: {_count(cold['files'], 'file', 'files')} that no event touched, {megabytes(cold['bytes'])} → "
             f"{megabytes(cold['stored_bytes'])}; they are restored on demand."
+        )
+
+
+def _snapshot(report: Report) -> Iterator[str]:
+    found = report.proof.put_back
+    if found:
+        yield (
+            f"SnapStart: before a snapshot {_count(len(found.stand_ins), 'stand-in is', 'stand-ins are')} loaded, "
+            f"{_count(len(found.files), 'file', 'files')} and {_count(len(found.pages), 'part', 'parts')} of libraries "
+            f"restored, and the code of {_count(len(found.modules), 'module', 'modules')} read, as the logs say."
         )
 
 

@@ -19,6 +19,7 @@ from layer_minimizer.environment import base_layers, gpu, inventory, processor
 from layer_minimizer.environment.site import Python, Site
 from layer_minimizer.execution.observed_run import Observer, choose_observers
 from layer_minimizer.layer import layout
+from layer_minimizer.layer.snapshot_list import read_needs
 from layer_minimizer.model import modules
 from layer_minimizer.model.plan import Cold
 from layer_minimizer.model.trace import ListedFolder, Trace, untraced_libraries
@@ -63,6 +64,7 @@ def collect_trace(  # noqa: PLR0913, PLR0917 - the workload, earlier traces, the
     Raises:
         MinimizeError: the workload fails, or an input cannot be used.
     """
+    needs = read_needs(map(Path, settings.snapstart), "--snapstart")
     interpreter, found = python.interpreter, [*earlier.traces]
     problems: tuple[str, ...] = ()
     search: SearchSummary | None = None
@@ -101,6 +103,7 @@ def collect_trace(  # noqa: PLR0913, PLR0917 - the workload, earlier traces, the
             differences=differences,
             warnings=(*unread, *outside, *problems, *mismatches, *chosen),
             search=search,
+            needs=needs,
         )
     for difference in differences:
         log.info("%s", difference)

@@ -14,6 +14,7 @@ from layer_minimizer.core.errors import VerifyError
 from layer_minimizer.execution.observed_run import Observer, RunOptions, RunRecord, run_observed
 from layer_minimizer.layer import cold_store, log_messages
 from layer_minimizer.layer.layout import NATIVE_FOLDER
+from layer_minimizer.layer.snapshot_list import has_list
 from layer_minimizer.model import modules
 from layer_minimizer.model.installed import ALWAYS_METADATA, METADATA_FOLDERS
 from layer_minimizer.model.plan import FINAL_REASONS, Decision, KeepPlan, Reason, Verdict
@@ -86,15 +87,18 @@ def run_attempts(context: RunContext, plan: KeepPlan, archive: LayerArchive, scr
     """Unpack ``archive`` below ``scratch``, and yield the results of runs with it and the standard library alone.
 
     Runs differ in the pages that they touch: in the order of threads, or when hash tables keyed by addresses grow.
+    Every second run begins its events as after a snapshot: for a layer that puts something back before one.
 
     Raises:
         PackError: the disk is too full to unpack it.
         RunnerError: the interpreter cannot be started.
     """
     settings, place = prepare_run(context, plan, archive, scratch)
+    listed = any(has_list(Path(root)) for root in place.roots)
     for number in itertools.count():
         folder = scratch / f"run{number}"
-        attempt = _attempt(context, plan, replace(settings, restore_log=folder.with_suffix(".cold")), place, folder)
+        options = replace(settings, restore_log=folder.with_suffix(".cold"), snapshot=number % 2 == 1 and listed)
+        attempt = _attempt(context, plan, options, place, folder)
         cold_store.remove_restored(scratch.resolve())  # each run starts as a new instance does
         yield attempt
         shutil.rmtree(folder, ignore_errors=True)

@@ -49,4 +49,5 @@ class VerifiedLayer:
             bundled=self.packed.bundled,
             warnings=self.packed.warnings,
             brought=self.packed.brought,
+            put_back=self.packed.put_back,
         )

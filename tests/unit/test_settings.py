@@ -57,6 +57,7 @@ VALUES: dict[str, tuple[Any, Any, list[Any]]] = {
     "native": ("off", "off", ["offf", False]),
     "cold": ("drop", Cold.DROP, ["dropp", ["drop"], 1]),
     "gpu": ("keep", "keep", ["all", True]),
+    "snapstart": (["/a.log"], ("/a.log",), [3, [3]]),
     "runtime_library": ("/lib.so", "/lib.so", [1, ["a"]]),
     "format": ("folder", Format.FOLDER, ["zip", ["folder"], 1]),
     "base_image": ("base.tar", "base.tar", [1, ["a"]]),

@@ -399,4 +399,38 @@ __attribute__((constructor)) static void begin(int count, char **arguments, char
     after_load();
 }
 
+/* ---- ahead of need ---- */
+
+struct Ahead {
+    const char *library;
+    uint64_t page, end;
+    int restored;
+};
+
+/* Restore the pages of one library, under the lock of dl_iterate_phdr. A problem is reported when a page is needed. */
+static int restore_ahead(struct dl_phdr_info *first, size_t size, void *wanted) {
+    struct Ahead *ahead = wanted;
+    Library library;
+    (void)first, (void)size;
+    FOR_EACH_OBJECT(object) {
+        if (!open_library(object, &library) || !index_is_whole(&library) || !library.index->store_size) continue;
+        if (!same_text(library_name(&library), ahead->library)) continue;
+        for (uint32_t i = 0; i < library.index->runs; i++) {
+            const struct ColdRun *run = library.runs + i;
+            if (run->page >= ahead->end || (uint64_t)run->page + run->pages <= ahead->page) continue;
+            if (__atomic_load_n(&library.state->restored[run->chunk], __ATOMIC_ACQUIRE)) continue;
+            if (!library.chunks[run->chunk].packed || restore(&library, run->chunk)) continue;
+            ahead->restored++;
+        }
+    }
+    return 1;
+}
+
+/* Restore `pages` pages of a library, as the log names it, from `page` on. Return how many chunks were restored. */
+static int restore_pages(const char *library, uint64_t page, uint64_t pages) {
+    struct Ahead ahead = {.library = library, .page = page, .end = page + pages < page ? UINT64_MAX : page + pages};
+    dl_iterate_phdr(restore_ahead, &ahead);
+    return ahead.restored;
+}
+
 #include "pythonmodule.h"

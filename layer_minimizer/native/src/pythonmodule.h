@@ -32,6 +32,24 @@ static void *python_is_left_out(void *module, void *path) {
     return text ? PyBool_FromLong(find_missing(AT_FDCWD, text, &store, &root) != NULL) : NULL;
 }
 
+static const char *read_hex(const char *text, uint64_t *value) {
+    for (*value = 0; (*text >= '0' && *text <= '9') || (*text >= 'a' && *text <= 'f'); text++)
+        *value = *value * 16 + (uint64_t)(*text <= '9' ? *text - '0' : *text - 'a' + 10);
+    return text;
+}
+
+/* restore_pages("0x1c+0x2 of LIBRARY"), as in the log: whether pages of a loaded library were restored. */
+static void *python_restore_pages(void *module, void *which) {
+    const char *text = PyUnicode_AsUTF8AndSize(which, NULL);
+    uint64_t page = 0, pages = 0;
+    (void)module;
+    if (!text) return NULL;
+    const char *rest = after_prefix(text, "0x");
+    if (rest) rest = after_prefix(read_hex(rest, &page), "+0x");
+    if (rest) rest = after_prefix(read_hex(rest, &pages), " of ");
+    return PyBool_FromLong(rest && restore_pages(rest, page, pages));
+}
+
 __attribute__((visibility("default"))) void *PyInit_native(void) {
     static const struct {
         const char *name;
@@ -42,6 +60,7 @@ __attribute__((visibility("default"))) void *PyInit_native(void) {
         {"add", python_add, 8 /* METH_O */, "Serve the layers in a site folder."},
         {"is_cold", python_is_cold, 8, "Return whether a path is that of a cold file."},
         {"is_left_out", python_is_left_out, 8, "Return whether a path is that of a file that was left out."},
+        {"restore_pages", python_restore_pages, 8, "Restore pages of a loaded library before they are needed."},
         {0},
     };
     /* What it can do without: each version refuses slots that it does not know. */

@@ -130,6 +130,9 @@ def run_handler(settings, name, outcome, study):
     begun = time.time()
     module = importlib.import_module(settings["module"])
     outcome["init_seconds"] = time.time() - begun
+    snapshot = sys.modules.get("_layer_minimizer.snapshot")
+    if snapshot is not None:
+        snapshot.put_back()
     if study is not None:
         study.begin()
     function = getattr(module, name, None)

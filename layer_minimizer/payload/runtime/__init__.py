@@ -48,3 +48,7 @@ def _start(root):
         from . import order
 
         order.serve(new)
+    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+        from . import snapshot
+
+        snapshot.watch()

@@ -203,6 +203,42 @@ def test_the_log_names_what_was_put_back(run: Run, tree: Any, tmp_path: Path, go
     assert set(lines) <= set(logged.stderr.splitlines())
 
 
+# The runtime as Python loads it, and one that asks it for pages, as they stand in the log, before they are touched.
+AHEAD = """
+import ctypes, json, os, sys
+from _imp import create_dynamic, exec_dynamic
+from importlib.machinery import ModuleSpec
+runtime, library, lines, wanted = map(json.loads, sys.argv[1:])
+native = create_dynamic(ModuleSpec("native", None, origin=runtime))
+exec_dynamic(native)
+assert not native.restore_pages(lines[0])  # the library is not loaded
+shapes = ctypes.CDLL(library)
+if wanted:
+    assert any([native.restore_pages(line) for line in lines])  # the loader may have touched some
+    for other in ("", "0x", "0x1+0x1", "0x1+0x1 of ", "0x1+0x1 of other.so", "0x2+0xffffffffffffffff of other.so"):
+        assert not native.restore_pages(other)
+    assert not any([native.restore_pages(line) for line in lines])
+if os.path.exists(os.environ["LAYER_MINIMIZER_LOG"]):
+    os.truncate(os.environ["LAYER_MINIMIZER_LOG"], 0)  # of what the loader has touched
+print([shapes.call(number, 2) for number in range(300)])
+"""
+
+
+def test_pages_are_restored_before_they_are_touched(kit: ModuleType, tree: Any, tmp_path: Path) -> None:
+    runtime = str(next((tree.library.parent.parent / "layer_minimizer.libs").glob("liblayercold*")))
+    ends = [chunk.runs[0] for chunk in tree.parts.chunks]
+    lines = [f"{run.page:#x}+{run.pages:#x} of package/libshapes.so" for run in ends]
+    restored, printed = [], []
+    for wanted in (False, True):
+        log = tmp_path / f"log{wanted}"
+        done = kit.python(AHEAD, runtime, str(tree.library), lines, wanted, LAYER_MINIMIZER_LOG=str(log))
+        assert (done.returncode, done.stderr) == (0, "")
+        printed.append(done.stdout)
+        restored.append(count_restored_pages(log.read_bytes()) if log.exists() else 0)
+    assert printed[0] == printed[1]
+    assert restored[0] > 0 == restored[1]
+
+
 def test_the_tool_reads_which_dropped_page_was_touched(
     run: Run, kit: ModuleType, parts: Any, library: Path, tmp_path: Path
 ) -> None:

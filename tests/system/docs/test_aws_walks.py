@@ -109,6 +109,30 @@ def test_what_production_uses(desk: Desk, aws: Cloud, shown: list[Shown]) -> Non
     assert {"alpha/png.pyc", "alpha/gif.pyc"} <= desk.names()
 
 
+@walks(
+    f"{MANUAL}/aws.md",
+    "aws logs filter-log-events",
+    "minimize --entry handler.py --event event.json --snapstart production.log",
+)
+def test_snapstart(desk: Desk, aws: Cloud, shown: list[Shown]) -> None:
+    make_layer(desk)
+    desk.shell("mkdir opt && cd opt && unzip -q ../layer.zip")
+    # The deployed function, with an event of another kind.
+    desk.more["LAYER_MINIMIZER_LOG"] = "1"
+    code = "import handler; print(handler.handler({'kind': 'gif'}, None))"
+    ended = desk.shell(f'PYTHONPATH=$(echo opt/python/lib/python3*/site-packages):. .venv/bin/python -c "{code}"')
+    del desk.more["LAYER_MINIMIZER_LOG"]
+    lines = (ended.out + ended.err).splitlines()
+    assert "restored file alpha/gif.py" in lines
+    send_log(aws, "/aws/lambda/NAME", ["START", *lines, "END"])
+
+    desk.run(shown[0])
+    ended = desk.run(shown[1])
+    assert "same results in 2 runs" in ended.out
+    assert "SnapStart: before a snapshot 0 stand-ins are loaded, 1 file and 0 parts of libraries restored" in ended.out
+    assert any(name.startswith("_layer_minimizer/snapshot/") for name in desk.names())
+
+
 def send_log(aws: Cloud, group: str, lines: list[str]) -> None:
     logs = aws.client("logs")
     logs.create_log_group(logGroupName=group)

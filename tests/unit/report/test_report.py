@@ -113,6 +113,7 @@ def test_the_json_has_the_names_of_format_1(report: Report, require_schema: Call
         "cost": None,
         "licenses": {"files": 0, "bytes": 0, "equal": 0, "without": ["big", "small"]},
         "runtime_distributions": None,
+        "snapshot": {"stand_ins": [], "modules": [], "files": [], "pages": []},
         "search": None,
         "seconds": {"trace": 1.5, "plan": 0.1, "pack": 0.2, "verify": 1.0},
     }
