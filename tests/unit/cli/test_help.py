@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TOPICS = [
-    "architecture", "aws", "comparison", "contents", "images", "layers", "options", "packages", "reports", "settings",
+    "architecture", "aws", "comparison", "contents", "images", "installation", "layers", "options", "packages", "reports", "settings",
     "tracing",
 ]  # fmt: skip
 
