@@ -135,7 +135,8 @@ def _compilations(machine: str) -> Iterator[str]:
     for library in tomllib.loads((_SOURCES / "libraries.toml").read_text("utf-8"))["library"]:
         output = (folder.parent / parts.library_file(library["name"], machine)).as_posix()
         source = (folder / library["source"]).as_posix()
-        yield " ".join(["cc", "-shared", "-fPIC", "-o", output, *library["compile-args"], source, *library["link-args"]])
+        made = ["-shared", "-fPIC", "-o", output, *library["compile-args"], source, *library["link-args"]]
+        yield " ".join(["cc", *made])
 
 
 # ---- requirements -------------------------------------------------------------------------------------------------

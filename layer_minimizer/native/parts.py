@@ -1,8 +1,7 @@
 """Locates the native libraries: the runtime that is shipped in layers, and the page tracer.
 
-There is one of each for a processor, that of the packages. A published wheel contains them for all; an installation from
-source for the machine that it was made on, or none if its C compiler was not wanted. Then `unavailable_reason` returns
-what the tool cannot do.
+There is one of each for a processor, that of the packages. A published wheel contains them for all, an installation
+from source for its own machine, or none where they were not wanted; then `unavailable_reason` says so.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ ELSEWHERE = {
     "docker rm run": _FASTAI_V1,
     "python3 -m venv ~/minimizer": "tests/system/docs/test_walks.py::test_install",
     "~/minimizer/bin/pip install .": "tests/system/docs/test_walks.py::test_install",
-    f"~/minimizer/bin/pip install {_WHEEL}": f"{_PACKAGING}::test_wheel_makes_a_layer_of_the_quickstart_with_compacted_libraries",
+    f"~/minimizer/bin/pip install {_WHEEL}": f"{_PACKAGING}::test_wheel_compacts_the_libraries_of_the_quickstart",
     f"uvx --from {_WHEEL} minimize --version": _BY_UV,
     "python -m layer_minimizer": f"{_PACKAGING}::test_command_has_the_name_of_the_distribution_too",
     "LAYER_MINIMIZER_NATIVE=off ~/minimizer/bin/pip install .": (

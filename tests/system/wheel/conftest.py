@@ -61,7 +61,8 @@ class Tool:
 
     def variables(self, more: Mapping[str, str]) -> dict[str, str]:
         # How pip reaches an index, and where it keeps what it has downloaded.
-        kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_")) or name == "HOME"}
+        wanted = ("HOME", "PIP_", "SSL_")
+        kept = {name: value for name, value in os.environ.items() if name.startswith(wanted)}
         return {**kept, "PATH": str(self.folder / "bin"), **more}
 
 

@@ -63,11 +63,11 @@ def test_wheels_hold_every_file_of_the_package_and_libraries_for_all_processors(
 def test_sdist_holds_what_a_build_needs(release: Release) -> None:
     with tarfile.open(release.sdist) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
-    own = {".packaging/build_hook.py", ".gitignore", "CHANGELOG.md", "LICENSE", "PKG-INFO", "README.md", "pyproject.toml"}
-    assert packed == files_of_the_package() | own
+    text = {"CHANGELOG.md", "LICENSE", "PKG-INFO", "README.md"}
+    assert packed == files_of_the_package() | text | {".packaging/build_hook.py", ".gitignore", "pyproject.toml"}
 
 
-def test_wheel_makes_a_layer_of_the_quickstart_with_compacted_libraries(
+def test_wheel_compacts_the_libraries_of_the_quickstart(
     tool: Tool, requirements_env: Callable[[str, Path], Path], tmp_path: Path
 ) -> None:
     example = EXAMPLES / "quickstart"
@@ -75,8 +75,9 @@ def test_wheel_makes_a_layer_of_the_quickstart_with_compacted_libraries(
     subprocess.run([python, "-I", example / "make_events.py", tmp_path / "events.json"], check=True)
     shutil.copy(example / "handler.py", tmp_path)
     done = tool.run(
-        "minimize", "--json", "--python", python, "--entry", tmp_path / "handler.py", "--event", tmp_path / "events.json",
-        "--effort", "0", "--output", tmp_path / "layer.zip", LAYER_MINIMIZER_CACHE=str(tmp_path / "cache"),
+        "minimize", "--json", "--python", python, "--entry", tmp_path / "handler.py",
+        "--event", tmp_path / "events.json", "--effort", "0", "--output", tmp_path / "layer.zip",
+        LAYER_MINIMIZER_CACHE=str(tmp_path / "cache"),
     )  # fmt: skip
     report = json.loads(done.stdout)
     assert report["verified"] is True
