@@ -55,7 +55,10 @@ class Tool:
 
     def run(self, program: str, *arguments: object, code: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
         command = [str(self.folder / "bin" / program), *map(str, arguments)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, env=self.variables(more))
+        # Not in the checkout: Python looks for modules in the current folder.
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, env=self.variables(more), cwd=self.folder
+        )
         assert done.returncode == code, done.stdout + done.stderr
         return done
 
