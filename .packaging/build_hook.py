@@ -21,6 +21,8 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from contextlib import suppress
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -49,11 +51,12 @@ class NativeLibraries(BuildHookInterface):  # type: ignore[type-arg] - the confi
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile the libraries, and name them and the wheel's tag to hatchling."""
         platform_tag = os.environ.get("LAYER_MINIMIZER_WHEEL_PLATFORM", "")
+        _remove_bytecode()
         compilers = _of_zig(platform_tag) if platform_tag else _of_this_machine()
         if not compilers:
             return
         root = Path(self.root)
-        # Removed when this object is.
+        # Removed at the end of the process.
         self._made = tempfile.TemporaryDirectory(prefix="layer_minimizer-")
         folder = root / NATIVE if version == "editable" else Path(self._made.name)
         for processor, compiler in compilers.items():
@@ -64,6 +67,14 @@ class NativeLibraries(BuildHookInterface):  # type: ignore[type-arg] - the confi
                     build_data["force_include"][str(folder / name)] = f"{NATIVE}/{name}"
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{platform_tag or f'linux_{platform.machine()}'}"
+
+
+def _remove_bytecode() -> None:
+    """Remove what Python has written beside this file when hatchling imported it."""
+    bytecode = Path(cache_from_source(__file__))
+    with suppress(OSError):  # not written, or others are there
+        bytecode.unlink()
+        bytecode.parent.rmdir()
 
 
 def _of_zig(platform_tag: str) -> dict[str, list[str]]:

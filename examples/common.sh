@@ -132,7 +132,7 @@ pack_tool() (
 # can_compile: return whether there are a C compiler and the headers of the C library.
 can_compile() {
     # shellcheck disable=SC2086 # a command, possibly with arguments
-    ${CC:-cc} -shared -fPIC -x c -o /dev/null - <<<'#include <stdio.h>' 2>/dev/null
+    ${CC:-cc} -E -x c - <<<'#include <stdio.h>' >/dev/null 2>&1
 }
 
 # fill_with_tool PYTHON: install the tool from this checkout.

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.desk import listing
 from tests.support.places import CHECKOUT
 from tests.support.sites import install
 
@@ -43,10 +42,16 @@ def programs(tmp_path: Path) -> Path:
 def built(checkout: Path, target: Path, path: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Make a wheel as `pip install` does; the output is what pip shows without an option."""
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(target)]
-    kept = {name: value for name, value in os.environ.items() if name not in ("CC", "CFLAGS", "LDFLAGS")}
+    own = ("CC", "CFLAGS", "LDFLAGS", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if name not in own}
     return subprocess.run(
         [*command, str(checkout)], check=False, capture_output=True, text=True, env={**kept, "PATH": str(path), **more}
     )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the names of everything in a folder, with what files contain."""
+    return {str(path): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
 
 
 def names_in(folder: Path) -> tuple[str, set[str]]:
@@ -60,19 +65,19 @@ def names_in(folder: Path) -> tuple[str, set[str]]:
 
 @NEEDS_GCC
 def test_libraries_are_compiled_for_this_machine_and_the_checkout_stays_clean(checkout: Path, tmp_path: Path) -> None:
-    before = listing(checkout)
+    before = contents(checkout)
     done = built(checkout, tmp_path / "made", os.environ["PATH"])
     assert done.returncode == 0, done.stderr
     machine = os.uname().machine
     libraries = {f"_coldpages.{machine}.so", f"_pagetrace.{machine}.so"}
     assert names_in(tmp_path / "made") == (f"none-linux_{machine}", libraries)
-    assert listing(checkout) == before
+    assert contents(checkout) == before
 
 
 def test_without_a_compiler_the_installation_says_what_is_missing_and_what_that_costs(
     checkout: Path, programs: Path, tmp_path: Path
 ) -> None:
-    before = listing(checkout)
+    before = contents(checkout)
     done = built(checkout, tmp_path / "made", programs)
     assert done.returncode == 1
     assert "there is no C compiler (cc, gcc or clang) on PATH" in done.stderr
@@ -80,7 +85,7 @@ def test_without_a_compiler_the_installation_says_what_is_missing_and_what_that_
     assert "apt-get install gcc libc6-dev" in done.stderr
     assert "LAYER_MINIMIZER_NATIVE=off" in done.stderr
     assert "Traceback" not in done.stderr
-    assert listing(checkout) == before
+    assert contents(checkout) == before
 
 
 @NEEDS_GCC
