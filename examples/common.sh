@@ -126,17 +126,19 @@ requirements_env() {
 pack_tool() (
     cd "$CHECKOUT" || exit
     tar --create --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=go-w --exclude=__pycache__ \
-        pyproject.toml README* LICENSE* MANIFEST.in* layer_minimizer
+        --exclude='*.so' .packaging pyproject.toml README* LICENSE* CHANGELOG.md layer_minimizer
 )
 
-# fill_with_tool EXTRAS PYTHON: install the tool, with extras like "[uv]" or an empty text, from a copy of the checkout,
-# in which pip leaves its build files.
-fill_with_tool() (
-    copy=$(mktemp -d)
-    trap 'rm -rf "$copy"' EXIT
-    pack_tool | tar --extract --directory "$copy"
-    quiet_pip "$2" install "$copy$1"
-)
+# can_compile: return whether there are a C compiler and the headers of the C library.
+can_compile() {
+    # shellcheck disable=SC2086 # a command, possibly with arguments
+    ${CC:-cc} -E -x c - <<<'#include <stdio.h>' >/dev/null 2>&1
+}
+
+# fill_with_tool EXTRAS PYTHON: install the tool, with extras like "[uv]" or an empty text, from this checkout.
+fill_with_tool() {
+    quiet_pip "$2" install "$CHECKOUT$1"
+}
 
 # find_tool: set the array TOOL to the tool's command; install it from this checkout unless MINIMIZE is set.
 find_tool() {
@@ -150,7 +152,12 @@ find_tool() {
     else
         python=$(require_python)
         sources=$(pack_tool | sha256sum)
-        python=$(ensure_env tool "$python" "$sources" fill_with_tool '')
+        if [[ ${LAYER_MINIMIZER_NATIVE:-} != off ]] && ! can_compile && ! apt_install gcc libc6-dev; then
+            say "no C compiler with headers (gcc and libc6-dev): the tool is installed without its native libraries, and
+    makes larger layers"
+            export LAYER_MINIMIZER_NATIVE=off
+        fi
+        python=$(ensure_env tool "$python" "$sources ${LAYER_MINIMIZER_NATIVE:-}" fill_with_tool '')
         TOOL=("$(dirname "$python")/minimize")
     fi
     # With strace the tool also records files that C code opens.

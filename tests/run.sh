@@ -65,16 +65,13 @@ show_and_end() {
     exit 1
 }
 
-say "style, types, import contracts; the wheel"
+say "style, types, import contracts; the sdist and the wheels"
 style >"$scratch/style.log" 2>&1 &
 checks=$!
-mkdir "$scratch/source"
-pack_tool | tar --extract --directory "$scratch/source"
-"$python" -m build --no-isolation --outdir "$scratch/dist" "$scratch/source" >"$scratch/build.log" 2>&1 ||
-    show_and_end "$scratch/build.log"
+./.packaging/release.sh "$scratch/dist" >"$scratch/build.log" 2>&1 || show_and_end "$scratch/build.log"
 wait "$checks" || show_and_end "$scratch/style.log"
 cat "$scratch/style.log"
-wheel=$(echo "$scratch"/dist/*.whl)
+wheel=$(echo "$scratch"/dist/*"_$(uname -m).whl")
 # The tests use the installed wheel, in the environment of the tests.
 quiet_pip "$python" install --no-deps --force-reinstall "$wheel"
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import platform
 import re
 import shutil
-import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,8 +30,8 @@ TOOL, REQUIREMENTS, PIP = "tool", "requirements", "pip"
 # The path of the folder ``pip`` while an image is built.
 PIP_INSIDE = "/layer_minimizer_build/pip"
 _PACKAGE = Path(__file__).parents[1]
-# The project's pyproject.toml, with the compiler flags of the C parts; a link in a checkout, a copy in a wheel.
-_PYPROJECT = _PACKAGE / "native" / "src" / "project.toml"
+# The sources of the native libraries, and how they are compiled.
+_SOURCES = _PACKAGE / "native" / "src"
 _IGNORED = shutil.ignore_patterns("__pycache__", "*.so")
 # The oldest C library that the compiled parts may require.
 _OLDEST_GLIBC = Version("2.17")
@@ -62,20 +60,21 @@ def add_tool(folder: Path, architecture: str) -> tuple[str, ...]:
 
     Returns:
         The commands that compile these libraries, to be run in the copy of ``folder`` in the image; none if the
-        libraries installed here work in an image of this architecture.
+        libraries installed here contain those for an image of this architecture.
 
     Raises:
         RunnerError: this tool's own installation is incomplete, or the disk is full.
     """
+    machine = MACHINES.get(architecture, architecture)
     with scratch_errors(RunnerError, f"cannot copy the tool into {folder}"):
         shutil.copytree(_PACKAGE, folder / _PACKAGE.name, ignore=_IGNORED)
         _write_metadata(folder)
         for distribution in _dependencies():
             _copy_distribution(distribution, folder)
-        compiled = _compiled_here(architecture)
+        compiled = _compiled_for(machine)
         for library in compiled:
             shutil.copy(library, folder / _PACKAGE.name / "native")
-    return () if compiled else tuple(_compilations())
+    return () if compiled else tuple(_compilations(machine))
 
 
 def _write_metadata(folder: Path) -> None:
@@ -121,24 +120,23 @@ def _copy_distribution(distribution: importlib.metadata.Distribution, folder: Pa
         shutil.copyfile(str(distribution.locate_file(file)), target)
 
 
-def _compiled_here(architecture: str) -> tuple[Path, ...]:
-    """Return the compiled libraries of this installation if they work in images of this architecture."""
-    found = (parts.runtime_library(), parts.page_tracer())
-    if sys.platform != "linux" or MACHINES.get(architecture, architecture) != platform.machine():
-        return ()
+def _compiled_for(machine: str) -> tuple[Path, ...]:
+    """Return the compiled libraries of this installation if they work in images for this machine."""
+    found = (parts.runtime_library(machine), parts.page_tracer(machine))
     libraries = tuple(filter(None, found))
     needs = [elf.required_version(need.version) for library in libraries for need in elf.read_versions(library)]
     is_old_enough = all(need[1] <= _OLDEST_GLIBC for need in needs if need and need[0] == "GLIBC")
     return libraries if is_old_enough and len(libraries) == len(found) else ()
 
 
-def _compilations() -> Iterator[str]:
-    """Yield the compiler command of each library, with the flags of ``pyproject.toml``."""
-    pyproject = tomllib.loads(_PYPROJECT.read_text("utf-8"))
-    for module in pyproject["tool"]["setuptools"]["ext-modules"]:
-        output = module["name"].replace(".", "/") + ".so"
-        flags = [*module["extra-compile-args"], "-fPIC", "-shared", "-o", output]
-        yield " ".join(["cc", *flags, *module["sources"], *module["extra-link-args"]])
+def _compilations(machine: str) -> Iterator[str]:
+    """Yield the compiler command of each library."""
+    folder = _SOURCES.relative_to(_PACKAGE.parent)
+    for library in tomllib.loads((_SOURCES / "libraries.toml").read_text("utf-8"))["library"]:
+        output = (folder.parent / parts.library_file(library["name"], machine)).as_posix()
+        source = (folder / library["source"]).as_posix()
+        made = ["-shared", "-fPIC", "-o", output, *library["compile-args"], source, *library["link-args"]]
+        yield " ".join(["cc", *made])
 
 
 # ---- requirements -------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""Locates the compiled C parts: the runtime that is shipped in layers, and the page tracer.
+"""Locates the native libraries: the runtime that is shipped in layers, and the page tracer.
 
-They are built when the package is installed, if there is a C compiler. The package can be installed without one; then
-`unavailable_reason` returns what it cannot do.
+There is one of each for a processor, that of the packages. A published wheel contains them for all, an installation
+from source for its own machine, or none where they were not wanted; then `unavailable_reason` says so.
 """
 
 from __future__ import annotations
@@ -10,22 +10,40 @@ import platform
 from pathlib import Path
 
 _HERE = Path(__file__).parent
+# The compiled libraries need Linux with glibc on one of these, as ``platform.machine()`` names them.
+PROCESSORS = ("x86_64", "aarch64")
 
 
-def runtime_library() -> Path | None:
-    """Return the library that restores cold pages, built for this machine."""
-    return next(iter(sorted(_HERE.glob("_coldpages*.so"))), None)
+def library_file(name: str, machine: str) -> str:
+    """Return the file name of a native library that is compiled for a processor."""
+    return f"{name}.{machine}.so"
 
 
-def page_tracer() -> Path | None:
-    """Return the library that records touched pages (LD_AUDIT)."""
-    return next(iter(sorted(_HERE.glob("_pagetrace*.so"))), None)
+def runtime_library(machine: str = "") -> Path | None:
+    """Return the library that restores cold pages and files; ``machine`` is that of the packages, default: this one."""
+    return _library("_coldpages", machine)
 
 
-def unavailable_reason() -> str:
-    """Return why shared libraries cannot be compacted on this machine; empty if they can."""
+def page_tracer(machine: str = "") -> Path | None:
+    """Return the library that records touched pages (LD_AUDIT); ``machine`` as for `runtime_library`."""
+    return _library("_pagetrace", machine)
+
+
+def _library(name: str, machine: str) -> Path | None:
+    found = _HERE / library_file(name, machine or platform.machine())
+    return found if found.is_file() else None
+
+
+def unavailable_reason(machine: str = "") -> str:
+    """Return why nothing can be compacted and restored for packages of ``machine``; empty if it can."""
+    machine = machine or platform.machine()
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
-        return "shared libraries are shipped whole: compacting them needs Linux with glibc"
-    if runtime_library() is None or page_tracer() is None:
-        return "shared libraries are shipped whole: install a C compiler (gcc), then reinstall this package"
+        return "the native libraries need Linux with glibc"
+    if machine not in PROCESSORS:
+        return f"the native libraries are for {' and '.join(PROCESSORS)}, and the packages for {machine}"
+    if runtime_library(machine) is None or page_tracer(machine) is None:
+        return (
+            f"this tool was installed without its native libraries for {machine}: install it from a wheel, or where a "
+            "C compiler is (minimize help installation)"
+        )
     return ""

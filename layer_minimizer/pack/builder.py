@@ -134,7 +134,8 @@ class Builder:
         """Return a builder that compacts libraries if the settings ask for it and this machine can do it."""
         compactor = Compactor.of(traced, site, settings, scratch / "libraries")
         gpu = GpuLibraries.of(traced, site, settings, scratch / "gpu")
-        return cls(traced, site, settings, zip_path, scratch, compactor, gpu, native_runtime(settings))
+        runtime = native_runtime(settings, site.interpreter.machine)
+        return cls(traced, site, settings, zip_path, scratch, compactor, gpu, runtime)
 
     def pack(
         self, plan: KeepPlan, adjustments: Adjustments, required: Requirements, reserved: budget.ReservedBytes
@@ -183,7 +184,8 @@ class Builder:
             yield "omitted to fit the size limit: sources of modules that are shipped as bytecode"
         if contents.laid_out:
             size = sum(decision.size for decision in contents.laid_out)
-            why = parts.unavailable_reason() or "--native off: shared libraries are shipped whole"
+            off = "--native off: shared libraries are shipped whole"
+            why = parts.unavailable_reason(self.site.interpreter.machine) or off
             yield f"{size / 1e6:,.1f} MB of unused files lie in the layer uncompressed, for want of a way back: {why}"
 
     @property

@@ -53,7 +53,7 @@ class GpuLibraries:
     @classmethod
     def of(cls, traced: Traced, site: Site, settings: Settings, scratch: Path) -> GpuLibraries | None:
         """Return None if such libraries are shipped as all others."""
-        runtime = native_runtime(settings)
+        runtime = native_runtime(settings, site.interpreter.machine)
         if not runtime or settings.gpu == "keep" or not site.gpu.libraries:
             return None
         return cls(site, hot_pages(traced, site, Cold.KEEP)[0], runtime, scratch)

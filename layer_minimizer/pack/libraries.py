@@ -34,11 +34,14 @@ REFILL_BYTES = (64 * 1024,) * 4 + (1024 * 1024,) * 2
 _USED_DIFFERENTLY = "shipped whole: a run on the layer needed more of it than the traced run had used"
 
 
-def native_runtime(settings: Settings) -> Path | None:
-    """Return the library that restores cold files and pages; None if it is disabled or was not built."""
+def native_runtime(settings: Settings, machine: str = "") -> Path | None:
+    """Return the library that restores cold files and pages; None if it is disabled or was not built.
+
+    ``machine`` is that of the packages; default: this one.
+    """
     if settings.native != "on":
         return None
-    return Path(settings.runtime_library) if settings.runtime_library else parts.runtime_library()
+    return Path(settings.runtime_library) if settings.runtime_library else parts.runtime_library(machine)
 
 
 def place_runtime(runtime: Path, top: Path) -> None:
@@ -115,7 +118,7 @@ class Compactor:
     @classmethod
     def of(cls, traced: Traced, site: Site, settings: Settings, scratch: Path) -> Compactor | None:
         """Return a compactor for the libraries of a site; None if that is disabled, unavailable or of no use."""
-        runtime = native_runtime(settings)
+        runtime = native_runtime(settings, site.interpreter.machine)
         if not runtime:
             return None
         hot, copies = hot_pages(traced, site, settings.cold)

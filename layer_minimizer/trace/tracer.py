@@ -204,7 +204,7 @@ class Tracer:
             "timeout": self.timeout,
             "bytecode": self.bytecode,
             "listing": self.listing,
-            "page_tracer": _page_tracer(self.libraries, self.constants, scratch) if self.libraries else None,
+            "page_tracer": _page_tracer(self, scratch) if self.libraries else None,
             "libraries": Path(interpreter.library_dir) if interpreter.library_dir else None,
         }
 
@@ -283,15 +283,16 @@ def _read_study(record: RunRecord, facts: Facts) -> Study:
     )
 
 
-def _page_tracer(libraries: Iterable[tuple[str, Path]], constants: frozenset[str], scratch: Path) -> PageTracer:
+def _page_tracer(traced: Tracer, scratch: Path) -> PageTracer:
     """Prepare page tracing. The library is copied, because the loader splits LD_PRELOAD paths at colons."""
-    source = parts.page_tracer()
+    machine = traced.interpreter.machine
+    source = parts.page_tracer(machine)
     if source is None:
-        raise RunnerError(parts.unavailable_reason())
+        raise RunnerError(parts.unavailable_reason(machine))
     scratch.parent.mkdir(parents=True, exist_ok=True)
     tracer = PageTracer(scratch.with_name("pagetrace.so"), scratch.with_name("pages"))
     shutil.copyfile(source, tracer.library)
-    for path, problem in pagetrace.make_table(libraries, tracer.table, constants).items():
+    for path, problem in pagetrace.make_table(traced.libraries, tracer.table, traced.constants).items():
         log.debug("pages of %s are not traced: %s", path, problem)
     return tracer
 

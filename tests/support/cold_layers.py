@@ -53,7 +53,7 @@ def lay_out(
     rows.append(FileRow(f"nobody-asks/{uuid.uuid4().hex}", "nobody"))
     runtime = native_runtime(Settings())
     if runtime is None:
-        pytest.skip("the native parts were not built: there is no C compiler")
+        pytest.skip("the tool was installed without its native libraries")
     place_runtime(runtime, top)
     store = write_store(files, rows, top, dropped=dropped or {}, python=python)
     if linked:

@@ -57,7 +57,7 @@ INPUTS: Mapping[str, Inputs] = {
     "system/cases": Inputs(OF_COMMAND),
     "system/chaos": Inputs(OF_COMMAND, ("examples",)),
     "system/distributions": Inputs(OF_COMMAND),
-    "system/docs": Inputs((), ("README.md", "CHANGELOG.md", "docker", "examples", ".github")),
+    "system/docs": Inputs((), ("README.md", "CHANGELOG.md", "docker", "examples", ".github", ".packaging")),
     "system/examples": Inputs(OF_COMMAND, ("examples",)),
     "system/libraries": Inputs(OF_COMMAND, ("examples",)),
     "system/page": Inputs(OF_PAGE),

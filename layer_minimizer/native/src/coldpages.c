@@ -328,6 +328,8 @@ static void nothing(void) {}
  *
  * The handler is only installed here if needed: if loading failed afterwards, it would remain without its code. */
 static void (*serve_early(void))(void) {
+    /* clang calls a function that a resolver always returns directly, and leaves the resolver out. */
+    void (*volatile resolved)(void) = nothing;
     Library library;
     int needed = 0;
     make_crc_tables();
@@ -337,10 +339,11 @@ static void (*serve_early(void))(void) {
         unblock_faults();
         take_faults();
     }
-    return nothing;
+    return resolved;
 }
 
-static void early(void) __attribute__((ifunc("serve_early")));
+/* Not static: clang exports such a function. */
+void early(void) __attribute__((visibility("hidden"), ifunc("serve_early")));
 
 /* Return the value of an environment variable, NULL if it is not set. */
 static const char *variable(char **environment, const char *name) {

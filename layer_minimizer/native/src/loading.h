@@ -9,11 +9,13 @@
 #include "objects.h"
 
 /* glibc 2.34 has moved these functions; the older version of each symbol is there everywhere, but not in a process that
- * loads nothing. */
+ * loads nothing. A compiler for an older glibc has only that version, in a library that is not linked here: the symbols
+ * stay without one, for which loaders take the oldest. */
 extern void *dlopen(const char *, int) __attribute__((weak));
 extern void *dlsym(void *, const char *) __attribute__((weak));
 extern void *dlmopen(Lmid_t, const char *, int) __attribute__((weak));
-#if defined(__x86_64__)
+#if !__GLIBC_PREREQ(2, 34)
+#elif defined(__x86_64__)
 __asm__(".symver dlopen, dlopen@GLIBC_2.2.5");
 __asm__(".symver dlsym, dlsym@GLIBC_2.2.5");
 __asm__(".symver dlmopen, dlmopen@GLIBC_2.3.4");

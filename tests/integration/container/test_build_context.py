@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ def test_tool_runs_from_its_folder_alone(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-I", "-S", tmp_path / "tool", "--version"], capture_output=True, text=True, check=True
     )
-    assert done.stdout == "0.1.0\n"
+    assert done.stdout == f"{importlib.metadata.version('layer_minimizer')}\n"
     done = subprocess.run(
         [sys.executable, "-I", "-S", tmp_path / "tool"], capture_output=True, text=True, check=False, cwd=tmp_path
     )
@@ -32,8 +33,8 @@ def test_compilations_are_those_of_the_installation(tmp_path: Path) -> None:
     for command in build_context.add_tool(tmp_path, "other"):
         subprocess.run(command, shell=True, cwd=tmp_path, check=True)
     made = sorted(path.name for path in (tmp_path / "layer_minimizer" / "native").glob("*.so"))
-    assert made == ["_coldpages.so", "_pagetrace.so"]
+    assert made == ["_coldpages.other.so", "_pagetrace.other.so"]
     installed = parts.runtime_library()
     assert installed is not None
-    for library in (installed, tmp_path / "layer_minimizer" / "native" / "_coldpages.so"):
+    for library in (installed, tmp_path / "layer_minimizer" / "native" / "_coldpages.other.so"):
         assert b"liblayercold.so" in library.read_bytes()

@@ -94,18 +94,20 @@ class Parts:
     tracer: Path
 
 
+def built_parts(compiler: str, folder: Path, *more: str) -> Parts:
+    """Compile the C parts as libraries.toml says, with all warnings as errors."""
+    made = {}
+    for library in tomllib.loads((SOURCES / "libraries.toml").read_text())["library"]:
+        flags = ["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", *more, *library["compile-args"]]
+        output = folder / f"{library['name']}.so"
+        made[library["name"]] = build(compiler, output, *flags, SOURCES / library["source"], *library["link-args"])
+    return Parts(made["_coldpages"], made["_pagetrace"])
+
+
 @pytest.fixture(scope="session")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    """Compile the C parts as pyproject.toml says, and with all warnings as errors."""
-    folder = tmp_path_factory.mktemp("parts")
-    modules = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
-    made = {}
-    for module in modules:
-        name = module["name"].rpartition(".")[2]
-        flags = ["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", *module["extra-compile-args"]]
-        sources = [CHECKOUT / source for source in module["sources"]]
-        made[name] = build("gcc", folder / f"{name}.so", *flags, *sources, *module["extra-link-args"])
-    return Parts(made["_coldpages"], made["_pagetrace"])
+    """Return the C parts, compiled for this machine."""
+    return built_parts("gcc", tmp_path_factory.mktemp("parts"))
 
 
 # ---- the test library ---------------------------------------------------------------------------------------------

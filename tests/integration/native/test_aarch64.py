@@ -87,15 +87,8 @@ def run(kit: ModuleType, emulator: str, tmp_path_factory: pytest.TempPathFactory
 
 
 def built_parts(kit: ModuleType, folder: Path, *more: str) -> Any:
-    """Compile the C parts as pyproject.toml does, with warnings as errors."""
-    modules = kit.tomllib.loads((kit.CHECKOUT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
-    made = {}
-    for module in modules:
-        name = module["name"].rpartition(".")[2]
-        flags = ["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", *more, *module["extra-compile-args"]]
-        sources = [kit.CHECKOUT / source for source in module["sources"]]
-        made[name] = kit.build(f"{PREFIX}gcc", folder / f"{name}.so", *flags, *sources, *module["extra-link-args"])
-    return kit.Parts(made["_coldpages"], made["_pagetrace"])
+    """Compile the C parts for aarch64."""
+    return kit.built_parts(f"{PREFIX}gcc", folder, *more)
 
 
 @pytest.fixture(scope="module")

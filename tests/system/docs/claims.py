@@ -66,6 +66,11 @@ _FASTAI_V1 = "tests/integration/container/test_dockerfiles.py::test_fastai_v1"
 
 _DEPLOYMENT = "tests/integration/cli/test_deployment.py"
 
+_WHEEL = "layer_minimizer-0.2.0-py3-none-manylinux_2_17_x86_64.whl"
+_PACKAGING = "tests/system/wheel/test_packaging.py"
+_BY_UV = f"{_PACKAGING}::test_uv_runs_it_without_an_installation"
+_FROM_SOURCE = "tests/system/wheel/test_from_source.py"
+
 # Whole commands without comments, and the test that runs them, possibly with other arguments.
 ELSEWHERE = {
     "./examples/quickstart/run.sh": _EXAMPLES,
@@ -83,6 +88,14 @@ ELSEWHERE = {
     "sam build --no-cached && sam deploy --guided": f"{_DEPLOYMENT}::test_sam_builds_and_uploads_the_verified_zips",
     "terraform init && terraform apply": f"{_DEPLOYMENT}::test_terraform_applies_the_verified_zips",
     "docker rm run": _FASTAI_V1,
+    "python3 -m venv ~/minimizer": "tests/system/docs/test_walks.py::test_install",
+    "~/minimizer/bin/pip install .": "tests/system/docs/test_walks.py::test_install",
+    f"~/minimizer/bin/pip install {_WHEEL}": f"{_PACKAGING}::test_wheel_compacts_the_libraries_of_the_quickstart",
+    f"uvx --from {_WHEEL} minimize --version": _BY_UV,
+    "python -m layer_minimizer": f"{_PACKAGING}::test_command_has_the_name_of_the_distribution_too",
+    "LAYER_MINIMIZER_NATIVE=off ~/minimizer/bin/pip install .": (
+        f"{_FROM_SOURCE}::test_without_native_libraries_a_run_says_what_is_missing"
+    ),
 }
 
 # Whole commands, and why no test runs them.
@@ -107,6 +120,9 @@ NOT_RUN = {
     "docker build": "a name without an argument; the test of the Dockerfile runs it",
     "pip wheel": "a name without an argument",
     "pip freeze": "a name without an argument",
+    "./.packaging/release.sh dist": "it makes the wheels before the tests begin",
+    f"pipx run --spec {_WHEEL} minimize --version": "the environment of the tests has no pipx; uv's command is run",
+    "minimize --version": "tests of the command run it",
 }
 
 # Beginnings of blocks that are not commands: output, and excerpts of files.

@@ -23,6 +23,8 @@ DOCUMENTS = (
     *sorted(
         str(path.relative_to(CHECKOUT)) for path in CHECKOUT.glob("examples/**/README.md") if "out" not in path.parts
     ),
+    ".github/CONTRIBUTING.md",
+    ".github/SECURITY.md",
     "docker/README.md",
     "tests/README.md",
     "tests/system/cases/README.md",

@@ -37,11 +37,14 @@ def test_install(home: Path, shown: list[Shown]) -> None:
 
 
 @walks("README.md", "apt-get install strace")
-def test_strace_is_a_package(desk: Desk, shown: list[Shown]) -> None:
+@walks(f"{MANUAL}/installation.md", "apt-get install gcc libc6-dev")
+def test_programs_are_packages(desk: Desk, shown: list[Shown]) -> None:
     if shutil.which("apt-get") is None:
         pytest.skip("not a Debian system")
-    # Without a change to the machine.
-    assert "strace" in desk.run(shown[0], {"apt-get": "apt-get --simulate"}).out
+    for command in shown:
+        # Without a change to the machine.
+        out = desk.run(command, {"apt-get": "apt-get --simulate"}).out
+        assert all(name in out for name in command.text.split()[2:])
 
 
 @walks("README.md", "minimize --entry handler.py --model export.pkl --event event.json --output layer.zip")

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TOPICS = [
-    "architecture", "aws", "ci", "comparison", "contents", "images", "layers", "options", "packages", "reports",
-    "settings", "tracing",
+    "architecture", "aws", "ci", "comparison", "contents", "images", "installation", "layers", "options", "packages",
+    "reports", "settings", "tracing",
 ]  # fmt: skip
 
 
