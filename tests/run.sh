@@ -24,12 +24,18 @@ missing() {
     done
 }
 
-mapfile -t wanted < <(missing "${packages[@]}")
+base=$(require_python)
+mapfile -t wanted < <(missing "${packages[@]}" && lacks_venv "$base")
 if ((${#wanted[@]})) && ! apt_install "${wanted[@]}"; then
-    # One by one: a package that cannot be installed must not prevent the others.
-    for package in "${wanted[@]}"; do
-        apt_install "$package" || say "no $package: some tests will be skipped"
-    done
+    if [[ $EUID -eq 0 ]]; then
+        # One by one: a package that cannot be installed must not prevent the others.
+        for package in "${wanted[@]}"; do
+            apt_install "$package" || say "no $package: some tests will be skipped"
+        done
+    else
+        say "some tests will be skipped, for want of packages that this installs:
+    $(how_to_install "${wanted[@]}")"
+    fi
 fi
 
 scratch=$(mktemp -d)
@@ -47,7 +53,6 @@ print(*project["project"]["dependencies"], *project["project"]["optional-depende
 PYTHON
 }
 
-base=$(require_python)
 development_requirements "$base" >"$scratch/requirements.txt"
 python=$(requirements_env development "$base" "$scratch/requirements.txt")
 bin=$(dirname "$python")
@@ -63,7 +68,7 @@ show_and_end() {
     exit 1
 }
 
-say "style, types, import contracts; the wheel"
+say "style, types and import contracts, while the wheel is built"
 style >"$scratch/style.log" 2>&1 &
 checks=$!
 mkdir "$scratch/source"
@@ -73,7 +78,7 @@ pack_tool | tar --extract --directory "$scratch/source"
 wait "$checks" || show_and_end "$scratch/style.log"
 cat "$scratch/style.log"
 wheel=$(echo "$scratch"/dist/*.whl)
-# The tests use the installed wheel, in the environment of the tests.
+say "installing $(basename "$wheel") for the tests"
 quiet_pip "$python" install --no-deps --force-reinstall "$wheel"
 
 commits=$(git rev-list --count HEAD 2>/dev/null || echo 0)

@@ -27,5 +27,6 @@ def unavailable_reason() -> str:
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return "shared libraries are shipped whole: compacting them needs Linux with glibc"
     if runtime_library() is None or page_tracer() is None:
-        return "shared libraries are shipped whole: install a C compiler (gcc), then reinstall this package"
+        needed = "a C compiler and the C library's headers (gcc and libc6-dev)"
+        return f"shared libraries are shipped whole: install {needed}, then reinstall this package"
     return ""
