@@ -38,7 +38,7 @@ apt_install() {
 
 # how_to_install PACKAGE...: print the command that installs Debian packages.
 how_to_install() {
-    printf 'sudo apt-get install --no-install-recommends %s\n' "$*"
+    printf 'sudo apt-get update && sudo apt-get install --no-install-recommends %s\n' "$*"
 }
 
 # find_python VERSION...: print the path of the first CPython found of these versions (like 3.11), on PATH or under

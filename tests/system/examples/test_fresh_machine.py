@@ -60,7 +60,7 @@ def test_an_example_that_needs_the_native_parts_ends_with_what_to_install(tmp_pa
     done = run(tmp_path, "find_tool native; echo never", **NO_COMPILER)
     assert (done.returncode, done.stdout) == (3, "")
     assert "error: this needs more than is installed:" in done.stderr
-    assert "    sudo apt-get install --no-install-recommends gcc libc6-dev strace" in done.stderr.splitlines()
+    assert "    sudo apt-get update && sudo apt-get install --no-install-recommends gcc libc6-dev strace" in done.stderr.splitlines()
     assert list((tmp_path / "cache").iterdir()) == []
 
 
