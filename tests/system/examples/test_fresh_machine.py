@@ -21,6 +21,7 @@ PROGRAMS = (
 )  # fmt: skip
 COMPILER = ("gcc", "as", "ld")
 NO_COMPILER = {"CC": "no-such-compiler"}
+INSTALL = "sudo apt-get update && sudo apt-get install --no-install-recommends"
 # Environments have no packages here, and no pip to install them with.
 BARE = """
 make_venv() { "$1" -I -m venv --without-pip "$2"; }
@@ -52,7 +53,7 @@ def test_without_a_compiler_the_examples_say_what_to_install_and_go_on(tmp_path:
     done = run(tmp_path, 'find_tool; printf "%s" "${TOOL[0]}"', **NO_COMPILER)
     assert done.returncode == 0, done.stderr
     assert "==> continuing, although some is not installed:" in done.stderr
-    assert "sudo apt-get install --no-install-recommends gcc libc6-dev strace" in done.stderr
+    assert f"{INSTALL} gcc libc6-dev strace" in done.stderr
     assert done.stdout.startswith(f"{tmp_path}/cache/tool-")
 
 
@@ -60,7 +61,7 @@ def test_an_example_that_needs_the_native_parts_ends_with_what_to_install(tmp_pa
     done = run(tmp_path, "find_tool native; echo never", **NO_COMPILER)
     assert (done.returncode, done.stdout) == (3, "")
     assert "error: this needs more than is installed:" in done.stderr
-    assert "    sudo apt-get update && sudo apt-get install --no-install-recommends gcc libc6-dev strace" in done.stderr.splitlines()
+    assert f"    {INSTALL} gcc libc6-dev strace" in done.stderr.splitlines()
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -69,7 +70,7 @@ def test_a_python_that_makes_no_environments_is_named_with_its_package(tmp_path:
     done = run(tmp_path, "lacks_venv() { echo python3.99-venv; }\nfind_tool", **NO_COMPILER)
     assert done.returncode == 3
     assert "cannot create virtual environments" in done.stderr
-    assert "apt-get install --no-install-recommends python3.99-venv gcc libc6-dev strace" in done.stderr
+    assert f"{INSTALL} python3.99-venv gcc libc6-dev strace" in done.stderr
 
 
 def test_the_tool_is_installed_anew_once_there_is_a_compiler(tmp_path: Path) -> None:
