@@ -24,8 +24,20 @@ missing() {
     done
 }
 
+# lacks_headers PYTHON: if there are no headers for extension modules of PYTHON, print the package that has Debian's.
+lacks_headers() {
+    "$1" -I - <<'PYTHON'
+import os
+import sys
+import sysconfig
+
+if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
+    print("python%d.%d-dev" % sys.version_info[:2])
+PYTHON
+}
+
 base=$(require_python)
-mapfile -t wanted < <(missing "${packages[@]}" && lacks_venv "$base")
+mapfile -t wanted < <(missing "${packages[@]}" && lacks_venv "$base" && lacks_headers "$base")
 if ((${#wanted[@]})) && ! apt_install "${wanted[@]}"; then
     if [[ $EUID -eq 0 ]]; then
         # One by one: a package that cannot be installed must not prevent the others.
