@@ -31,9 +31,14 @@ apt_install() {
     if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
         return 1
     fi
-    say "installing the system packages $*"
-    apt-get update >&2 || true # the existing index may be sufficient
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2
+    say "installing with apt-get: $*"
+    apt-get -q update >&2 || true # the existing index may be sufficient
+    DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "$@" >&2
+}
+
+# how_to_install PACKAGE...: print the command that installs Debian packages.
+how_to_install() {
+    printf 'sudo apt-get update && sudo apt-get install --no-install-recommends %s\n' "$*"
 }
 
 # find_python VERSION...: print the path of the first CPython found of these versions (like 3.11), on PATH or under
@@ -66,13 +71,30 @@ require_python() {
     find_python 3.11 3.12 3.13 3.14 || die 3 "no Python 3.11 or newer found, neither on PATH nor under pyenv"
 }
 
+# lacks_venv PYTHON: if PYTHON cannot create virtual environments, as Debian's, print the package that changes that.
+lacks_venv() {
+    "$1" -I -c 'import ensurepip, venv' 2>/dev/null ||
+        "$1" -I -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
+}
+
+# can_compile PYTHON: return whether the C compiler that PYTHON builds extensions with, and the C library's headers, are
+# there.
+can_compile() {
+    local compiler folder built=0
+    read -r -a compiler <<<"${CC:-$("$1" -I -c 'import sysconfig; print(sysconfig.get_config_var("CC") or "cc")')}"
+    folder=$(mktemp -d)
+    "${compiler[@]}" -shared -fPIC -x c -o "$folder/probe.so" - <<<'#include <limits.h>' 2>/dev/null || built=1
+    rm -rf "$folder"
+    return "$built"
+}
+
 # make_venv PYTHON FOLDER: create a virtual environment; on Debian, install the package that this needs.
 make_venv() {
-    local version
-    if ! "$1" -I -c 'import ensurepip, venv' 2>/dev/null; then
-        version=$("$1" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-        apt_install "python$version-venv" || apt_install python3-venv ||
-            die 3 "$1 cannot create virtual environments; install the package python$version-venv (or python3-venv)"
+    local package
+    package=$(lacks_venv "$1")
+    if [[ -n $package ]] && ! apt_install "$package" && ! apt_install python3-venv; then
+        die 3 "$1 cannot create virtual environments. Install what is missing, then run this again:
+    $(how_to_install "$package")"
     fi
     "$1" -I -m venv "$2"
 }
@@ -101,11 +123,33 @@ ensure_env() {
     printf '%s\n' "$env/bin/python"
 }
 
-# quiet_pip PYTHON ARGUMENT...: run the pip of an environment, isolated from the caller's Python settings.
-quiet_pip() {
-    local python=$1
+# quiet_pip PYTHON ARGUMENT...: run the pip of an environment, isolated from the caller's Python settings. Of its output
+# only what takes long is shown.
+quiet_pip() (
+    set -o pipefail
+    python=$1
     shift
-    "$python" -I -m pip --quiet --disable-pip-version-check "$@" >&2
+    "$python" -I -u -m pip --disable-pip-version-check "$@" | long_steps >&2
+)
+
+# long_steps: of the output of pip, print every twentieth package that is looked up, large files, and what is built and
+# installed.
+long_steps() {
+    local line words looked_up=0
+    while IFS= read -r line; do
+        read -r -a words <<<"$line"
+        case ${words[*]} in
+            "Collecting "*)
+                ((++looked_up % 20)) || printf '    pip: %s packages looked up\n' "$looked_up"
+                ;;
+            "Downloading "*" MB)" | "Using cached "*" MB)" | "Building wheel"* | "Processing /"*)
+                printf '    pip: %s\n' "${words[*]}"
+                ;;
+            "Installing collected packages: "*)
+                printf '    pip: installing %s packages\n' "$((${#words[@]} - 3))"
+                ;;
+        esac
+    done
 }
 
 # fill_from_requirements FILE PIP_VERSION PYTHON: install the requirements; an empty PIP_VERSION keeps the existing pip.
@@ -129,41 +173,64 @@ pack_tool() (
         --exclude='*.so' .packaging pyproject.toml README* LICENSE* CHANGELOG.md layer_minimizer
 )
 
-# can_compile: return whether there are a C compiler and the headers of the C library.
-can_compile() {
-    # shellcheck disable=SC2086 # a command, possibly with arguments
-    ${CC:-cc} -E -x c - <<<'#include <stdio.h>' >/dev/null 2>&1
-}
-
 # fill_with_tool EXTRAS PYTHON: install the tool, with extras like "[uv]" or an empty text, from this checkout.
 fill_with_tool() {
     quiet_pip "$2" install "$CHECKOUT$1"
 }
 
-# find_tool: set the array TOOL to the tool's command; install it from this checkout unless MINIMIZE is set.
+# find_tool [native]: set the array TOOL to the tool's command; install it from this checkout unless MINIMIZE is set. With
+# "native", end the run if there is no C compiler to build its native parts.
 find_tool() {
-    local python sources
+    local python sources native=without
     if [[ -n ${MINIMIZE:-} ]]; then
         if command -v -- "$MINIMIZE" >/dev/null; then
             TOOL=("$MINIMIZE")
         else
             read -r -a TOOL <<<"$MINIMIZE" # a command with arguments
         fi
+        need_packages "" ""
+        return
+    fi
+    python=$(require_python)
+    need_packages "$python" "${1:-}"
+    if [[ ${LAYER_MINIMIZER_NATIVE:-} != off ]] && can_compile "$python"; then
+        native=with # another environment than the one that was made when there was no compiler
     else
-        python=$(require_python)
-        sources=$(pack_tool | sha256sum)
-        if [[ ${LAYER_MINIMIZER_NATIVE:-} != off ]] && ! can_compile && ! apt_install gcc libc6-dev; then
-            say "no C compiler with headers (gcc and libc6-dev): the tool is installed without its native libraries, and
-    makes larger layers"
-            export LAYER_MINIMIZER_NATIVE=off
+        export LAYER_MINIMIZER_NATIVE=off # the installation would end with an error
+    fi
+    sources=$(pack_tool | sha256sum)
+    python=$(ensure_env tool "$python" "$sources $native native parts" fill_with_tool '')
+    TOOL=("$(dirname "$python")/minimize")
+}
+
+# need_packages PYTHON NATIVE: install what PYTHON, unless it is empty, lacks for the tool, and strace. If that is not
+# possible, say how to install it, and end the run if the tool cannot be installed, or, if NATIVE is not empty, only without
+# its native parts.
+need_packages() {
+    local python=$1 native=$2 venv='' missing=() reasons=()
+    if [[ -n $python ]]; then
+        venv=$(lacks_venv "$python")
+        if [[ -n $venv ]]; then
+            missing+=("$venv")
+            reasons+=("$python cannot create virtual environments")
         fi
-        python=$(ensure_env tool "$python" "$sources ${LAYER_MINIMIZER_NATIVE:-}" fill_with_tool '')
-        TOOL=("$(dirname "$python")/minimize")
+        if ! can_compile "$python"; then
+            missing+=(gcc libc6-dev)
+            reasons+=("without a C compiler and the C library's headers, shared libraries are shipped whole")
+        fi
     fi
-    # With strace the tool also records files that C code opens.
-    if ! command -v strace >/dev/null && ! apt_install strace; then
-        say "strace is not installed and cannot be installed: continuing without it"
+    if ! command -v strace >/dev/null; then
+        missing+=(strace)
+        reasons+=("without strace, files that only C code opens are not seen")
     fi
+    if ((${#missing[@]} == 0)) || apt_install "${missing[@]}"; then
+        return
+    fi
+    reasons=("${reasons[@]/#/$'\n'  * }" $'\n'"To install what is missing:"$'\n'"    $(how_to_install "${missing[@]}")")
+    if [[ -n $venv ]] || { [[ -n $native && -n $python ]] && ! can_compile "$python"; }; then
+        die 3 "this needs more than is installed:$(printf '%s' "${reasons[@]}")"
+    fi
+    say "continuing, although some is not installed:$(printf '%s' "${reasons[@]}")"
 }
 
 # train_once WORK PYTHON TRAIN_FILE [FILE...]: run TRAIN_FILE with the work folder, unless the model in it was trained
@@ -218,13 +285,14 @@ last_value() {
     printf '%s\n' "$value"
 }
 
-# run_tool WORK ARGUMENT...: run the tool for a layer and a JSON report in the work folder (arguments can name other
-# files), print which files it has written, and return its exit code.
+# run_tool WORK ARGUMENT...: run the tool for a layer and a report in the work folder (arguments can name other files),
+# print which files it has written, the report's page last, and return its exit code.
 run_tool() {
     local work=$1 status=0 file written
     shift
-    set -- --output "$work/layer.zip" --report-json "$work/report.json" "$@"
-    written=("$(last_value --output "$@")" "$(last_value --report-json "$@")")
+    set -- --output "$work/layer.zip" --report-json "$work/report.json" --report "$work" "$@"
+    written=("$(last_value --output "$@")" "$(last_value --function-zip "$@")" "$(last_value --report-json "$@")"
+        "$(last_value --report "$@")/report.html")
     for file in "${written[@]}"; do
         if [[ $file == "$work/"* ]]; then
             rm -f "$file" # so that existing files are from this run
@@ -232,7 +300,7 @@ run_tool() {
     done
     "${TOOL[@]}" "$@" || status=$?
     for file in "${written[@]}"; do
-        if [[ -e $file ]]; then
+        if [[ -f $file ]]; then
             say "wrote $file ($(stat --format=%s "$file") bytes)"
         fi
     done

@@ -24,12 +24,30 @@ missing() {
     done
 }
 
-mapfile -t wanted < <(missing "${packages[@]}")
+# lacks_headers PYTHON: if there are no headers for extension modules of PYTHON, print the package that has Debian's.
+lacks_headers() {
+    "$1" -I - <<'PYTHON'
+import os
+import sys
+import sysconfig
+
+if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
+    print("python%d.%d-dev" % sys.version_info[:2])
+PYTHON
+}
+
+base=$(require_python)
+mapfile -t wanted < <(missing "${packages[@]}" && lacks_venv "$base" && lacks_headers "$base")
 if ((${#wanted[@]})) && ! apt_install "${wanted[@]}"; then
-    # One by one: a package that cannot be installed must not prevent the others.
-    for package in "${wanted[@]}"; do
-        apt_install "$package" || say "no $package: some tests will be skipped"
-    done
+    if [[ $EUID -eq 0 ]]; then
+        # One by one: a package that cannot be installed must not prevent the others.
+        for package in "${wanted[@]}"; do
+            apt_install "$package" || say "no $package: some tests will be skipped"
+        done
+    else
+        say "some tests will be skipped, for want of packages that this installs:
+    $(how_to_install "${wanted[@]}")"
+    fi
 fi
 
 scratch=$(mktemp -d)
@@ -47,7 +65,6 @@ print(*project["project"]["dependencies"], *project["project"]["optional-depende
 PYTHON
 }
 
-base=$(require_python)
 development_requirements "$base" >"$scratch/requirements.txt"
 python=$(requirements_env development "$base" "$scratch/requirements.txt")
 bin=$(dirname "$python")
@@ -65,14 +82,14 @@ show_and_end() {
     exit 1
 }
 
-say "style, types, import contracts; the sdist and the wheels"
+say "style, types and import contracts, while the sdist and the wheels are built"
 style >"$scratch/style.log" 2>&1 &
 checks=$!
 ./.packaging/release.sh "$scratch/dist" >"$scratch/build.log" 2>&1 || show_and_end "$scratch/build.log"
 wait "$checks" || show_and_end "$scratch/style.log"
 cat "$scratch/style.log"
 wheel=$(echo "$scratch"/dist/*"_$(uname -m).whl")
-# The tests use the installed wheel, in the environment of the tests.
+say "installing $(basename "$wheel") for the tests"
 quiet_pip "$python" install --no-deps --force-reinstall "$wheel"
 
 commits=$(git rev-list --count HEAD 2>/dev/null || echo 0)

@@ -11,8 +11,8 @@ mkdir -p "$work"
 
 base=$(find_python 3.6) || die 3 "CPython 3.6 is missing: fastai v1 and torch 1.1 do not install on a newer Python.
 Put a python3.6 on PATH or install one with pyenv (pyenv install 3.6.15), then run this again."
-python=$(requirements_env fastai_v1_vision "$base" "$here/requirements.txt" 21.3.1)
 find_tool
+python=$(requirements_env fastai_v1_vision "$base" "$here/requirements.txt" 21.3.1)
 
 train_once "$work" "$python" "$here/train.py"
 stage "$work/task" "$here/predict.py" "$work/shape.png"

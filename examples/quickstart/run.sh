@@ -10,8 +10,8 @@ work=$here/out
 mkdir -p "$work"
 
 base=$(require_python)
-python=$(requirements_env quickstart "$base" "$here/requirements.txt")
 find_tool
+python=$(requirements_env quickstart "$base" "$here/requirements.txt")
 
 "$python" -I "$here/make_events.py" "$work/events.json"
 stage "$work/task" "$here/handler.py"

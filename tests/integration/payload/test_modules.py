@@ -235,6 +235,22 @@ def test_what_is_there_restores_nothing(layer: ColdLayer) -> None:
     )
 
 
+def test_a_start_that_asks_for_what_no_one_has_restores_nothing(
+    layer: ColdLayer, write: Callable[..., Path], tmp_path: Path
+) -> None:
+    asks = "try:\n    import no_such_module_anywhere\nexcept ImportError:\n    asked = True\n"  # as Debian's Python
+    own = write(tmp_path / "own", {"sitecustomize.py": asks})
+    layer.run(
+        """
+        import sitecustomize; assert sitecustomize.asked
+        own = {name for name in sys.modules if name.startswith("_layer_minimizer")}
+        assert own == {"_layer_minimizer" + each for each in ("", ".check", ".customize", ".finder")}, own
+        assert os.listdir(PUT_BACK) == [".root"]
+        """,
+        PYTHONPATH=f"{layer.root}:{own}",
+    )
+
+
 def test_starting_imports_nothing_heavy(layer: ColdLayer, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

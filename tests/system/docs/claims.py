@@ -61,6 +61,7 @@ def walks(file: str, *beginnings: str) -> Callable[[Callable[..., None]], Callab
 _FILE = "tests/system/examples/test_examples.py"
 _EXAMPLES = f"{_FILE}::test_example_gives_the_expected_layer"
 _WHOLE = f"{_FILE}::test_all_of_fastai_and_torch_is_refused_by_lambdas_limit_and_fits_a_larger_one"
+_TWO = f"{_FILE}::test_a_layer_for_a_function_that_has_torch_from_another"
 
 _FASTAI_V1 = "tests/integration/container/test_dockerfiles.py::test_fastai_v1"
 
@@ -78,7 +79,8 @@ ELSEWHERE = {
     "./examples/fastai_v1_vision/run.sh": _EXAMPLES,
     "./examples/fastai_v1_two_layers/run.sh": _EXAMPLES,
     "./examples/fastai_vision/run.sh --max-size 1GB": _WHOLE,
-    "./examples/fastai_vision/run.sh --provided torch,numpy": _WHOLE,
+    "./examples/fastai_vision/run.sh --cold drop": _WHOLE,
+    "./examples/fastai_vision/run.sh --without-torch": _TWO,
     "./examples/fastai_v1_vision/run.sh --max-size 2GB": _WHOLE,
     "docker build -f docker/fastai_v1/Dockerfile -t minimizer-fastai-v1 .": _FASTAI_V1,
     'docker run --name run -v "$PWD/examples/fastai_v1_vision/out":/function:ro minimizer-fastai-v1 '

@@ -45,8 +45,8 @@ ROWS = (
     Row("quickstart", (), "[quickstart](examples/quickstart): Pillow"),
     Row(
         "fastai_vision",
-        ("--max-size", "262144000", "--cold", "drop"),
-        "[fastai_vision](examples/fastai_vision) with torch 2.13 inside (`--max-size 262144000`), `--cold drop`",
+        ("--cold", "drop"),
+        "[fastai_vision](examples/fastai_vision): fastai 2.8 with torch 2.13 inside, `--cold drop`",
     ),
     Row(
         "fastai_v1_vision",

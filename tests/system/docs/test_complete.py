@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 # Importing them registers their claims.
 MODULES = (test_walks, test_aws_walks, test_settings_walks, test_container_walks, test_workflows)
-# Options of other programs; --proofs and --turn belong to the tests (tests/support/selection.py).
+# Options of other programs and of an example; --proofs and --turn belong to the tests (tests/support/selection.py).
 FOREIGN = {
     "--add-data", "--build-arg", "--force-reinstall", "--include-path", "--no-cache-dir", "--no-cached", "--proofs",
-    "--strip", "--turn",
+    "--strip", "--turn", "--without-torch",
 }  # fmt: skip
 # A placeholder such as NAME or "…"; 1GB is a value.
 PLACEHOLDERS = re.compile(r"…|(?<!\w)[A-Z]{2,}(?!\w)")

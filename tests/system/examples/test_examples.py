@@ -90,6 +90,12 @@ def test_example_gives_the_expected_layer(request: pytest.FixtureRequest, name: 
     assert report["verification"]["mismatches"] == 0
     check_emulated(report, options["namespaces"])
     assert report["layer"]["unzipped_bytes"] <= expected["max_mb"] * 1e6
+    budget = report["budget"]
+    if expected.get("with_function"):
+        assert budget["function"] > (EXAMPLES / name / "out/export.pkl").stat().st_size
+        assert budget["layer"] + budget["base_layers"] + budget["function"] <= budget["limit"] == 262_144_000
+    wrote = [line for line in done.stderr.splitlines() if line.startswith("==> wrote ")]
+    assert wrote[-1].startswith(f"==> wrote {EXAMPLES / name}/out/report.html ")
     with zipfile.ZipFile(EXAMPLES / name / "out/layer.zip") as archive:
         unzip(Path(archive.filename or ""), tmp_path)
         names = {entry.split("/site-packages/", 1)[1] for entry in placed(archive)}
@@ -124,7 +130,7 @@ def test_examples_can_be_proved_in_emulated_lambda_here(request: pytest.FixtureR
 def test_all_of_fastai_and_torch_is_refused_by_lambdas_limit_and_fits_a_larger_one() -> None:
     layer = EXAMPLES / "fastai_vision/out/layer.zip"
     whole = ("--native", "off", "--effort", "0", "--bytecode", "source")
-    refused = run_example("fastai_vision", "--max-size", "262144000", *whole)
+    refused = run_example("fastai_vision", *whole)
     assert refused.returncode == 5, refused.stderr
     assert "torch" in refused.stderr
     assert "--provided" in refused.stderr
@@ -132,6 +138,18 @@ def test_all_of_fastai_and_torch_is_refused_by_lambdas_limit_and_fits_a_larger_o
     done = run_example("fastai_vision", "--max-size", "1GB", *whole)
     assert done.returncode == 0, done.stderr
     assert "Verified" in done.stdout
+
+
+def test_a_layer_for_a_function_that_has_torch_from_another(tmp_path: Path) -> None:
+    layer = tmp_path / "layer.zip"
+    quick = ("--native", "off", "--effort", "0", "--bytecode", "source", "--cold", "drop")
+    done = run_example("fastai_vision", "--without-torch", *quick, "--output", str(layer))
+    assert done.returncode == 0, done.stderr
+    assert "Verified" in done.stdout
+    with zipfile.ZipFile(layer) as archive:
+        names = {entry.split("/site-packages/", 1)[1] for entry in placed(archive)}
+    assert "fastai/learner.py" in names
+    assert not {"torch", "torchvision", "sympy"} & {name.split("/", 1)[0] for name in names}
 
 
 def test_examples_say_what_is_missing_where_there_is_no_old_python(tmp_path: Path) -> None:
