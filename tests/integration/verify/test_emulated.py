@@ -77,6 +77,18 @@ def test_every_python(desk: LambdaDesk, each_env: Environment) -> None:
     assert done.report["lambda"]["events"] == 2
 
 
+def test_lazy_imports_are_those_of_the_run(
+    desk: LambdaDesk, make_environment: Callable[..., Environment], python_of: Callable[[str], str]
+) -> None:
+    """The results must equal those of the traced run."""
+    env = make_environment(python_of("3.15")).install("alpha", {"alpha/__init__.py": "VALUE = 41\n"})
+    source = "import sys, alpha\n\n\ndef handler(event, context):\n    return [alpha.VALUE, sys.get_lazy_imports()]\n"
+    desk.environment["PYTHON_LAZY_IMPORTS"] = "all"
+    done = desk.prove(env, {"handler.py": source})
+    assert done.code == 0, done.said
+    assert (done.report["lazy_imports"], done.report["lambda"]["events"]) == ("all", 1)
+
+
 @pytest.mark.parametrize("layout", ["site", "flat"])
 def test_layouts(place: LambdaDesk, alpha: Environment, layout: str) -> None:
     done = place.prove(alpha, {"handler.py": PLAIN}, "--layout", layout)
