@@ -45,6 +45,7 @@ def describe_interpreter(python: str) -> Interpreter:
         stdlib_dirs=tuple(_real_folders(found["stdlib"])),
         hidden_dirs=tuple(hidden),
         user_base=found["user_base"],
+        page_size=found["page_size"],
     )
 
 

@@ -20,6 +20,7 @@ class Interpreter:
         hidden_dirs: site-packages folders of the base interpreter and the user, which are hidden in verifying runs.
         user_base: the value of PYTHONUSERBASE, or empty.
         library_dir: the folder for LD_LIBRARY_PATH, or empty.
+        page_size: the bytes of a page of memory, as the kernel that runs it has them.
     """
 
     executable: str
@@ -32,6 +33,7 @@ class Interpreter:
     hidden_dirs: tuple[str, ...]
     user_base: str
     library_dir: str = ""
+    page_size: int = 4096
 
     @property
     def folder(self) -> str:

@@ -110,14 +110,16 @@ class LibraryPages:
         path: the path of the library relative to site-packages.
         size: the size of its file in bytes; another build of the library has another size.
         runs: (first page, number of pages) of consecutive pages.
+        page_size: the bytes of a page, as the kernel of the run has them.
     """
 
     path: str
     size: int
     runs: tuple[tuple[int, int], ...]
+    page_size: int = 4096
 
     @staticmethod
-    def of(path: str, size: int, pages: Iterable[int]) -> LibraryPages:
+    def of(path: str, size: int, pages: Iterable[int], page_size: int = 4096) -> LibraryPages:
         """Return the value for a set of page numbers."""
         runs: list[tuple[int, int]] = []
         for page in sorted(pages):
@@ -125,7 +127,7 @@ class LibraryPages:
                 runs[-1] = (runs[-1][0], runs[-1][1] + 1)
             else:
                 runs.append((page, 1))
-        return LibraryPages(path, size, tuple(runs))
+        return LibraryPages(path, size, tuple(runs), page_size)
 
     def pages(self) -> frozenset[int]:
         """Return the numbers of the pages."""

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer.native import hotness
 from layer_minimizer.native.elf_image import (
+    PAGE_BYTES,
+    PAGE_SIZES,
     SEGMENT_BYTES,
     ElfImage,
     Right,
@@ -113,15 +115,18 @@ class Tables:
     blobs: Mapping[Tag, bytes]
 
 
-def split(data: bytes | memoryview, hot: Collection[int], *, constants: bool = False) -> Split:
+def split(
+    data: bytes | memoryview, hot: Collection[int], *, constants: bool = False, page_size: int = PAGE_BYTES
+) -> Split:
     """Split the pages of a library. ``hot`` are the numbers of the pages that a traced run touched.
 
-    ``constants``: read-only data can be cold, too; see `hotness.cold_candidates`.
+    ``constants``: read-only data can be cold, too; see `hotness.cold_candidates`. ``page_size``: the bytes of a page of
+    the kernel; a kernel with larger pages does not load the result.
 
     Raises:
         UnsupportedLibraryError: the library cannot be rewritten.
     """
-    image = read_image(data)
+    image = read_image(data, page_size)
     stay = hotness.always_hot(image)
     cold: list[PageRun] = []
     for first, stop, executable in hotness.cold_candidates(image, constants=constants):
@@ -202,14 +207,17 @@ def rewrite(  # noqa: PLR0913 - what the library and its index contain
     read_only = _ReadOnlyPart(tables or _own_tables(image), top, table_bytes, runtime, index, image.page_size)
     dynamic = read_only.dynamic()
     table_offset = out.append(read_only.data)
-    dynamic_at, dynamic_offset = top + len(read_only.data), out.append(dynamic)
-    writable_bytes = len(dynamic) + _STATE_BYTES + len(parts.chunks)
     align = max(s.align for s in image.loads)
     size = len(read_only.data)
+    appended = Segment(SegmentType.LOAD, Right.READ, table_offset, top, size, size, align)
+    if _suits_larger_pages(image, [*pieces, appended]):
+        out.append(bytes(image.page_size))
+    dynamic_at, dynamic_offset = top + size, out.append(dynamic)
+    writable_bytes = len(dynamic) + _STATE_BYTES + len(parts.chunks)
     table = [
         Segment(SegmentType.PHDR, Right.READ, table_offset, top, table_bytes, table_bytes, 8),
         *pieces,
-        Segment(SegmentType.LOAD, Right.READ, table_offset, top, size, size, align),
+        appended,
         Segment(SegmentType.LOAD, 6, dynamic_offset, dynamic_at, len(dynamic), writable_bytes, image.page_size),
         Segment(SegmentType.DYNAMIC, 6, dynamic_offset, dynamic_at, len(dynamic), len(dynamic), 8),
         *(_relocated(segment, pieces) for segment in others),
@@ -217,6 +225,16 @@ def rewrite(  # noqa: PLR0913 - what the library and its index contain
     out.put(table_offset, b"".join(segment.pack() for segment in table))
     out.put(0, pack_header(image, table_offset, len(table)))
     return bytes(out.data)
+
+
+def _suits_larger_pages(image: ElfImage, loads: Iterable[Segment]) -> bool:
+    """Return whether loaders would map these segments where pages are larger, although they begin and end within these.
+
+    Loaders refuse a library if the address and the offset of a segment differ within a page, and old ones by its
+    alignment. Others they would map together with the bytes of their neighbours.
+    """
+    larger = [size for size in PAGE_SIZES[image.machine] if size > image.page_size]
+    return bool(larger) and not any((s.address - s.offset) % larger[0] for s in loads)
 
 
 @dataclass(slots=True)

@@ -18,6 +18,9 @@ _SECTION = struct.Struct("<IIQQQQIIQQ")
 _DYNAMIC = struct.Struct("<qQ")
 HEADER_BYTES, SEGMENT_BYTES, DYNAMIC_BYTES = _HEADER.size, _SEGMENT.size, _DYNAMIC.size
 MACHINES = {62: "x86_64", 183: "aarch64"}
+# The bytes of a page: kernels for x86_64 have no others, kernels for arm64 may (Documentation/arch/arm64/memory.rst).
+PAGE_BYTES = 4096
+PAGE_SIZES = {"x86_64": (PAGE_BYTES,), "aarch64": (PAGE_BYTES, 4 * PAGE_BYTES, 16 * PAGE_BYTES)}
 _SHARED_OBJECT = 3
 _NO_BITS = 8
 
@@ -126,7 +129,11 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class ElfImage:
-    """The contents of a shared library, parsed."""
+    """The contents of a shared library, parsed.
+
+    ``page_size``: the bytes of a page of the kernel that maps it, which is the unit of all page numbers. It is not the
+    alignment of the segments: linkers align to the largest page that a kernel may have.
+    """
 
     data: memoryview
     header: tuple[bytes, int, int, int, int, int, int, int, int, int, int, int, int, int]
@@ -174,8 +181,8 @@ def map_file(source: Path) -> memoryview:
         return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def read_image(data: bytes | memoryview) -> ElfImage:
-    """Read a shared library.
+def read_image(data: bytes | memoryview, page_size: int = PAGE_BYTES) -> ElfImage:
+    """Read a shared library, for a kernel with pages of ``page_size`` bytes.
 
     Raises:
         UnsupportedLibraryError: the data is not a shared library, or it is of a kind that cannot be rewritten.
@@ -186,12 +193,12 @@ def read_image(data: bytes | memoryview) -> ElfImage:
     if bytes(view[4:6]) != b"\x02\x01":
         raise UnsupportedLibraryError("it is not 64-bit little-endian")
     try:
-        return _read(view)
+        return _read(view, page_size)
     except (struct.error, IndexError, ValueError, OverflowError) as exc:
         raise UnsupportedLibraryError(f"its tables are damaged ({exc})") from exc
 
 
-def _read(view: memoryview) -> ElfImage:
+def _read(view: memoryview, page_size: int) -> ElfImage:
     header = _HEADER.unpack_from(view, 0)
     if header[1] != _SHARED_OBJECT or header[2] not in MACHINES:
         raise UnsupportedLibraryError("it is not a shared library for x86_64 or aarch64")
@@ -210,7 +217,7 @@ def _read(view: memoryview) -> ElfImage:
         if tag == Tag.NULL:
             break
         dynamic.append((tag, value))
-    image = ElfImage(view, header, segments, _sections(view, header), tuple(dynamic), _page_size(header, segments))
+    image = ElfImage(view, header, segments, _sections(view, header), tuple(dynamic), page_size)
     _check(image)
     return image
 
@@ -234,13 +241,6 @@ def _sections(
         for row in rows
         if row[2] & loaded
     )
-
-
-def _page_size(header: tuple[int | bytes, ...], segments: tuple[Segment, ...]) -> int:
-    """Return the unit of memory protection: 4096 on x86_64; elsewhere the linker's largest alignment is safe."""
-    if MACHINES[int(header[2])] == "x86_64":
-        return 4096
-    return max(4096, *(s.align for s in segments if s.type == SegmentType.LOAD))
 
 
 def _check(image: ElfImage) -> None:

@@ -16,7 +16,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from layer_minimizer.native.compact import Chunk, PageRun, Split, Tables
-from layer_minimizer.native.elf_image import ElfImage, Right, SegmentType, Tag, UnsupportedLibraryError, read_image
+from layer_minimizer.native.elf_image import (
+    PAGE_BYTES,
+    ElfImage,
+    Right,
+    SegmentType,
+    Tag,
+    UnsupportedLibraryError,
+    read_image,
+)
 from layer_minimizer.native.symbols import Kind, Symbol, Version, read_symbols, read_versions
 
 if TYPE_CHECKING:
@@ -46,13 +54,15 @@ class Hollow:
     tables: Tables
 
 
-def hollow(data: bytes | memoryview, wanted: Collection[str]) -> Hollow:
+def hollow(data: bytes | memoryview, wanted: Collection[str], page_size: int = PAGE_BYTES) -> Hollow:
     """Return a library that has nothing but the ``wanted`` of its symbols.
+
+    ``page_size``: the bytes of a page of the kernel.
 
     Raises:
         UnsupportedLibraryError: the library cannot be rewritten, or one of the symbols is a thread's own variable.
     """
-    image = read_image(data)
+    image = read_image(data, page_size)
     symbols = read_symbols(image)
     chosen = [symbol for symbol in symbols if symbol.defined and symbol.name in wanted]
     if any(symbol.kind is Kind.TLS for symbol in chosen):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from layer_minimizer.native import hotness
-from layer_minimizer.native.elf_image import UnsupportedLibraryError, read_image
+from layer_minimizer.native.elf_image import PAGE_BYTES, UnsupportedLibraryError, read_image
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -28,11 +28,16 @@ class _TracedLibrary:
     ranges: tuple[tuple[int, int, bool], ...]
 
 
-def make_table(libraries: Iterable[tuple[str, Path]], table: Path, constants: Collection[str] = ()) -> dict[str, str]:
+def make_table(
+    libraries: Iterable[tuple[str, Path]],
+    table: Path,
+    constants: Collection[str] = (),
+    page_size: int = PAGE_BYTES,
+) -> dict[str, str]:
     """Write the table of the pages to trace in ``libraries``, (site-relative path, file) pairs.
 
-    ``constants`` are the paths of those of which pages with constants are traced, too. Return the libraries that cannot
-    be traced, with the reason.
+    ``constants`` are the paths of those of which pages with constants are traced, too; ``page_size`` are the bytes of a
+    page of the kernel. Return the libraries that cannot be traced, with the reason.
     """
     traced: dict[tuple[int, int], _TracedLibrary] = {}
     refused: dict[str, str] = {}
@@ -42,7 +47,7 @@ def make_table(libraries: Iterable[tuple[str, Path]], table: Path, constants: Co
                 status = os.fstat(source.fileno())
                 # Not closed explicitly: that fails while the frames of an exception hold views of it.
                 data = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
-            image = read_image(memoryview(data))
+            image = read_image(memoryview(data), page_size)
             entry = _TracedLibrary(path, image.page_size, hotness.cold_candidates(image, constants=path in constants))
             traced[status.st_dev, status.st_ino] = entry
         except (OSError, ValueError) as exc:

@@ -1,13 +1,16 @@
 """Locates the native libraries: the runtime that is shipped in layers, and the page tracer.
 
 There is one of each for a processor, that of the packages. A published wheel contains them for all, an installation
-from source for its own machine, or none where they were not wanted; then `unavailable_reason` says so.
+from source for its own machine, or none where they were not wanted; then `unavailable_reason` says so. Those for another
+machine are also built in the cache, by a cross compiler, if there is one.
 """
 
 from __future__ import annotations
 
 import platform
 from pathlib import Path
+
+from layer_minimizer.native import cross_build
 
 _HERE = Path(__file__).parent
 # The compiled libraries need Linux with glibc on one of these, as ``platform.machine()`` names them.
@@ -30,8 +33,11 @@ def page_tracer(machine: str = "") -> Path | None:
 
 
 def _library(name: str, machine: str) -> Path | None:
-    found = _HERE / library_file(name, machine or platform.machine())
-    return found if found.is_file() else None
+    wanted = machine or platform.machine()
+    found = _HERE / library_file(name, wanted)
+    if found.is_file():
+        return found
+    return cross_build.built(name, wanted) if wanted != platform.machine() and wanted in PROCESSORS else None
 
 
 def unavailable_reason(machine: str = "") -> str:
@@ -41,9 +47,10 @@ def unavailable_reason(machine: str = "") -> str:
         return "the native libraries need Linux with glibc"
     if machine not in PROCESSORS:
         return f"the native libraries are for {' and '.join(PROCESSORS)}, and the packages for {machine}"
-    if runtime_library(machine) is None or page_tracer(machine) is None:
-        return (
-            f"this tool was installed without its native libraries for {machine}: install it from a wheel, or where a "
-            "C compiler is (minimize help installation)"
-        )
-    return ""
+    if runtime_library(machine) is not None and page_tracer(machine) is not None:
+        return ""
+    compiler = "C compiler" if machine == platform.machine() else f"compiler {cross_build.compiler_name(machine)}"
+    return (
+        f"this tool was installed without its native libraries for {machine}: install it from a wheel, or where a "
+        f"{compiler} is (minimize help installation)"
+    )

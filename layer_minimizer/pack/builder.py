@@ -20,7 +20,7 @@ from layer_minimizer.pack import budget, bytecode, checksums, cold_files, stagin
 from layer_minimizer.pack.budget import Budget, Oversized, evictable_files
 from layer_minimizer.pack.equal_texts import equal_texts
 from layer_minimizer.pack.gpu_libraries import GpuLibraries
-from layer_minimizer.pack.libraries import Compactor, PackedLibrary, native_runtime, place_runtime
+from layer_minimizer.pack.libraries import Compactor, PackedLibrary, mark_page_size, native_runtime, place_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -226,6 +226,7 @@ class Builder:
             snapshot_list.write_list(put_back, top)
         if self.runtime and (store.name or any(library.file for library in libraries.values())):
             place_runtime(self.runtime, top)
+            mark_page_size(libraries.values(), self.site.interpreter.machine, top)
         shares = {**store.shares, **{decision.path: decision.size for decision in contents.laid_out}}
         if (top / cold_store.PACKAGE).exists():
             checksums.write_checksums(top, self._needs_of(plan))

@@ -79,20 +79,28 @@ class GpuLibraries:
             pages = self._used(path, adjustments)
             called = path in adjustments.refills or path not in linked or self._is_part(path)
             if pages and (called or _kept_bytes(pages) <= _SMALL_BYTES):
-                found[path] = self._written(path, pages, None)
+                self._add(found, path, pages, None)
             else:
                 empty.append(path)
         links = wanted_symbols(empty, libraries, self.site.sources, self.site.library_closure)
         for path in empty:
             try:
-                bare = hollow(map_file(self.site.sources[path]), links[path])
+                bare = hollow(map_file(self.site.sources[path]), links[path], self.site.interpreter.page_size)
             except UnsupportedLibraryError as exc:
                 log.debug("%s: %s", path, exc)
                 if pages := self._used(path, adjustments):
-                    found[path] = self._written(path, pages, None)
+                    self._add(found, path, pages, None)
                 continue
-            found[path] = self._written(path, bare.parts, bare.tables)
+            self._add(found, path, bare.parts, bare.tables)
         return found
+
+    def _add(
+        self, found: dict[str, PackedLibrary], path: str, pages: compact.Split, tables: compact.Tables | None
+    ) -> None:
+        """Add the form of a library, unless it is no smaller than the library."""
+        written = self._written(path, pages, tables)
+        if written.sizes.shipped < written.sizes.file:
+            found[path] = written
 
     def _is_part(self, path: str) -> bool:
         """Return whether a library belongs to others that are not for a GPU, and that call it when they are loaded."""
@@ -110,7 +118,8 @@ class GpuLibraries:
         @cache
         def split(path: str, hot: frozenset[int]) -> compact.Split | None:
             try:
-                return compact.split(map_file(self.site.sources[path]), hot, constants=True)
+                page_size = self.site.interpreter.page_size
+                return compact.split(map_file(self.site.sources[path]), hot, constants=True, page_size=page_size)
             except UnsupportedLibraryError as exc:
                 log.debug("%s: %s", path, exc)
                 return None

@@ -16,7 +16,8 @@ from layer_minimizer.layer.layout import NATIVE_FOLDER, RUNTIME
 from layer_minimizer.model.outcome import LibrarySizes
 from layer_minimizer.model.plan import Cold
 from layer_minimizer.native import coldstore, compact, parts
-from layer_minimizer.native.elf_image import UnsupportedLibraryError
+from layer_minimizer.native.elf_image import PAGE_SIZES, UnsupportedLibraryError
+from layer_minimizer.payload.runtime.check import PAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 # Saving less than this is not worth an index, a store file and a runtime.
 _WORTH_BYTES = 64 * 1024
+_NOT_SMALLER = "shipped whole: what is added to compact it is as large as what is removed"
 # Sizes of the areas that are added around a missing address, one for each time that a run lacks pages of the same
 # library, because related code is stored together. After the last, the library is shipped whole.
 REFILL_BYTES = (64 * 1024,) * 4 + (1024 * 1024,) * 2
@@ -52,6 +54,19 @@ def place_runtime(runtime: Path, top: Path) -> None:
     """
     (top / NATIVE_FOLDER).mkdir(exist_ok=True)
     shutil.copyfile(runtime, top / NATIVE_FOLDER / runtime_name(runtime))
+
+
+def mark_page_size(libraries: Iterable[PackedLibrary], machine: str, top: Path) -> None:
+    """Write the size of the pages of compacted libraries, if kernels for ``machine`` may have larger ones.
+
+    The name of an empty file says it: what starts a layer reads that folder anyway, and layers may share it.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    for size in {library.page_size for library in libraries if library.file}:
+        if size < max(PAGE_SIZES[machine]):
+            (top / NATIVE_FOLDER / f"{PAGES}{size}").touch()
 
 
 def runtime_name(runtime: Path) -> str:
@@ -105,7 +120,8 @@ class PackedLibrary:
 class Compactor:
     """Compacts libraries of one environment and caches the results.
 
-    ``hot`` are the touched pages of each traced library, ``copies`` the traced libraries with the same contents.
+    ``hot`` are the touched pages of each traced library, ``copies`` the traced libraries with the same contents;
+    ``page_size`` are the bytes of a page.
     """
 
     hot: Mapping[str, frozenset[int]]
@@ -114,6 +130,7 @@ class Compactor:
     runtime: Path
     cold: Cold
     scratch: Path
+    page_size: int
 
     @classmethod
     def of(cls, traced: Traced, site: Site, settings: Settings, scratch: Path) -> Compactor | None:
@@ -122,7 +139,9 @@ class Compactor:
         if not runtime:
             return None
         hot, copies = hot_pages(traced, site, settings.cold)
-        return cls(hot, copies, site.sources, runtime, settings.cold, scratch) if hot else None
+        if not hot:
+            return None
+        return cls(hot, copies, site.sources, runtime, settings.cold, scratch, site.interpreter.page_size)
 
     @cached_property
     def runtime_name(self) -> str:
@@ -157,7 +176,7 @@ class Compactor:
         data = self.sources[path].read_bytes()
         copies = self.copies[path]
         try:
-            pages = compact.split(data, hot)
+            pages = compact.split(data, hot, page_size=self.page_size)
         except UnsupportedLibraryError as exc:
             return PackedLibrary(LibrarySizes(path, len(data), 0, 0, len(data), 0, 0, f"shipped whole: {exc}"), copies)
         mapped = sum(s.memory_size for s in pages.image.loads)
@@ -171,7 +190,11 @@ class Compactor:
         else:
             packed = coldstore.pack_chunks(pages, path, density)
         key = (hot, omitted, (density,))
-        return replace(self._written(path, pages, packed, _likelihoods(pages, hot), key), copies=copies)
+        written = self._written(path, pages, packed, _likelihoods(pages, hot), key)
+        if not omitted and written.sizes.shipped + written.sizes.cold >= len(data):
+            sizes = LibrarySizes(path, len(data), mapped, mapped, len(data), 0, 0, _NOT_SMALLER)
+            return PackedLibrary(sizes, copies)
+        return replace(written, copies=copies)
 
     def _written(
         self,
@@ -271,9 +294,12 @@ def hot_pages(traced: Traced, site: Site, cold: Cold) -> tuple[dict[str, frozens
     Wheels contain copies of one library. The loader treats them as one because of their SONAME and opens the copy that
     is needed first, which depends on the order of imports. Therefore each copy gets the hot pages of all.
     """
-    # Page numbers of another build of a library are not valid for this one.
+    # Page numbers of another build of a library, or for another kernel, are not valid for this one.
+    unit = site.interpreter.page_size
     traced_libraries = [
-        lib for lib in traced.trace.libraries if lib.path in site.files and site.files[lib.path].size == lib.size
+        lib
+        for lib in traced.trace.libraries
+        if lib.path in site.files and (lib.size, lib.page_size) == (site.files[lib.path].size, unit)
     ]
     hot = {lib.path: lib.pages() for lib in traced_libraries}
     copies: dict[str, frozenset[str]] = {}

@@ -120,7 +120,7 @@ def _run(  # noqa: PLR0913 - the parameters of a run
     """
     interpreter, observers = python.interpreter, choose_observers(settings.observe)
     installed = inventory.take_inventory(interpreter).files
-    libraries, problem = _traceable_libraries(installed, settings, python.base.provided, interpreter.machine)
+    libraries, problem = _traceable_libraries(installed, settings, python)
     # Python 3.8 and later can keep bytecode in another folder: later runs then do not read sources to compile them.
     bytecode = scratch / "bytecode" if interpreter.version >= (3, 8) else None
     base = tracer.Tracer(interpreter, observers, settings.timeout, bytecode=bytecode)
@@ -227,7 +227,7 @@ def _provided_modules(installed: Iterable[InstalledFile], settings: Settings, ba
 
 
 def _traceable_libraries(
-    installed: Iterable[InstalledFile], settings: Settings, base_files: Collection[str], machine: str
+    installed: Iterable[InstalledFile], settings: Settings, python: Python
 ) -> tuple[tuple[tuple[str, Path], ...], tuple[str, ...]]:
     """Return the libraries whose pages are traced: all installed ones, or none where libraries are shipped whole.
 
@@ -239,7 +239,8 @@ def _traceable_libraries(
     libraries = [
         file for file in installed if elf.is_elf_name(file.path) and not file.link and not file.path.startswith(runtime)
     ]
-    if problem := parts.unavailable_reason(machine):
+    base_files = python.base.provided
+    if problem := parts.unavailable_reason(python.interpreter.machine):
         problem = f"shared libraries are shipped whole, which can make a layer three times as large: {problem}"
     # A compacted library's runtime and the page tracer would both handle the page faults of one process.
     compacted = [f.path for f in libraries if f.path in base_files and base_layers.is_compacted(Path(f.source))]

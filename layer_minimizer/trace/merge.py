@@ -93,15 +93,14 @@ def _merge_stand_ins(one: Trace, two: Trace) -> tuple[TracedStandIn, ...]:
 
 
 def _merge_libraries(libraries: Iterable[LibraryPages]) -> tuple[LibraryPages, ...]:
-    """Merge touched pages by library; omit a library of which the runs used different builds."""
+    """Merge touched pages by library; omit one of which the runs used different builds, or had pages of other sizes."""
     pages: dict[str, set[int]] = {}
-    sizes: dict[str, set[int]] = {}
+    sizes: dict[str, set[tuple[int, int]]] = {}
     for library in libraries:
         pages.setdefault(library.path, set()).update(library.pages())
-        sizes.setdefault(library.path, set()).add(library.size)
-    return tuple(
-        LibraryPages.of(path, max(sizes[path]), pages[path]) for path in sorted(pages) if len(sizes[path]) == 1
-    )
+        sizes.setdefault(library.path, set()).add((library.size, library.page_size))
+    alike = {path: min(found) for path, found in sizes.items() if len(found) == 1}
+    return tuple(LibraryPages.of(path, size, pages[path], unit) for path, (size, unit) in sorted(alike.items()))
 
 
 def _merge_events(one: Trace, two: Trace) -> tuple[tuple[Event, ...], tuple[Result, ...]]:

@@ -204,7 +204,7 @@ class Tracer:
             "timeout": self.timeout,
             "bytecode": self.bytecode,
             "listing": self.listing,
-            "page_tracer": _page_tracer(self, scratch) if self.libraries else None,
+            "page_tracer": self._page_tracer(scratch) if self.libraries else None,
             "libraries": Path(interpreter.library_dir) if interpreter.library_dir else None,
         }
 
@@ -231,7 +231,7 @@ class Tracer:
             results=tuple(Result(name, value) for name, value in outcome.results),
             seconds=record.ended.seconds,
             workload=workload,
-            libraries=_touched_pages(self.libraries, settings.page_tracer),
+            libraries=self._touched_pages(settings.page_tracer),
             stand_ins=tuple(
                 TracedStandIn(name, facts.modules_by_name[name].path, {})
                 for name in sorted(facts.stand_ins - facts.loaded_originals.keys())
@@ -242,6 +242,27 @@ class Tracer:
             places=record.places(self.interpreter.site_dirs).folders,
         )
         return trace, study
+
+    def _page_tracer(self, scratch: Path) -> PageTracer:
+        """Prepare page tracing. The library is copied, because the loader splits LD_PRELOAD paths at colons."""
+        source = parts.page_tracer(self.interpreter.machine)
+        if source is None:
+            raise RunnerError(parts.unavailable_reason(self.interpreter.machine))
+        scratch.parent.mkdir(parents=True, exist_ok=True)
+        tracer = PageTracer(scratch.with_name("pagetrace.so"), scratch.with_name("pages"))
+        shutil.copyfile(source, tracer.library)
+        refused = pagetrace.make_table(self.libraries, tracer.table, self.constants, self.interpreter.page_size)
+        for path, problem in refused.items():
+            log.debug("pages of %s are not traced: %s", path, problem)
+        return tracer
+
+    def _touched_pages(self, tracer: PageTracer | None) -> tuple[LibraryPages, ...]:
+        if tracer is None:
+            return ()
+        sizes = {path: file.stat().st_size for path, file in self.libraries}
+        touched = pagetrace.read_table(tracer.table, self.libraries)
+        unit = self.interpreter.page_size
+        return tuple(LibraryPages.of(path, sizes[path], touched[path], unit) for path in sorted(touched))
 
 
 def mark_read_sources(trace: Trace) -> Trace:
@@ -281,28 +302,6 @@ def _read_study(record: RunRecord, facts: Facts) -> Study:
         names=Path(f"{record.study}.names"),
         seconds=data["seconds"],
     )
-
-
-def _page_tracer(traced: Tracer, scratch: Path) -> PageTracer:
-    """Prepare page tracing. The library is copied, because the loader splits LD_PRELOAD paths at colons."""
-    machine = traced.interpreter.machine
-    source = parts.page_tracer(machine)
-    if source is None:
-        raise RunnerError(parts.unavailable_reason(machine))
-    scratch.parent.mkdir(parents=True, exist_ok=True)
-    tracer = PageTracer(scratch.with_name("pagetrace.so"), scratch.with_name("pages"))
-    shutil.copyfile(source, tracer.library)
-    for path, problem in pagetrace.make_table(traced.libraries, tracer.table, traced.constants).items():
-        log.debug("pages of %s are not traced: %s", path, problem)
-    return tracer
-
-
-def _touched_pages(libraries: Iterable[tuple[str, Path]], tracer: PageTracer | None) -> tuple[LibraryPages, ...]:
-    if tracer is None:
-        return ()
-    sizes = {path: file.stat().st_size for path, file in libraries}
-    touched = pagetrace.read_table(tracer.table, libraries)
-    return tuple(LibraryPages.of(path, sizes[path], touched[path]) for path in sorted(touched))
 
 
 def require_success(record: RunRecord, workload: Workload) -> Outcome:

@@ -42,6 +42,7 @@ def main():
         "user_base": site.getuserbase() if site.ENABLE_USER_SITE else "",
         "soabi": sysconfig.get_config_var("SOABI") or "",
         "machine": os.uname()[4],
+        "page_size": os.sysconf("SC_PAGE_SIZE"),
         "platform": sys.platform,
     }
     with open(sys.argv[1], "w") as out:

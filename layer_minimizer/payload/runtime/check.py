@@ -16,6 +16,7 @@ from posix import listdir
 PACKAGE = "_layer_minimizer"
 LIBRARIES = "layer_minimizer.libs"
 NATIVE = "liblayercold-"
+PAGES = "pages-"  # then the bytes of a page for which the shared libraries were rewritten
 
 native = None  # the native runtime, as a module
 _begun = set()  # the real paths of site folders
@@ -28,7 +29,9 @@ def begin(root):
     if real in _begun:
         return
     _begun.add(real)
-    library = _native_in(root)
+    names = _native_names(root)
+    library = next((root + "/" + LIBRARIES + "/" + name for name in names if name.startswith(NATIVE)), None)
+    _compare_page_size(root, names)
     if library is None:
         if os.environ.get("LAYER_MINIMIZER_CHECK") != "off":
             from .comparing import compare_all
@@ -63,12 +66,22 @@ def is_left_out(path):
     return native is not None and native.is_left_out(path)
 
 
-def _native_in(root):
+def _native_names(root):
     try:
-        names = sorted(listdir(root + "/" + LIBRARIES))
+        return sorted(listdir(root + "/" + LIBRARIES))
     except OSError:
-        return None
-    return next((root + "/" + LIBRARIES + "/" + name for name in names if name.startswith(NATIVE)), None)
+        return []
+
+
+def _compare_page_size(root, names):
+    """End the process if the loader would refuse the layer's libraries, which programs may take to be optional."""
+    size = os.sysconf("SC_PAGE_SIZE")
+    for name in names:
+        if name.startswith(PAGES) and int(name[len(PAGES) :]) < size:
+            _end(
+                "the shared libraries of the layer in %s are for systems with memory pages of %d KiB, this one has %d: "
+                "build it on one like this, or with --native off" % (root, int(name[len(PAGES) :]) >> 10, size >> 10)
+            )
 
 
 def refuse(root, path, why):

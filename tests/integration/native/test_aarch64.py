@@ -19,13 +19,14 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from layer_minimizer.native import hotness, pagetrace
+from layer_minimizer.native import compact, hotness, pagetrace
 from layer_minimizer.native.elf_image import ElfImage, Right, Tag, read_image
 
 Check = Callable[[subprocess.CompletedProcess[str]], None]
@@ -39,7 +40,7 @@ LAYOUTS = {
     "64k-four-segments": ["-Wl,-z,separate-code"],
     "now": ["-Wl,-z,max-page-size=4096,-z,now,-z,relro"],
 }
-PAGE_SIZES = {"64k-pages": 65536, "4k-pages": 4096}
+ALIGNMENTS = {"64k-pages": 65536, "4k-pages": 4096}
 SOME = [3, 50, 51, 120, 200, 290]  # numbers of functions, each at least a page from the others
 
 
@@ -132,7 +133,7 @@ def linked(
     return link
 
 
-@pytest.fixture(params=PAGE_SIZES)
+@pytest.fixture(params=ALIGNMENTS)
 def library(request: pytest.FixtureRequest, linked: Callable[..., Path]) -> Path:
     return linked(*LAYOUTS[request.param])
 
@@ -143,8 +144,12 @@ def tree(kit: ModuleType, parts: Any, library: Path, tmp_path: Path) -> Any:
     return kit.compacted(library, tmp_path / "top", parts.runtime)
 
 
-def image_of(library: Path) -> ElfImage:
-    return read_image(library.read_bytes())
+def image_of(library: Path, page_size: int = 4096) -> ElfImage:
+    return read_image(library.read_bytes(), page_size)
+
+
+def alignment_of(library: Path) -> int:
+    return max(segment.align for segment in image_of(library).loads)
 
 
 def test_they_are_for_aarch64_and_run_with_its_oldest_c_library_and_no_other(kit: ModuleType, parts: Any) -> None:
@@ -160,8 +165,8 @@ def test_they_are_for_aarch64_and_run_with_its_oldest_c_library_and_no_other(kit
 
 
 def test_the_linker_makes_pages_of_64_kib_by_default(linked: Callable[..., Path]) -> None:
-    assert image_of(linked()).page_size == image_of(linked(*LAYOUTS["64k-pages"])).page_size == 65536
-    assert image_of(linked(*LAYOUTS["4k-pages"])).page_size == 4096
+    assert alignment_of(linked()) == alignment_of(linked(*LAYOUTS["64k-pages"])) == 65536
+    assert alignment_of(linked(*LAYOUTS["4k-pages"])) == 4096
     assert image_of(linked()).machine == "aarch64"
 
 
@@ -184,7 +189,7 @@ def readable(image: ElfImage) -> Iterator[tuple[int, int]]:
 
 
 def same_memory(run: Run, survey: Path, path: Path, original: Path, out: Path, **more: Any) -> None:
-    image = image_of(original)
+    image = image_of(original, more.get("page_size", 4096))
     spans = list(readable(image))
     done = run(survey, "memory", path, out, *(word for span in spans for word in span), **more)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -211,12 +216,12 @@ def same_answers(run: Run, survey: Path, paths: Collection[Path], kit: ModuleTyp
         assert done.stdout == wanted.stdout
 
 
-def every_choice(kit: ModuleType, parts: Any, original: Path, top: Path) -> list[Any]:
-    trees = [kit.compacted(original, top / "nothing", parts.runtime)]
+def every_choice(kit: ModuleType, parts: Any, original: Path, top: Path, **more: Any) -> list[Any]:
+    trees = [kit.compacted(original, top / "nothing", parts.runtime, **more)]
     cold = [page for run in trees[0].parts.cold for page in range(run.page, run.stop)]
     dice = random.Random(1)
     for count in (1, len(cold) // 4):
-        trees.append(kit.compacted(original, top / str(count), parts.runtime, set(dice.sample(cold, count))))
+        trees.append(kit.compacted(original, top / str(count), parts.runtime, set(dice.sample(cold, count)), **more))
         assert 0 < trees[-1].parts.cold_bytes < trees[0].parts.cold_bytes
     assert trees[0].parts.cold_bytes >= 7 * 65536
     return trees
@@ -388,7 +393,7 @@ def test_a_kernel_with_pages_of_64_kib(
     good: Check,
 ) -> None:
     original = linked()
-    trees = every_choice(kit, parts, original, tmp_path)
+    trees = every_choice(kit, parts, original, tmp_path, page_size=large_pages)
     for tree in trees:
         same_memory(run, survey, tree.library, original, tmp_path / "bytes", page_size=large_pages)
     same_answers(run, survey, [tree.library for tree in trees], kit, original, page_size=large_pages)
@@ -397,15 +402,35 @@ def test_a_kernel_with_pages_of_64_kib(
     assert run(driver, "null_write", trees[0].library, page_size=large_pages).returncode == -signal.SIGSEGV
 
 
+@pytest.mark.parametrize("layout", ALIGNMENTS)
 def test_a_kernel_with_pages_of_64_kib_refuses_libraries_for_smaller_ones(
-    run: Run, driver: Path, large_pages: int, kit: ModuleType, parts: Any, linked: Callable[..., Path], tmp_path: Path
+    layout: str,
+    run: Run,
+    driver: Path,
+    large_pages: int,
+    kit: ModuleType,
+    parts: Any,
+    linked: Callable[..., Path],
+    tmp_path: Path,
+    good: Check,
 ) -> None:
-    """The loader refuses both the original and the compacted library, with its own message."""
-    original = linked(*LAYOUTS["4k-pages"])
-    for path in (original, kit.compacted(original, tmp_path, parts.runtime).library):
+    """The loader refuses by name what was compacted for pages of 4 KiB, also if it loads the original."""
+    original = linked(*LAYOUTS[layout])
+    trees = every_choice(kit, parts, original, tmp_path)
+    if ALIGNMENTS[layout] == large_pages:
+        good(run(driver, "plain", original, page_size=large_pages))
+    for path in [tree.library for tree in trees] + ([original] if ALIGNMENTS[layout] < large_pages else []):
         done = run(driver, "plain", path, page_size=large_pages)
         assert (done.returncode, done.stderr) == (1, "")
+        assert str(path) in done.stdout
         assert done.stdout.endswith("not page-aligned\n")
+
+
+def test_segments_that_fit_larger_pages_by_chance_are_moved_in_the_file(library: Path) -> None:
+    """As those of an original do whose addresses are its offsets."""
+    image = image_of(library)
+    assert compact._suits_larger_pages(image, image.loads)
+    assert not compact._suits_larger_pages(replace(image, page_size=65536), image.loads)
 
 
 # ---- the page tracer ----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from layer_minimizer.model.plan import Cold
 from layer_minimizer.model.trace import LibraryPages
 from layer_minimizer.model.traced import Traced
 from layer_minimizer.native import coldstore, parts
-from layer_minimizer.pack.libraries import Compactor, PackedLibrary, hot_pages, place_runtime, refilled
+from layer_minimizer.pack.libraries import Compactor, PackedLibrary, hot_pages, mark_page_size, place_runtime, refilled
 from layer_minimizer.settings import Settings
 from tests.support.sites import write_files
 
@@ -108,6 +108,57 @@ def test_its_files_are_written_with_the_runtime(workbench: Workbench, tmp_path: 
         ["a%2Flib.so.cold", compactor.runtime_name]
     )
     assert sizes.shipped < len(content)
+
+
+def linked(folder: Path, source: str, *flags: str) -> bytes:
+    """A library without symbols and sections that nothing needs."""
+    (folder / "code.c").write_text(source)
+    command = ["gcc", "-O1", "-shared", "-fPIC", "-s", *flags, folder / "code.c", "-o", folder / "lib.so"]
+    subprocess.run(command, check=True)
+    return (folder / "lib.so").read_bytes()
+
+
+def filled(count: int, seed: int) -> str:
+    """Code of so many bytes that cannot be compressed."""
+    words = ", ".join(map(str, random.Random(seed).randbytes(count)))
+    return f'__asm__(".text\\n.byte {words}");\nint here(void) {{ return 1; }}\n'
+
+
+@pytest.mark.parametrize("alignment", ["4096", "0x10000", "0x200000"])
+def test_the_alignment_of_segments_makes_no_library_larger(build: Any, tmp_path: Path, alignment: str) -> None:
+    """Linkers align to the largest page that a kernel may have: 64 KiB, or 2 MiB in older ones for x86_64."""
+    content = linked(tmp_path, filled(600_000, 1), f"-Wl,-z,max-page-size={alignment}")
+    sizes = made(Workbench(build, tmp_path, {LIBRARY: content}, {LIBRARY: {0}}).compactor(Cold.DROP)).sizes
+    assert sizes.problem == ""
+    assert sizes.dropped > 590_000
+    assert sizes.shipped < len(content) - 590_000
+
+
+def test_a_library_that_would_not_become_smaller_stays_as_it_is(build: Any, tmp_path: Path) -> None:
+    content = linked(tmp_path, filled(80_000, 1))
+    bench = Workbench(build, tmp_path, {LIBRARY: content}, {LIBRARY: {0}})
+    kept = made(bench.compactor())
+    assert (kept.file, kept.sizes.shipped, kept.sizes.cold) == (None, len(content), 0)
+    assert kept.sizes.problem == "shipped whole: what is added to compact it is as large as what is removed"
+    dropped = made(bench.compactor(Cold.DROP))
+    assert dropped.sizes.shipped < len(content) - 70_000
+
+
+def test_the_size_of_pages_is_written_for_machines_with_several(workbench: Workbench, tmp_path: Path) -> None:
+    (tmp_path / NATIVE_FOLDER).mkdir()
+    library = made(workbench.compactor())
+    mark_page_size([library], "x86_64", tmp_path)
+    assert list((tmp_path / NATIVE_FOLDER).iterdir()) == []
+    whole = replace(library, file=None, page_size=16384)
+    mark_page_size([library, whole, replace(library, page_size=65536)], "aarch64", tmp_path)
+    assert [path.name for path in (tmp_path / NATIVE_FOLDER).iterdir()] == ["pages-4096"]
+
+
+def test_pages_of_another_size_do_not_count(workbench: Workbench) -> None:
+    """A trace from a kernel with pages of 64 KiB has other numbers for the same addresses."""
+    (library,) = workbench.traced.trace.libraries
+    trace = replace(workbench.traced.trace, libraries=(replace(library, page_size=65536),))
+    assert hot_pages(replace(workbench.traced, trace=trace), workbench.site, Cold.KEEP)[0] == {}
 
 
 def test_omitting_chunks_does_not_change_the_others(workbench: Workbench) -> None:

@@ -22,7 +22,10 @@ def copied(folder: Path) -> dict[str, str]:
 
 @pytest.mark.skipif(parts.runtime_library() is None, reason="the tool was installed without its native libraries")
 @pytest.mark.parametrize(("architecture", "machine"), [("amd64", "x86_64"), ("arm64", "aarch64"), ("s390x", "s390x")])
-def test_compiled_parts_go_where_they_work(tmp_path: Path, architecture: str, machine: str) -> None:
+def test_compiled_parts_go_where_they_work(
+    tmp_path: Path, architecture: str, machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")  # where a cross compiler may be
     commands = build_context.add_tool(tmp_path, architecture)
     copied = {path.name for path in tmp_path.rglob("*.so")}
     # A wheel has those for all processors, an installation from source those for this machine.
