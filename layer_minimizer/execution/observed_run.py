@@ -48,7 +48,7 @@ def choose_observers(wanted: str) -> tuple[Observer, ...]:
     if strace.strace_command() is not None:
         return (Observer.PROBE, Observer.STRACE)
     if wanted == "strace":
-        raise RunnerError("--observe strace: strace is not installed, or tracing is forbidden here (ptrace)")
+        raise RunnerError(f"--observe strace: strace cannot be used: {strace.problem()}")
     return (Observer.PROBE,)
 
 
@@ -266,12 +266,13 @@ def run_observed(workload: Workload, settings: RunOptions, scratch: Path) -> Run
         str(scratch / "settings.json"),
     ]
     calls = scratch / "calls" if Observer.STRACE in settings.observers else None
+    environment = _environment(workload, settings, scratch, facts)
     if calls is not None:
-        command = [*(strace.strace_command() or ()), *strace.options(calls), *command]
+        command = _under_strace(command, environment, calls)
     log = None if settings.show_output else scratch / "log"
     ended = process.run(
         command,
-        _environment(workload, settings, scratch, facts),
+        environment,
         root,
         timeout=settings.timeout,
         output=log,
@@ -284,6 +285,15 @@ def run_observed(workload: Workload, settings: RunOptions, scratch: Path) -> Run
     study = scratch / "study.json" if settings.study_folders else None
     times = import_times if import_times.exists() else None
     return RunRecord(ended, _read_outcome(result, stdout), root, facts, calls, output, study, times)
+
+
+def _under_strace(command: Sequence[str], environment: dict[str, str], calls: Path) -> list[str]:
+    """Return the command that traces ``command``; what is for the loader of that alone leaves ``environment``.
+
+    strace may be a program for another processor than the interpreter.
+    """
+    own = {name: environment.pop(name) for name in ("LD_AUDIT",) if name in environment}
+    return [*(strace.strace_command() or ()), *strace.options(calls, own), *command]
 
 
 def _environment(workload: Workload, settings: RunOptions, scratch: Path, facts: Path) -> dict[str, str]:

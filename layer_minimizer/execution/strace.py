@@ -14,7 +14,7 @@ from layer_minimizer.execution.process import run
 from layer_minimizer.model.trace import Use
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _CALL = re.compile(
     rb"^(?:\d+ +)?(?:<\.\.\. )?(?P<call>\w+)(?: resumed>)?\(?"
@@ -33,9 +33,13 @@ _STATS = {
 _WRITING = (b"O_WRONLY", b"O_CREAT")
 
 
-def options(log: Path) -> tuple[str, ...]:
-    """Return the options with which strace writes a log that `read` can parse."""
-    return ("-qq", "-y", "-s", "0", "-e", "trace=%file", "-e", "signal=none", "-o", str(log), "--")
+def options(log: Path, variables: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Return the options with which strace writes a log that `read` can parse.
+
+    ``variables``: for the environment of the traced program, and not for that of strace.
+    """
+    given = [word for name, value in (variables or {}).items() for word in ("-E", f"{name}={value}")]
+    return ("-qq", "-y", "-s", "0", "-e", "trace=%file", "-e", "signal=none", *given, "-o", str(log), "--")
 
 
 def read(log: Path, folder: str) -> Iterator[tuple[str, Use, bool]]:
@@ -94,12 +98,23 @@ def _unescape(text: bytes) -> bytes:
     return _ESCAPE.sub(plain, text)
 
 
-@functools.cache
 def strace_command() -> tuple[str, ...] | None:
     """Return the strace command to put in front of a command line; None if strace is missing or cannot trace here."""
+    return try_out()[0]
+
+
+def problem() -> str:
+    """Return why `strace_command` returns None; empty if it returns a command."""
+    return try_out()[1]
+
+
+@functools.cache
+def try_out() -> tuple[tuple[str, ...] | None, str]:
+    """Return the command, or None and the reason."""
     program = shutil.which("strace")
     if program is None:
-        return None
+        return None, "it is not installed"
+    printed = ""
     # Without -D strace is the parent of the traced process, and ends only when all of its children have ended.
     # --seccomp-bpf stops only at the traced calls, which is much faster; older versions and some kernels lack it.
     for options in (("-D", "--seccomp-bpf"), ("-D",), ("--seccomp-bpf",), ()):
@@ -109,5 +124,7 @@ def strace_command() -> tuple[str, ...] | None:
             tried = [*command, "-e", "trace=%file", "-o", str(log), "true"]
             ended = run(tried, os.environ, Path(folder), timeout=10, output=Path(folder) / "out")
             if ended.returncode == 0 and log.exists() and log.stat().st_size:
-                return command
-    return None
+                return command, ""
+            printed = (Path(folder) / "out").read_text(errors="replace").strip()
+    said = f": {printed.splitlines()[-1]}" if printed else ""
+    return None, f"it cannot trace processes here{said}"

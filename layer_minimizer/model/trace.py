@@ -110,16 +110,14 @@ class LibraryPages:
         path: the path of the library relative to site-packages.
         size: the size of its file in bytes; another build of the library has another size.
         runs: (first page, number of pages) of consecutive pages.
-        page_size: the bytes of a page, as the kernel of the run has them.
     """
 
     path: str
     size: int
     runs: tuple[tuple[int, int], ...]
-    page_size: int = 4096
 
     @staticmethod
-    def of(path: str, size: int, pages: Iterable[int], page_size: int = 4096) -> LibraryPages:
+    def of(path: str, size: int, pages: Iterable[int]) -> LibraryPages:
         """Return the value for a set of page numbers."""
         runs: list[tuple[int, int]] = []
         for page in sorted(pages):
@@ -127,11 +125,24 @@ class LibraryPages:
                 runs[-1] = (runs[-1][0], runs[-1][1] + 1)
             else:
                 runs.append((page, 1))
-        return LibraryPages(path, size, tuple(runs), page_size)
+        return LibraryPages(path, size, tuple(runs))
 
     def pages(self) -> frozenset[int]:
         """Return the numbers of the pages."""
         return frozenset(page for first, count in self.runs for page in range(first, first + count))
+
+
+@dataclass(frozen=True, slots=True)
+class MissingObserver:
+    """What was to observe a run, and did not.
+
+    Attributes:
+        observer: ``probe``, ``strace``, ``pages`` (of shared libraries) or ``calls`` (of functions).
+        cause: why it did not.
+    """
+
+    observer: str
+    cause: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +186,7 @@ class Trace:
     Attributes:
         python: the version folder of the interpreter, such as ``python3.11``.
         observers: the observers of the runs.
+        missing_observers: what was to observe a run, and did not.
         kind: whether the entry is a handler or a script.
         modules: the modules, in the order in which they were looked up.
         files: the used files of site-packages.
@@ -185,6 +197,7 @@ class Trace:
         results: the result of each event.
         seconds: the duration of the run.
         libraries: the touched pages of shared libraries.
+        page_size: the bytes of such a page, as the kernel has them.
         stand_ins: modules that were replaced by stand-ins.
         asleep: modules that only those modules would import.
         task: the used files of the workload's own folder, by their paths in it.
@@ -208,6 +221,7 @@ class Trace:
     results: tuple[Result, ...]
     seconds: float
     libraries: tuple[LibraryPages, ...] = ()
+    page_size: int = 4096
     stand_ins: tuple[TracedStandIn, ...] = ()
     asleep: tuple[TracedModule, ...] = ()
     task: tuple[TracedFile, ...] = ()
@@ -216,6 +230,7 @@ class Trace:
     places: tuple[tuple[str, str], ...] = ()
     listed: tuple[ListedFolder, ...] = ()
     lazy_imports: str = ""
+    missing_observers: tuple[MissingObserver, ...] = ()
     workload: Workload
 
     def named_results(self) -> tuple[Result, ...]:

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
-_HEADER = struct.Struct("<8sII")
+_HEADER = struct.Struct("<8sIIII")
 _LIBRARY = struct.Struct("<QQII")
 _RANGE = struct.Struct("<QQIIQ")
-_MAGIC = b"LMINLPG1"
+_MAGIC = b"LMINLPG2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +72,21 @@ def _write(traced: Mapping[tuple[int, int], _TracedLibrary], table: Path) -> Non
             ranges += _RANGE.pack(first * size, (stop - first) * size, size, executable, marks)
             marks += stop - first
     with table.open("wb") as out:
-        out.write(_HEADER.pack(_MAGIC, len(rows), count) + libraries + ranges)
+        out.write(_HEADER.pack(_MAGIC, len(rows), count, 0, 0) + libraries + ranges)
         out.truncate(marks)
+
+
+def read_use(table: Path) -> tuple[int, int]:
+    """Return in how many processes the tracer was loaded, and how many libraries of the table these have loaded."""
+    with table.open("rb") as source:
+        _, _, _, processes, watched = _HEADER.unpack(source.read(_HEADER.size))
+    return processes, watched
 
 
 def read_table(table: Path, libraries: Iterable[tuple[str, Path]]) -> dict[str, frozenset[int]]:
     """Return the touched pages of each library in the table; an empty set if none was touched."""
     data = table.read_bytes()
-    _, count, _ = _HEADER.unpack_from(data, 0)
+    _, count, _, _, _ = _HEADER.unpack_from(data, 0)
     names = {(status.st_dev, status.st_ino): path for path, file in libraries if (status := file.stat())}
     touched: dict[str, frozenset[int]] = {}
     ranges_at = _HEADER.size + _LIBRARY.size * count

@@ -37,10 +37,7 @@ _USED_DIFFERENTLY = "shipped whole: a run on the layer needed more of it than th
 
 
 def native_runtime(settings: Settings, machine: str = "") -> Path | None:
-    """Return the library that restores cold files and pages; None if it is disabled or was not built.
-
-    ``machine`` is that of the packages; default: this one.
-    """
+    """Return the library that restores cold files and pages; None if that is disabled, or ``machine`` has none."""
     if settings.native != "on":
         return None
     return Path(settings.runtime_library) if settings.runtime_library else parts.runtime_library(machine)
@@ -295,12 +292,8 @@ def hot_pages(traced: Traced, site: Site, cold: Cold) -> tuple[dict[str, frozens
     is needed first, which depends on the order of imports. Therefore each copy gets the hot pages of all.
     """
     # Page numbers of another build of a library, or for another kernel, are not valid for this one.
-    unit = site.interpreter.page_size
-    traced_libraries = [
-        lib
-        for lib in traced.trace.libraries
-        if lib.path in site.files and (lib.size, lib.page_size) == (site.files[lib.path].size, unit)
-    ]
+    known = traced.trace.libraries if traced.trace.page_size == site.interpreter.page_size else ()
+    traced_libraries = [lib for lib in known if lib.path in site.files and site.files[lib.path].size == lib.size]
     hot = {lib.path: lib.pages() for lib in traced_libraries}
     copies: dict[str, frozenset[str]] = {}
     for paths in _by_contents({path: site.sources[path] for path in hot}):

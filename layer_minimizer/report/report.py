@@ -200,6 +200,7 @@ class Report:
             "not_exercised": [dataclasses.asdict(entry) for entry in self.not_exercised],
             "observers": list(self.trace.observers),
             "lazy_imports": self.trace.lazy_imports,
+            "missing_observers": [dataclasses.asdict(each) for each in self.trace.missing_observers],
             "base_layers": self._base_layers_json(),
             "base_bytes": self.base_bytes,
             "conflicts": [dataclasses.asdict(conflict) for conflict in self.base_layers.conflicts],

@@ -57,8 +57,7 @@ def _lines(report: Report, largest: int) -> Iterator[str]:
     yield from _licenses(report)
     yield from _runtime(report)
     yield ""
-    processes = _count(report.trace.processes, "process", "processes")
-    yield f"Observed by: {' and '.join(report.trace.observers)}, in {processes}."
+    yield _observed(report)
     if report.trace.lazy_imports:
         set_to = f"PYTHON_LAZY_IMPORTS={report.trace.lazy_imports}"
         yield f"Lazy imports: traced and verified with {set_to}; the function needs this variable, too."
@@ -67,6 +66,13 @@ def _lines(report: Report, largest: int) -> Iterator[str]:
     for warning in report.warnings:
         yield f"Warning: {warning}"
     yield f"Next: {_next_step(report)}"
+
+
+def _observed(report: Report) -> str:
+    processes = _count(report.trace.processes, "process", "processes")
+    missing = " and ".join(f"{each.observer} ({each.cause})" for each in report.trace.missing_observers)
+    without = f"; not by {missing}" if missing else ""
+    return f"Observed by: {' and '.join(report.trace.observers)}, in {processes}{without}."
 
 
 def _verified(report: Report) -> str:

@@ -22,10 +22,10 @@ from layer_minimizer.layer import layout
 from layer_minimizer.layer.snapshot_list import read_needs
 from layer_minimizer.model import modules
 from layer_minimizer.model.plan import Cold
-from layer_minimizer.model.trace import ListedFolder, Trace, untraced_libraries
+from layer_minimizer.model.trace import ListedFolder, MissingObserver, Trace, untraced_libraries
 from layer_minimizer.model.traced import SearchSummary, Traced
 from layer_minimizer.native import parts
-from layer_minimizer.trace import comparison, module_groups, repeatability, stand_in_search, tracer
+from layer_minimizer.trace import comparison, module_groups, observers, repeatability, stand_in_search, tracer
 from layer_minimizer.trace.saved_traces import SavedTraces, merge_saved, with_environment
 from layer_minimizer.trace.search_cache import SearchCache
 
@@ -96,12 +96,13 @@ def collect_trace(  # noqa: PLR0913, PLR0917 - the workload, earlier traces, the
         ]
         loaded = [f.path for f in trace.files if f.path in site.sources and elf.is_elf_name(f.path)]
         chosen = processor.warn_of_chosen_code(os.environ, (site.sources[path] for path in loaded))
+        unseen = observers.warnings_of(_unnamed(trace, problems))
         traced = Traced(
             trace=trace,
             pickled=tuple((model, *pair) for model, names in named for pair in names.globals),
             untraced_libraries=frozenset[str]().union(*(untraced_libraries(each) for _, each in found)),
             differences=differences,
-            warnings=(*unread, *outside, *problems, *mismatches, *chosen),
+            warnings=(*unread, *outside, *problems, *mismatches, *unseen, *chosen),
             search=search,
             needs=needs,
         )
@@ -118,14 +119,15 @@ def _run(  # noqa: PLR0913 - the parameters of a run
     ``real`` are modules that must not be replaced by stand-ins. Return the trace, warnings about what it may lack, and
     the summary of the search.
     """
-    interpreter, observers = python.interpreter, choose_observers(settings.observe)
+    interpreter, chosen = python.interpreter, choose_observers(settings.observe)
     installed = inventory.take_inventory(interpreter).files
     libraries, problem = _traceable_libraries(installed, settings, python)
     # Python 3.8 and later can keep bytecode in another folder: later runs then do not read sources to compile them.
     bytecode = scratch / "bytecode" if interpreter.version >= (3, 8) else None
-    base = tracer.Tracer(interpreter, observers, settings.timeout, bytecode=bytecode)
+    missing = [*observers.unavailable(settings.observe), *(MissingObserver(observers.PAGES, each) for each in problem)]
+    base = tracer.Tracer(interpreter, chosen, settings.timeout, bytecode=bytecode)
     name = source.entry.name
-    what = f"tracing {name} with {' and '.join(observers)}"
+    what = f"tracing {name} with {' and '.join(chosen)}"
     with clock.stage("trace", what):
         constants = frozenset(gpu.find_gpu_parts(installed).libraries) if libraries else frozenset()
         if settings.effort:
@@ -148,7 +150,7 @@ def _run(  # noqa: PLR0913 - the parameters of a run
         listed = repeatability.listed_folders(first, interpreter)
     full = replace(base, libraries=libraries, constants=constants)
     if study is None:
-        return replace(first, listed=listed), problem, None
+        return _completed(first, listed, missing), problem, None
     action = f"looking for modules that {name} imports and does not need"
     with clock.stage("search", action):
         provided = _provided_modules(installed, settings, python.base.provided)
@@ -175,7 +177,18 @@ def _run(  # noqa: PLR0913 - the parameters of a run
     if not summary.complete:
         problem = (*problem, _INCOMPLETE.format(runs=summary.runs))
         log.warning("%s", problem[-1])
-    return replace(found, listed=listed), problem, summary
+    return _completed(found, listed, [*missing, *first.missing_observers]), problem, summary
+
+
+def _completed(trace: Trace, listed: tuple[ListedFolder, ...], missing: Iterable[MissingObserver]) -> Trace:
+    """Return the trace with what other runs than its own have shown."""
+    return replace(trace, listed=listed, missing_observers=tuple(dict.fromkeys((*missing, *trace.missing_observers))))
+
+
+def _unnamed(trace: Trace, problems: Iterable[str]) -> Iterator[MissingObserver]:
+    """Yield the missing observers whose causes are no warnings themselves."""
+    known = set(problems)
+    yield from (each for each in trace.missing_observers if each.cause not in known)
 
 
 def _run_search(search: stand_in_search.Search, full: tracer.Tracer) -> tuple[Trace | None, SearchSummary]:

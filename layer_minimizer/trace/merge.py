@@ -44,9 +44,12 @@ def _merge(one: Trace, two: Trace) -> Trace:
         if (known.startup and not module.startup) or (module.path and not known.path):
             modules[module.name] = module
     metadata = {m.distribution: m for m in (*two.metadata, *one.metadata)}
+    # Pages of two sizes have numbers that mean different addresses: those of the first run count.
+    unit = one.page_size if one.libraries or not two.libraries else two.page_size
     return Trace(
         python=one.python,
         observers=tuple(sorted({*one.observers, *two.observers})),
+        missing_observers=tuple(dict.fromkeys((*one.missing_observers, *two.missing_observers))),
         kind=one.kind,
         modules=tuple(modules.values()),
         files=_merge_files((*one.files, *two.files)),
@@ -62,7 +65,8 @@ def _merge(one: Trace, two: Trace) -> Trace:
             tuple(dict.fromkeys(models)),
             events,
         ),
-        libraries=_merge_libraries((*one.libraries, *two.libraries)),
+        libraries=_merge_libraries([lib for trace in (one, two) if trace.page_size == unit for lib in trace.libraries]),
+        page_size=unit,
         stand_ins=_merge_stand_ins(one, two),
         asleep=tuple({m.name: m for m in (*two.asleep, *one.asleep) if m.name not in modules}.values()),
         task=_merge_files((*one.task, *two.task)) if same_entry else one.task,
@@ -93,14 +97,15 @@ def _merge_stand_ins(one: Trace, two: Trace) -> tuple[TracedStandIn, ...]:
 
 
 def _merge_libraries(libraries: Iterable[LibraryPages]) -> tuple[LibraryPages, ...]:
-    """Merge touched pages by library; omit one of which the runs used different builds, or had pages of other sizes."""
+    """Merge touched pages by library; omit a library of which the runs used different builds."""
     pages: dict[str, set[int]] = {}
-    sizes: dict[str, set[tuple[int, int]]] = {}
+    sizes: dict[str, set[int]] = {}
     for library in libraries:
         pages.setdefault(library.path, set()).update(library.pages())
-        sizes.setdefault(library.path, set()).add((library.size, library.page_size))
-    alike = {path: min(found) for path, found in sizes.items() if len(found) == 1}
-    return tuple(LibraryPages.of(path, size, pages[path], unit) for path, (size, unit) in sorted(alike.items()))
+        sizes.setdefault(library.path, set()).add(library.size)
+    return tuple(
+        LibraryPages.of(path, max(sizes[path]), pages[path]) for path in sorted(pages) if len(sizes[path]) == 1
+    )
 
 
 def _merge_events(one: Trace, two: Trace) -> tuple[tuple[Event, ...], tuple[Result, ...]]:

@@ -60,12 +60,7 @@ class RestoreLog:
             trace,
             files=tuple(TracedFile(path, used) for path, used in sorted(uses.items())),
             libraries=tuple(
-                LibraryPages.of(
-                    library.path,
-                    library.size,
-                    library.pages() | self.pages.get(library.path, frozenset()),
-                    library.page_size,
-                )
+                LibraryPages.of(library.path, library.size, library.pages() | self.pages.get(library.path, frozenset()))
                 for library in trace.libraries
             ),
             stand_ins=tuple(module for module in trace.stand_ins if module.name not in self.modules),

@@ -23,9 +23,19 @@ from layer_minimizer.execution.observed_run import (
     free_space_hint,
     run_observed,
 )
-from layer_minimizer.model.trace import ForeignRoot, LibraryPages, Trace, TracedFile, TracedMetadata, TracedStandIn, Use
+from layer_minimizer.model.trace import (
+    ForeignRoot,
+    LibraryPages,
+    MissingObserver,
+    Trace,
+    TracedFile,
+    TracedMetadata,
+    TracedStandIn,
+    Use,
+)
 from layer_minimizer.model.workload import Event, Result, Workload
 from layer_minimizer.native import pagetrace, parts
+from layer_minimizer.trace import observers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -59,6 +69,8 @@ class Study:
     ``fills``: modules that fill registries of other packages, with these packages.
     ``environ``: environment variables that modules set, as in `SearchResult`.
     ``remaining_bytes``: what is left of ``max_registry_bytes`` (see `Tracer.trace_with_stand_ins`).
+
+    ``watched``: whether ``ran`` is known; else it has all modules.
     """
 
     tables: Mapping[str, Mapping[str, Any]]
@@ -74,6 +86,7 @@ class Study:
     fills: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     environ: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     remaining_bytes: int = 0
+    watched: bool = True
 
     def agreed_with(self, again: Study) -> Study:
         """Return what this run and another one show: a value that differs between them is none of the module's own.
@@ -215,6 +228,9 @@ class Tracer:
         outcome = require_success(record, workload)
         facts = run_facts(record, self.interpreter)
         study = _read_study(record, facts)
+        missing = [*observers.silent(record, facts, settings.page_tracer, (path for path, _ in self.libraries))]
+        if not study.watched:
+            missing.append(MissingObserver(observers.CALLS, "the program uses sys.setprofile or sys.monitoring itself"))
         if outcome.kind == "handler" and not workload.events:
             # Name the empty event explicitly, so that this trace can be merged with traces that have events.
             workload = replace(workload, events=tuple(Event(name, {}) for name, _ in outcome.results))
@@ -232,6 +248,7 @@ class Tracer:
             seconds=record.ended.seconds,
             workload=workload,
             libraries=self._touched_pages(settings.page_tracer),
+            page_size=self.interpreter.page_size,
             stand_ins=tuple(
                 TracedStandIn(name, facts.modules_by_name[name].path, {})
                 for name in sorted(facts.stand_ins - facts.loaded_originals.keys())
@@ -240,6 +257,7 @@ class Tracer:
             task=traced_files(facts.task),
             lazy_imports=process.lazy_imports(self.interpreter.version),
             places=record.places(self.interpreter.site_dirs).folders,
+            missing_observers=tuple(missing),
         )
         return trace, study
 
@@ -261,8 +279,7 @@ class Tracer:
             return ()
         sizes = {path: file.stat().st_size for path, file in self.libraries}
         touched = pagetrace.read_table(tracer.table, self.libraries)
-        unit = self.interpreter.page_size
-        return tuple(LibraryPages.of(path, sizes[path], touched[path], unit) for path in sorted(touched))
+        return tuple(LibraryPages.of(path, sizes[path], touched[path]) for path in sorted(touched))
 
 
 def mark_read_sources(trace: Trace) -> Trace:
@@ -301,6 +318,7 @@ def _read_study(record: RunRecord, facts: Facts) -> Study:
         classes=Path(f"{record.study}.classes"),
         names=Path(f"{record.study}.names"),
         seconds=data["seconds"],
+        watched=data["ran"] is not None,
     )
 
 

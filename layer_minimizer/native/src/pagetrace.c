@@ -18,6 +18,8 @@
 struct TableHeader {
     uint64_t magic;
     uint32_t libraries, ranges;
+    uint32_t processes; /* in which this library has been loaded */
+    uint32_t watched;   /* how many objects of the table they have loaded */
 };
 struct TableLibrary { /* in ascending order of device and inode */
     uint64_t device, inode;
@@ -28,7 +30,7 @@ struct TableRange {
     uint32_t page_size, executable;
     uint64_t marks; /* offset in the table of the first page's byte */
 };
-#define TABLE_MAGIC 0x3147504c4e494d4cULL /* "LMINLPG1" */
+#define TABLE_MAGIC 0x3247504c4e494d4cULL /* "LMINLPG2" */
 
 static struct TableHeader *table;
 static const struct TableLibrary *libraries;
@@ -89,6 +91,7 @@ FOR_THE_LOADER unsigned la_version(unsigned version) {
     table = (struct TableHeader *)at;
     libraries = (const struct TableLibrary *)(table + 1);
     ranges = (const struct TableRange *)(libraries + table->libraries);
+    __atomic_fetch_add(&table->processes, 1, __ATOMIC_RELAXED);
     /* The functions used here are the same in all versions; the loader for aarch64 only accepts its own version. */
     return version;
 }
@@ -103,6 +106,7 @@ static int watch(const struct link_map *object) {
     mapped[slot].base = object->l_addr;
     __atomic_store_n(&mapped[slot].library, library, __ATOMIC_RELEASE);
     if (slot == mapped_count) __atomic_store_n(&mapped_count, slot + 1, __ATOMIC_RELEASE);
+    __atomic_fetch_add(&table->watched, 1, __ATOMIC_RELAXED);
     take_faults();
     for (uint32_t k = library->first_range; k < library->first_range + library->ranges; k++)
         kernel_call(SYS_mprotect, (long)(object->l_addr + ranges[k].address), (long)ranges[k].size, PROT_NONE, 0, 0, 0);

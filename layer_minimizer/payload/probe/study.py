@@ -164,6 +164,8 @@ class Study(object):
             sys.monitoring.set_events(sys.monitoring.OPTIMIZER_ID, 0)
             sys.monitoring.free_tool_id(sys.monitoring.OPTIMIZER_ID)
         else:
+            # The program's own function may stand there: then this one has not seen everything.
+            self._watching = self._watching and sys.getprofile() == self._called
             sys.setprofile(None)
             threading.setprofile(None)
         self.look()

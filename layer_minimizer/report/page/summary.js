@@ -20,7 +20,7 @@ function showSummary(report) {
     report.cost ? make("p", null, cost(report.cost)) : null,
     report.gpu?.files ? make("p", null, gpu(report.gpu)) : null,
     report.licenses?.files ? make("p", null, licenses(report.licenses)) : null,
-    make("p", { class: "note" }, `Python ${shown(report.python ?? "")} · layer_minimizer ${shown(report.version ?? "")} · observed by ${(report.observers ?? []).map(shown).join(" and ") || "no observer"}`),
+    make("p", { class: "note" }, `Python ${shown(report.python ?? "")} · layer_minimizer ${shown(report.version ?? "")} · observed by ${observers(report)}`),
     warnings(report.warnings ?? []),
   ];
   byId("summary").append(...parts.filter(Boolean));
@@ -34,6 +34,12 @@ const FORMS = {
 };
 
 const figure = (term, value, note) => make("div", null, make("dt", null, term), make("dd", null, make("strong", null, value), make("span", null, note)));
+
+function observers({ observers: found, missing_observers: missing }) {
+  const by = (found ?? []).map(shown).join(" and ") || "no observer";
+  const without = (missing ?? []).map(({ observer, cause }) => `${shown(observer)} (${shown(cause)})`);
+  return without.length ? `${by}, not by ${without.join(" and ")}` : by;
+}
 
 function verified({ verified: proved, verification }) {
   if (!proved || !verification) return "Not verified.";

@@ -156,8 +156,7 @@ def test_the_size_of_pages_is_written_for_machines_with_several(workbench: Workb
 
 def test_pages_of_another_size_do_not_count(workbench: Workbench) -> None:
     """A trace from a kernel with pages of 64 KiB has other numbers for the same addresses."""
-    (library,) = workbench.traced.trace.libraries
-    trace = replace(workbench.traced.trace, libraries=(replace(library, page_size=65536),))
+    trace = replace(workbench.traced.trace, page_size=65536)
     assert hot_pages(replace(workbench.traced, trace=trace), workbench.site, Cold.KEEP)[0] == {}
 
 

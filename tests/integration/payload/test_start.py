@@ -82,6 +82,26 @@ def test_pth_without_its_caller_serves_its_own_folder(layer_of: Callable[..., Co
     )
 
 
+def test_libraries_for_smaller_pages_than_the_system_has_end_the_start(
+    layer_of: Callable[..., ColdLayer], python: str
+) -> None:
+    """A kernel for arm64 may have pages of 64 KiB; this one refuses what would be for 1 KiB."""
+    layer = layer_of(python, MODULES)
+    marks = layer.root / "layer_minimizer.libs"
+    marks.mkdir(exist_ok=True)
+    size = os.sysconf("SC_PAGE_SIZE")
+    for larger in (size, 16 * size):
+        (marks / f"pages-{larger}").touch()
+    layer.run("import coldmod")
+    (marks / "pages-1024").touch()
+    done = layer.start("-c", "import coldmod")
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"layer_minimizer: the shared libraries of the layer in {layer.root} are for systems with memory pages of "
+        f"1 KiB, this one has {size >> 10}: build it on one like this, or with --native off\n"
+    )
+
+
 def test_nothing_happens_without_site(layer_of: Callable[..., ColdLayer], cpython: str) -> None:
     layer = layer_of(cpython, MODULES)
     done = layer.start("-S", "-c", "import sys; assert '_layer_minimizer' not in sys.modules; import coldmod")

@@ -223,6 +223,8 @@ def test_no_strace_no_compiler_and_no_unshare(echo: Bench) -> None:
     variables = without(echo, "strace", "unshare", "setpriv", "objdump", "readelf", "ldconfig")
     report = json.loads(echo.run("--effort", "0.1", "--json", variables=variables).out)
     assert report["observers"] == ["probe"]
+    assert report["missing_observers"] == [{"observer": "strace", "cause": "it is not installed"}]
+    assert any(warning.startswith("strace did not observe the run: ") for warning in report["warnings"])
     assert report["verification"]["mismatches"] == 0
 
 

@@ -14,15 +14,16 @@ from layer_minimizer.execution.observed_run import Observer, choose_observers, f
 @pytest.fixture
 def no_strace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setenv("PATH", str(tmp_path))
-    strace.strace_command.cache_clear()
+    strace.try_out.cache_clear()
     yield
-    strace.strace_command.cache_clear()
+    strace.try_out.cache_clear()
 
 
 @pytest.mark.usefixtures("no_strace")
 def test_without_strace_only_the_probe_observes() -> None:
     assert choose_observers("auto") == (Observer.PROBE,)
-    with pytest.raises(RunnerError, match="--observe strace"):
+    assert strace.problem() == "it is not installed"
+    with pytest.raises(RunnerError, match="--observe strace: strace cannot be used: it is not installed"):
         choose_observers("strace")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from layer_minimizer.execution import probe
 from layer_minimizer.execution.process import Completed, clean_environment
-from layer_minimizer.execution.strace import strace_command
+from layer_minimizer.execution.strace import strace_command, try_out
 
 
 def test_endings_in_words() -> None:
@@ -34,8 +34,8 @@ def test_the_probe_is_copied_without_bytecode(tmp_path: Path) -> None:
 
 def test_without_the_program_there_is_no_command_for_strace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    strace_command.cache_clear()
+    try_out.cache_clear()
     try:
         assert strace_command() is None
     finally:
-        strace_command.cache_clear()
+        try_out.cache_clear()

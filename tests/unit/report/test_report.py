@@ -23,6 +23,7 @@ from layer_minimizer.model.outcome import (
     Starts,
 )
 from layer_minimizer.model.plan import Decision, KeepPlan, NotExercised, Reason, Verdict
+from layer_minimizer.model.trace import MissingObserver
 from layer_minimizer.report.cost import Cost
 from layer_minimizer.report.report import Report, json_text
 from layer_minimizer.report.text import show
@@ -105,6 +106,7 @@ def test_the_json_has_the_names_of_format_1(report: Report, require_schema: Call
         ],
         "observers": ["probe", "strace"],
         "lazy_imports": "",
+        "missing_observers": [],
         "differences": [],
         "warnings": ["a [warning] of the inventory"],
         "base_layers": [],
@@ -117,6 +119,20 @@ def test_the_json_has_the_names_of_format_1(report: Report, require_schema: Call
         "search": None,
         "seconds": {"trace": 1.5, "plan": 0.1, "pack": 0.2, "verify": 1.0},
     }
+
+
+def test_missing_observers_are_named_with_the_cause(report: Report, require_schema: Callable[[Any], None]) -> None:
+    missing = (MissingObserver("strace", "it is not installed"), MissingObserver("pages", "no loader"))
+    trace = dataclasses.replace(report.trace, observers=("probe",), missing_observers=missing)
+    found = dataclasses.replace(report, trace=trace)
+    lines = "Observed by: probe, in 1 process; not by strace (it is not installed) and pages (no loader).\n"
+    assert lines in text(found)
+    said = json.loads(json_text(found.to_json()))
+    require_schema({**said, "seconds": {**said["seconds"], "search": 0.0}})
+    assert said["missing_observers"] == [
+        {"observer": "strace", "cause": "it is not installed"},
+        {"observer": "pages", "cause": "no loader"},
+    ]
 
 
 def test_compacted_libraries_count_with_what_they_ship(report: Report) -> None:
