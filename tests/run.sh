@@ -12,7 +12,7 @@ cd "$CHECKOUT"
 
 # strace, compilers, linkers, container engines, shells and a browser. Tests that need a missing one are skipped.
 packages=(strace openssl gcc libc6-dev g++ clang make binutils llvm lld patchelf mmdebstrap
-    g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user docker.io iptables podman
+    g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user qemu-user-static docker.io iptables podman
     containernetworking-plugins catatonit chromium zsh tcsh)
 
 # missing PACKAGE...: print the packages that are not installed.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -92,6 +93,8 @@ def find_client(python: tuple[int, ...], machine: str) -> Path:
     if not cached.exists():
         log.info("fetching %s for Python %s from PyPI, into %s", _CLIENT, version, cached.parent)
         options = ["--no-compile", "--only-binary=:all:", "--implementation=cp", f"--python-version={version}"]
+        if machine != platform.machine():
+            options.append(f"--platform=manylinux2014_{machine}")
         _create(cached, lambda folder: _pip("install", *options, f"--target={folder}", _CLIENT))
     return cached
 

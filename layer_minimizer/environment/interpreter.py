@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from layer_minimizer.core.errors import RunnerError
+from layer_minimizer.environment import emulation
 from layer_minimizer.execution import probe, process
 from layer_minimizer.model.interpreter import Interpreter
 
 OLDEST, NEWEST = (3, 6), (3, 15)
+# For an interpreter to start: long, because an emulated one on a busy machine takes many seconds.
+_SECONDS = 180.0
 
 
 def describe_interpreter(python: str) -> Interpreter:
@@ -77,9 +80,13 @@ def _describe(python: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="layer_minimizer-") as folder:
         answer, log = Path(folder) / "answer.json", Path(folder) / "log"
         script = probe.copy_probe(Path(folder)) / "describe.py"
+        emulation.prepare(program)
         # Symbolic links are not resolved: Python finds its virtual environment by the path bin/python.
         command = [os.path.abspath(program), "-B", str(script), str(answer)]
-        ended = process.run(command, process.clean_environment(), Path(folder), timeout=60, output=log)
+        try:
+            ended = process.run(command, process.clean_environment(), Path(folder), timeout=_SECONDS, output=log)
+        except RunnerError as exc:
+            raise RunnerError(f"{exc}{emulation.hint(program, exc.__cause__)}") from exc
         printed = log.read_text(errors="replace").strip()
         if ended.returncode != 0 or not answer.exists():
             raise RunnerError(

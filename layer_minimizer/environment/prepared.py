@@ -157,7 +157,7 @@ def _refuse_foreign(target: Target, base: Interpreter, folder: Path) -> None:
     raise RunnerError(
         f"--platform {target.platform}: its wheels are in {folder}, but {base.executable} is for {base.machine}: "
         f"{what}. So nothing can be traced or verified here. Run minimize on such a machine; or with --runner docker "
-        f"and an emulator (tonistiigi/binfmt); or name a Python for it that an emulator runs with --python"
+        f"and an emulator (tonistiigi/binfmt); or name with --python one that QEMU runs: minimize help packages"
     )
 
 

@@ -10,6 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layer_minimizer.environment import emulation
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -30,6 +32,8 @@ def candidates(name: str, folders: Iterable[str] = ()) -> Iterator[Path]:
         return
     first = [*folders, *os.environ.get("LD_LIBRARY_PATH", "").split(":")]
     paths = [os.path.join(folder, name) for folder in first if folder.startswith("/")]
+    if emulated := os.environ.get(emulation.PREFIX):
+        paths += [os.path.join(emulated, folder.lstrip("/"), name) for folder in _STANDARD]
     paths += _cached().get(name, ())
     paths += [os.path.join(folder, name) for folder in _STANDARD]
     yield from (Path(path) for path in dict.fromkeys(paths) if os.path.isfile(path))

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from layer_minimizer.analysis import elf
 from layer_minimizer.core import progress
-from layer_minimizer.environment import system_libraries
+from layer_minimizer.core.errors import PackError
+from layer_minimizer.environment import emulation, system_libraries
 from layer_minimizer.layer import oci
 from layer_minimizer.model.image import Image
 
@@ -37,8 +38,13 @@ def make_scratch_image(interpreter: Interpreter, architecture: str, scratch: Pat
     ``level`` is that of its compression.
 
     Raises:
-        PackError: it cannot be written.
+        PackError: it cannot be written, or the interpreter is emulated.
     """
+    if emulation.system_root(interpreter.base_executable):
+        raise PackError(
+            f"--base-image scratch: {interpreter.base_executable} is emulated, with a system of its own: "
+            f"use a base image for linux/{architecture}"
+        )
     scratch.mkdir(parents=True, exist_ok=True)
     with progress.step(f"collecting {interpreter.base_executable} and what it needs"):
         files = dict(_files(interpreter))

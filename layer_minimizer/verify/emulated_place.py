@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from layer_minimizer.core.errors import RunnerError
 from layer_minimizer.core.files import scratch_errors
+from layer_minimizer.environment import emulation
 from layer_minimizer.execution import process
 from layer_minimizer.execution.engine import ENGINE_FAILED, Engine, tail
 
@@ -111,13 +112,15 @@ def in_namespaces(
     root = scratch / "root"
     root.mkdir()
     relocated = _relocated(interpreter)
+    system = emulation.system_root(interpreter.base_executable)
     wanted = {
         "root": str(root),
+        "system": system,
         "binds": [*relocated, *_binds(mounts, support)],
         "hide": [_inside(folder, relocated) for folder in mounts.hidden],
         "tmp": mounts.tmp_size * _MIB,
     }
-    python = _inside(os.path.realpath(interpreter.base_executable), relocated)
+    python = _inside(os.path.realpath(interpreter.base_executable), relocated).removeprefix(system)
     command = [sys.executable, "-I", str(_SANDBOX), "lambda_root", json.dumps(wanted), python, "-I", "-B"]
     command += [f"{_SUPPORT_DIR}/driver.py", f"{_SUPPORT_DIR}/settings.json"]
     log = scratch / "output"
@@ -257,7 +260,7 @@ def _relocated(interpreter: Interpreter) -> tuple[tuple[str, str], ...]:
     That is at the same paths, except for paths that Lambda itself uses.
     """
     program = os.path.realpath(interpreter.base_executable)
-    if program.startswith(("/usr/", "/bin/")):
+    if program.removeprefix(emulation.system_root(program)).startswith(("/usr/", "/bin/")):
         return ()
     # Some of these folders may belong to a virtual environment and lack the standard library.
     standard = [folder for folder in interpreter.stdlib_dirs if os.path.isfile(f"{folder}/os.py")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import platform
 import shutil
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -49,6 +50,8 @@ def measure_imports(
 
     ``bytecode`` is a cache that earlier runs may have filled, so that no module is compiled while it is measured.
     """
+    if context.interpreter.machine != platform.machine():
+        return ImportTiming(warnings=(f"imports were not timed: {platform.machine()} emulates their processor",))
     cache = bytecode if bytecode.is_dir() else None
     try:
         return _measure(context, plan, archive, scratch, cache)

@@ -42,15 +42,18 @@ def tar_of(suite: str, packages: str) -> Path:
     return _of(suite, packages, ".tar", "minbase")
 
 
-def tree_of(suite: str, packages: str) -> Path:
-    """Return the cached root folder of a release with these packages unpacked, or skip the test."""
-    return _of(suite, packages, "", "extract")
+def tree_of(suite: str, packages: str, *more: str) -> Path:
+    """Return the cached root folder of a release with these packages unpacked, or skip the test.
+
+    ``more``: further options of mmdebstrap.
+    """
+    return _of(suite, packages, "", "extract", *more)
 
 
-def _of(suite: str, packages: str, suffix: str, variant: str) -> Path:
-    digest = hashlib.sha256(packages.encode()).hexdigest()[:12]
+def _of(suite: str, packages: str, suffix: str, variant: str, *more: str) -> Path:
+    digest = hashlib.sha256(" ".join((packages, *more)).encode()).hexdigest()[:12]
     try:
-        return cached(f"debian-{suite}-{digest}{suffix}", lambda part: unpack(part, suite, packages, variant))
+        return cached(f"debian-{suite}-{digest}{suffix}", lambda part: unpack(part, suite, packages, variant, *more))
     except DebianError as exc:
         pytest.skip(str(exc))
 
@@ -69,7 +72,7 @@ def cached(name: str, make: Callable[[Path], None]) -> Path:
     return made
 
 
-def unpack(part: Path, suite: str, packages: str, variant: str) -> None:
+def unpack(part: Path, suite: str, packages: str, variant: str, *more: str) -> None:
     """Put these packages of a release and their dependencies into a folder or tar, as mmdebstrap's ``variant`` says.
 
     Raises:
@@ -80,7 +83,7 @@ def unpack(part: Path, suite: str, packages: str, variant: str) -> None:
         raise DebianError("mmdebstrap, which creates Debian images without a registry, is not installed")
     output = ""
     for mirror in mirrors():
-        command = [maker, "--quiet", f"--variant={variant}", f"--include={packages}", _OF_ANY_AGE, suite, str(part)]
+        command = [maker, "--quiet", f"--variant={variant}", f"--include={packages}", _OF_ANY_AGE, *more, suite, str(part)]
         try:
             done = subprocess.run(
                 [*command, mirror] if mirror else command,

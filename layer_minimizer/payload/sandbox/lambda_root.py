@@ -1,10 +1,11 @@
 """Runs a command in a file system like that of a Lambda function: read-only except for /tmp, without network.
 
-Asked for with ``{"root": DIR, "binds": [[SOURCE, TARGET]], "hide": [...], "tmp": BYTES}``. ``root`` is an empty folder,
-which outside of this process stays empty; ``binds`` are paths of this machine and where they appear; ``hide`` are
-folders that appear empty. The command shares its processes and its network (loopback alone) with no other process. Its
-user is Lambda's where this is root, and otherwise the calling user under that user's name. It ends with its parent,
-and everything that it started ends with it.
+Asked for with ``{"root": DIR, "system": DIR, "binds": [[SOURCE, TARGET]], "hide": [...], "tmp": BYTES}``. ``root`` is
+an empty folder, which outside of this process stays empty; ``system`` has the system for another processor, or is an
+empty text for this machine's; ``binds`` are paths of this machine and where they appear; ``hide`` are folders that
+appear empty. The command shares its processes and its network (loopback alone) with no other process. Its user is
+Lambda's where this is root, and otherwise the calling user under that user's name. It ends with its parent, and
+everything that it started ends with it.
 """
 
 from __future__ import annotations
@@ -85,10 +86,11 @@ def build(root: str, wanted: dict[str, Any]) -> None:
     mount("none", root, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
     os.mkdir(f"{root}/etc")
     for path in (*SYSTEM, *(f"/etc/{name}" for name in CONFIGURATION)):
-        if os.path.islink(path):
-            os.symlink(os.readlink(path), root + path)
-        elif os.path.exists(path):
-            bind(path, root + path)
+        source = path if path == "/sys" else wanted["system"] + path
+        if os.path.islink(source):
+            os.symlink(os.readlink(source), root + path)
+        elif os.path.exists(source):
+            bind(source, root + path)
     for source, target in wanted["binds"]:
         bind(source, root + target)
     for name in DEVICES:
