@@ -126,5 +126,5 @@ def try_out() -> tuple[tuple[str, ...] | None, str]:
             if ended.returncode == 0 and log.exists() and log.stat().st_size:
                 return command, ""
             printed = (Path(folder) / "out").read_text(errors="replace").strip()
-    said = f": {printed.splitlines()[-1]}" if printed else ""
+    said = f": {printed.splitlines()[0]}" if printed else ""
     return None, f"it cannot trace processes here{said}"
