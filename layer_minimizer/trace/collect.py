@@ -127,8 +127,7 @@ def _run(  # noqa: PLR0913 - the parameters of a run
     missing = [*observers.unavailable(settings.observe), *(MissingObserver(observers.PAGES, each) for each in problem)]
     base = tracer.Tracer(interpreter, chosen, settings.timeout, bytecode=bytecode)
     name = source.entry.name
-    what = f"tracing {name} with {' and '.join(chosen)}"
-    with clock.stage("trace", what):
+    with clock.stage("trace", f"tracing {name} with {' and '.join(chosen)}"):
         constants = frozenset(gpu.find_gpu_parts(installed).libraries) if libraries else frozenset()
         if settings.effort:
             first, study = base.study(source, scratch / "trace" / "run")
@@ -151,8 +150,7 @@ def _run(  # noqa: PLR0913 - the parameters of a run
     full = replace(base, libraries=libraries, constants=constants)
     if study is None:
         return _completed(first, listed, missing), problem, None
-    action = f"looking for modules that {name} imports and does not need"
-    with clock.stage("search", action):
+    with clock.stage("search", f"looking for modules that {name} imports and does not need"):
         provided = _provided_modules(installed, settings, python.base.provided)
         kept = {*real, *provided, *class_factories.base_class_modules(study.tables)}
         groups = module_groups.candidates(study, first, kept)

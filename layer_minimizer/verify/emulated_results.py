@@ -47,6 +47,10 @@ _CAUSES = {
     r"\bshm\b|\[Errno 38\]|SemLock|_multiprocessing": (
         "Lambda has no /dev/shm: locks and queues of multiprocessing need it, pipes and processes do not"
     ),
+    # Its module is None if it cannot be imported: awslambdaric/lambda_runtime_client.py.
+    r"runtime_client\.next\(\)": (
+        "AWS's runtime client cannot load its compiled part: {where} needs libstdc++ (Debian: libstdc++6)"
+    ),
     r"No module named|cannot open shared object|No such file or directory": (
         "A file that the traced run used is neither in the layer nor in {where}"
     ),
