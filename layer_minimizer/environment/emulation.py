@@ -31,14 +31,16 @@ def foreign_machine(program: str) -> str:
 
 
 def prepare(program: str) -> None:
-    """Let QEMU find the system of an interpreter for another processor: the nearest folder above it with a loader.
+    """Let QEMU find the system of an interpreter for another processor: the outermost folder above it with a loader.
+
+    Not the nearest: /lib may be a link to /usr/lib, so that /usr has one, too.
 
     It is set in this process' environment, since what is started may start the interpreter, too: uv does.
     """
     machine = foreign_machine(program)
     if not machine or os.environ.get(PREFIX) or os.path.exists(f"/{_LOADERS[machine]}"):
         return
-    for folder in Path(os.path.realpath(program)).parents[:-1]:
+    for folder in reversed(Path(os.path.realpath(program)).parents[:-1]):
         if os.path.lexists(folder / _LOADERS[machine]):
             os.environ[PREFIX] = str(folder)
             return
