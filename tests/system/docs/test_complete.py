@@ -20,7 +20,15 @@ from tests.support.places import PROGRAMS
 from tests.support.sites import write_files
 from tests.system.examples.test_examples import NAMES
 
-from . import documents, test_aws_walks, test_container_walks, test_settings_walks, test_walks, test_workflows
+from . import (
+    documents,
+    test_aws_walks,
+    test_container_walks,
+    test_emulation_walks,
+    test_settings_walks,
+    test_walks,
+    test_workflows,
+)
 from .claims import ELSEWHERE, NOT_RUN, SAMPLES, WALKS, Claim
 from .conftest import ALPHA, FILES
 from .documents import CHECKOUT, DOCUMENTS, MANUAL, Shown, anchor, is_command, names_in
@@ -32,7 +40,14 @@ if TYPE_CHECKING:
     from tests.support.sites import Environment
 
 # Importing them registers their claims.
-MODULES = (test_walks, test_aws_walks, test_settings_walks, test_container_walks, test_workflows)
+MODULES = (
+    test_walks,
+    test_aws_walks,
+    test_settings_walks,
+    test_container_walks,
+    test_emulation_walks,
+    test_workflows,
+)
 # Options of other programs and of an example; --proofs and --turn belong to the tests (tests/support/selection.py).
 FOREIGN = {
     "--add-data", "--build-arg", "--force-reinstall", "--include-path", "--no-cache-dir", "--no-cached", "--proofs",
