@@ -1,8 +1,8 @@
 """Locates the native libraries: the runtime that is shipped in layers, and the page tracer.
 
 There is one of each for a processor, that of the packages. A published wheel contains them for all, an installation
-from source for its own machine, or none where they were not wanted; then `unavailable_reason` says so. Those for another
-machine are also built in the cache, by a cross compiler, if there is one.
+from source for its own machine, or none where they were not wanted; then `unavailable_reason` says so. Those for
+another machine are also built in the cache, by a cross compiler, if there is one.
 """
 
 from __future__ import annotations

@@ -83,7 +83,16 @@ def unpack(part: Path, suite: str, packages: str, variant: str, *more: str) -> N
         raise DebianError("mmdebstrap, which creates Debian images without a registry, is not installed")
     output = ""
     for mirror in mirrors():
-        command = [maker, "--quiet", f"--variant={variant}", f"--include={packages}", _OF_ANY_AGE, *more, suite, str(part)]
+        command = [
+            maker,
+            "--quiet",
+            f"--variant={variant}",
+            f"--include={packages}",
+            _OF_ANY_AGE,
+            *more,
+            suite,
+            str(part),
+        ]
         try:
             done = subprocess.run(
                 [*command, mirror] if mirror else command,

@@ -36,4 +36,4 @@ def prefix() -> tuple[str, ...]:
 
 def arm64_root() -> Path:
     """Return the folder of a Debian system for arm64 with Python 3.11, or skip the test."""
-    return debian.tree_of("bookworm", "python3,libstdc++6", "--architectures=arm64")
+    return debian.tree_of("bookworm", "python3,libstdc++6,base-files", "--architectures=arm64")

@@ -32,12 +32,13 @@ def handler(event, context):
 @walks(f"{MANUAL}/packages.md", "sudo apt-get install qemu-user-static binfmt-support mmdebstrap")
 def test_a_layer_for_arm64(desk: Desk, shown: list[Shown]) -> None:
     emulated = emulation.prefix()
-    unpacked = f"ln -s {emulation.arm64_root()}"
+    unpack = "sudo mmdebstrap --variant=extract --architectures=arm64 --include=python3,libstdc++6,base-files bookworm"
+    link = f"ln -s {emulation.arm64_root()}"
     desk.write({"handler.py": HANDLER, "event.json": '{"size": 8}', "requirements.txt": "pillow==11.3.0\n"})
     changes = {
         "sudo apt-get install": "apt-get --simulate install",  # without a change to the machine
         # The same has been done, in the cache of the tests.
-        "sudo mmdebstrap --variant=extract --architectures=arm64 --include=python3,libstdc++6 bookworm": unpacked,
+        unpack: link,
         "minimize --platform": f"{shlex.join(emulated)} minimize --json --platform",
     }
     out = desk.run(shown[0], changes).out
