@@ -133,10 +133,10 @@ def test_tracebacks_show_sources_and_no_frame_of_ours(layer: ColdLayer) -> None:
     assert "_layer_minimizer" not in said
 
 
-def test_programs_and_children(layer: ColdLayer) -> None:
+def test_programs_and_children(layer: ColdLayer, tmp_path: Path) -> None:
     done = layer.start("-m", "tree", "x")
     assert done.stdout == "main tree ['x']\n", done.stderr
-    program = layer.temp.parent / "program.py"
+    program = tmp_path / "program.py"
     program.write_text(
         "import multiprocessing, tree.leaf\n"
         "def work(x):\n    return tree.leaf.VALUE + x\n"
