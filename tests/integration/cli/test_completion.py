@@ -66,7 +66,7 @@ def complete(folder: Path, *words: str) -> set[str]:
         (["p"], {"publish", "probe"}),
         (["--cold", ""], {"keep", "drop", "auto"}),
         (["--cold", "d"], {"drop"}),
-        (["--runtime", "python3.1"], {f"python3.1{minor}" for minor in range(5)}),
+        (["--runtime", "python3.1"], {f"python3.1{minor}" for minor in range(6)}),
         (["--entry", "h"], {"handler.py"}),
         (["--entry", "handler.py", "--event", "e"], {"event.json"}),
         (["--report", ""], {"reports"}),

@@ -103,9 +103,9 @@ def test_packages_in_a_zip_are_refused(env: Any) -> None:
 
 
 def test_python_2_is_refused_by_its_version(python_of: Callable[[str], str]) -> None:
-    with pytest.raises(RunnerError, match=r"old Python 2\.7\.\d+; CPython 3\.6 to 3\.14"):
+    with pytest.raises(RunnerError, match=r"old Python 2\.7\.\d+; CPython 3\.6 to 3\.15"):
         describe_interpreter(python_of("2.7"))
-    assert (OLDEST, NEWEST) == ((3, 6), (3, 14))
+    assert (OLDEST, NEWEST) == ((3, 6), (3, 15))
 
 
 def program(folder: Path, text: str) -> str:
