@@ -195,11 +195,12 @@ find_tool() {
     need_packages "$python" "${1:-}"
     if [[ ${LAYER_MINIMIZER_NATIVE:-} != off ]] && can_compile "$python"; then
         native=with # another environment than the one that was made when there was no compiler
-    else
-        export LAYER_MINIMIZER_NATIVE=off # the installation would end with an error
     fi
     sources=$(pack_tool | sha256sum)
-    python=$(ensure_env tool "$python" "$sources $native native parts" fill_with_tool '')
+    python=$(
+        [[ $native == with ]] || export LAYER_MINIMIZER_NATIVE=off # the installation would end with an error
+        ensure_env tool "$python" "$sources $native native parts" fill_with_tool ''
+    )
     TOOL=("$(dirname "$python")/minimize")
 }
 
