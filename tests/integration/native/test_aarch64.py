@@ -315,7 +315,10 @@ FRAMES = """
 #include <stdio.h>
 #include <stdlib.h>
 #include "faults.h"
-static int mend(uintptr_t address, enum Access access) { (void)address, (void)access; return 0; }
+static int mend(uintptr_t address, enum Access access, ucontext_t *context) {
+    (void)address, (void)access, (void)context;
+    return 0;
+}
 int main(int count, char **words) {
     static ucontext_t context;
     unsigned char *at = context.uc_mcontext.__reserved;

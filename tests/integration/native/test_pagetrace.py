@@ -206,11 +206,12 @@ def test_libraries_that_cannot_be_traced_have_a_reason(library: Path, tmp_path: 
 
 def test_a_program_with_a_c_library_of_its_own_gets_no_other_one(kit: Any, tmp_path: Path) -> None:
     """The loader would end it, as that of glibc 2.43 does if the tracer brings glibc 2.36."""
-    modules = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
-    (module,) = (each for each in modules if each["name"].endswith("_pagetrace"))
-    options = ["-shared", "-fPIC", *module["extra-compile-args"], CHECKOUT / module["sources"][0]]
+    sources = CHECKOUT / "layer_minimizer/native/src"
+    libraries = tomllib.loads((sources / "libraries.toml").read_text())["library"]
+    (library,) = (each for each in libraries if each["name"] == "_pagetrace")
+    options = ["-shared", "-fPIC", *library["compile-args"], sources / library["source"]]
     # As for an interpreter in a folder of its own.
-    tracer = kit.build("gcc", tmp_path / "t.so", *options, *module["extra-link-args"], "-Wl,-rpath,/opt/python/lib")
+    tracer = kit.build("gcc", tmp_path / "t.so", *options, *library["link-args"], "-Wl,-rpath,/opt/python/lib")
     for version in ("3.14", "3.15"):
         done = kit.execute(need_python(version), "-c", "import ctypes, ssl; print(ctypes.sizeof)", LD_AUDIT=str(tracer))
         assert (done.returncode, done.stderr) == (0, "")
