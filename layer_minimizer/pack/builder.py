@@ -12,12 +12,13 @@ from layer_minimizer.layer import cold_store, folder_orders, layout, packed_byte
 from layer_minimizer.layer.archive import check_entries, write_zip, zip_entries
 from layer_minimizer.layer.formats import Format
 from layer_minimizer.model import modules
-from layer_minimizer.model.plan import Cold, Decision, KeepPlan, Reason
-from layer_minimizer.model.snapshot import Needs, PutBack
-from layer_minimizer.model.trace import TracedStandIn, Use
+from layer_minimizer.model.plan import Cold, KeepPlan, Reason
+from layer_minimizer.model.snapshot import PutBack
+from layer_minimizer.model.trace import Use
 from layer_minimizer.native import parts
 from layer_minimizer.pack import budget, bytecode, checksums, cold_files, staging, stand_ins
 from layer_minimizer.pack.budget import Budget, Oversized, evictable_files
+from layer_minimizer.pack.contents import Contents
 from layer_minimizer.pack.equal_texts import equal_texts
 from layer_minimizer.pack.gpu_libraries import GpuLibraries
 from layer_minimizer.pack.libraries import Compactor, PackedLibrary, mark_page_size, native_runtime, place_runtime
@@ -59,43 +60,6 @@ class Packed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Contents:
-    """How the files of a plan are shipped, by path.
-
-    ``files`` are all kept ones, ``modules`` those of them that are modules; those in ``with_source`` keep their source,
-    those in ``bytecode_only`` have it in the cold store. ``replaced`` are modules that are replaced by stand-ins.
-    ``cold`` are all files for the cold store; ``laid_out`` are those that lie in place instead, because nothing could
-    restore them.
-    """
-
-    files: frozenset[str]
-    modules: frozenset[str]
-    with_source: frozenset[str]
-    bytecode_only: frozenset[str]
-    replaced: tuple[TracedStandIn, ...]
-    cold: tuple[Decision, ...]
-    laid_out: tuple[Decision, ...]
-
-    def put_back(self, needs: Needs, libraries: Iterable[str]) -> PutBack:
-        """Return what of these needs has to be put back; ``libraries`` have cold pages."""
-        stand_ins = {module.name for module in self.replaced}
-        cold, compacted = {decision.path for decision in self.cold}, set(libraries)
-        shipped = modules.by_name([*self.files, *cold])
-        return PutBack(
-            stand_ins=tuple(name for name in needs.modules if name in stand_ins),
-            modules=tuple(name for name in needs.modules if name in shipped and name not in stand_ins),
-            files=tuple(path for path in needs.files if path in cold),
-            pages=tuple(pages for pages in needs.pages if pages[2] in compacted),
-        )
-
-    @property
-    def placed(self) -> frozenset[str]:
-        """The files that the layer has as they are installed, in place or cold."""
-        unused = {decision.path for decision in (*self.cold, *self.laid_out)}
-        return self.files - (self.modules - self.with_source) | unused
-
-
-@dataclass(frozen=True, slots=True)
 class _Staged:
     """A layer's folder before it is zipped.
 
@@ -103,7 +67,7 @@ class _Staged:
     cold store, ``packed`` those of packed bytecode. ``put_back`` is what is put back before a snapshot.
     """
 
-    contents: _Contents
+    contents: Contents
     libraries: Mapping[str, PackedLibrary]
     written: int
     shipped: Mapping[str, int]
@@ -176,7 +140,7 @@ class Builder:
             put_back=staged.put_back,
         )
 
-    def _warnings(self, adjustments: Adjustments, contents: _Contents) -> Iterable[str]:
+    def _warnings(self, adjustments: Adjustments, contents: Contents) -> Iterable[str]:
         """Yield a warning for each kind of files that did not fit into the size limit."""
         if omitted := ", ".join(sorted(adjustments.omitted_distributions)):
             yield f"omitted to fit the size limit: distributions named in code that no event needed: {omitted}"
@@ -256,7 +220,7 @@ class Builder:
                 found[path] = made
         return found
 
-    def _contents(self, plan: KeepPlan, adjustments: Adjustments) -> _Contents:
+    def _contents(self, plan: KeepPlan, adjustments: Adjustments) -> Contents:
         settings = self.settings
         kept = [self.site.files[d.path] for d in plan.kept]
         code = {
@@ -275,7 +239,7 @@ class Builder:
         # A zip has no other names than UTF-8 ones; kept files with such a name are refused.
         cold = tuple(d for d in unused if d.path not in adjustments.omitted_cold and staging.is_storable(d.path))
         replaced = {d.path for d in plan.decisions if d.reason is Reason.STAND_IN}
-        return _Contents(
+        return Contents(
             files=frozenset(file.path for file in kept),
             modules=frozenset(code),
             with_source=frozenset(with_source),
@@ -297,7 +261,7 @@ class Builder:
         )
 
     def _write_bytecode(
-        self, contents: _Contents, top: Path, compiler: bytecode.Compiler, adjustments: Adjustments
+        self, contents: Contents, top: Path, compiler: bytecode.Compiler, adjustments: Adjustments
     ) -> Mapping[str, bytes]:
         """Replace sources by bytecode. Return the bytecode that is packed, by module."""
         if self.settings.bytecode == "source":
@@ -315,7 +279,7 @@ class Builder:
 
     def _write_packed(
         self,
-        contents: _Contents,
+        contents: Contents,
         with_source: frozenset[str],
         top: Path,
         compiler: bytecode.Compiler,
@@ -341,9 +305,7 @@ class Builder:
 
     # ---- the cold store ---------------------------------------------------------------------------------------------
 
-    def _write_store(
-        self, plan: KeepPlan, contents: _Contents, top: Path, adjustments: Adjustments
-    ) -> cold_store.Store:
+    def _write_store(self, plan: KeepPlan, contents: Contents, top: Path, adjustments: Adjustments) -> cold_store.Store:
         """Write the cold store, the native runtime, and which files the layer does not have."""
         versions = {each.name: each.version for each in self.site.inventory.distributions}
         missing = cold_files.left_out(plan, contents.placed, versions, self.settings.cold)

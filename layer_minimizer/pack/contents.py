@@ -1,0 +1,52 @@
+"""How each file of a plan is shipped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from layer_minimizer.model import modules
+from layer_minimizer.model.snapshot import Needs, PutBack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from layer_minimizer.model.plan import Decision
+    from layer_minimizer.model.trace import TracedStandIn
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """How the files of a plan are shipped, by path.
+
+    ``files`` are all kept ones, ``modules`` those of them that are modules; those in ``with_source`` keep their source,
+    those in ``bytecode_only`` have it in the cold store. ``replaced`` are modules that are replaced by stand-ins.
+    ``cold`` are all files for the cold store; ``laid_out`` are those that lie in place instead, because nothing could
+    restore them.
+    """
+
+    files: frozenset[str]
+    modules: frozenset[str]
+    with_source: frozenset[str]
+    bytecode_only: frozenset[str]
+    replaced: tuple[TracedStandIn, ...]
+    cold: tuple[Decision, ...]
+    laid_out: tuple[Decision, ...]
+
+    def put_back(self, needs: Needs, libraries: Iterable[str]) -> PutBack:
+        """Return what of these needs has to be put back; ``libraries`` have cold pages."""
+        stand_ins = {module.name for module in self.replaced}
+        cold, compacted = {decision.path for decision in self.cold}, set(libraries)
+        shipped = modules.by_name([*self.files, *cold])
+        return PutBack(
+            stand_ins=tuple(name for name in needs.modules if name in stand_ins),
+            modules=tuple(name for name in needs.modules if name in shipped and name not in stand_ins),
+            files=tuple(path for path in needs.files if path in cold),
+            pages=tuple(pages for pages in needs.pages if pages[2] in compacted),
+        )
+
+    @property
+    def placed(self) -> frozenset[str]:
+        """The files that the layer has as they are installed, in place or cold."""
+        unused = {decision.path for decision in (*self.cold, *self.laid_out)}
+        return self.files - (self.modules - self.with_source) | unused
