@@ -119,6 +119,8 @@ def realistic(files: int = 26_000, seed: int = 7) -> dict[str, Any]:
         "imports": imports,
         "search": {"runs": 14, "complete": True},
         "output": "layer",
+        "lazy_imports": "",
+        "snapshot": {"stand_ins": [], "modules": [], "files": [], "pages": []},
         "image": None,
         "gpu": {"files": 0, "bytes": 0, "shipped": 0, "distributions": {}, "cpu_builds": {}},
         "licenses": {"files": 90, "bytes": 640_000, "equal": 12, "without": ["blis"]},

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from elftools.elf.elffile import ELFFile
 
+from tests.support.index import need_uv
 from tests.support.places import CHECKOUT, EXAMPLES
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def test_images_of_both_processors_need_no_compiler(tool: Tool, tmp_path: Path) 
 
 
 def test_uv_runs_it_without_an_installation(release: Release, tmp_path: Path) -> None:
-    uvx = [shutil.which("uv") or "uv", "tool", "run", "--cache-dir", str(tmp_path)]
+    uvx = [need_uv(), "tool", "run", "--cache-dir", str(tmp_path)]
     for arguments in (
         ["--from", release.wheel, "minimize"],
         # Of an index, or a folder in place of one, its name is enough.
