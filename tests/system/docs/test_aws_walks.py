@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
 import time
+import uuid
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -117,6 +119,9 @@ def test_what_production_uses(desk: Desk, aws: Cloud, shown: list[Shown]) -> Non
 def test_snapstart(desk: Desk, aws: Cloud, shown: list[Shown]) -> None:
     make_layer(desk)
     desk.shell("mkdir opt && cd opt && unzip -q ../layer.zip")
+    # What another run of an equal layer has restored is not restored again.
+    for store in desk.folder.glob("opt/python/lib/*/site-packages/_layer_minimizer/cold/*"):
+        shutil.rmtree(f"/tmp/.layer_minimizer-{store.name}", ignore_errors=True)
     # The deployed function, with an event of another kind.
     desk.more["LAYER_MINIMIZER_LOG"] = "1"
     code = "import handler; print(handler.handler({'kind': 'gif'}, None))"
@@ -135,9 +140,11 @@ def test_snapstart(desk: Desk, aws: Cloud, shown: list[Shown]) -> None:
 
 def send_log(aws: Cloud, group: str, lines: list[str]) -> None:
     logs = aws.client("logs")
-    logs.create_log_group(logGroupName=group)
-    logs.create_log_stream(logGroupName=group, logStreamName="one")
+    stream = uuid.uuid4().hex  # one for each process, as in Lambda
+    with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+        logs.create_log_group(logGroupName=group)
+    logs.create_log_stream(logGroupName=group, logStreamName=stream)
     now = int(time.time() * 1000)
     # Messages from Lambda end with a line break.
     events = [{"timestamp": now + number, "message": f"{line}\n"} for number, line in enumerate(lines)]
-    logs.put_log_events(logGroupName=group, logStreamName="one", logEvents=events)
+    logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
