@@ -23,7 +23,7 @@ _SHARING = (
     "tests/system/docs/test_workflows.py",
 )
 FILE = Path(__file__).with_name("long_tests.json")
-_LONG = 10.0  # seconds
+_LONG = 5.0  # seconds
 
 
 def durations(files: list[Path]) -> dict[str, float]:

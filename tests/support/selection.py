@@ -4,7 +4,7 @@ Skipped tests are deselected, and never count as passed. Without the following o
 
 ``--turn N/8`` runs an eighth of the long tests, and the next seven commits run the rest:
 
-* of the tests that take 10 seconds or more, those that long_tests.json lists for this turn (see record_turns.py);
+* of the tests that take 5 seconds or more, those that long_tests.json lists for this turn (see record_turns.py);
 * in tests of all interpreters, two or three in addition to the oldest, the one that runs the tests, and the newest: so
   three commits run all of them.
 
