@@ -30,6 +30,8 @@ SCRATCH = "scratch"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 # What engines set if an image does not.
 PROGRAM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# The tag in name:tag@digest, which docker and podman ignore and skopeo refuses.
+_BESIDE_DIGEST = re.compile(r":[^:/@]+(?=@)")
 _STANDARD_LIBRARY = re.compile(r"(?P<prefix>.*?)/?lib(?:64)?/python(?P<version>3\.\d+)/os\.pyc?")
 
 
@@ -99,7 +101,8 @@ def _fetched(name: str, scratch: Path, architecture: str) -> Path:
             else:
                 return target
         if skopeo := shutil.which("skopeo"):
-            command = [skopeo, "--override-arch", architecture, "copy", "--quiet", f"docker://{name}"]
+            source = f"docker://{_BESIDE_DIGEST.sub('', name)}"
+            command = [skopeo, "--override-arch", architecture, "copy", "--quiet", source]
             done = subprocess.run(  # noqa: S603 - a program of this machine
                 [*command, f"oci-archive:{target}"], capture_output=True, text=True, check=False
             )
