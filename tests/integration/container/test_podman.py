@@ -7,12 +7,14 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.debian import tar_of
 from tests.support.images import PACKAGES
+from tests.support.index import need_uv
 from tests.support.places import EXAMPLES, MINIMIZE
 
 if TYPE_CHECKING:
@@ -53,7 +55,16 @@ def ask(variables: dict[str, str], *arguments: str, check: bool = True) -> subpr
     return subprocess.run(["podman", *arguments], env=environment, check=check, capture_output=True, text=True)
 
 
-def test_from_requirements_to_a_layer_that_works_in_lambda(
+def write_lock(folder: Path, requirements: str) -> None:
+    """Write a project that needs these requirements, and uv's lock of it."""
+    needed = [line for line in requirements.splitlines() if line and not line.startswith("#")]
+    project = {"name": "thumbnails", "version": "1.0", "requires-python": ">=3.11"}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in {**project, "dependencies": needed}.items()]
+    (folder / "pyproject.toml").write_text("\n".join(["[project]", *lines, ""]))
+    subprocess.run([need_uv(), "lock", "-q", "--python", sys.executable], cwd=folder, check=True)
+
+
+def test_from_a_lock_to_a_layer_that_works_in_lambda(
     podman: dict[str, str], tmp_path: Path, requirements_env: Callable[[str, Path], Path]
 ) -> None:
     example, folder = EXAMPLES / "quickstart", tmp_path / "function"
@@ -61,9 +72,10 @@ def test_from_requirements_to_a_layer_that_works_in_lambda(
     shutil.copy(example / "handler.py", folder)
     python = requirements_env("quickstart", example / "requirements.txt")
     subprocess.run([python, "-I", example / "make_events.py", folder / "events.json"], check=True)
+    write_lock(folder, (example / "requirements.txt").read_text())
     before = {path: path.read_bytes() for path in folder.iterdir()}
     command = [str(MINIMIZE), "--runner", "podman", "--base-image", BASE, "--entry", "handler.py", "--effort", "0"]
-    command += ["--requirements", str(example / "requirements.txt"), "--event", "events.json", "--verify", "lambda"]
+    command += ["--lock", "uv.lock", "--event", "events.json", "--verify", "lambda"]
     done = subprocess.run(
         [*command, "--output", str(tmp_path / "layer.zip"), "--json"],
         cwd=folder,
