@@ -75,6 +75,7 @@ class Adjustments:
         omitted_cold: cold files omitted because of the limit.
         omitted_chunks: chunks of libraries' cold pages omitted because of the limit.
         density: percentage of what is compressed as much as possible because of the limit; above 0, bytecode, too.
+        large_chunks: whether more pages are compressed together because of the limit.
         deterministic: whether a second run in the full environment gave the same results.
     """
 
@@ -90,6 +91,7 @@ class Adjustments:
     omitted_cold: frozenset[str] = frozenset()
     omitted_chunks: frozenset[OmittedChunk] = frozenset()
     density: int = 0
+    large_chunks: bool = False
     deterministic: bool = False
 
     @property

@@ -8,12 +8,14 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 from layer_minimizer.core import compression, progress
+from layer_minimizer.native import compact
 from layer_minimizer.native.compact import Chunk, PackedChunk, Split
 
 # src/lzma.h decodes exactly this: lc, lp and pb are constants there.
-_FILTERS = [{"id": lzma.FILTER_LZMA1, "preset": 9, "lc": 3, "lp": 0, "pb": 2, "dict_size": 1 << 20}]
-# src/x86code.h reverses the first of these.
-_CODE_FILTERS = [{"id": lzma.FILTER_X86}, *_FILTERS]
+_FILTER = {"id": lzma.FILTER_LZMA1, "preset": 9, "lc": 3, "lp": 0, "pb": 2}
+# src/x86code.h reverses this one.
+_CODE_FILTER = {"id": lzma.FILTER_X86}
+_DICTIONARY_BYTES = 1 << 20
 
 
 def pack_chunks(parts: Split, name: str, density: int = 100) -> list[PackedChunk]:
@@ -26,7 +28,7 @@ def pack_chunks(parts: Split, name: str, density: int = 100) -> list[PackedChunk
         number, chunk = numbered
         raw, code = parts.raw(chunk), is_code(parts, chunk)
         dense = compression.is_dense(number, density)
-        packed = compression.pack(raw, _CODE_FILTERS if code else _FILTERS, dense=dense)
+        packed = compression.pack(raw, _filters(len(raw), code=code), dense=dense)
         return PackedChunk(raw if packed is None else packed, zlib.crc32(raw), code)
 
     packed = []
@@ -36,6 +38,11 @@ def pack_chunks(parts: Split, name: str, density: int = 100) -> list[PackedChunk
             packed.append(each)
             step.advance(chunk.pages * parts.image.page_size)
     return packed
+
+
+def _filters(size: int, *, code: bool) -> list[dict[str, int]]:
+    dictionary = _DICTIONARY_BYTES if size <= _DICTIONARY_BYTES else compact.LARGE_CHUNK_BYTES
+    return [*([_CODE_FILTER] if code else []), {**_FILTER, "dict_size": dictionary}]
 
 
 def is_code(parts: Split, chunk: Chunk) -> bool:

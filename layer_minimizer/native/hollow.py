@@ -25,7 +25,7 @@ from layer_minimizer.native.elf_image import (
     UnsupportedLibraryError,
     read_image,
 )
-from layer_minimizer.native.symbols import Kind, Symbol, Version, read_symbols, read_versions
+from layer_minimizer.native.symbols import Kind, Strings, Symbol, Version, read_symbols, read_versions
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -179,28 +179,13 @@ def _constant_ranges(image: ElfImage) -> Iterator[tuple[int, int]]:
 # ---- tables -------------------------------------------------------------------------------------------------------
 
 
-class _Strings:
-    """A table of strings without repetitions."""
-
-    def __init__(self) -> None:
-        self.data = bytearray(b"\0")
-        self._known = {"": 0}
-
-    def add(self, text: str) -> int:
-        """Return the offset of a string."""
-        if text not in self._known:
-            self._known[text] = len(self.data)
-            self.data += text.encode("utf-8", "surrogateescape") + b"\0"
-        return self._known[text]
-
-
 def _tables(
     image: ElfImage,
     exported: list[Symbol],
     relocations: Mapping[int, tuple[int, int, Symbol | None]],
     versions: tuple[Version, ...],
 ) -> Tables:
-    strings = _Strings()
+    strings = Strings()
     old = bytes(image.read(image.value(Tag.STRTAB) or 0, image.value(Tag.STRSZ) or 0))
     entries: list[tuple[int, int]] = []
     for tag, value in image.dynamic:
@@ -226,7 +211,7 @@ def _tables(
     return Tables(bytes(strings.data), (*entries, *_ENTRY_BYTES.items()), blobs)
 
 
-def _packed(symbol: Symbol, strings: _Strings) -> bytes:
+def _packed(symbol: Symbol, strings: Strings) -> bytes:
     """Return the entry of a symbol. A function that the loader would call to choose another one becomes that one."""
     kind = Kind.FUNCTION if symbol.kind is Kind.RESOLVER else symbol.kind
     value, size = (symbol.value, symbol.size) if symbol.defined else (0, 0)
@@ -251,7 +236,7 @@ def _hash(name: str) -> int:
     return value
 
 
-def _version_table(versions: tuple[Version, ...], strings: _Strings) -> bytes:
+def _version_table(versions: tuple[Version, ...], strings: Strings) -> bytes:
     table = bytearray()
     for number, version in enumerate(versions, 1):
         size = _DEFINITION.size + _NAME.size * len(version.names)

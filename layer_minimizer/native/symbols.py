@@ -75,6 +75,22 @@ class Version:
     names: tuple[str, ...]
 
 
+class Strings:
+    """A table of strings without repetitions."""
+
+    def __init__(self) -> None:
+        """Begin with the empty string, at offset 0."""
+        self.data = bytearray(b"\0")
+        self._known = {"": 0}
+
+    def add(self, text: str) -> int:
+        """Return the offset of a string."""
+        if text not in self._known:
+            self._known[text] = len(self.data)
+            self.data += text.encode("utf-8", "surrogateescape") + b"\0"
+        return self._known[text]
+
+
 def read_symbols(image: ElfImage) -> list[Symbol]:
     """Return all dynamic symbols by number; the first one is empty.
 

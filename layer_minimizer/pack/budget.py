@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # Estimated likelihood that another input needs a file: one replaced by a stand-in, one in a folder without used files.
 _STAND_IN_LIKELIHOOD, _UNUSED_FOLDER_LIKELIHOOD = 0.5, 0.001
 
+# The share of the bytes of compressed pages that larger chunks save at best.
+_LARGE_GAIN = 0.12
 # The share of the bytes that more compression certainly saves: of compressed pages (8 %) and files (20 %), of bytecode.
 _DENSITY_GAIN, _BYTECODE_GAIN = 0.06, 0.5
 _ALL = 100
@@ -69,6 +71,8 @@ def adjust_to_limit(
 ) -> Adjustments:
     """Return adjustments that make the next layer smaller: first by compressing more, then by omitting something.
 
+    If nothing more may be omitted, more pages are compressed together.
+
     Raises:
         PackError: nothing more can be omitted.
     """
@@ -80,7 +84,14 @@ def adjust_to_limit(
         return replace(adjustments, omitted_cold=adjustments.omitted_cold | sources)
     if settings.cold is Cold.AUTO and layer.evictable:
         return _omit_unlikely(adjustments, layer)
+    if settings.cold is Cold.KEEP and not adjustments.large_chunks and layer.excess <= _LARGE_GAIN * _page_bytes(layer):
+        return replace(adjustments, large_chunks=True)
     raise Budget.of(settings).error(layer.sizes, reserved)
+
+
+def _page_bytes(layer: Oversized) -> int:
+    """Return the bytes of the compressed pages of libraries."""
+    return sum(each.size for each in layer.evictable if isinstance(each, EvictableChunk))
 
 
 def _denser(adjustments: Adjustments, layer: Oversized) -> int:

@@ -16,12 +16,13 @@ from layer_minimizer.model.plan import Cold, KeepPlan, Reason
 from layer_minimizer.native import coldstore, compact
 from layer_minimizer.native.elf_image import UnsupportedLibraryError, map_file
 from layer_minimizer.native.hollow import hollow
+from layer_minimizer.native.nameless import without_names
 from layer_minimizer.pack import staging
 from layer_minimizer.pack.libraries import PackedLibrary, hot_pages, native_runtime, runtime_name
-from layer_minimizer.pack.links import wanted_symbols
+from layer_minimizer.pack.links import owners, wanted_symbols
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from layer_minimizer.environment.site import Site
@@ -79,7 +80,7 @@ class GpuLibraries:
             pages = self._used(path, adjustments)
             called = path in adjustments.refills or path not in linked or self._is_part(path)
             if pages and (called or _kept_bytes(pages) <= _SMALL_BYTES):
-                self._add(found, path, pages, None)
+                self._add(found, path, pages, self._tables(pages, path, libraries))
             else:
                 empty.append(path)
         links = wanted_symbols(empty, libraries, self.site.sources, self.site.library_closure)
@@ -89,7 +90,7 @@ class GpuLibraries:
             except UnsupportedLibraryError as exc:
                 log.debug("%s: %s", path, exc)
                 if pages := self._used(path, adjustments):
-                    self._add(found, path, pages, None)
+                    self._add(found, path, pages, self._tables(pages, path, libraries))
                 continue
             self._add(found, path, bare.parts, bare.tables)
         return found
@@ -101,6 +102,20 @@ class GpuLibraries:
         written = self._written(path, pages, tables)
         if written.sizes.shipped < written.sizes.file:
             found[path] = written
+
+    def _tables(self, pages: compact.Split, path: str, libraries: Iterable[str]) -> compact.Tables | None:
+        """Return the tables of a library without the names that no other one knows."""
+        known = {name for name, owner in self._owners(frozenset(libraries)).items() if owner != path}
+        try:
+            return without_names(pages.image, known)
+        except UnsupportedLibraryError as exc:
+            log.debug("%s: %s", path, exc)
+            return None
+
+    @cached_property
+    def _owners(self) -> Callable[[frozenset[str]], dict[str, str]]:
+        """A cached `links.owners`."""
+        return cache(lambda libraries: owners(libraries, self.site.sources))
 
     def _is_part(self, path: str) -> bool:
         """Return whether a library belongs to others that are not for a GPU, and that call it when they are loaded."""

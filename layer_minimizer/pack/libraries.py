@@ -113,6 +113,14 @@ class PackedLibrary:
         return self.sizes.shipped + self.sizes.cold
 
 
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How the cold pages of a library are compressed: fields of `Adjustments`."""
+
+    density: int
+    large_chunks: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Compactor:
     """Compacts libraries of one environment and caches the results.
@@ -153,8 +161,8 @@ class Compactor:
         if path not in self.hot:
             return None
         hot = self.hot[path] | adjustments.extra_pages.get(path, frozenset())
-        density = adjustments.density
-        made = self._made(path, hot, frozenset(), density)
+        form = _Form(adjustments.density, adjustments.large_chunks)
+        made = self._made(path, hot, frozenset(), form)
         if made.file is None:
             return made
         if whole or path in adjustments.whole_libraries:
@@ -162,18 +170,18 @@ class Compactor:
             return PackedLibrary(LibrarySizes(path, file, mapped, mapped, file, 0, 0, _USED_DIFFERENTLY), made.copies)
         refills = adjustments.refills.get(path, 0)
         omitted = {each.chunk for each in adjustments.omitted_chunks if (each.path, each.refills) == (path, refills)}
-        return self._made(path, hot, frozenset(omitted), density) if omitted else made
+        return self._made(path, hot, frozenset(omitted), form) if omitted else made
 
     @cached_property
-    def _made(self) -> Callable[[str, frozenset[int], frozenset[int], int], PackedLibrary]:
-        """A cached `_make`: path, hot pages, numbers of the chunks to omit, density -> library."""
+    def _made(self) -> Callable[[str, frozenset[int], frozenset[int], _Form], PackedLibrary]:
+        """A cached `_make`: path, hot pages, numbers of the chunks to omit, form -> library."""
         return cache(self._make)
 
-    def _make(self, path: str, hot: frozenset[int], omitted: frozenset[int], density: int) -> PackedLibrary:
+    def _make(self, path: str, hot: frozenset[int], omitted: frozenset[int], form: _Form) -> PackedLibrary:
         data = self.sources[path].read_bytes()
         copies = self.copies[path]
         try:
-            pages = compact.split(data, hot, page_size=self.page_size)
+            pages = compact.split(data, hot, large=form.large_chunks, page_size=self.page_size)
         except UnsupportedLibraryError as exc:
             return PackedLibrary(LibrarySizes(path, len(data), 0, 0, len(data), 0, 0, f"shipped whole: {exc}"), copies)
         mapped = sum(s.memory_size for s in pages.image.loads)
@@ -183,10 +191,10 @@ class Compactor:
         if self.cold is Cold.DROP:
             packed = coldstore.without_data(pages)
         elif omitted:
-            packed = _without(pages, omitted, self._made(path, hot, frozenset(), density))
+            packed = _without(pages, omitted, self._made(path, hot, frozenset(), form))
         else:
-            packed = coldstore.pack_chunks(pages, path, density)
-        key = (hot, omitted, (density,))
+            packed = coldstore.pack_chunks(pages, path, form.density)
+        key = (hot, omitted, (form.density, form.large_chunks))
         written = self._written(path, pages, packed, _likelihoods(pages, hot), key)
         if not omitted and written.sizes.shipped + written.sizes.cold >= len(data):
             sizes = LibrarySizes(path, len(data), mapped, mapped, len(data), 0, 0, _NOT_SMALLER)

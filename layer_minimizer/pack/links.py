@@ -52,6 +52,16 @@ def wanted_symbols(
     return {path: frozenset(names) for path, names in wanted.items()}
 
 
+def owners(libraries: Iterable[str], sources: Mapping[str, Path]) -> dict[str, str]:
+    """Return which of the libraries has or looks up a symbol, by its name; an empty text where several do."""
+    found: dict[str, str] = {}
+    for path in sorted(set(libraries)):
+        for symbol in _symbols(sources[path]):
+            if found.setdefault(symbol.name, path) != path:
+                found[symbol.name] = ""
+    return found
+
+
 def _is_looked_up(symbol: Symbol) -> bool:
     return symbol.strong and symbol.kind in (Kind.FUNCTION, Kind.RESOLVER) and not symbol.name.startswith(_MANGLED)
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from layer_minimizer.layer.log_messages import count_restored_pages
+from layer_minimizer.native import compact
 from layer_minimizer.payload.runtime import messages
 from layer_minimizer.trace.restore_log import RestoreLog
 from layer_minimizer.verify.alone import find_missing_pages
@@ -59,6 +60,20 @@ def tree(kit: ModuleType, parts: Any, library: Path, tmp_path: Path) -> Any:
 def test_pages_are_restored(scenario: str, run: Run, tree: Any, library: Path, good: Check) -> None:
     good(run(scenario, library))  # with the original: the scenario itself is right
     good(run(scenario, tree.library))
+
+
+def test_pages_of_large_chunks_are_restored(kit: ModuleType, parts: Any, tmp_path: Path) -> None:
+    code = "\n".join(f".rept 150000\naddq ${n}, %rax\nnop\n.endr" for n in range(1, 8))
+    if platform.machine() != "x86_64":
+        code = "\n".join(f".rept 150000\nadd x0, x0, #{n}\nnop\n.endr" for n in range(1, 8))
+    start = "xorl %eax, %eax" if platform.machine() == "x86_64" else "mov x0, #0"
+    (tmp_path / "long.s").write_text(f".globl total\n.type total, %function\ntotal:\n{start}\n{code}\nret\n")
+    original = kit.build("gcc", tmp_path / "liblong.so", "-shared", tmp_path / "long.s")
+    tree = kit.compacted(original, tmp_path / "top", parts.runtime, large=True)
+    assert max(chunk.pages * 4096 for chunk in tree.parts.chunks) == compact.LARGE_CHUNK_BYTES
+    ask = "import ctypes, json, sys; print(ctypes.CDLL(json.loads(sys.argv[1])).total())"
+    for path in (original, tree.library):
+        assert kit.python(ask, str(path)).stdout.split() == [str(150000 * sum(range(1, 8)))]
 
 
 @pytest.mark.skipif(

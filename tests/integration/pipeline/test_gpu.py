@@ -30,7 +30,8 @@ ENGINE = f"""\
 static char state[700000] = {{1}}; /* too much to ship before a run has shown that it needs it */
 int started;
 __attribute__((constructor)) static void start(void) {{ started = 7; }}
-int engine_compute(int x) {{ return x * started * state[0]; }}
+int _Z5innerv(void) {{ return 1; }}
+int engine_compute(int x) {{ return x * started * state[0] * _Z5innerv(); }}
 int engine_count = 5;
 static int chosen(void) {{ return 3; }}
 static int (*choose(void))(void) {{ return chosen; }}
@@ -90,6 +91,7 @@ def handler(event, context):
 """
 RUN = "import json, site, sys; site.addsitedir(sys.argv[1]); sys.path.insert(0, sys.argv[2]); import handler\n"
 RUN += "print(handler.handler({'do': sys.argv[3]}, None))\n"
+HAS = "import ctypes, sys; f = ctypes.CDLL(sys.argv[1]); print(*(hasattr(f, each) for each in sys.argv[2:]))"
 LIBRARY, DRIVEN_LIBRARY = "nvidia/engine/lib/libengine.so.1", "net/libnet_driven.so"
 PART_LIBRARY = "net/libpart.so"
 CATCHING_LIBRARY = "net/libcatching.so"
@@ -187,6 +189,10 @@ def test_what_the_run_used_of_it_works(project: Project) -> None:
     assert library["shipped"] < 800_000
     assert project.run("compute").stdout.strip() == "9"
     assert project.run("count").stdout.strip() == "8"
+    # It calls one function of C++ by its name itself, another library the other one.
+    shipped = next((project.desk.folder / "layer").rglob(LIBRARY))
+    ask = [sys.executable, "-c", HAS, shipped, "_Z5innerv", "_Z6secretv", "engine_compute"]
+    assert subprocess.run(ask, capture_output=True, text=True, check=True).stdout == "False True True\n"
 
 
 def test_all_of_it_is_shipped_on_request(project: Project) -> None:

@@ -116,6 +116,23 @@ def test_more_is_compressed_before_anything_is_omitted() -> None:
     assert after == Adjustments(density=100, omitted_distributions=frozenset({"a"}))
 
 
+def test_larger_chunks_are_the_last_resort_of_cold_keep() -> None:
+    plan = planned(("a/b.so", KEPT, Reason.TRACED))
+    dense = Adjustments(density=100, omitted_cold=frozenset({"a/x.py"}))
+    chunks = (EvictableChunk(0.5, 600, "a/b.so", 0), EvictableChunk(0.1, 400, "a/b.so", 1))
+
+    def adjusted(excess: int, before: Adjustments = dense, cold: Cold = Cold.KEEP) -> Adjustments:
+        layer = Oversized(excess, Counter(a=10**9), bytecode_only=frozenset({"a/x.py"}), evictable=chunks, stored=9999)
+        return adjust_to_limit(before, plan, layer, Settings(cold=cold), NOTHING_RESERVED)
+
+    assert adjusted(100) == replace(dense, large_chunks=True)
+    assert not adjusted(100, Adjustments(density=100)).large_chunks
+    assert not adjusted(100, cold=Cold.AUTO).large_chunks
+    for excess, before in ((200, dense), (1, replace(dense, large_chunks=True))):
+        with pytest.raises(PackError, match="the layer would be"):
+            adjusted(excess, before)
+
+
 def test_sources_are_omitted_only_with_cold_keep() -> None:
     layer = Oversized(1, Counter(a=10**9), bytecode_only=frozenset({"a/x.py"}))
     plan = planned(("a/x.py", KEPT, Reason.TRACED))
