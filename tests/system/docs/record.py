@@ -29,7 +29,7 @@ WRAPPING: dict[str, Any] = {
     "subsequent_indent": "    ", "break_long_words": False, "break_on_hyphens": False, "replace_whitespace": False,
     "drop_whitespace": True,
 }  # fmt: skip
-COMMANDS = ("ls", "minimize init", "minimize --report report")
+COMMANDS = ("minimize init", "minimize --report report")
 
 
 @dataclass(frozen=True)
