@@ -23,13 +23,13 @@ from layer_minimizer.model import modules
 from layer_minimizer.model.results import compare_results
 from layer_minimizer.model.search import SearchResult, Trial
 from layer_minimizer.trace.module_groups import without
+from layer_minimizer.trace.search_cache import SearchCache
 from layer_minimizer.trace.tracer import Study, Tracer, mark_read_sources
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from layer_minimizer.model.trace import Trace, TracedModule
-    from layer_minimizer.trace.search_cache import SearchCache
 
 log = logging.getLogger(__name__)
 # Each round removes stand-ins; more rounds than this have not been useful.
@@ -331,11 +331,11 @@ class Search:
         """Run with stand-ins for these groups and the current state of the search, if no earlier search has done it."""
         self._runs += 1
         found = self._result(chosen)
-        of = (self._tables(found), check, self._registry_limit(check=check))
-        known = self.cache.read_trial(*of) if self.cache else None
+        name = SearchCache.trial_name(self._tables(found), check, self._registry_limit(check=check))
+        known = self.cache.read_trial(name) if self.cache else None
         if known is not None:
             return known
-        trace, study = self._run_with(found, self.tracer, check=check)
+        trace, study = self._run_with(found, self.tracer, trial=True, check=check)
         trial = Trial(
             same=trace is not None,
             replaced=frozenset(module.name for module in trace.stand_ins) if trace else frozenset(),
@@ -348,14 +348,19 @@ class Search:
             remaining_bytes=study.remaining_bytes,
         )
         if self.cache:
-            self.cache.write_trial(trial, *of)
+            self.cache.write_trial(trial, name)
         return trial
 
     def _registry_limit(self, *, check: bool) -> int | None:
         return self.max_registry_bytes if check and self.restores else None
 
-    def _run_with(self, found: SearchResult, tracer: Tracer, *, check: bool = False) -> tuple[Trace | None, Study]:
-        """Run with stand-ins; the trace is None if the run fails or returns other results."""
+    def _run_with(
+        self, found: SearchResult, tracer: Tracer, *, trial: bool = False, check: bool = False
+    ) -> tuple[Trace | None, Study]:
+        """Run with stand-ins; the trace is None if the run fails or returns other results.
+
+        ``trial``: only modules and results are of interest, and the trace has no files.
+        """
         tables = self._tables(found)
         progress.note(f"run {self._runs}, with stand-ins for {len(tables):,} modules")
         folder = self.scratch / "run"
@@ -366,6 +371,7 @@ class Search:
                 tables,
                 expected=self._expected(),
                 study=self.study,
+                modules_only=trial,
                 check=check,
                 max_registry_bytes=self._registry_limit(check=check),
             )

@@ -21,7 +21,7 @@ import sys
 _METADATA_MODULES = ("importlib.metadata", "importlib_metadata", "pkg_resources")
 _IMPORT_MACHINERY = ("importlib", "importlib._bootstrap", "importlib._bootstrap_external", "importlib.util")
 _HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
-_os_open, _os_write, _os_close = os.open, os.write, os.close
+_os_open, _os_write, _os_close, _os_stat = os.open, os.write, os.close, os.stat
 _WRITING = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -104,11 +104,30 @@ def replace_execution(spec, execute):
         pass
 
 
+def _use_installed(spec):
+    """Link to the bytecode that is installed, from the folder that this run keeps its own in.
+
+    Otherwise the interpreter would compile every module. It checks bytecode behind a link as any other; if it compiles
+    a module after all, its new file replaces the link, and never what the link leads to.
+    """
+    cached = getattr(spec, "cached", None)
+    if not (isinstance(cached, str) and isinstance(spec.origin, str) and cached.startswith(sys.pycache_prefix)):
+        return
+    installed = os.path.join(os.path.dirname(spec.origin), "__pycache__", os.path.basename(cached))
+    try:
+        _os_stat(installed)
+        os.makedirs(os.path.dirname(cached), exist_ok=True)
+        os.symlink(installed, cached)
+    except OSError:
+        pass  # there is none, or an earlier run has made one of its own
+
+
 class _Finder(object):
     """The first finder in sys.meta_path: calls the other finders, and records what they find and who imports it."""
 
-    def __init__(self, log):
+    def __init__(self, log, installed):
         self.log = log
+        self.installed = installed and getattr(sys, "pycache_prefix", None)
 
     def find_spec(self, name, path=None, target=None):
         importer, line = _importer()
@@ -118,6 +137,8 @@ class _Finder(object):
                 self.log("missing", name)
             return None
         self.note(name, spec, importer, line)
+        if self.installed:
+            _use_installed(spec)
         if name in _METADATA_MODULES:
             replace_execution(spec, self._watch_metadata)
         return spec
@@ -320,13 +341,15 @@ def snapshot():
     """Note the modules and shared libraries that are loaded now."""
     if _log is None:
         return
-    for name, module in sorted(sys.modules.items(), key=str):
+    for name, module in sorted(sys.modules.items(), key=lambda item: repr(item[0])):
         try:
             file = getattr(module, "__file__", None)
         except Exception:
             continue  # a lazy module that fails to load
         if isinstance(name, str) and isinstance(file, str):
             _log("loaded", name, file)
+    if not _files:
+        return
     try:
         with _plain_open("/proc/self/maps", "rb") as maps:
             lines = maps.read().splitlines()
@@ -344,15 +367,21 @@ def note(text):
 
 
 _log = None
+_files = True
 _plain_open = open
 
 
-def start(path, stat=False):
-    """Begin to record into the file ``path``; ``stat`` also wraps the functions that check whether a file exists."""
-    global _log
+def start(path, options=""):
+    """Begin to record into the file ``path``, with ``options``, which are letters.
+
+    s: also wrap the functions that check whether a file exists.
+    b: use the bytecode that is installed, although this run keeps bytecode in a folder of its own.
+    m: record modules and notes alone: of a run with stand-ins that is only tried out, nobody asks for more.
+    """
+    global _files, _log
     if _log is not None:
         return
-    log = _Log(path)
+    log, _files = _Log(path), "m" not in options
     log("process", os.getpid())
     for name, module in sorted(sys.modules.items()):
         file = getattr(module, "__file__", None)
@@ -360,15 +389,20 @@ def start(path, stat=False):
             log("startup", name, file)
         if name in _METADATA_MODULES:
             _watch_metadata(module, log)
-    if hasattr(sys, "addaudithook"):
-        _audit(log)
-    else:
-        _wrap_open(log)
-    if stat:
-        _wrap_stat(log)
+    if _files:
+        _watch_files(log)
+        if "s" in options:
+            _wrap_stat(log)
     _wrap_exit()
-    sys.meta_path.insert(0, _Finder(log))
+    sys.meta_path.insert(0, _Finder(log, "b" in options))
     _log = log
     atexit.register(snapshot)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: log("process", os.getpid()))
+
+
+def _watch_files(log):
+    if hasattr(sys, "addaudithook"):
+        _audit(log)
+    else:
+        _wrap_open(log)
