@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from layer_minimizer.core.errors import RunnerError, TraceError
 from layer_minimizer.core.files import scratch_errors
 from layer_minimizer.execution import process, strace
 from layer_minimizer.execution.probe import copy_probe
+from layer_minimizer.execution.probe_facts import parse_fact
 from layer_minimizer.execution.task_root import make_task_root
 from layer_minimizer.model.function_variables import function_variables
 from layer_minimizer.model.places import Places
@@ -115,18 +115,6 @@ class RunRecord:
         """Yield (absolute path, use, success) for every file system call; nothing without strace."""
         if self.calls is not None:
             yield from strace.read(self.calls, str(self.root))
-
-
-def parse_fact(line: str) -> Iterator[tuple[Any, ...]]:
-    """Yield the record of one line; a process killed while writing leaves part of a record in front of the next."""
-    at = 0
-    while at >= 0:
-        try:
-            yield ast.literal_eval(line[at:])
-        except (SyntaxError, ValueError):
-            at = line.find("('", at + 1)
-        else:
-            return
 
 
 @dataclass(frozen=True, slots=True)

@@ -335,7 +335,7 @@ class Search:
         known = self.cache.read_trial(name) if self.cache else None
         if known is not None:
             return known
-        trace, study = self._run_with(found, self.tracer, trial=True, check=check)
+        trace, study = self._run_with(found, self.tracer, check=check)
         trial = Trial(
             same=trace is not None,
             replaced=frozenset(module.name for module in trace.stand_ins) if trace else frozenset(),
@@ -354,13 +354,8 @@ class Search:
     def _registry_limit(self, *, check: bool) -> int | None:
         return self.max_registry_bytes if check and self.restores else None
 
-    def _run_with(
-        self, found: SearchResult, tracer: Tracer, *, trial: bool = False, check: bool = False
-    ) -> tuple[Trace | None, Study]:
-        """Run with stand-ins; the trace is None if the run fails or returns other results.
-
-        ``trial``: only modules and results are of interest, and the trace has no files.
-        """
+    def _run_with(self, found: SearchResult, tracer: Tracer, *, check: bool = False) -> tuple[Trace | None, Study]:
+        """Run with stand-ins; the trace is None if the run fails or returns other results."""
         tables = self._tables(found)
         progress.note(f"run {self._runs}, with stand-ins for {len(tables):,} modules")
         folder = self.scratch / "run"
@@ -371,7 +366,7 @@ class Search:
                 tables,
                 expected=self._expected(),
                 study=self.study,
-                modules_only=trial,
+                modules_only=tracer is self.tracer,  # only of the run that confirms the files are of interest
                 check=check,
                 max_registry_bytes=self._registry_limit(check=check),
             )

@@ -213,6 +213,7 @@ class Tracer:
             **self._settings(scratch),
             stand_in_tables=file,
             modules_only=modules_only,
+            installed_bytecode=check and self.bytecode is not None,  # the check imports more than the first run has
             check_file=names,
             max_registry_bytes=max_registry_bytes,
         )

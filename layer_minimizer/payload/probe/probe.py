@@ -21,7 +21,7 @@ import sys
 _METADATA_MODULES = ("importlib.metadata", "importlib_metadata", "pkg_resources")
 _IMPORT_MACHINERY = ("importlib", "importlib._bootstrap", "importlib._bootstrap_external", "importlib.util")
 _HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
-_os_open, _os_write, _os_close, _os_stat = os.open, os.write, os.close, os.stat
+_os_open, _os_write, _os_close = os.open, os.write, os.close
 _WRITING = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -104,30 +104,11 @@ def replace_execution(spec, execute):
         pass
 
 
-def _use_installed(spec):
-    """Link to the bytecode that is installed, from the folder that this run keeps its own in.
-
-    Otherwise the interpreter would compile every module. It checks bytecode behind a link as any other; if it compiles
-    a module after all, its new file replaces the link, and never what the link leads to.
-    """
-    cached = getattr(spec, "cached", None)
-    if not (isinstance(cached, str) and isinstance(spec.origin, str) and cached.startswith(sys.pycache_prefix)):
-        return
-    installed = os.path.join(os.path.dirname(spec.origin), "__pycache__", os.path.basename(cached))
-    try:
-        _os_stat(installed)
-        os.makedirs(os.path.dirname(cached), exist_ok=True)
-        os.symlink(installed, cached)
-    except OSError:
-        pass  # there is none, or an earlier run has made one of its own
-
-
 class _Finder(object):
     """The first finder in sys.meta_path: calls the other finders, and records what they find and who imports it."""
 
-    def __init__(self, log, installed):
+    def __init__(self, log):
         self.log = log
-        self.installed = installed and getattr(sys, "pycache_prefix", None)
 
     def find_spec(self, name, path=None, target=None):
         importer, line = _importer()
@@ -137,8 +118,6 @@ class _Finder(object):
                 self.log("missing", name)
             return None
         self.note(name, spec, importer, line)
-        if self.installed:
-            _use_installed(spec)
         if name in _METADATA_MODULES:
             replace_execution(spec, self._watch_metadata)
         return spec
@@ -375,7 +354,7 @@ def start(path, options=""):
     """Begin to record into the file ``path``, with ``options``, which are letters.
 
     s: also wrap the functions that check whether a file exists.
-    b: use the bytecode that is installed, although this run keeps bytecode in a folder of its own.
+    b: is for startup/sitecustomize.py, see installed.py.
     m: record modules and notes alone: of a run with stand-ins that is only tried out, nobody asks for more.
     """
     global _files, _log
@@ -394,7 +373,7 @@ def start(path, options=""):
         if "s" in options:
             _wrap_stat(log)
     _wrap_exit()
-    sys.meta_path.insert(0, _Finder(log, "b" in options))
+    sys.meta_path.insert(0, _Finder(log))
     _log = log
     atexit.register(snapshot)
     if hasattr(os, "register_at_fork"):

@@ -17,6 +17,8 @@ def _begin():
         loading = _import_from(os.path.dirname(here))
         probe = loading.load_probe_file("probe")
         probe.start(log, options)
+        if "b" in options and sys.pycache_prefix:
+            sys.meta_path.insert(1, loading.load_probe_file("installed").InstalledBytecode())
         tables = os.environ.get("LAYER_MINIMIZER_STAND_INS", "")
         if tables:
             _stand_in(loading, tables, probe)
