@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from layer_minimizer.core.errors import RunnerError, TraceError
 from layer_minimizer.core.files import scratch_errors
 from layer_minimizer.execution import process, strace
 from layer_minimizer.execution.probe import copy_probe
+from layer_minimizer.execution.probe_facts import parse_fact
 from layer_minimizer.execution.task_root import make_task_root
 from layer_minimizer.model.function_variables import function_variables
 from layer_minimizer.model.places import Places
@@ -117,18 +117,6 @@ class RunRecord:
             yield from strace.read(self.calls, str(self.root))
 
 
-def parse_fact(line: str) -> Iterator[tuple[Any, ...]]:
-    """Yield the record of one line; a process killed while writing leaves part of a record in front of the next."""
-    at = 0
-    while at >= 0:
-        try:
-            yield ast.literal_eval(line[at:])
-        except (SyntaxError, ValueError):
-            at = line.find("('", at + 1)
-        else:
-            return
-
-
 @dataclass(frozen=True, slots=True)
 class Listing:
     """An order in which the files of folders are listed. The system has none: each copy of a folder can have its own.
@@ -181,10 +169,14 @@ class RunOptions:
         restore_log: file to which the runtime of a layer writes what it restores.
         libraries: a folder for LD_LIBRARY_PATH.
         study_folders: folders whose modules are described, see ``payload/probe/study.py``.
-        stand_in_tables: file with the tables of the modules to be replaced by stand-ins.
+        brief_study: leave out what an earlier run has described, and no other can change: signatures.
+        stand_in_tables: file with the tables of the modules to be replaced by stand-ins: a line of JSON with what all
+            need, then for each module a line with its name and its table, both JSON, a tab between them.
         check_file: file with the namespaces of the original modules, which a check after the run compares.
         max_registry_bytes: how many bytes of modules that fill registries may be loaded anyway; None: not checked.
+        modules_only: observe only which modules are imported and what becomes of stand-ins.
         bytecode: a folder for the interpreter's bytecode cache, which several runs may share (CPython 3.8 and later).
+        installed_bytecode: link from there to the bytecode that is installed, instead of compiling every module.
         time_imports: measure the time of imports, and observe nothing else.
         listing: the order in which folders are listed; None: as the system lists them.
         snapshot: do between the import of the handler and the first event what a layer does before a snapshot.
@@ -203,10 +195,13 @@ class RunOptions:
     restore_log: Path | None = None
     libraries: Path | None = None
     study_folders: tuple[str, ...] = ()
+    brief_study: bool = False
     stand_in_tables: Path | None = None
     check_file: Path | None = None
     max_registry_bytes: int | None = None
+    modules_only: bool = False
     bytecode: Path | None = None
+    installed_bytecode: bool = False
     time_imports: bool = False
     listing: Listing | None = None
     snapshot: bool = False
@@ -245,6 +240,7 @@ def run_observed(workload: Workload, settings: RunOptions, scratch: Path) -> Run
         "stdout": str(stdout),
         "study": str(scratch / "study.json") if settings.study_folders else "",
         "sites": list(settings.study_folders),
+        "brief": settings.brief_study,
         "check": str(settings.check_file or ""),
         "room": settings.max_registry_bytes,
         "timed": str(import_times) if settings.time_imports else "",
@@ -320,7 +316,7 @@ def _environment(workload: Workload, settings: RunOptions, scratch: Path, facts:
         "_HANDLER": f"{workload.entry.stem}.{workload.handler or 'handler'}",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": os.pathsep.join([*startup, *settings.path_entries]),
-        process.PROBE_VARIABLE: f"{facts}:{0 if Observer.STRACE in settings.observers else 1}",
+        process.PROBE_VARIABLE: f"{facts}:{_probe_options(settings)}",
     }
     environment |= _observer_variables(settings, scratch)
     if settings.bytecode:
@@ -330,6 +326,16 @@ def _environment(workload: Workload, settings: RunOptions, scratch: Path, facts:
     if workload.models:
         environment["MODEL_PATH"] = str(scratch / "task" / workload.models[0].name)
     return environment
+
+
+def _probe_options(settings: RunOptions) -> str:
+    """Return the options behind the name of the file in PROBE_VARIABLE, see ``start`` in payload/probe/probe.py."""
+    chosen = {
+        "s": Observer.STRACE not in settings.observers,
+        "b": settings.installed_bytecode,
+        "m": settings.modules_only,
+    }
+    return "".join(letter for letter, wanted in chosen.items() if wanted)
 
 
 def _observer_variables(settings: RunOptions, scratch: Path) -> dict[str, str]:

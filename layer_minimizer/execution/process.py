@@ -34,7 +34,7 @@ _KEPT_PYTHON_VARIABLES = {
 }  # fmt: skip
 # sys.stderr may be replaced by something without a file descriptor, as in a notebook.
 _STANDARD_ERROR = 2
-# The file that the probe writes to, in every process of a run; its value is unique to the run.
+# The file that the probe writes to, in every process of a run, and its options; the value is unique to the run.
 PROBE_VARIABLE = "LAYER_MINIMIZER_PROBE"
 # The file with the tables of the modules that a run replaces by stand-ins.
 STAND_INS_VARIABLE = "LAYER_MINIMIZER_STAND_INS"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name
 
 from layer_minimizer.execution.facts import read_facts, source_of, traced_files
-from layer_minimizer.execution.observed_run import parse_fact
+from layer_minimizer.execution.probe_facts import parse_fact
 from layer_minimizer.model.trace import Trace, TracedDistribution, TracedMetadata, TracedModule
 from layer_minimizer.model.workload import Workload
 

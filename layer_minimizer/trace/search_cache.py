@@ -56,16 +56,18 @@ class SearchCache:
         _write(self._file, found)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def read_trial(self, *parts: object) -> Trial | None:
-        """Return what an earlier run with these stand-ins has shown."""
-        return _read(Trial, self._trial(parts))
+    @staticmethod
+    def trial_name(*parts: object) -> str:
+        """Return the name of the trial run with these stand-ins: a digest of megabytes, for reading and writing it."""
+        return _digest(parts)[:24]
 
-    def write_trial(self, trial: Trial, *parts: object) -> None:
-        """Store what a run with these stand-ins has shown."""
-        _write(self._trial(parts), trial)
+    def read_trial(self, name: str) -> Trial | None:
+        """Return what an earlier run has shown."""
+        return _read(Trial, self._folder / f"{name}.json")
 
-    def _trial(self, parts: tuple[object, ...]) -> Path:
-        return self._folder / f"{_digest(parts)[:24]}.json"
+    def write_trial(self, trial: Trial, name: str) -> None:
+        """Store what a run has shown."""
+        _write(self._folder / f"{name}.json", trial)
 
 
 def _digest(parts: tuple[object, ...]) -> str:

@@ -23,13 +23,13 @@ from layer_minimizer.model import modules
 from layer_minimizer.model.results import compare_results
 from layer_minimizer.model.search import SearchResult, Trial
 from layer_minimizer.trace.module_groups import without
+from layer_minimizer.trace.search_cache import SearchCache
 from layer_minimizer.trace.tracer import Study, Tracer, mark_read_sources
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from layer_minimizer.model.trace import Trace, TracedModule
-    from layer_minimizer.trace.search_cache import SearchCache
 
 log = logging.getLogger(__name__)
 # Each round removes stand-ins; more rounds than this have not been useful.
@@ -331,8 +331,8 @@ class Search:
         """Run with stand-ins for these groups and the current state of the search, if no earlier search has done it."""
         self._runs += 1
         found = self._result(chosen)
-        of = (self._tables(found), check, self._registry_limit(check=check))
-        known = self.cache.read_trial(*of) if self.cache else None
+        name = SearchCache.trial_name(self._tables(found), check, self._registry_limit(check=check))
+        known = self.cache.read_trial(name) if self.cache else None
         if known is not None:
             return known
         trace, study = self._run_with(found, self.tracer, check=check)
@@ -348,7 +348,7 @@ class Search:
             remaining_bytes=study.remaining_bytes,
         )
         if self.cache:
-            self.cache.write_trial(trial, *of)
+            self.cache.write_trial(trial, name)
         return trial
 
     def _registry_limit(self, *, check: bool) -> int | None:
@@ -366,6 +366,7 @@ class Search:
                 tables,
                 expected=self._expected(),
                 study=self.study,
+                modules_only=tracer is self.tracer,  # only of the run that confirms the files are of interest
                 check=check,
                 max_registry_bytes=self._registry_limit(check=check),
             )

@@ -143,20 +143,28 @@ class Tracer:
     def study(self, workload: Workload, scratch: Path) -> tuple[Trace, Study]:
         """Run as `trace` does; also return a description of every imported module, and which modules' functions ran.
 
+        With a ``bytecode`` folder, that is filled with what is installed: the trace need not have the opened sources.
+
         Raises:
             TraceError, RunnerError: as `trace`.
         """
-        settings = RunOptions(**self._settings(scratch), show_output=True, study_folders=self.interpreter.site_dirs)
+        settings = RunOptions(
+            **self._settings(scratch),
+            show_output=True,
+            study_folders=self.interpreter.site_dirs,
+            installed_bytecode=self.bytecode is not None,
+        )
         return self._run(workload, scratch, settings)
 
     def run_again(self, workload: Workload, scratch: Path, *, studied: bool) -> tuple[Trace, Study]:
-        """Run as `study` or `trace` does, without showing what the workload prints.
+        """Run as `study` or `trace` does, without showing what the workload prints; the study is without signatures.
 
         Raises:
             TraceError, RunnerError: as `trace`.
         """
         folders = self.interpreter.site_dirs if studied else ()
-        return self._run(workload, scratch, RunOptions(**self._settings(scratch), study_folders=folders))
+        settings = RunOptions(**self._settings(scratch), study_folders=folders, brief_study=True)
+        return self._run(workload, scratch, settings)
 
     def trace_with_bytecode(self, workload: Workload, scratch: Path) -> Trace:
         """Run as `trace` does, with the bytecode cache filled: source files that are opened now are read as text.
@@ -175,6 +183,7 @@ class Tracer:
         *,
         expected: Mapping[str, list[str]],
         study: Study,
+        modules_only: bool = False,
         check: bool = False,
         max_registry_bytes: int | None = None,
     ) -> tuple[Trace | None, Study]:
@@ -186,6 +195,7 @@ class Tracer:
             tables: Descriptions of the modules to replace, by name.
             expected: Submodules by package that a run without stand-ins loads.
             study: The study of a run without stand-ins.
+            modules_only: Do not trace files, for a run of which only modules and results are of interest.
             check: After all events, load each replaced module, and report those that cannot be replaced.
             max_registry_bytes: In the check, report the smallest modules that fill registries as not replaceable, up
                 to this total size.
@@ -194,11 +204,18 @@ class Tracer:
             TraceError, RunnerError: as `trace`.
         """
         scratch.parent.mkdir(parents=True, exist_ok=True)
-        file = scratch.with_name("stand_ins.json")
-        file.write_text(json.dumps({"tables": tables, "expected": expected, "classes": str(study.classes)}))
+        file = scratch.with_name("stand_ins")
+        known = json.dumps({"expected": expected, "classes": str(study.classes)})
+        lines = (f"{json.dumps(name)}\t{json.dumps(table)}" for name, table in tables.items())
+        file.write_text("\n".join((known, *lines)))
         names = study.names if check else None
         settings = RunOptions(
-            **self._settings(scratch), stand_in_tables=file, check_file=names, max_registry_bytes=max_registry_bytes
+            **self._settings(scratch),
+            stand_in_tables=file,
+            modules_only=modules_only,
+            installed_bytecode=check and self.bytecode is not None,  # the check imports more than the first run has
+            check_file=names,
+            max_registry_bytes=max_registry_bytes,
         )
         record = run_observed(workload, settings, scratch)
         try:

@@ -110,7 +110,9 @@ def _matched(code, names):
 
     if "MATCH_CLASS" not in dis.opmap:
         return
-    steps = [step for step in dis.get_instructions(code) if step.opname not in ("CACHE", "EXTENDED_ARG")]
+    steps = []
+    if dis.opmap["MATCH_CLASS"] in code.co_code[::2]:  # few functions have one, and reading instructions takes long
+        steps = [step for step in dis.get_instructions(code) if step.opname not in ("CACHE", "EXTENDED_ARG")]
     for index, step in enumerate(steps):
         if step.opname == "MATCH_CLASS" and index > 1 and steps[index - 2].argval in names:
             yield steps[index - 2].argval

@@ -320,13 +320,15 @@ def snapshot():
     """Note the modules and shared libraries that are loaded now."""
     if _log is None:
         return
-    for name, module in sorted(sys.modules.items(), key=str):
+    for name, module in sorted(sys.modules.items(), key=lambda item: repr(item[0])):
         try:
             file = getattr(module, "__file__", None)
         except Exception:
             continue  # a lazy module that fails to load
         if isinstance(name, str) and isinstance(file, str):
             _log("loaded", name, file)
+    if not _files:
+        return
     try:
         with _plain_open("/proc/self/maps", "rb") as maps:
             lines = maps.read().splitlines()
@@ -344,15 +346,21 @@ def note(text):
 
 
 _log = None
+_files = True
 _plain_open = open
 
 
-def start(path, stat=False):
-    """Begin to record into the file ``path``; ``stat`` also wraps the functions that check whether a file exists."""
-    global _log
+def start(path, options=""):
+    """Begin to record into the file ``path``, with ``options``, which are letters.
+
+    s: also wrap the functions that check whether a file exists.
+    b: is for startup/sitecustomize.py, see installed.py.
+    m: record modules and notes alone: of a run with stand-ins that is only tried out, nobody asks for more.
+    """
+    global _files, _log
     if _log is not None:
         return
-    log = _Log(path)
+    log, _files = _Log(path), "m" not in options
     log("process", os.getpid())
     for name, module in sorted(sys.modules.items()):
         file = getattr(module, "__file__", None)
@@ -360,15 +368,20 @@ def start(path, stat=False):
             log("startup", name, file)
         if name in _METADATA_MODULES:
             _watch_metadata(module, log)
-    if hasattr(sys, "addaudithook"):
-        _audit(log)
-    else:
-        _wrap_open(log)
-    if stat:
-        _wrap_stat(log)
+    if _files:
+        _watch_files(log)
+        if "s" in options:
+            _wrap_stat(log)
     _wrap_exit()
     sys.meta_path.insert(0, _Finder(log))
     _log = log
     atexit.register(snapshot)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: log("process", os.getpid()))
+
+
+def _watch_files(log):
+    if hasattr(sys, "addaudithook"):
+        _audit(log)
+    else:
+        _wrap_open(log)

@@ -3,6 +3,7 @@
 Runs inside the traced interpreter: CPython 3.6 and later, the standard library alone.
 """
 
+import _signal
 import builtins
 import importlib
 import locale
@@ -114,14 +115,21 @@ def _take():
     threading.stack_size(size)
     found["threading.stack_size"] = size
     found["locale.setlocale"] = locale.setlocale(locale.LC_ALL)
-    if "signal" in sys.modules:
-        signal = sys.modules["signal"]
-        found["signal.signal"] = [_Same(signal.getsignal(number)) for number in range(1, signal.NSIG)]
+    # Below signal.getsignal, which looks up a name for each number.
+    found["signal.signal"] = [_Same(_signal.getsignal(number)) for number in range(1, _signal.NSIG)]
     if "resource" in sys.modules:
         resource = sys.modules["resource"]
-        limits = sorted(name for name in dir(resource) if name.startswith("RLIMIT_"))
-        found["resource.setrlimit"] = [resource.getrlimit(getattr(resource, name)) for name in limits]
+        found["resource.setrlimit"] = [resource.getrlimit(limit) for limit in _limits(resource)]
     return found
+
+
+def _limits(resource):
+    if not _LIMITS:
+        _LIMITS.extend(getattr(resource, name) for name in sorted(dir(resource)) if name.startswith("RLIMIT_"))
+    return _LIMITS
+
+
+_LIMITS = []
 
 
 def _comparable(value):

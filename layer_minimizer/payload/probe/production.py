@@ -32,10 +32,10 @@ def _begin():
     probe = load_probe_file("probe")
     handle, facts = tempfile.mkstemp(prefix="layer_minimizer-", suffix=".facts")
     os.close(handle)
-    probe.start(facts, stat=True)
+    probe.start(facts, "s")
     entries = [os.path.join(here, "startup"), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, entries))
-    os.environ["LAYER_MINIMIZER_PROBE"] = facts + ":1"
+    os.environ["LAYER_MINIMIZER_PROBE"] = facts + ":s"
     return probe, facts
 
 

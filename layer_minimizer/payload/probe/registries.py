@@ -31,13 +31,13 @@ class Registries(object):
         for label, container in _containers(modules):
             if id(container) not in self._foreign and id(container) not in self._watched:
                 self._watched[id(container)] = (label, container)
+                self._lengths.append(len(container))
                 if filler and _holds_of(filler, container):
                     filled.append(label)
-        self._lengths = [len(container) for _label, container in self._watched.values()]
         return filled
 
     def grown(self):
-        """Return the labels of those that have more entries than at the last call or addition."""
+        """Return the labels of those that have more entries than at the last call, or when they were added."""
         lengths = [len(container) for _label, container in self._watched.values()]
         before, self._lengths = self._lengths, lengths
         if lengths == before:

@@ -52,6 +52,8 @@ class _Watched(type(sys)):
 class TrialFinder(object):
     """Finds the modules of ``tables`` as stand-ins; the finders behind it find the real ones.
 
+    A table is JSON until its module is imported: behind a stand-in, most are not, and what is read of all of them is
+    gone through at each collection of garbage.
     ``expected`` are the submodules by package that were loaded in a run without stand-ins. One that is missing now was
     imported by a module that is stood in for: it is imported when it is asked for, and that is reported.
     """
@@ -65,7 +67,8 @@ class TrialFinder(object):
         _report = report
 
     def find_spec(self, name, path=None, target=None):
-        table = self._tables.get(name)
+        text = self._tables.get(name)
+        table = None if text is None else json.loads(text)
         if table is not None and self._standin.is_awake(table):
             table = None
         real = ask_behind(self, name, path, target)

@@ -24,7 +24,10 @@ def namespace(module):
 
 
 class Study(object):
-    """The observations of one run about the modules in ``sites``; ``describe(module)`` returns the table of one."""
+    """The observations of one run about the modules in ``sites``; ``describe(module)`` returns the table of one.
+
+    ``signatures`` describes functions and classes; None where an earlier run has described them.
+    """
 
     def __init__(self, describe, signatures, sites):
         self._describe = describe
@@ -136,18 +139,21 @@ class Study(object):
             package, _, last = name.rpartition(".")
             known = self._tables.get(package)
             if known is not None and getattr(sys.modules.get(package), "__dict__", {}).get(last) is module:
-                known["names"].setdefault(last, ["module", name])
+                known.add(last, ["module", name])
             if name in self._tables or name in self._failed or type(module) is not type(sys):
                 continue
             if top is not None and name.split(".")[0] != top:
                 continue
             file = module.__dict__.get("__file__")
             if isinstance(file, str) and file.startswith(self._sites):
-                self._tables[name] = dict(self._described(module), file=file)
-                self._classes[name] = self._signatures.of_classes(module)
+                self._tables[name] = _Table(self._described(module), file)
+                if self._signatures is not None:
+                    self._classes[name] = json.dumps(self._signatures.of_classes(module))
 
     def _described(self, module):
         table = self._describe(module)
+        if self._signatures is None:
+            return table
         for name, kind in table["names"].items():
             if kind[0] == "function":
                 kind.append(self._signatures.of_function(module.__dict__.get(name)))
@@ -158,7 +164,7 @@ class Study(object):
 
         ``tables`` by module; ``ran``: the files whose code ran, or null; ``seconds`` that the execution of each module
         took by itself. What their classes consist of goes into a second file, and what they have at the very end
-        into a third: ``{module: namespace(module)}``.
+        into a third: ``{module: namespace(module)}``; neither is written if nothing is to be said about signatures.
         """
         if hasattr(sys, "monitoring") and self._watching:
             sys.monitoring.set_events(sys.monitoring.OPTIMIZER_ID, 0)
@@ -170,9 +176,44 @@ class Study(object):
             threading.setprofile(None)
         self.look()
         ran = sorted(self._ran) if self._watching else None
-        with open(path, "w") as out:
-            json.dump({"tables": self._tables, "ran": ran, "seconds": self._seconds}, out)
-        with open(path + ".classes", "w") as out:
-            json.dump(self._classes, out)
-        with open(path + ".names", "w") as out:
-            json.dump({name: namespace(sys.modules[name]) for name in self._tables if name in sys.modules}, out)
+        tables = _joined({name: table.text() for name, table in self._tables.items()})
+        _write(path, _joined({"tables": tables, "ran": json.dumps(ran), "seconds": json.dumps(self._seconds)}))
+        if self._signatures is None:
+            return
+        _write(path + ".classes", _joined(self._classes))
+        names = {name: namespace(sys.modules[name]) for name in self._tables if name in sys.modules}
+        _write(path + ".names", json.dumps(names))
+
+
+class _Table(object):
+    """The table of a module, as text: the collector of garbage would go through millions of lists again and again."""
+
+    __slots__ = ("_added", "_known", "_names", "_rest")
+
+    def __init__(self, table, file):
+        names = table.pop("names")
+        self._known = frozenset(names)
+        self._names = json.dumps(names)
+        self._added = ""
+        self._rest = json.dumps(dict(table, file=file))
+
+    def add(self, name, kind):
+        """Add a name that the module has been given since then."""
+        if name not in self._known:
+            self._known |= {name}
+            self._added += ", %s: %s" % (json.dumps(name), json.dumps(kind))
+
+    def text(self):
+        """Return it as JSON."""
+        names = "{%s}" % (self._names[1:-1] + self._added).lstrip(", ")
+        return '{"names": %s, %s' % (names, self._rest[1:])
+
+
+def _joined(texts):
+    """Return the JSON of a dictionary whose values are JSON already."""
+    return "{%s}" % ", ".join("%s: %s" % (json.dumps(name), text) for name, text in texts.items())
+
+
+def _write(path, text):
+    with open(path, "w") as out:
+        out.write(text)  # json.dump would encode piece by piece, which takes ten times as long

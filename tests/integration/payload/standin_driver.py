@@ -51,7 +51,8 @@ def main():
         standin.report_to(reports.append)
         loading.load_probe_file("probe")
         finders = loading.load_probe_file("standins")
-        sys.meta_path.insert(1, finders.TrialFinder(settings["tables"], {}, standin, reports.append))
+        tables = {name: json.dumps(table) for name, table in settings["tables"].items()}
+        sys.meta_path.insert(1, finders.TrialFinder(tables, {}, standin, reports.append))
     try:
         main_names = sys.modules["__main__"].__dict__
         for name in ("describe", "loading_of", "main"):

@@ -9,6 +9,7 @@ import pytest
 from layer_minimizer.core.errors import RunnerError
 from layer_minimizer.execution import strace
 from layer_minimizer.execution.observed_run import Observer, choose_observers, free_space_hint
+from layer_minimizer.execution.probe_facts import parse_fact
 
 
 @pytest.fixture
@@ -34,3 +35,23 @@ def test_a_nearly_full_disk_is_mentioned_and_another_is_not(tmp_path: Path) -> N
     assert free_space_hint(tmp_path) == ""
     if Path("/sys/kernel").is_dir() and os.statvfs("/sys").f_bavail == 0:
         assert "set TMPDIR" in free_space_hint(Path("/sys"))
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        ("process", 17),
+        ("module", "a.b", "/site/a/b.py", "handler", 12),
+        ("open", "/site/it's"),
+        ("open", '/site/"both" it\'s'),
+        ("open", "/site/back\\slash and \n and \u00fc"),
+        ("note", "woke pkg.a for 'x', 'y'"),
+        ("missing", ""),
+    ],
+)
+def test_a_fact_is_read_as_it_was_written(fact: tuple[object, ...]) -> None:
+    line = f"{fact!a}\n"
+    assert list(parse_fact(line)) == [fact]
+    # A process that was killed while it wrote has left a part of a line in front.
+    assert list(parse_fact(f"('open', '/site/pa{line}")) == [fact]
+    assert list(parse_fact("('open', '/site/pa\n")) == []

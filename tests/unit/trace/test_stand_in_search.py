@@ -282,10 +282,11 @@ TRIAL = Trial(
 
 def test_a_result_is_cached_by_its_inputs_and_ends_the_trials(cached: SearchCache, tmp_path: Path) -> None:
     assert cached != SearchCache.of("1.0", ["b"])
-    assert cached.read() is cached.read_trial({"a": 1}, 5) is None
-    cached.write_trial(TRIAL, {"a": 1}, 5)
-    assert cached.read_trial({"a": 1}, 5) == TRIAL
-    assert cached.read_trial({"a": 1}, 6) is None
+    name, other = cached.trial_name({"a": 1}, 5), cached.trial_name({"a": 1}, 6)
+    assert cached.read() is cached.read_trial(name) is None
+    cached.write_trial(TRIAL, name)
+    assert cached.read_trial(name) == TRIAL
+    assert cached.read_trial(other) is None
     cached.write(FOUND)
     assert cached.read() == FOUND
     assert [path.name for path in (tmp_path / "cache/stand-ins").iterdir()] == [f"{cached.name}.json"]

@@ -13,10 +13,12 @@ def _begin():
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != here]
     settings = os.environ.get("LAYER_MINIMIZER_PROBE", "")
     if settings:
-        log, stat = settings.rsplit(":", 1)
+        log, options = settings.rsplit(":", 1)
         loading = _import_from(os.path.dirname(here))
         probe = loading.load_probe_file("probe")
-        probe.start(log, stat=stat == "1")
+        probe.start(log, options)
+        if "b" in options and sys.pycache_prefix:
+            sys.meta_path.insert(1, loading.load_probe_file("installed").InstalledBytecode())
         tables = os.environ.get("LAYER_MINIMIZER_STAND_INS", "")
         if tables:
             _stand_in(loading, tables, probe)
@@ -37,7 +39,9 @@ def _stand_in(loading, tables, probe):
     import json
 
     with open(tables) as source:
-        known = json.load(source)
+        known = json.loads(source.readline())
+        lines = [line.split("\t", 1) for line in source]
+    described = {json.loads(name): table for name, table in lines}
     standin = loading.load_stand_in_parts()
     standin.report_to(probe.note)
     members = []
@@ -52,7 +56,7 @@ def _stand_in(loading, tables, probe):
         return False
 
     standin.know_members(find_member)
-    finder = loading.load_probe_file("standins").TrialFinder(known["tables"], known["expected"], standin, probe.note)
+    finder = loading.load_probe_file("standins").TrialFinder(described, known["expected"], standin, probe.note)
     sys.meta_path.insert(1, finder)
 
 
