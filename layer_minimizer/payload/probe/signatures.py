@@ -3,7 +3,6 @@
 Runs inside the traced interpreter: CPython 3.6 and later, the standard library alone.
 """
 
-import inspect
 import types
 
 _SIMPLE = (str, int, float, bool, type(None))
@@ -13,6 +12,8 @@ def of_function(function):
     """Return a plain function's signature, None where a default or an annotation is more than text or a number."""
     if type(function) is not types.FunctionType:
         return None
+    import inspect  # here: the program may do without it
+
     empty = inspect.Parameter.empty
     try:
         signature = inspect.signature(function)
