@@ -170,6 +170,7 @@ class RunOptions:
         libraries: a folder for LD_LIBRARY_PATH.
         study_folders: folders whose modules are described, see ``payload/probe/study.py``.
         brief_study: leave out what an earlier run has described, and no other can change: signatures.
+        standard_modules: modules of the standard library that are described, too.
         stand_in_tables: file with the tables of the modules to be replaced by stand-ins: a line of JSON with what all
             need, then for each module a line with its name and its table, both JSON, a tab between them.
         check_file: file with the namespaces of the original modules, which a check after the run compares.
@@ -196,6 +197,7 @@ class RunOptions:
     libraries: Path | None = None
     study_folders: tuple[str, ...] = ()
     brief_study: bool = False
+    standard_modules: tuple[str, ...] = ()
     stand_in_tables: Path | None = None
     check_file: Path | None = None
     max_registry_bytes: int | None = None
@@ -205,6 +207,11 @@ class RunOptions:
     time_imports: bool = False
     listing: Listing | None = None
     snapshot: bool = False
+
+    @property
+    def studies(self) -> bool:
+        """Whether modules are described."""
+        return bool(self.study_folders or self.standard_modules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +245,10 @@ def run_observed(workload: Workload, settings: RunOptions, scratch: Path) -> Run
         "front": list(settings.sys_path_front),
         "result": str(result),
         "stdout": str(stdout),
-        "study": str(scratch / "study.json") if settings.study_folders else "",
+        "study": str(scratch / "study.json") if settings.studies else "",
         "sites": list(settings.study_folders),
         "brief": settings.brief_study,
+        "standard": list(settings.standard_modules),
         "check": str(settings.check_file or ""),
         "room": settings.max_registry_bytes,
         "timed": str(import_times) if settings.time_imports else "",
@@ -278,7 +286,7 @@ def run_observed(workload: Workload, settings: RunOptions, scratch: Path) -> Run
     output = log.read_text(errors="replace") if log else ""
     if ended.returncode == process.NOT_ISOLATED and settings.isolation is not None:
         raise RunnerError(output.strip())
-    study = scratch / "study.json" if settings.study_folders else None
+    study = scratch / "study.json" if settings.studies else None
     times = import_times if import_times.exists() else None
     return RunRecord(ended, _read_outcome(result, stdout), root, facts, calls, output, study, times)
 

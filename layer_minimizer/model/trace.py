@@ -164,7 +164,7 @@ class TracedStandIn:
 
     Attributes:
         name: its dotted name.
-        path: its file relative to site-packages.
+        path: its file relative to site-packages; empty for a module of the standard library.
         table: what the stand-in needs to know of the module, see ``payload/runtime/standin.py``.
         touched: (name, kind) of the attributes that were read from the stand-in.
         seconds: how long executing the original module took in an observed run, without its imports.

@@ -247,6 +247,7 @@ class Builder:
             replaced=tuple(module for module in self.traced.trace.stand_ins if module.path in replaced),
             cold=cold if self.runtime else (),
             laid_out=() if self.runtime else cold,
+            standard=tuple(module for module in self.traced.trace.stand_ins if not module.path),
         )
 
     # ---- bytecode ---------------------------------------------------------------------------------------------------
@@ -274,7 +275,9 @@ class Builder:
             packed = self._write_packed(contents, with_source, top, compiler, adjustments)
         runtime = [path.relative_to(top).as_posix() for path in sorted((top / cold_store.PACKAGE).glob("*.py"))]
         bytecode.compile_modules(runtime, top, compiler, with_source=())
-        packed_bytecode.pack_runtime(top, compressed=adjustments.dense, stand_ins=bool(contents.replaced))
+        standard = (top / cold_store.PACKAGE).is_dir() and stand_ins.write_standard(contents, top)
+        stand_ins_used = bool(contents.replaced or standard)
+        packed_bytecode.pack_runtime(top, compressed=adjustments.dense, stand_ins=stand_ins_used)
         return packed
 
     def _write_packed(

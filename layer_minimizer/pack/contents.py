@@ -20,7 +20,8 @@ class Contents:
     """How the files of a plan are shipped, by path.
 
     ``files`` are all kept ones, ``modules`` those of them that are modules; those in ``with_source`` keep their source,
-    those in ``bytecode_only`` have it in the cold store. ``replaced`` are modules that are replaced by stand-ins.
+    those in ``bytecode_only`` have it in the cold store. ``replaced`` are modules that are replaced by stand-ins,
+    ``standard`` those of the standard library that are.
     ``cold`` are all files for the cold store; ``laid_out`` are those that lie in place instead, because nothing could
     restore them.
     """
@@ -32,10 +33,11 @@ class Contents:
     replaced: tuple[TracedStandIn, ...]
     cold: tuple[Decision, ...]
     laid_out: tuple[Decision, ...]
+    standard: tuple[TracedStandIn, ...] = ()
 
     def put_back(self, needs: Needs, libraries: Iterable[str]) -> PutBack:
         """Return what of these needs has to be put back; ``libraries`` have cold pages."""
-        stand_ins = {module.name for module in self.replaced}
+        stand_ins = {module.name for module in (*self.replaced, *self.standard)}
         cold, compacted = {decision.path for decision in self.cold}, set(libraries)
         shipped = modules.by_name([*self.files, *cold])
         return PutBack(

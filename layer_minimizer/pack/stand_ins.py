@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer.layer.cold_store import PACKAGE, digest
 from layer_minimizer.model import modules
+from layer_minimizer.payload.runtime.standard import FOLDER as STANDARD
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
 
     from layer_minimizer.model.trace import TracedStandIn
     from layer_minimizer.pack.bytecode import Compiler
+    from layer_minimizer.pack.contents import Contents
 
 TABLES = "stand_ins"
 # The layer's name in its runtime's messages. It contains no user input, so that equal files result in equal bytes.
 _LAYER = "made by layer_minimizer"
+# Sources of so many bytes take as long as what stands in for them: with stand-ins for other modules, and without.
+_WORTH_BYTES = {True: 50_000, False: 150_000}
 _MARSHAL = 2  # every Python version can read this format
 _STUB = "from _layer_minimizer.stubs import stand_in\n\nstand_in(__name__, {last!r}, {tables!r})\n"
 _STARTER = "from _layer_minimizer.stubs import unpack\n\nunpack(__name__, {last!r})\n"
@@ -50,6 +54,23 @@ def write_stand_ins(
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(zlib.compress(content, 9) if compressed else content)
     return file.stat().st_size + stubs
+
+
+def write_standard(contents: Contents, top: Path) -> bool:
+    """Write the tables of stand-ins for modules of the standard library, if these save more time than they take.
+
+    Return whether they are in the layer.
+    """
+    found = contents.standard
+    if sum(module.table["bytes"] for module in found) < _WORTH_BYTES[bool(contents.replaced)]:
+        return False
+    tables = {"modules": {module.name: module.table for module in found}}
+    content = marshal.dumps(json.loads(json.dumps(tables, sort_keys=True)), _MARSHAL)
+    file = top / STANDARD / digest(content)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    file.chmod(0o644)
+    return True
 
 
 def write_starters(stems: Iterable[str], top: Path, compiler: Compiler) -> None:

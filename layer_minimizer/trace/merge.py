@@ -86,8 +86,12 @@ def _merge_files(files: Iterable[TracedFile]) -> tuple[TracedFile, ...]:
 
 
 def _merge_stand_ins(one: Trace, two: Trace) -> tuple[TracedStandIn, ...]:
-    """Return the stand-ins whose real modules no run has loaded."""
-    found = {module.name: module for module in (*two.stand_ins, *one.stand_ins)}
+    """Return the stand-ins whose real modules no run has loaded.
+
+    A trace does not tell which modules of the standard library it has loaded: their stand-ins have to be in both.
+    """
+    both = {module.name for module in one.stand_ins} & {module.name for module in two.stand_ins}
+    found = {module.name: module for module in (*two.stand_ins, *one.stand_ins) if module.path or module.name in both}
     for trace in (one, two):
         own = {module.name for module in trace.stand_ins}
         for module in trace.modules:

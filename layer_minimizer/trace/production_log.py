@@ -178,7 +178,7 @@ def drop_unused_imports(trace: Trace, deployed: Trace) -> Trace:
     A deployed function runs without stand-ins, so its trace contains unused imports, too. An import is unused if
     ``trace`` has a stand-in for the module, or if only modules with stand-ins import it.
     """
-    unused = {module.name: module.path for module in trace.stand_ins}
+    unused = {module.name: module.path for module in trace.stand_ins if module.path}
     unused |= {module.name: module.path for module in trace.asleep}
     real = {module.name for module in trace.modules} - unused.keys()
     new = {module.name for module in deployed.modules if module.path} - unused.keys() - real

@@ -6,7 +6,10 @@ import json
 import logging
 import os
 import shutil
+import tomllib
 from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +115,13 @@ def _agreed_kind(kind: list[Any], again: list[Any]) -> list[Any]:
     return ["other"]
 
 
+@cache
+def standard_modules() -> tuple[str, ...]:
+    """Return the modules of the standard library that stand-ins may replace."""
+    data = tomllib.loads(resources.files(__package__).joinpath("standard_modules.toml").read_text("utf-8"))
+    return tuple(data["modules"])
+
+
 @dataclass(frozen=True, slots=True)
 class Tracer:
     """Runs workloads in the full environment.
@@ -150,8 +160,8 @@ class Tracer:
         """
         settings = RunOptions(
             **self._settings(scratch),
+            **self._studied(),
             show_output=True,
-            study_folders=self.interpreter.site_dirs,
             installed_bytecode=self.bytecode is not None,
         )
         return self._run(workload, scratch, settings)
@@ -162,8 +172,8 @@ class Tracer:
         Raises:
             TraceError, RunnerError: as `trace`.
         """
-        folders = self.interpreter.site_dirs if studied else ()
-        settings = RunOptions(**self._settings(scratch), study_folders=folders, brief_study=True)
+        studied_folders = self._studied() if studied else {}
+        settings = RunOptions(**self._settings(scratch), **studied_folders, brief_study=True)
         return self._run(workload, scratch, settings)
 
     def trace_with_bytecode(self, workload: Workload, scratch: Path) -> Trace:
@@ -223,6 +233,9 @@ class Tracer:
         except TraceError as exc:
             log.debug("with stand-ins for %d modules: %s", len(tables), exc)
             return None, _read_study(record, run_facts(record, self.interpreter))
+
+    def _studied(self) -> dict[str, Any]:
+        return {"study_folders": self.interpreter.site_dirs, "standard_modules": standard_modules()}
 
     def _settings(self, scratch: Path) -> dict[str, Any]:
         interpreter = self.interpreter

@@ -4,9 +4,10 @@ argv[1] is a JSON file with: ``root`` (the task root), ``module`` (the entry's f
 (a function's name, or empty), ``events`` ([name, payload, context] rows), ``front`` (folders that stand on sys.path
 right behind the task root, as a layer's do), ``result`` (where the outcome goes), ``stdout`` (where a script's
 standard output goes), ``study`` (where to write what modules are and do, or empty; see study.py), ``sites`` (folders
-whose modules that is about), ``brief`` (whether to leave out their signatures), ``check`` (the namespaces of a run
-without stand-ins, or empty; see standins.py), ``timed`` (where to write how long imports take, or empty; see
-import_times.py). Runs in the traced interpreter: CPython 3.6 and later, the standard library alone.
+whose modules that is about), ``standard`` (modules of the standard library that it is about, too), ``brief`` (whether
+to leave out signatures), ``check`` (the namespaces of a run without stand-ins, or empty; see standins.py), ``timed``
+(where to write how long imports take, or empty; see import_times.py). Runs in the traced interpreter: CPython 3.6 and
+later, the standard library alone.
 """
 
 import sys
@@ -222,7 +223,7 @@ def begin_watching(settings):
         load_stand_in_parts("standin_state")
         describe = load_probe_file("tables").describe
         signatures = None if settings["brief"] else load_probe_file("signatures")
-        study = load_probe_file("study").Study(describe, signatures, settings["sites"])
+        study = load_probe_file("study").Study(describe, signatures, settings["sites"], settings["standard"])
         # After the probe, which must be the first.
         sys.meta_path.insert(1 if "_layer_minimizer_probe" in sys.modules else 0, study)
     if settings["timed"]:

@@ -3,15 +3,12 @@
 Runs inside the traced interpreter: CPython 3.6 and later, the standard library alone.
 """
 
-import inspect
 import types
-from inspect import Parameter
 
 _SIMPLE = frozenset((str, int, float, bool, type(None)))
-_POSITIONAL_ONLY, _POSITIONAL = int(Parameter.POSITIONAL_ONLY), int(Parameter.POSITIONAL_OR_KEYWORD)
-_VAR_POSITIONAL, _KEYWORD, _VAR_KEYWORD = map(
-    int, (Parameter.VAR_POSITIONAL, Parameter.KEYWORD_ONLY, Parameter.VAR_KEYWORD)
-)
+# Kinds of parameters and flags of code, as in the module inspect, which the program may do without.
+_POSITIONAL_ONLY, _POSITIONAL, _VAR_POSITIONAL, _KEYWORD, _VAR_KEYWORD = range(5)
+_CO_VARARGS, _CO_VARKEYWORDS = 4, 8
 
 
 def of_function(function):
@@ -31,16 +28,17 @@ def _read(function, code, defaults):
     """Do what `_inspected` does, in a third of the time: packages have tens of thousands of functions."""
     positional, only = code.co_argcount, getattr(code, "co_posonlyargcount", 0)
     kinds = [_POSITIONAL_ONLY] * only + [_POSITIONAL] * (positional - only)
-    rest = code.co_kwonlyargcount or code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
+    rest = code.co_kwonlyargcount or code.co_flags & (_CO_VARARGS | _CO_VARKEYWORDS)
     if rest:
         kinds += [_KEYWORD] * code.co_kwonlyargcount
-        kinds += [_VAR_POSITIONAL] if code.co_flags & inspect.CO_VARARGS else []
-        kinds += [_VAR_KEYWORD] if code.co_flags & inspect.CO_VARKEYWORDS else []
+        kinds += [_VAR_POSITIONAL] if code.co_flags & _CO_VARARGS else []
+        kinds += [_VAR_KEYWORD] if code.co_flags & _CO_VARKEYWORDS else []
     names = code.co_varnames[: len(kinds)]
     given = dict(zip(names[positional - len(defaults) : positional], defaults))  # noqa: B905 - Python 3.6 has no strict
     given.update(function.__kwdefaults__ or ())
     if not _SIMPLE.issuperset(map(type, given.values())):
-        return _inspected(function) if any(value is Parameter.empty for value in given.values()) else None
+        # One of these may be what inspect has in the place of no default.
+        return _inspected(function) if any(isinstance(value, type) for value in given.values()) else None
     annotations = function.__annotations__
     for name, annotation in annotations.items():
         if type(annotation) is not str and (name == "return" or name in names):
@@ -60,7 +58,9 @@ def _read(function, code, defaults):
 
 def _inspected(function):
     """Return what `of_function` does for any function."""
-    empty = Parameter.empty
+    import inspect  # here: the program may do without it
+
+    empty = inspect.Parameter.empty
     try:
         signature = inspect.signature(function)
     except Exception:

@@ -4,7 +4,9 @@ From that the tool guesses which modules do nothing for a result; see trace/stan
 interpreter: CPython 3.6 and later, the standard library alone.
 """
 
+import _imp
 import json
+import os
 import sys
 import threading
 import time
@@ -23,17 +25,42 @@ def namespace(module):
     return found
 
 
+def _described_anywhere(table, file):
+    """Return what of a standard module's table holds wherever its source is the same.
+
+    Its values and names may depend on the machine (versions of libraries, what the system has), so that they are read
+    from the real module.
+    """
+    names = {name: kind[:4] for name, kind in table["names"].items()}
+    for name, kind in names.items():
+        if kind[0] in ("value", "tuple", "list"):
+            names[name] = ["other"]
+        elif kind[0] == "function":
+            names[name] = kind[:3] + [None]
+    with open(file, "rb") as source:
+        text = source.read()
+    return {"names": names, "dynamic": True, "standard": _imp.source_hash(0, text).hex(), "bytes": len(text)}
+
+
 class Study(object):
     """The observations of one run about the modules in ``sites``; ``describe(module)`` returns the table of one.
 
     ``signatures`` describes functions and classes; None where an earlier run has described them.
+    ``standard`` are modules of the standard library that are described, too, with those in them, if they are loaded
+    before the first event: as far as that holds for every machine with the same source, of which ``"standard"`` in the
+    table is a hash.
     """
 
-    def __init__(self, describe, signatures, sites):
+    def __init__(self, describe, signatures, sites, standard=()):
         self._describe = describe
         self._signatures = signatures
         self._sites = tuple(site.rstrip("/") + "/" for site in sites)
+        # What is loaded already would be so in a run with stand-ins, too. (CPython 3.6 has no such hash.)
+        self._standard = frozenset(standard if hasattr(_imp, "source_hash") else ())
+        self._before = frozenset(sys.modules)
+        self._begun = False
         self._tables = {}
+        self._of_library = set()  # those of them that are the standard library's
         self._classes = {}
         # Modules that are being executed or have raised: an import that raised takes its module out of sys.modules,
         # after this was told, and leaves there what the module had imported.
@@ -97,7 +124,7 @@ class Study(object):
     def begin(self):
         """Start to note whose code runs, but for what runs only while a module is imported."""
         self.look()
-        self._watching = True
+        self._watching = self._begun = True
         if hasattr(sys, "monitoring"):
             self._monitor(sys.monitoring)
         else:
@@ -133,6 +160,14 @@ class Study(object):
 
         Submodules that have been bound to their packages since then are added.
         """
+        waiting = self._importing.__dict__.setdefault("waiting", [])
+        waiting.append(0.0)  # what describes modules is no code of the program's
+        try:
+            self._look(top)
+        finally:
+            waiting.pop()
+
+    def _look(self, top):
         for name, module in list(sys.modules.items()):
             if type(name) is not str:
                 continue
@@ -149,6 +184,19 @@ class Study(object):
                 self._tables[name] = _Table(self._described(module), file)
                 if self._signatures is not None:
                     self._classes[name] = json.dumps(self._signatures.of_classes(module))
+            elif isinstance(file, str) and self._is_standard(name, file):
+                self._tables[name] = _Table(_described_anywhere(self._describe(module), file), file)
+                self._of_library.add(name)
+
+    def _is_standard(self, name, file):
+        base = os.path.join(os.path.dirname(os.__file__), *name.split("."))
+        named = any((name + ".").startswith(each + ".") for each in self._standard)
+        return (
+            named
+            and not self._begun
+            and name not in self._before
+            and file in (base + ".py", os.path.join(base, "__init__.py"))
+        )
 
     def _described(self, module):
         table = self._describe(module)
@@ -181,7 +229,8 @@ class Study(object):
         if self._signatures is None:
             return
         _write(path + ".classes", _joined(self._classes))
-        names = {name: namespace(sys.modules[name]) for name in self._tables if name in sys.modules}
+        own = [name for name in self._tables if name not in self._of_library and name in sys.modules]
+        names = {name: namespace(sys.modules[name]) for name in own}
         _write(path + ".names", json.dumps(names))
 
 

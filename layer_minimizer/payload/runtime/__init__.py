@@ -48,6 +48,10 @@ def _start(root):
         from . import order
 
         order.serve(new)
+    if any(os.path.exists(os.path.join(each, "_layer_minimizer", "standard")) for each in new):
+        from . import standard
+
+        standard.serve(new, Eager)
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
         from . import snapshot
 

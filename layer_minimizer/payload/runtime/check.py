@@ -20,12 +20,13 @@ PAGES = "pages-"  # then the bytes of a page for which the shared libraries were
 
 native = None  # the native runtime, as a module
 _begun = set()  # the real paths of site folders
+_real_paths = {}  # by path
 
 
 def begin(root):
     """Load the native runtime of the layers in the site folder ``root``, or compare their files, once."""
     global native  # noqa: PLW0603 - one for the process
-    real = os.path.realpath(root)
+    real = real_path(root)
     if real in _begun:
         return
     _begun.add(real)
@@ -53,7 +54,14 @@ def begin(root):
 
 def has_begun(root):
     """Return whether the layers in the site folder ``root`` have been started, which its ``.pth`` file does."""
-    return os.path.realpath(root) in _begun
+    return real_path(root) in _begun
+
+
+def real_path(root):
+    """Return the real path of a site folder, which asks the system about each folder above it once."""
+    if root not in _real_paths:
+        _real_paths[root] = os.path.realpath(root)
+    return _real_paths[root]
 
 
 def is_cold(path):

@@ -23,15 +23,24 @@ def begin(file):
     start(here)
     if not was_read:
         _read_pth_files(here)
-    _passed.append(os.path.realpath(here))
-    spec = PathFinder.find_spec(
-        "sitecustomize", [entry for entry in sys.path if os.path.realpath(entry) not in _passed]
-    )
+    _passed.append(check.real_path(here))
+    spec = _next(here)
     if spec is None or spec.loader is None:
         return
     # The import system, which is executing that file, returns what it finds in sys.modules.
     module = sys.modules["sitecustomize"] = module_from_spec(spec)
     spec.loader.exec_module(module)
+
+
+def _next(here):
+    """Return the spec of the site customisation that would be found without that of the layers so far, or None."""
+    folders = [entry for entry in sys.path if entry != here]
+    spec = PathFinder.find_spec("sitecustomize", folders)
+    if spec is not None and spec.origin and os.path.realpath(os.path.dirname(spec.origin)) in _passed:
+        # A layer's again: its folder stands in sys.path under another name, or there are several.
+        folders = [entry for entry in folders if os.path.realpath(entry) not in _passed]
+        spec = PathFinder.find_spec("sitecustomize", folders)
+    return spec
 
 
 def _read_pth_files(folder):

@@ -3,8 +3,10 @@
 Loaded in every start of the layer, so it holds no more than what a program needs that misses nothing.
 """
 
+import gc
 import os
 import sys
+from _frozen_importlib import ModuleSpec
 
 # These are loaded before any module can be; importlib.machinery has the same, and imports more for it.
 from _frozen_importlib_external import (
@@ -30,7 +32,7 @@ class Layer(object):
     def __init__(self, root, packed):
         self.root = root
         self.packed = packed
-        real = os.path.realpath(root)
+        real = check.real_path(root)
         # The names that the folder is known by, its real one last.
         self.tops = (root,) if real == root else (root, real)
 
@@ -108,13 +110,16 @@ class LayerFinder(object):
         """Do nothing: a layer does not change."""
 
 
-def _is_needed(frame):
-    """Return whether an import or runpy asks for a module, not code that takes no for an answer."""
+def _is_needed(frame, depth=3):
+    """Return whether an import or runpy asks for a module, not code that takes no for an answer.
+
+    An import is at most ``depth`` frames away.
+    """
     names = []
     while frame is not None and len(names) < 5:
         names.append(frame.f_code.co_name)
         frame = frame.f_back
-    return "_find_and_load_unlocked" in names[:3] or "_get_module_details" in names
+    return "_find_and_load_unlocked" in names[:depth] or "_get_module_details" in names
 
 
 def why_left_out(fullname, folder, ask=os.stat):
@@ -169,11 +174,77 @@ class LayerFileFinder(FileFinder):
             spec = super().find_spec(fullname, target)
             if spec is not None and spec.loader is not None:
                 spec = _bytecode_for(spec) or spec
+        if spec is None or spec.loader is None:
+            return spec
         standin = sys.modules.get(__package__ + ".standin")
         # Another thread may be importing it.
-        if spec is not None and spec.loader is not None and hasattr(standin, "find_below"):
-            return standin.find_below(fullname) or spec
-        return spec
+        if hasattr(standin, "find_below"):
+            spec = standin.find_below(fullname) or spec
+        return _without_collecting(spec)
+
+
+# ---- garbage collection -------------------------------------------------------------------------------------------
+
+# What an import makes stays: to look through it again and again would be a tenth of what a start takes. So many
+# container objects may be made in between: if all were garbage, it would be some 20 MB.
+_MANY = 100000
+_put_off = []  # the thresholds to be restored, and the spec that is being loaded
+_frozen = getattr(gc, "get_freeze_count", int)()  # CPython 3.12 freezes what it has made at its start
+
+
+class _OutermostSpec(ModuleSpec):
+    """The spec of a module whose import is about to begin, which the import system tells when it begins and ends.
+
+    No code of a layer runs in between: it would stand in the module's tracebacks, and warnings count it.
+    """
+
+    @property
+    def _initializing(self):
+        return self.__dict__.get("_initializing", False)
+
+    @_initializing.setter
+    def _initializing(self, begins):
+        if begins:
+            self.__dict__["_initializing"] = True
+            _stop_collecting(self)
+        else:
+            self.__class__ = ModuleSpec
+            self._initializing = False
+            _collect_as_before(self)
+
+
+_OutermostSpec.__name__ = _OutermostSpec.__qualname__ = ModuleSpec.__name__
+
+
+def _without_collecting(spec):
+    """Return a spec; if it is that of an outermost import, no garbage is collected while its module is loaded."""
+    if not _put_off and type(spec) is ModuleSpec and _is_needed(sys._getframe(2), 5):
+        spec.__class__ = _OutermostSpec
+    return spec
+
+
+def _stop_collecting(spec):
+    thresholds = gc.get_threshold()
+    if not _put_off and 0 < thresholds[0] < _MANY:
+        _put_off[:] = thresholds, spec
+        gc.set_threshold(_MANY, *thresholds[1:])
+
+
+def _collect_as_before(spec):
+    if not _put_off or _put_off[1] is not spec:
+        return
+    thresholds = _put_off[0]
+    del _put_off[:]
+    if gc.get_threshold() != (_MANY,) + thresholds[1:]:
+        return  # what was imported has set others
+    if hasattr(gc, "freeze") and gc.get_freeze_count() == _frozen:
+        # To the oldest generation with what was made, or all of it would be looked through at once.
+        gc.freeze()
+        gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+# ---- loaders ------------------------------------------------------------------------------------------------------
 
 
 class LayerSourceLoader(SourceFileLoader):

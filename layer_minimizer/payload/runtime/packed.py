@@ -108,15 +108,24 @@ class Packed(object):
             files = [CODE + "/" + name for name in sorted(listdir(root + "/" + CODE))]
         except OSError:
             files = []
-        return cls(root, files + [name for name in (RUNTIME, SUBSTITUTES) if os.path.exists(root + "/" + name)])
+        return cls(root, files)
 
     def __init__(self, root, files):
         self.root = root
         self.shelves = {}  # by the modules in them
+        self._has_own = False
+        self._add(files)
+
+    def _add(self, files):
         for file in files:
-            shelf = Shelf(root, file)
+            shelf = Shelf(self.root, file)
             for stem in shelf.table:
                 self.shelves.setdefault(stem, shelf)
+
+    def _add_own(self):
+        """Add what lies packed of this package, for which hardly a start asks."""
+        self._has_own = True
+        self._add([name for name in (RUNTIME, SUBSTITUTES) if os.path.exists(self.root + "/" + name)])
 
     def is_package(self, folder):
         """Return whether a folder is a package that lies here."""
@@ -124,6 +133,8 @@ class Packed(object):
 
     def find(self, fullname, folder):
         """Return the spec of a module that would lie in a folder of the site, or None."""
+        if folder == check.PACKAGE and not self._has_own:
+            self._add_own()
         tail = fullname.rpartition(".")[2]
         stem = base = folder + "/" + tail if folder else tail
         shelf = self.shelves.get(base + "/__init__")

@@ -56,6 +56,7 @@ __all__ = [
     "is_awake",
     "know_members",
     "plan",
+    "planned",
     "report_to",
     "stand_in",
     "wake",

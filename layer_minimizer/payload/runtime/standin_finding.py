@@ -3,7 +3,7 @@
 import importlib
 import sys
 import types
-from importlib.machinery import ModuleSpec
+from _frozen_importlib import ModuleSpec
 
 from .standin_state import awake_names, namespace, planned, states
 from .standin_waking import wake_module

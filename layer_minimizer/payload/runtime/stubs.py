@@ -19,9 +19,10 @@ def stand_in(name, last, tables):
         start(root)
     with Eager():
         from . import standin  # packed: found by what has just been started
+        from .messages import tell
 
         if root not in _tables:
-            standin.report_to(_tell)
+            standin.report_to(tell)
             _tables[root] = _read_tables(os.path.join(root, "_layer_minimizer", "stand_ins"))
             for known in _tables[root].values():
                 standin.plan(known["modules"])
@@ -57,14 +58,6 @@ def _read_tables(folder):
         with open(os.path.join(folder, name), "rb") as source:
             found[name] = load_mapping(source.read())
     return found
-
-
-def _tell(text):
-    """Log which modules are loaded; other reports are ignored."""
-    from .messages import WOKE, note
-
-    if text.startswith(WOKE.partition("%s")[0]):
-        note(text)
 
 
 def _place(last, root):

@@ -259,7 +259,44 @@ def test_starting_imports_nothing_heavy(layer: ColdLayer, tmp_path: Path) -> Non
     )
     done = layer.start("-S", str(script))
     own = [f"_layer_minimizer{name}" for name in ("", ".check", ".finder")]
-    assert set(done.stdout.split()) - {"zlib", "_struct", "struct"} == set(own), done.stderr
+    assert set(done.stdout.split()) - {"gc", "zlib", "_struct", "struct"} == set(own), done.stderr
+
+
+def test_no_garbage_is_collected_while_packages_are_imported(layer_of: Callable[..., ColdLayer], cpython: str) -> None:
+    asks = "import gc, sys\nseen = gc.get_threshold()\nspec = repr(__spec__)\n"
+    makes = f"{asks}from . import inner\nlater = gc.get_threshold()\nkept = [[] for _ in range(3000)]\n"
+    packages = {
+        "outer/__init__.py": makes,
+        "outer/inner.py": asks,
+        "raises.py": f"{asks}sys.seen = seen\n1 / 0\n",
+        "sets.py": f"{asks}gc.set_threshold(900, 9, 9)\n",
+    }
+    layer_of(cpython, {}, packages).run(
+        """
+        import gc, importlib.machinery, importlib.util, traceback
+        usual = gc.get_threshold()
+        found = importlib.util.find_spec("outer")
+        assert type(found) is importlib.machinery.ModuleSpec and gc.get_threshold() == usual
+        import outer
+        assert outer.seen == outer.inner.seen == outer.later == (100000,) + usual[1:], outer.seen
+        assert outer.spec.startswith("ModuleSpec(name='outer'") and repr(outer.__spec__) == outer.spec
+        assert type(outer.__spec__) is importlib.machinery.ModuleSpec and gc.get_threshold() == usual
+        if hasattr(gc, "freeze"):
+            assert gc.get_freeze_count() == 0
+            assert gc.get_count()[0] < 500
+        assert any(each is outer.kept[0] for each in gc.get_objects())
+        try:
+            import raises
+        except ZeroDivisionError:
+            assert sys.seen[0] == 100000 and gc.get_threshold() == usual
+            assert "_layer_minimizer" not in traceback.format_exc()
+        gc.disable()
+        importlib.reload(outer.inner)
+        assert outer.inner.seen == usual and not gc.isenabled()
+        import sets
+        assert gc.get_threshold()[:2] == (900, 9) and not gc.isenabled()
+        """
+    )
 
 
 def test_bytecode_without_source(layer_of: Callable[..., ColdLayer], cpython: str, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from layer_minimizer.execution.observed_run import Observer
 from layer_minimizer.trace import module_groups, stand_in_search, tracer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 # Parts of used packages are only worth a stand-in from a certain size on.
 PADDING = f"PADDING = '''{'x' * 20_000}'''\n"
@@ -43,13 +43,22 @@ def prepare(tmp_path: Path, each_env: Any, write: Callable[..., Path]) -> Any:
 
 @pytest.fixture
 def find(prepare: Any) -> Find:
-    """Search for stand-ins in a package: ``find({path: source}, body)`` gives the groups found, and all candidates."""
+    """Search for stand-ins: ``find({path: source}, body)`` gives the groups found in a package, and all candidates.
 
-    def find(files: Mapping[str, str], body: str) -> tuple[frozenset[str], frozenset[str]]:
+    ``standard``: those in the standard library, too.
+    """
+
+    def find(files: Mapping[str, str], body: str, *, standard: bool = False) -> tuple[frozenset[str], frozenset[str]]:
         search = prepare(files, body)()
-        return search.find().groups, frozenset().union(*search.groups.values())
+        found, candidates = search.find().groups, frozenset().union(*search.groups.values())
+        return (found, candidates) if standard else (own(found), own(candidates))
 
     return find  # type: ignore[return-value]
+
+
+def own(names: Iterable[str]) -> frozenset[str]:
+    """Return the names of modules in the test's package."""
+    return frozenset(name for name in names if name.partition(".")[0] == "pkg")
 
 
 def with_imports(sources: Mapping[str, str]) -> tuple[dict[str, str], str]:
@@ -140,9 +149,10 @@ def test_a_module_that_sets_variables_is_replaced_with_them(prepare: Any) -> Non
     files["pkg/__init__.py"] = f"{imports}def value(): return 7\n"
     search = prepare(files, HANDLER)()
     found = search.find()
-    assert found.groups == {"pkg.m_constant", "pkg.m_computed"}
+    assert own(found.groups) == {"pkg.m_constant", "pkg.m_computed"}
     assert found.environ == {"pkg.m_constant": ("PKG_MODE=a mode",), "pkg.m_computed": ("PKG_HERE",)}
-    assert {each.name: each.table.get("environ") for each in search.confirm(found, search.tracer).stand_ins} == {
+    confirmed = search.confirm(found, search.tracer).stand_ins
+    assert {each.name: each.table.get("environ") for each in confirmed if each.path} == {
         "pkg.m_constant": ["PKG_MODE=a mode"],
         "pkg.m_computed": ["PKG_HERE"],
     }
@@ -198,6 +208,25 @@ def test_a_package_whose_import_failed_after_that_of_a_module_in_it(find: Any) -
     assert candidates == {"pkg.codec.tables"}
 
 
+def test_modules_of_the_standard_library_are_replaced_if_nothing_needs_them(find: Any, each_env: Any) -> None:
+    files = {
+        "pkg/__init__.py": """
+            import argparse, calendar, html.parser, multiprocessing, plistlib, threading, wsgiref.util
+            class Parser(html.parser.HTMLParser): pass
+            LEAP = calendar.isleap(2024)
+            def value(): return plistlib.loads(plistlib.dumps({"a": 1})) and 7
+        """,
+    }
+    found, candidates = find(files, HANDLER, standard=True)
+    if each_env.describe().version < (3, 7):
+        assert not found | candidates
+        return
+    assert found >= {"argparse", "wsgiref"}
+    assert candidates >= {"argparse", "calendar", "html.parser", "wsgiref.util"}
+    assert found.isdisjoint({"calendar", "html", "plistlib"})
+    assert not {name.partition(".")[0] for name in candidates} & {"multiprocessing", "pkg", "plistlib", "threading"}
+
+
 # As mypyc's modules do, this one runs all of its code while it is created, not when it is executed.
 CREATED = r"""
 #include <Python.h>
@@ -247,6 +276,6 @@ def test_a_module_that_changes_another_and_for_which_there_is_no_room_is_loaded_
     body = "import pkg, pkg.core\n\ndef handler(event, context):\n    return [pkg.value(), pkg.core.used()]\n"
     search = prepare(files, body)
     found = {room: search(max_registry_bytes=room).find() for room in (len(PADDING), 1 << 20)}
-    assert found[1 << 20].groups == {"pkg.late.inner"}
-    assert found[len(PADDING)].groups == {"pkg.late"}
+    assert own(found[1 << 20].groups) == {"pkg.late.inner"}
+    assert own(found[len(PADDING)].groups) == {"pkg.late"}
     assert found[len(PADDING)].fills == {"pkg.late": ("pkg",)}
