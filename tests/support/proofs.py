@@ -54,6 +54,7 @@ INPUTS: Mapping[str, Inputs] = {
     "integration/native/test_two_layers.py": Inputs(OF_COMMAND),
     "integration/payload": Inputs(OF_PARTS),
     "integration/payload/test_messages.py": Inputs(OF_COMMAND),
+    "integration/payload/test_standard.py": Inputs(OF_COMMAND),
     "integration/payload/test_snapshot.py": Inputs(tuple(room for room in OF_PARTS if room != "aws")),
     "system/cases": Inputs(OF_COMMAND),
     "system/chaos": Inputs(OF_COMMAND, ("examples",)),

@@ -24,6 +24,7 @@ ADJUSTMENTS = st.builds(
     omitted_cold=NAMES,
     omitted_chunks=st.frozensets(st.builds(OmittedChunk, st.sampled_from("ab"), st.integers(0, 1), st.integers(0, 2))),
     density=st.integers(0, 100),
+    large_chunks=st.booleans(),
     deterministic=st.booleans(),
 )
 MORE: dict[str, Any] = {
@@ -39,6 +40,7 @@ MORE: dict[str, Any] = {
     "omitted_cold": frozenset("a"),
     "omitted_chunks": frozenset({OmittedChunk("a", 0, 1)}),
     "density": 1,
+    "large_chunks": True,
     "deterministic": True,
 }
 
