@@ -1,7 +1,7 @@
 """Measures how apps start in their environments, and as tools have made them smaller. Not a test: it prints a table.
 
 usage: python tests/system/benchmarks/starts.py [--ways no-bytecode,layer] [--runs 15] [--cold-cache] [--save FILE]
-                                                [--layers FOLDER] [APP...] [-- OPTION...]
+                                                [--layers FOLDER] [--patience SECONDS] [APP...] [-- OPTION...]
 
 Run it with the Python that the tool is installed for. An app is a folder in benchmarks/apps, like a case, but without
 expectations; names of cases are accepted, too. Without names: all apps, and all cases that are not heavy. Options
@@ -17,7 +17,7 @@ An app starts in its environment and in the chosen ways, in turn and in another 
 * layer: the layer that minimize makes. Files that it restores in /tmp stay there for the next start;
 * pyinstaller: PyInstaller's folder, whose program answers the same events. It contains the interpreter;
 * ltrim: the site-packages that λ-trim has rewritten, with bytecode. It rewrites the standard library, too: so it gets a
-  copy of the interpreter. Its run is given up after 15 minutes, and so is PyInstaller's.
+  copy of the interpreter. Its run is given up after ``--patience``, and so is PyInstaller's.
 
 Interpreters are those of empty virtual environments, with PYTHONPATH as the only difference, so that neither pip's nor
 the machine's .pth files take part. An environment that needs its own .pth files starts with its own interpreter. No
@@ -133,7 +133,7 @@ def measure(name: str, options: argparse.Namespace, kept: Path, extra: Iterable[
         scratch = Path(place).resolve()
         shutil.copy(APPS.with_name("app_runner.py"), scratch)
         task = case.make_task(environment, scratch / "task")
-        app = ways.App(case, environment, site, task, scratch, kept / name, tuple(extra))
+        app = ways.App(case, environment, site, task, scratch, kept / name, tuple(extra), options.patience)
         made: dict[str, ways.Made] = {}
         found: Found = dict(known)
         for way in [REFERENCE, *(way for way in options.ways if way not in known)]:
@@ -236,6 +236,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--cold-cache", action="store_true", help="also with an empty page cache; takes root")
     parser.add_argument("--save", type=Path, metavar="FILE", help="all measured values as JSON")
     parser.add_argument("--layers", type=Path, metavar="FOLDER", help="what tools have made, kept between runs")
+    parser.add_argument("--patience", type=float, default=900.0, metavar="SECONDS", help="for a run of another tool")
     parser.add_argument("apps", nargs="*", metavar="APP")
     options = parser.parse_args(arguments)
     options.ways = [way for way in options.ways.split(",") if way != REFERENCE]

@@ -28,7 +28,6 @@ import running
 
 from layer_minimizer.environment.processor import chosen_code
 
-PATIENCE = 900.0  # seconds after which a tool's run is given up
 PYINSTALLER = "pyinstaller==6.22.3"
 LTRIM = "ltrim==0.1.2"
 # What a virtual environment has from the start, and the folders of each.
@@ -117,6 +116,7 @@ class App:
         scratch: a folder for one run of the benchmark.
         kept: the layer's folder, which is kept between runs; what other tools have made is beside it.
         options: the options of minimize.
+        patience: seconds after which the run of another tool is given up.
     """
 
     case: running.Case
@@ -126,6 +126,7 @@ class App:
     scratch: Path
     kept: Path
     options: tuple[str, ...] = ()
+    patience: float = 900.0
 
     @property
     def base(self) -> Path:
@@ -221,7 +222,7 @@ def _pyinstaller(app: App, folder: Path) -> Made:
         command += ["--distpath", folder, "--workpath", work, "--specpath", work, _RUNNER]
         variables = {"PYTHONPATH": str(app.environment / app.site), "PYINSTALLER_CONFIG_DIR": str(work)}
         folder.mkdir(exist_ok=True)
-        _run_tool(command, variables, app.scratch, folder)
+        _run_tool(app, command, variables, app.scratch, folder)
     way = Way(made / "app", made / "_internal", frozen=True)
     return Made(way, made, frozenset(), folder / "sizes.json", _seconds(folder))
 
@@ -245,7 +246,8 @@ def _ltrim(app: App, folder: Path) -> Made:
         tests = {"tests": [{"event": event, "context": {}} for event in events]}
         (place / "data.json").write_text(json.dumps(tests))
         variables = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
-        _run_tool([folder / "bin/python", "-m", "ltrim.debloat", "handler.py"], variables, place, folder)
+        command = [folder / "bin/python", "-m", "ltrim.debloat", "handler.py"]
+        _run_tool(app, command, variables, place, folder)
         (site / "tool.pth").unlink()
         subprocess.run([folder / "bin/python", "-m", "compileall", "-q", site], check=False)
     return Made(Way(folder / "bin/python", site), site, app.ignored, folder / "sizes.json", _seconds(folder))
@@ -266,7 +268,7 @@ def _tool(app: App, name: str, requirement: str) -> Path:
     return place
 
 
-def _run_tool(command: Iterable[object], variables: Mapping[str, str], place: Path, folder: Path) -> None:
+def _run_tool(app: App, command: Iterable[object], variables: Mapping[str, str], place: Path, folder: Path) -> None:
     """Run a tool in the folder ``place``; write the processor seconds that it has taken to ``folder``."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))}
     before = _processor_seconds()
@@ -280,9 +282,9 @@ def _run_tool(command: Iterable[object], variables: Mapping[str, str], place: Pa
             start_new_session=True,
         )
         try:
-            code = process.wait(PATIENCE)
+            code = process.wait(app.patience)
         except subprocess.TimeoutExpired as problem:
-            raise ToolError(f"given up after {PATIENCE:.0f} s") from problem
+            raise ToolError(f"given up after {app.patience:.0f} s") from problem
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
