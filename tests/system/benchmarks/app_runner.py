@@ -2,6 +2,8 @@
 
 usage: START=MONOTONIC_SECONDS app_runner.py FOLDER EVENTS
 
+The results of all events are printed, too: "ok" or the type of the error, and a text.
+
 Processor seconds are those of all threads and of children that have ended. They are read here, since wait4 would add
 the end of the process. So is memory (VmHWM): wait4's maximum includes the process before it became an interpreter.
 """
@@ -25,11 +27,22 @@ def of_children():
     return used.ru_utime + used.ru_stime
 
 
+def answer(event):
+    try:
+        return "ok", handler(event, None)
+    except Exception as error:
+        return type(error).__name__, str(error)
+
+
+def text(kind, result):
+    return [kind, json.dumps(result, sort_keys=True, default=repr) if kind == "ok" else result]
+
+
 children = [of_children()]
 with open(sys.argv[2]) as source:
-    event = json.load(source)[0]
+    events = json.load(source)
 marks.append((time.monotonic(), time.process_time()))
-result = handler(event, None)
+first = answer(events[0])
 marks.append((time.monotonic(), time.process_time()))
 children.append(of_children())
 with open("/proc/self/status") as status:
@@ -42,6 +55,7 @@ measured = {
     "first cpu": cpu + marks[2][1] - marks[1][1] + children[1] - children[0],
     "rss": peak / 1024,
 }
-sys.__stdout__.write("\n" + json.dumps([measured, json.dumps(result, sort_keys=True, default=repr)]) + "\n")
+results = [text(*first), *(text(*answer(event)) for event in events[1:])]
+sys.__stdout__.write("\n" + json.dumps([measured, results]) + "\n")
 sys.__stdout__.flush()
 os._exit(0)  # the end of the process is not part of its start

@@ -2,7 +2,7 @@
 
 usage: python tests/system/benchmarks/managed_instances.py [--runs 5] [--workers 16] [--layers FOLDER] [APP...]
 
-Run it with the Python that the tool is installed for. Apps and layers are those of starts.py, and so are the three
+Run it with the Python that the tool is installed for. Apps and layers are those of starts.py, and so are three of its
 ways: the environment with bytecode, the environment without, and the layer. For each way a process forks the workers,
 and each of these imports the handler and answers the first event; all results must be equal.
 
@@ -25,10 +25,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import starts
+import ways
 
 COLUMNS = ("wall", "cpu", "rss", "pss", "tmp")
 RUNNER = Path(__file__).resolve().with_name("managed_runner.py")
-VARIABLES = {"AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances", "PYTHONDONTWRITEBYTECODE": "1"}
+VARIABLES = {"AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances"}
+WAYS = (starts.REFERENCE, "no-bytecode", "layer")
 
 
 def restored_of(site: Path) -> list[Path]:
@@ -37,15 +39,14 @@ def restored_of(site: Path) -> list[Path]:
     return [Path(os.readlink(store / "link")).parent for store in site.glob("_layer_minimizer/cold/*")]
 
 
-def start(way: starts.Way, task: Path, events: Path, workers: int) -> tuple[dict[str, float], str]:
+def start(way: ways.Way, task: Path, events: Path, workers: int) -> tuple[dict[str, float], str]:
     """Start all workers; return what they have taken, and their result."""
     folders = restored_of(way.site)
     for folder in folders:
         subprocess.run(["rm", "-rf", folder], check=True)
     with tempfile.TemporaryDirectory(prefix="managed-") as empty:
-        path = "" if way.site.is_relative_to(way.python.parent.parent) else str(way.site)
-        variables = {"PATH": os.environ["PATH"], "HOME": empty, "TMPDIR": empty, "LANG": "C.UTF-8", "PYTHONPATH": path}
-        variables |= {**VARIABLES, "AWS_LAMBDA_MAX_CONCURRENCY": str(workers), "START": repr(time.monotonic())}
+        variables = way.variables(empty) | VARIABLES
+        variables |= {"AWS_LAMBDA_MAX_CONCURRENCY": str(workers), "START": repr(time.monotonic())}
         command = [way.python, RUNNER, task, events, str(workers)]
         done = subprocess.run(command, env=variables, cwd=task, text=True, capture_output=True, check=False)
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stderr[-3000:]}"
@@ -55,15 +56,15 @@ def start(way: starts.Way, task: Path, events: Path, workers: int) -> tuple[dict
     return {**measured, "tmp": sum(file.stat().st_size for file in files) / 1e6}, results[0]
 
 
-def play(ways: Mapping[str, starts.Way], task: Path, events: Path, options: argparse.Namespace) -> starts.Samples:
+def play(made: Mapping[str, ways.Way], app: ways.App, options: argparse.Namespace) -> starts.Samples:
     """Start in each of the ways in turn."""
-    samples: starts.Samples = {name: [] for name in ways}
-    order = list(ways)
+    samples: starts.Samples = {name: [] for name in made}
+    order = list(made)
     for number in range(options.runs + 1):
         results = set()
         for name in order:
-            measured, result = start(ways[name], task, events, options.workers)
-            results.add(result.replace(str(ways[name].site), "SITE"))
+            measured, result = start(made[name], app.task, app.case.events_file, options.workers)
+            results.add(result.replace(str(made[name].site), "SITE"))
             if number:
                 samples[name].append(measured)
         assert len(results) == 1, f"the results differ: {sorted(results)}"
@@ -78,10 +79,9 @@ def measure(name: str, options: argparse.Namespace, kept: Path) -> starts.Sample
     with tempfile.TemporaryDirectory(prefix="managed-") as place:
         scratch = Path(place).resolve()
         task = case.make_task(environment, scratch / "task")
-        starts.make_layer(case, environment, task, kept / name, ())
         site = Path(f"lib/python{case.expected.python}/site-packages")
-        ways = starts.ways_of(environment, site, kept / name, scratch)
-        return play(ways, task, case.events_file, options)
+        app = ways.App(case, environment, site, task, scratch, kept / name)
+        return play({way: ways.make(way, app).way for way in WAYS}, app, options)
 
 
 def main() -> None:

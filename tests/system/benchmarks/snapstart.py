@@ -34,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import running
 import starts
+import ways
 from managed_instances import restored_of
 
 from tests.support import checkpoints
@@ -90,7 +91,7 @@ class Subject:
         return (wall * 1e3, cpu * 1e3, woken, kinds["restored file"], kinds["restored pages"]), result
 
 
-def take_snapshot(way: starts.Way, task: Path, place: Path, criu: checkpoints.Criu) -> Subject:
+def take_snapshot(way: ways.Way, task: Path, place: Path, criu: checkpoints.Criu) -> Subject:
     """Start the process that imports the handler, and take its snapshot."""
     place.mkdir()
     folders = restored_of(way.site)
@@ -109,7 +110,7 @@ def take_snapshot(way: starts.Way, task: Path, place: Path, criu: checkpoints.Cr
     return Subject(criu, place, saved)
 
 
-def log_of(way: starts.Way, case: running.Case, task: Path, target: Path) -> Path:
+def log_of(way: ways.Way, case: running.Case, task: Path, target: Path) -> Path:
     """Write the log of a process that answers the unseen events."""
     program = (
         "import json, sys\nsys.path.insert(0, sys.argv[1])\nfrom handler import handler\n"
@@ -129,16 +130,16 @@ def measure(name: str, options: argparse.Namespace, kept: Path, criu: checkpoint
     with tempfile.TemporaryDirectory(prefix="snapstart-") as folder:
         scratch = Path(folder).resolve()
         task = case.make_task(environment, scratch / "task")
-        starts.make_layer(case, environment, task, kept / name, ())
-        ways = starts.ways_of(environment, site, kept / name, scratch)
+        app = ways.App(case, environment, site, task, scratch, kept / name)
+        plain, layer = ways.make(starts.REFERENCE, app).way, ways.make("layer", app).way
         log, listed = kept / f"{name}.log", kept / f"{name}-snapstart"
         if not log.exists():
-            log_of(ways["layer"], case, task, log)
-        starts.make_layer(case, environment, task, listed, ("--snapstart", log))
+            log_of(layer, case, task, log)
+        ways.make_layer(case, environment, task, listed, ("--snapstart", log))
         subjects = {
-            "plain": ways["warm"],
-            "layer": ways["layer"],
-            "--snapstart": starts.Way(ways["layer"].python, listed / "opt/python" / site),
+            "plain": plain,
+            "layer": layer,
+            "--snapstart": ways.Way(layer.python, listed / "opt/python" / site),
         }
         events = {"traced": case.events_file, "unseen": case.unseen_file}
         results: dict[str, dict[str, str]] = {}
