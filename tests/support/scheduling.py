@@ -7,34 +7,32 @@ from typing import Any
 
 import pytest
 
-# Tests that run examples, each of which writes to its own folder in the checkout.
-_WITH_EXAMPLES = (
-    "test_examples.py",
-    "test_real_stack.py",
-    "test_soak.py",
-    "test_unseen_calls.py",
-    "test_dockerfiles.py",
-    "test_recorded.py",
-)
-_EXAMPLES, _OLD_EXAMPLES = "examples", "old examples"
+_EXAMPLES, _OLD_EXAMPLES, _FASTAI_LIBRARIES = "examples", "old examples", "libraries of fastai"
+# As many as there are processes: what comes next waits behind them.
+_LONGEST = (f"{_EXAMPLES} fastai_vision]", _OLD_EXAMPLES, _FASTAI_LIBRARIES, "test_unseen_calls.py")
 
 
 def _scope(nodeid: str) -> str:
-    """Return the group of a test; one process runs all tests of a group: a file, or examples that share a folder."""
+    """Return the group of a test; one process runs all tests of a group: a file, or tests that share more than that."""
     file = nodeid.partition("::")[0]
     if file.endswith("test_cases.py"):
         return nodeid  # they share nothing, and their durations differ much
-    if not file.endswith(_WITH_EXAMPLES):
-        return file
-    return _OLD_EXAMPLES if "fastai_v1" in nodeid or file.endswith("test_dockerfiles.py") else _EXAMPLES
+    if file.endswith("test_examples.py"):
+        # An example writes to its own folder in the checkout, and those of fastai 1 need each other's.
+        name = nodeid.partition("[")[2] or nodeid
+        return _OLD_EXAMPLES if "fastai_v1" in name else f"{_EXAMPLES} {name}"
+    if file.endswith("test_recorded.py"):
+        return f"{_EXAMPLES} quickstart]"
+    if file.endswith("test_dockerfiles.py"):
+        return _OLD_EXAMPLES
+    return _FASTAI_LIBRARIES if file.endswith(("test_real_stack.py", "test_soak.py")) else file
 
 
 def _rank(item: pytest.Item) -> int:
     """Return the rank of a test: long ones start first, so that all processes end at about the same time."""
     scope = _scope(item.nodeid)
     ranks = [
-        scope == _EXAMPLES,
-        scope == _OLD_EXAMPLES,
+        scope.endswith(_LONGEST),
         item.get_closest_marker("heavy"),
         item.get_closest_marker("example"),
         "/integration/" in item.nodeid,

@@ -247,6 +247,7 @@ class Ledger:
         if report.outcome != "passed":
             self._failed.add(report.nodeid)
         if report.when == "teardown" and report.nodeid not in self._failed:
+            self._folder.mkdir(parents=True, exist_ok=True)  # the cache may be emptied during a run
             (self._folder / name).touch()
 
 

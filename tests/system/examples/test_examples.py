@@ -5,7 +5,6 @@ Environment, model and layer of an example take minutes and gigabytes; ``-m "not
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import tomllib
@@ -19,27 +18,20 @@ import pytest
 from layer_minimizer.layer import packed_bytecode
 from layer_minimizer.layer.archive import unzip
 from tests.support.desk import placed
-from tests.support.places import EXAMPLES, MINIMIZE
+from tests.support.examples import copy_example, environment_of, run_example
+from tests.support.places import EXAMPLES
 
 NO_SUCH_PYTHON = 3
 pytestmark = pytest.mark.example
 
 
-def run_example(
-    name: str, *arguments: str, variables: Mapping[str, str] | None = None
+def run_or_skip(
+    example: Path, *arguments: str, variables: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, **(variables or {}), "MINIMIZE": str(MINIMIZE)}
-    done = subprocess.run(
-        [EXAMPLES / name / "run.sh", *arguments], env=environment, text=True, capture_output=True, check=False
-    )
+    done = run_example(example, *arguments, variables=variables)
     if done.returncode == NO_SUCH_PYTHON and "CPython 3.6 is missing" in done.stderr:
         pytest.skip("CPython 3.6 is not installed")
     return done
-
-
-def environment_of(done: subprocess.CompletedProcess[str]) -> Path:
-    line = next(line for line in done.stderr.splitlines() if " the environment " in line)
-    return Path(line.split(" the environment ")[1])
 
 
 def tree_hash(folder: Path) -> str:
@@ -83,7 +75,7 @@ NAMES = ["quickstart", "fastai_vision", "fastai_v1_vision", "fastai_v1_two_layer
 def test_example_gives_the_expected_layer(request: pytest.FixtureRequest, name: str, tmp_path: Path) -> None:
     options = {where: in_lambda(request, name, where) for where in ("namespaces", "engine")}
     expected = tomllib.loads((EXAMPLES / name / "expected.toml").read_text())
-    done = run_example(name, *options["namespaces"])
+    done = run_or_skip(EXAMPLES / name, *options["namespaces"])
     assert done.returncode == 0, done.stderr
     report = json.loads((EXAMPLES / name / "out/report.json").read_text())
     assert report["verified"] is True
@@ -111,7 +103,7 @@ def test_example_gives_the_expected_layer(request: pytest.FixtureRequest, name: 
     environment = environment_of(done)
     before = tree_hash(environment)
     docker = request.getfixturevalue("docker") if options["engine"] else {}
-    again = run_example(name, *options["engine"], variables=docker)
+    again = run_or_skip(EXAMPLES / name, *options["engine"], variables=docker)
     assert again.returncode == 0, again.stderr
     second = json.loads((EXAMPLES / name / "out/report.json").read_text())
     check_emulated(second, options["engine"])
@@ -127,23 +119,25 @@ def test_examples_can_be_proved_in_emulated_lambda_here(request: pytest.FixtureR
         assert in_lambda(request, name, "namespaces" if where == "namespaces" else "engine")
 
 
-def test_all_of_fastai_and_torch_is_refused_by_lambdas_limit_and_fits_a_larger_one() -> None:
-    layer = EXAMPLES / "fastai_vision/out/layer.zip"
+def test_all_of_fastai_and_torch_is_refused_by_lambdas_limit_and_fits_a_larger_one(tmp_path: Path) -> None:
+    example = copy_example("fastai_vision", tmp_path / "examples")
+    layer = example / "out/layer.zip"
     whole = ("--native", "off", "--effort", "0", "--bytecode", "source")
-    refused = run_example("fastai_vision", *whole)
+    refused = run_example(example, *whole)
     assert refused.returncode == 5, refused.stderr
     assert "torch" in refused.stderr
     assert "--provided" in refused.stderr
     assert not layer.exists()
-    done = run_example("fastai_vision", "--max-size", "1GB", *whole)
+    done = run_example(example, "--max-size", "1GB", *whole)
     assert done.returncode == 0, done.stderr
     assert "Verified" in done.stdout
 
 
 def test_a_layer_for_a_function_that_has_torch_from_another(tmp_path: Path) -> None:
+    example = copy_example("fastai_vision", tmp_path / "examples")
     layer = tmp_path / "layer.zip"
     quick = ("--native", "off", "--effort", "0", "--bytecode", "source", "--cold", "drop")
-    done = run_example("fastai_vision", "--without-torch", *quick, "--output", str(layer))
+    done = run_example(example, "--without-torch", *quick, "--output", layer)
     assert done.returncode == 0, done.stderr
     assert "Verified" in done.stdout
     with zipfile.ZipFile(layer) as archive:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +11,9 @@ import pytest
 from layer_minimizer.environment import interpreter
 from layer_minimizer.execution import process
 from layer_minimizer.layer.archive import unzip
-from tests.support.places import EXAMPLES, MINIMIZE
+from tests.support.examples import copy_example, environment_of, run_example
 
 pytestmark = pytest.mark.example
-EXAMPLE = EXAMPLES / "fastai_vision"
 DRIVER = Path(__file__).with_name("unseen_calls.py")
 # It depends on a registration by a module that is replaced by a stand-in: see the README.
 REGISTERED_ELSEWHERE = "torch_functions_of_functions"
@@ -24,9 +21,10 @@ REGISTERED_ELSEWHERE = "torch_functions_of_functions"
 
 @dataclass(frozen=True)
 class Place:
-    """An interpreter with the packages of the example, or with those of the layer only."""
+    """An interpreter with the packages of the example, or with those of the layer only, and what the example made."""
 
     python: Path
+    made: Path
     isolation: process.Isolation | None = None
 
     def calls(self, folder: Path, *which: str) -> dict[str, str]:
@@ -44,11 +42,11 @@ class Place:
             "HOME": str(folder / "home"),
             "TMPDIR": temp,
             "MPLBACKEND": "agg",
-            "MODEL_PATH": str(EXAMPLE / "out/export.pkl"),
+            "MODEL_PATH": str(self.made / "export.pkl"),
             "OMP_NUM_THREADS": "1",
             "LAYER_MINIMIZER_LOG": str(folder / "log"),
         }
-        command = [self.python, "-I", "-B", DRIVER, EXAMPLE / "out/task", folder / "lines", *which]
+        command = [self.python, "-I", "-B", DRIVER, self.made / "task", folder / "lines", *which]
         ended = process.run(
             list(map(str, command)),
             variables,
@@ -62,26 +60,21 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Make a layer that includes torch, and return the Python of the example and the layer."""
-    layer = tmp_path_factory.mktemp("unseen") / "layer.zip"
-    done = subprocess.run(
-        [EXAMPLE / "run.sh", "--max-size", "400MB", "--output", layer],
-        env={**os.environ, "MINIMIZE": str(MINIMIZE)},
-        text=True,
-        capture_output=True,
-        check=False,
-    )
+def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Path]:
+    """Make a layer that includes torch, and return the environment of the example and the layer."""
+    folder = tmp_path_factory.mktemp("unseen")
+    layer = folder / "layer.zip"
+    example = copy_example("fastai_vision", folder / "examples")
+    done = run_example(example, "--max-size", "400MB", "--output", layer)
     assert done.returncode == 0, done.stderr
-    line = next(line for line in done.stderr.splitlines() if " the environment " in line)
-    return Path(line.split(" the environment ")[1]) / "bin/python", layer
+    return Place(environment_of(done) / "bin/python", example / "out"), layer
 
 
 @pytest.fixture(scope="module")
-def alone(full: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Place:
+def alone(full: tuple[Place, Path], tmp_path_factory: pytest.TempPathFactory) -> Place:
     """Return a virtual environment whose site-packages is the layer."""
-    python, layer = full
-    described = interpreter.describe_interpreter(str(python))
+    place, layer = full
+    described = interpreter.describe_interpreter(str(place.python))
     top = tmp_path_factory.mktemp("alone")
     unzip(layer, top / "opt")
     (top / "env/bin").mkdir(parents=True)
@@ -92,12 +85,12 @@ def alone(full: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     (top / "env/pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
     (top / "env/bin/python").symlink_to(base)
     isolation = process.Isolation(hide=described.site_dirs, read_only=(str(top / "opt"),))
-    return Place(top / "env/bin/python", isolation if process.can_isolate() else None)
+    return Place(top / "env/bin/python", place.made, isolation if process.can_isolate() else None)
 
 
 @pytest.fixture(scope="module")
-def expected(full: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return Place(full[0]).calls(tmp_path_factory.mktemp("expected") / "run")
+def expected(full: tuple[Place, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return full[0].calls(tmp_path_factory.mktemp("expected") / "run")
 
 
 @pytest.mark.parametrize("step", [1, -1], ids=["forwards", "backwards"])

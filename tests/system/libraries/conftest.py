@@ -11,9 +11,7 @@ import pytest
 
 from layer_minimizer.layer import layout
 from tests.support.desk import placed
-from tests.support.places import EXAMPLES, MINIMIZE
-
-FASTAI = EXAMPLES / "fastai_vision"
+from tests.support.examples import copy_example, environment_of, run_example
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +61,16 @@ def stack_of(python: Path, layer: Path, mixed: Path) -> Stack:
 
 
 @pytest.fixture(scope="session")
-def fastai_stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
+def fastai_example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_example("fastai_vision", tmp_path_factory.mktemp("examples"))
+
+
+@pytest.fixture(scope="session")
+def fastai_stack(fastai_example: Path, tmp_path_factory: pytest.TempPathFactory) -> Stack:
     """Return the environment of the example, and its layer with libraries compacted for one small workload."""
     folder = tmp_path_factory.mktemp("fastai")
     layer = folder / "layer.zip"
-    done = subprocess.run(
-        [
-            FASTAI / "run.sh",
-            *("--native", "on", "--cold", "keep", "--effort", "0"),
-            "--max-size",
-            "400MB",
-            "--output",
-            layer,
-        ],
-        env={**os.environ, "MINIMIZE": str(MINIMIZE)},
-        text=True,
-        capture_output=True,
-        check=False,
-    )
+    quick = ("--native", "on", "--cold", "keep", "--effort", "0")
+    done = run_example(fastai_example, *quick, "--max-size", "400MB", "--output", layer)
     assert done.returncode == 0, done.stderr
-    line = next(line for line in done.stderr.splitlines() if " the environment " in line)
-    return stack_of(Path(line.split(" the environment ")[1]) / "bin/python", layer, folder / "mixed")
+    return stack_of(environment_of(done) / "bin/python", layer, folder / "mixed")

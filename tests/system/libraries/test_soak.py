@@ -10,21 +10,18 @@ from typing import Any
 
 import pytest
 
-from tests.support.places import EXAMPLES
-
 pytestmark = pytest.mark.example
-MODEL = EXAMPLES / "fastai_vision/out/export.pkl"
 PREDICTIONS = int(os.environ.get("SOAK_PREDICTIONS", "3000"))
 CHUNK = 512 * 1024
 # The memory kept by allocators varies between runs. A leak of one kilobyte per prediction would exceed this.
 NOISE = 8 * 1024 * 1024
 
 
-def test_predictions_in_threads(fastai_stack: Any, tmp_path: Path) -> None:
-    log = tmp_path / "cold"
+def test_predictions_in_threads(fastai_example: Path, fastai_stack: Any, tmp_path: Path) -> None:
+    log, model = tmp_path / "cold", fastai_example / "out/export.pkl"
 
     def soak(packages: Path, **variables: str) -> Any:
-        output = fastai_stack.run("soak.py", packages, MODEL, PREDICTIONS, OMP_NUM_THREADS="1", **variables)
+        output = fastai_stack.run("soak.py", packages, model, PREDICTIONS, OMP_NUM_THREADS="1", **variables)
         (tmp_path / packages.name).write_text(output)
         return json.loads(output)
 
