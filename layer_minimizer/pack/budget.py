@@ -33,6 +33,8 @@ _STAND_IN_LIKELIHOOD, _UNUSED_FOLDER_LIKELIHOOD = 0.5, 0.001
 _LARGE_GAIN = 0.12
 # The share of the bytes that more compression certainly saves: of compressed pages (8 %) and files (20 %), of bytecode.
 _DENSITY_GAIN, _BYTECODE_GAIN = 0.06, 0.5
+# The share that it saves at best.
+_MOST_DENSITY_GAIN, _MOST_BYTECODE_GAIN = 0.25, 0.7
 _ALL = 100
 
 
@@ -71,13 +73,16 @@ def adjust_to_limit(
 ) -> Adjustments:
     """Return adjustments that make the next layer smaller: first by compressing more, then by omitting something.
 
+    What even the best compression cannot make room for is omitted at once, so that it is not compressed in vain.
     If nothing more may be omitted, more pages are compressed together.
 
     Raises:
         PackError: nothing more can be omitted.
     """
     if adjustments.density < _ALL and layer.stored + layer.uncompressed:
-        return replace(adjustments, density=_denser(adjustments, layer))
+        denser = replace(adjustments, density=_denser(adjustments, layer))
+        saved = _MOST_DENSITY_GAIN * layer.stored + _MOST_BYTECODE_GAIN * layer.uncompressed
+        return _omit_unused(denser, plan, replace(layer, excess=math.ceil(layer.excess - saved)))
     if any(decision.reason is Reason.REACHABLE for decision in plan.decisions):
         return _omit_unused(adjustments, plan, layer)
     if settings.cold is Cold.KEEP and (sources := layer.bytecode_only - adjustments.omitted_cold):

@@ -106,7 +106,7 @@ def test_more_is_compressed_before_anything_is_omitted() -> None:
         return after.density
 
     # Compressing all of it more saves at least 60 of 1,000 bytes.
-    assert [density(excess) for excess in (1, 30, 60, 61)] == [2, 50, 100, 100]
+    assert [density(excess) for excess in (1, 30, 60, 61, 250)] == [2, 50, 100, 100, 100]
     assert density(30, before=50) == 100
     # Half of the bytecode can be saved.
     assert [density(excess, uncompressed=500) for excess in (250, 280)] == [1, 50]
@@ -114,6 +114,19 @@ def test_more_is_compressed_before_anything_is_omitted() -> None:
     layer = Oversized(1, Counter(), {"a/x.py": 9}, stored=1000)
     after = adjust_to_limit(Adjustments(density=100), plan, layer, Settings(), NOTHING_RESERVED)
     assert after == Adjustments(density=100, omitted_distributions=frozenset({"a"}))
+
+
+def test_what_no_compression_can_make_fit_is_omitted_before_the_rest_is_compressed() -> None:
+    plan = planned(("a/x.py", COLD, Reason.REACHABLE), ("b/x.py", COLD, Reason.REACHABLE))
+    layer = Oversized(600, Counter(), {"a/x.py": 30, "b/x.py": 20}, stored=1000, uncompressed=500)
+
+    def omitted(excess: int) -> Adjustments:
+        return adjust_to_limit(Adjustments(), plan, replace(layer, excess=excess), Settings(), NOTHING_RESERVED)
+
+    # Compression saves 600 bytes at best.
+    assert omitted(600) == Adjustments(density=100)
+    assert omitted(630) == Adjustments(density=100, omitted_distributions=frozenset({"a"}))
+    assert omitted(631) == Adjustments(density=100, omitted_distributions=frozenset({"a", "b"}))
 
 
 def test_larger_chunks_are_the_last_resort_of_cold_keep() -> None:
