@@ -134,6 +134,7 @@ class Proof:
         warnings: what the runs could not verify.
         brought: where the distributions come from that the runtime brings; None without ``--runtime``.
         put_back: what is put back before a snapshot of the function.
+        standard: modules of the standard library that stand-ins replace.
     """
 
     events: int
@@ -147,6 +148,7 @@ class Proof:
     warnings: tuple[str, ...] = ()
     brought: RuntimeDistributions | None = None
     put_back: PutBack = field(default_factory=PutBack)
+    standard: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,8 @@ class Packed:
     ``shipped`` are the bytes of each installed file in the layer, ``bundled`` the libraries of this machine in it,
     ``libraries`` the results for the libraries whose pages were traced, ``warnings`` what may fail. ``lossy``: some of
     what was left out cannot be restored at run time. ``brought``: where the distributions of the runtime come from.
-    ``put_back``: what is put back before a snapshot of the function.
+    ``put_back``: what is put back before a snapshot of the function. ``standard``: modules of the standard library that
+    stand-ins replace.
     """
 
     archive: LayerArchive
@@ -52,6 +53,7 @@ class Packed:
     lossy: bool
     brought: RuntimeDistributions | None = None
     put_back: PutBack = field(default_factory=PutBack)
+    standard: tuple[str, ...] = ()
 
     @property
     def library_sizes(self) -> tuple[LibrarySizes, ...]:
@@ -64,7 +66,8 @@ class _Staged:
     """A layer's folder before it is zipped.
 
     ``written`` are all its bytes, ``shipped`` those of each installed file, ``shares`` those of each cold file in the
-    cold store, ``packed`` those of packed bytecode. ``put_back`` is what is put back before a snapshot.
+    cold store, ``packed`` those of packed bytecode. ``put_back`` is what is put back before a snapshot,
+    ``standard`` the modules of the standard library that stand-ins replace.
     """
 
     contents: Contents
@@ -74,6 +77,7 @@ class _Staged:
     shares: Mapping[str, int]
     packed: int
     put_back: PutBack
+    standard: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,7 @@ class Builder:
             lossy=settings.cold is Cold.DROP or any(each.sizes.dropped for each in staged.libraries.values()),
             brought=required.brought,
             put_back=staged.put_back,
+            standard=staged.standard,
         )
 
     def _warnings(self, adjustments: Adjustments, contents: Contents) -> Iterable[str]:
@@ -179,7 +184,7 @@ class Builder:
         if contents.replaced:
             kept = settings.cold is not Cold.DROP
             stand_ins.write_stand_ins(contents.replaced, top, compiler, kept=kept, compressed=adjustments.dense)
-        packed = self._write_bytecode(contents, top, compiler, adjustments)
+        packed, standard = self._write_bytecode(contents, top, compiler, adjustments)
         cold_store.write_links(store, top)
         if self.traced.trace.listed:
             folder_orders.write_orders(top, self.traced.trace.listed)
@@ -201,7 +206,7 @@ class Builder:
         for path, size in shares.items():
             shipped[path] = shipped.get(path, 0) + size
         written, code = _bytes_below(self._folder), sum(map(len, packed.values()))
-        return _Staged(contents, libraries, written, shipped, shares, code, put_back)
+        return _Staged(contents, libraries, written, shipped, shares, code, put_back, standard)
 
     def _compacted(self, plan: KeepPlan, adjustments: Adjustments) -> dict[str, PackedLibrary]:
         """Return the compacted form of the kept libraries whose pages were traced, except for links."""
@@ -263,10 +268,13 @@ class Builder:
 
     def _write_bytecode(
         self, contents: Contents, top: Path, compiler: bytecode.Compiler, adjustments: Adjustments
-    ) -> Mapping[str, bytes]:
-        """Replace sources by bytecode. Return the bytecode that is packed, by module."""
+    ) -> tuple[Mapping[str, bytes], tuple[str, ...]]:
+        """Replace sources by bytecode.
+
+        Return the bytecode that is packed, by module, and the modules of the standard library that stand-ins replace.
+        """
         if self.settings.bytecode == "source":
-            return {}
+            return {}, ()
         laid_out = {d.path for d in contents.laid_out}
         with_source = contents.with_source | (contents.bytecode_only & laid_out)
         bytecode.compile_modules(sorted(contents.modules), top, compiler, with_source=with_source)
@@ -275,10 +283,10 @@ class Builder:
             packed = self._write_packed(contents, with_source, top, compiler, adjustments)
         runtime = [path.relative_to(top).as_posix() for path in sorted((top / cold_store.PACKAGE).glob("*.py"))]
         bytecode.compile_modules(runtime, top, compiler, with_source=())
-        standard = (top / cold_store.PACKAGE).is_dir() and stand_ins.write_standard(contents, top)
+        standard = stand_ins.write_standard(contents, top) if (top / cold_store.PACKAGE).is_dir() else ()
         stand_ins_used = bool(contents.replaced or standard)
         packed_bytecode.pack_runtime(top, compressed=adjustments.dense, stand_ins=stand_ins_used)
-        return packed
+        return packed, standard
 
     def _write_packed(
         self,

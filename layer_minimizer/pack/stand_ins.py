@@ -56,21 +56,21 @@ def write_stand_ins(
     return file.stat().st_size + stubs
 
 
-def write_standard(contents: Contents, top: Path) -> bool:
+def write_standard(contents: Contents, top: Path) -> tuple[str, ...]:
     """Write the tables of stand-ins for modules of the standard library, if these save more time than they take.
 
-    Return whether they are in the layer.
+    Return the names of the modules.
     """
     found = contents.standard
     if sum(module.table["bytes"] for module in found) < _WORTH_BYTES[bool(contents.replaced)]:
-        return False
+        return ()
     tables = {"modules": {module.name: module.table for module in found}}
     content = marshal.dumps(json.loads(json.dumps(tables, sort_keys=True)), _MARSHAL)
     file = top / STANDARD / digest(content)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
     file.chmod(0o644)
-    return True
+    return tuple(sorted(module.name for module in found))
 
 
 def write_starters(stems: Iterable[str], top: Path, compiler: Compiler) -> None:

@@ -15,6 +15,7 @@ Each result is added at its step, and only the steps from there on are repeated.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -210,7 +211,7 @@ def _reject_unknown_names(inventory: Inventory, request: PlanRequest) -> None:
     paths = [file.path for file in inventory.files]
     importable = modules.with_packages(modules.by_name(paths))
     for name in request.keep:
-        if name not in importable:
+        if name not in importable and name.partition(".")[0] not in sys.stdlib_module_names:
             raise PlanError(f"--keep {name}: no installed module has that name; it takes names as in import statements")
     for option, patterns in (("--include", request.include), ("--exclude", request.exclude)):
         for pattern in patterns:

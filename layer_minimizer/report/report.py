@@ -193,6 +193,7 @@ class Report:
             "kept": self.kept,
             "distributions": {name: size for name, size, _ in self.largest},
             "stand_ins": list(self.stand_ins()),
+            "standard_library": list(self.proof.standard),
             "cold": self.cold(),
             "gpu": gpu_json(self.plan, self.proof.libraries),
             "libraries": [dataclasses.asdict(library) for library in self.proof.libraries],

@@ -186,6 +186,13 @@ def _python(report: Report) -> Iterator[str]:
             f"({megabytes(sum(each['bytes'] for each in stand_ins))}), for instance in {listed}. "
             "--explain shows details, --keep ships the real module."
         )
+    if standard := report.proof.standard:
+        listed = ", ".join(standard[:_SHOWN]) + (", …" if len(standard) > _SHOWN else "")
+        yield ""
+        yield (
+            f"Standard library: {_count(len(standard), 'module', 'modules')} imported but not needed by any event; "
+            f"stand-ins replace them, too: {listed}. --keep {standard[0]} loads the real one."
+        )
     if cold["files"]:
         yield (
             f"Cold: {_count(cold['files'], 'file', 'files')} that no event touched, {megabytes(cold['bytes'])} → "

@@ -50,4 +50,5 @@ class VerifiedLayer:
             warnings=self.packed.warnings,
             brought=self.packed.brought,
             put_back=self.packed.put_back,
+            standard=self.packed.standard,
         )

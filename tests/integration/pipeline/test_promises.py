@@ -217,7 +217,7 @@ def test_json_report(desk: Desk, env: Environment, require_schema: Callable[[Any
         "warnings", "seconds", "libraries", "stand_ins", "cold", "bundled", "function", "lambda", "base_layers",
         "base_bytes", "conflicts", "differences", "version", "python", "entry", "budget", "import_time", "imports",
         "files", "search", "cost", "licenses", "runtime_distributions", "gpu", "image", "output",
-        "snapshot", "lazy_imports", "missing_observers",
+        "snapshot", "lazy_imports", "missing_observers", "standard_library",
     }  # fmt: skip
     require_schema(report)
     by_path = {file["path"]: file for file in report["files"]}

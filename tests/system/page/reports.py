@@ -102,6 +102,7 @@ def realistic(files: int = 26_000, seed: int = 7) -> dict[str, Any]:
             for n in range(files // 40)
         ],
         "observers": ["probe", "strace"],
+        "standard_library": ["argparse", "inspect"],
         "missing_observers": [],
         "base_layers": [{"name": "numerics", "sha256": "1" * 64, "files": 900, "unzipped_bytes": 31_000_000}],
         "base_bytes": 31_000_000,

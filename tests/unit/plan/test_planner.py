@@ -168,6 +168,12 @@ def test_a_module_that_the_user_keeps_is_kept_with_its_package(build: Any) -> No
     assert {d.path for d in planned.kept} == {"a.py", "b/__init__.py", "b/c.py"}
 
 
+def test_a_module_of_the_standard_library_can_be_kept_real_and_needs_no_file(build: Any) -> None:
+    inventory = build.inventory({"a.py": "a"})
+    planned = decide(build.trace(["a.py"]), inventory, PlanRequest(keep=("email.mime",)))
+    assert {d.path for d in planned.kept} == {"a.py"}
+
+
 def test_what_the_user_includes_is_kept_with_its_package(build: Any) -> None:
     inventory = build.inventory({"a.py": "a", "b/__init__.py": "b", "b/x.py": "b", "b/y.py": "b"})
     planned = decide(build.trace(["a.py"]), inventory, PlanRequest(include=("b/x.*",)))

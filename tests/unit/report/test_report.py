@@ -96,6 +96,7 @@ def test_the_json_has_the_names_of_format_1(report: Report, require_schema: Call
         "kept": {"INCLUDED": 200, "NEEDED": 3_000_000, "TRACED": 1_500},
         "distributions": {"big": 3_000_500, "small": 1_000, "(no distribution)": 200},
         "stand_ins": [],
+        "standard_library": [],
         "cold": {"files": 0, "bytes": 0, "stored_bytes": 0},
         "gpu": {"files": 0, "bytes": 0, "shipped": 0, "distributions": {}, "cpu_builds": {}},
         "libraries": [],
