@@ -92,7 +92,7 @@ def checked(kit: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def encode(data: bytes) -> bytes:
-    return lzma.compress(data, format=lzma.FORMAT_RAW, filters=coldstore._FILTERS)
+    return lzma.compress(data, format=lzma.FORMAT_RAW, filters=coldstore._filters(len(data), code=False))
 
 
 def structured(seed: int, size: int) -> bytes:
@@ -135,8 +135,8 @@ def test_what_python_encodes_is_decoded(data: bytes, decode: Decode) -> None:
 
 def filtered(code: bytes) -> bytes:
     """Return the output of the encoder's filter for x86 machine code."""
-    packed = lzma.compress(code, format=lzma.FORMAT_RAW, filters=coldstore._CODE_FILTERS)
-    return lzma.decompress(packed, format=lzma.FORMAT_RAW, filters=coldstore._FILTERS)
+    packed = lzma.compress(code, format=lzma.FORMAT_RAW, filters=coldstore._filters(len(code), code=True))
+    return lzma.decompress(packed, format=lzma.FORMAT_RAW, filters=coldstore._filters(len(code), code=False))
 
 
 # Mostly opcodes and the bytes that mark an offset as near, so that offsets overlap.

@@ -165,7 +165,7 @@ def brotli_method(brotli: ModuleType) -> Method:
 
 def lzma_method(name: str, preset: int, own: Unpacker | None) -> Method:
     """Return raw LZMA as in cold stores, with the given preset."""
-    filters = [{**coldstore._FILTERS[0], "preset": preset}]
+    filters = [{**coldstore._filters(0, code=False)[0], "preset": preset}]
 
     def pack(raw: bytes) -> bytes:
         return lzma.compress(raw, format=lzma.FORMAT_RAW, filters=filters)
