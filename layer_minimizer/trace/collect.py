@@ -46,6 +46,7 @@ _WORK_PER_MINUTE, _MINUTES_PER_MINUTE = 60, 4
 _SEARCH_CODE = (
     "trace/module_groups.py",
     "trace/stand_in_search.py",
+    "trace/stand_in_tables.py",
     "trace/standard_modules.toml",
     "payload/runtime/standard.py",
     "payload/runtime/standin*.py",

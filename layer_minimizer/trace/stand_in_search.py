@@ -10,7 +10,6 @@ inputs result in equal layers. What each run has shown is cached: a search that 
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
@@ -24,6 +23,7 @@ from layer_minimizer.model.results import compare_results
 from layer_minimizer.model.search import SearchResult, Trial
 from layer_minimizer.trace.module_groups import without
 from layer_minimizer.trace.search_cache import SearchCache
+from layer_minimizer.trace.stand_in_tables import expected_submodules, with_members
 from layer_minimizer.trace.tracer import Study, Tracer, mark_read_sources
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ _WORK_SHARE_OF_PARTS = 0.6
 _WORK_PER_RUN, _WORK_PER_MODULE = 0.3, 0.004
 # How the reason begins for which an import statement wakes a module of which another one of its group is real.
 _WOKEN_BY_IMPORT = "for __spec__ "
-# Number of fields in the description of a class without signatures; see payload/runtime/standin.py.
-_CLASS_WITHOUT_MEMBERS = 4
 
 
 @dataclass(slots=True)
@@ -63,7 +61,7 @@ class Search:
     ``restores``: stand-ins can load the real module after deployment, when a package does something new.
     ``max_registry_bytes``: source size of modules that fill registries and are therefore not replaced.
     ``_also``, ``_bound``, ``_fills``, ``_environ``, ``_refused``, ``_complete``: its state; see `SearchResult`.
-    ``_groups``: ``groups`` without the refused modules.
+    ``_trials``: what each run has shown; ``_groups``: ``groups`` without the refused modules.
     """
 
     tracer: Tracer
@@ -85,6 +83,7 @@ class Search:
     _fills: dict[str, list[str]] = field(default_factory=dict)
     _environ: dict[str, list[str]] = field(default_factory=dict)
     _refused: frozenset[str] = frozenset()
+    _trials: dict[str, Trial] = field(default_factory=dict)
     _groups: Mapping[str, frozenset[str]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,6 +113,7 @@ class Search:
     def _check(self, good: frozenset[str]) -> frozenset[str]:
         """Remove stand-ins of modules with import side effects; add stand-ins for submodules that packages need."""
         while good:
+            good = self._with_submodules(good)
             self._fills, self._environ = {}, {}  # the check loads every module individually
             trial = self._try(good, check=True)
             self._environ = {name: list(variables) for name, variables in trial.environ}
@@ -124,13 +124,17 @@ class Search:
                     "a run to check that replaced modules can be loaded later has failed: they are used unchecked"
                 )
                 return good
-            if unfit := {name for name, _ in trial.unfit} & self._modules(good):
-                log.debug("not replaceable:\n  %s", _listed(trial.unfit))
-                good = self._without(good, unfit)
-            elif added := self._bind_submodules(trial):
-                good = self._extend([name for name in self._groups if name in added], good, 1.0)
-            else:
+            unfit = {name for name, _ in trial.unfit} & self._modules(good)
+            if not unfit:
                 return good
+            log.debug("not replaceable:\n  %s", _listed(trial.unfit))
+            good = self._without(good, unfit)
+        return good
+
+    def _with_submodules(self, good: frozenset[str]) -> frozenset[str]:
+        """Add the stand-ins for submodules that packages need."""
+        while added := self._bind_submodules(self._try(good)):
+            good = self._extend([name for name in self._groups if name in added], good, 1.0)
         return good
 
     def _without(self, good: frozenset[str], unfit: Collection[str]) -> frozenset[str]:
@@ -193,7 +197,7 @@ class Search:
         if trace is None or study.woken or study.implicit:
             return None
         trace = mark_read_sources(trace) if tracer.bytecode else trace
-        tables = self._with_members(self._tables(found), study.members)
+        tables = with_members(self._tables(found), study.members, self.study.classes)
         return replace(
             trace,
             asleep=self._asleep(trace),
@@ -211,20 +215,6 @@ class Search:
     def _asleep(self, trace: Trace) -> tuple[TracedModule, ...]:
         loaded = {module.name for module in trace.modules}
         return tuple(module for module in self.first.modules if module.path and module.name not in loaded)
-
-    def _with_members(
-        self, tables: dict[str, Mapping[str, Any]], members: Iterable[tuple[str, str, str]]
-    ) -> dict[str, Mapping[str, Any]]:
-        """Add the requested signatures to the tables."""
-        known = json.loads(self.study.classes.read_bytes()) if members else {}
-        for module, attribute, method in sorted(members):
-            names = dict(tables[module]["names"])
-            kind = [*names[attribute], *([{}] if len(names[attribute]) == _CLASS_WITHOUT_MEMBERS else [])]
-            described = known[kind[1]][kind[2]]
-            signature = described["methods"][method] if method in described["names"] else False
-            names[attribute] = [*kind[:-1], {**kind[-1], method: signature}]
-            tables[module] = {**tables[module], "names": names}
-        return tables
 
     def _may_go_on(self, share: float, begun: int) -> bool:
         """Return whether this share of the work is left, or no run has followed on run ``begun``."""
@@ -274,7 +264,7 @@ class Search:
         loaded, replaced = trial.loaded, trial.replaced
         group_of = {name: group for group, members in self._groups.items() for name in members}
         added = set()
-        for package, names in self._expected().items():
+        for package, names in expected_submodules(self.study.tables).items():
             # A package with a __getattr__ of its own imports them itself.
             if package in loaded - replaced and not self.study.tables[package]["dynamic"]:
                 for name in (f"{package}.{last}" for last in names):
@@ -329,14 +319,22 @@ class Search:
 
     def _try(self, chosen: frozenset[str], *, check: bool = False) -> Trial:
         """Run with stand-ins for these groups and the current state of the search, if no earlier search has done it."""
-        self._runs += 1
         found = self._result(chosen)
         name = SearchCache.trial_name(self._tables(found), check, self._registry_limit(check=check))
+        if name in self._trials:
+            return self._trials[name]
+        self._runs += 1
         known = self.cache.read_trial(name) if self.cache else None
-        if known is not None:
-            return known
+        if known is None:
+            known = self._run_trial(found, check=check)
+            if self.cache:
+                self.cache.write_trial(known, name)
+        self._trials[name] = known
+        return known
+
+    def _run_trial(self, found: SearchResult, *, check: bool) -> Trial:
         trace, study = self._run_with(found, self.tracer, check=check)
-        trial = Trial(
+        return Trial(
             same=trace is not None,
             replaced=frozenset(module.name for module in trace.stand_ins) if trace else frozenset(),
             loaded=frozenset(module.name for module in trace.modules) if trace else frozenset(),
@@ -347,9 +345,6 @@ class Search:
             environ=tuple(sorted(study.environ.items())),
             remaining_bytes=study.remaining_bytes,
         )
-        if self.cache:
-            self.cache.write_trial(trial, name)
-        return trial
 
     def _registry_limit(self, *, check: bool) -> int | None:
         return self.max_registry_bytes if check and self.restores else None
@@ -364,7 +359,7 @@ class Search:
                 self.first.workload,
                 folder / "run",
                 tables,
-                expected=self._expected(),
+                expected=expected_submodules(self.study.tables),
                 study=self.study,
                 modules_only=tracer is self.tracer,  # only of the run that confirms the files are of interest
                 check=check,
@@ -379,15 +374,6 @@ class Search:
             log.debug("with stand-ins for %d modules: %s", len(tables), "; ".join(map(str, differing)))
             return None, study
         return trace, study
-
-    def _expected(self) -> dict[str, list[str]]:
-        """Return the submodules of each package that were its attributes in the run without stand-ins."""
-        expected: dict[str, list[str]] = {}
-        for name in self.study.tables:
-            package, _, last = name.rpartition(".")
-            if self.study.tables.get(package, {}).get("names", {}).get(last) == ["module", name]:
-                expected.setdefault(package, []).append(last)
-        return expected
 
 
 def _first_woken(trial: Trial) -> frozenset[str]:

@@ -44,7 +44,8 @@ class Identities(object):
         by_namespace = {}
         for container in gc.get_objects():
             if issubclass(type(container), _CONTAINERS) and container is not placeholders:
-                for key in _keys_of(container):
+                keys = _keys_of(container)
+                for key in keys if int in map(type, keys) else ():
                     if type(key) is int and key in placeholders:
                         yield self._says(placeholders[key], "has its id in a %s" % type(container).__name__)
                 if type(container) is dict and "__name__" in container:
@@ -86,9 +87,11 @@ def _holders_of(wanted):
     """Return the objects that hold those whose ids are ``wanted``, once for each time that they do."""
     found = {}
     for holder in gc.get_objects():
-        for each in gc.get_referents(holder):
-            if id(each) in wanted:
-                found.setdefault(id(each), []).append(holder)
+        held = gc.get_referents(holder)
+        if not wanted.isdisjoint(map(id, held)):
+            for each in held:
+                if id(each) in wanted:
+                    found.setdefault(id(each), []).append(holder)
     return found
 
 
@@ -124,10 +127,12 @@ def _matched(code, names):
 
 def _lost_keys():
     """Yield (key, container) of keys that have another hash now than when they came there, or should have."""
-    for container in gc.get_objects():
-        if not issubclass(type(container), _CONTAINERS):
+    # A list of all objects would hold placeholders, too, while a hash of the program's own loads a module.
+    for container in [each for each in gc.get_objects() if issubclass(type(each), _CONTAINERS)]:
+        keys = _keys_of(container)
+        if _PLAIN.issuperset(map(type, keys)):
             continue
-        keys = [key for key in _keys_of(container) if type(key) not in _PLAIN and _has_own_hash(type(key))]
+        keys = [key for key in keys if type(key) not in _PLAIN and _has_own_hash(type(key))]
         try:
             # A set of a dictionary or of a set takes over its hashes, and one of a list asks each key. Looking up a key
             # is no test: CPython 3.15 compares addresses before hashes.

@@ -92,6 +92,8 @@ class TrialFinder(object):
 def check(namespaces, namespace, registries, identities, room, state, places):  # noqa: PLR0913, PLR0917 - sees effects
     """Wake all stand-ins, in the order in which they were imported, and report what that shows.
 
+    What an unfit module imports will be imported by the real one from now on: then it is checked, too.
+
     ``namespaces`` are those of the modules at the end of a run without stand-ins. ``registries(others)`` watches what
     modules hold, ``identities`` finds where placeholders can be told from the real things, ``state`` has what sees
     changes of the process, and ``places(modules)`` sees changes of names and attributes; all are None where nothing
@@ -111,37 +113,56 @@ def check(namespaces, namespace, registries, identities, room, state, places):  
     if watched:
         watched.add(real)
     held = places and places(real)
-    late = _standin.asleep()
     effects = _Effects(_Lacking(namespaces, namespace, real), watched, state and state.ProcessState())
-    with effects.of_each(frozenset(late)):
-        for name in late:
-            try:
-                _standin.wake(name, "a check")
-            except Exception as exc:
-                _report("late %s %s: %s" % (name, type(exc).__name__, exc))
-    for changer, place in sorted(state.patches(set(late)).items()) if state else ():
-        _report("effect %s changes %s" % (changer, place))
-    _report_fillers(_with_changes(effects.fillers, held.taken(_real_modules(late)) if held else {}), room)
-    _report_seen(identities and identities.after())
+    late, checked = _standin.asleep(), set()
+    while late:
+        checked.update(late)
+        unfit = effects.of_each(late)
+        for changer, place in sorted(state.patches(set(late)).items()) if state else ():
+            unfit.add(_report_effect(changer, "changes %s" % place))
+        changed = held.taken(_real_modules(late)) if held else {}
+        found, room = _report_fillers(_with_changes(effects.take_fillers(), changed), room)
+        unfit |= found | _report_seen(identities and identities.after())
+        late = [name for name in _standin.asleep() if name not in checked and effects.importers.get(name) in unfit]
+    if room is not None:
+        _report("room %d" % room)
 
 
 class _Effects(object):
     """Notes what changes while modules are executed, each change for the innermost module that is executed then.
 
-    ``fillers`` are (bytes, name, label, packages) of each module: how much came for it, and what it has filled.
+    ``importers`` are the modules during whose execution others were imported as stand-ins.
     """
 
     def __init__(self, missing, watched, process):
-        self.fillers = []
+        self.importers = {}
+        self._fillers = []
+        self._unfit = set()
         self._missing = missing
         self._watched = watched
         self._process = process
         self._there = set(sys.modules)
         self._asleep = set(_standin.asleep())
 
+    def of_each(self, late):
+        """Wake the stand-ins with these names, and report what that changes; return the names of the unfit ones."""
+        self._unfit = set()
+        with self._watching(frozenset(late)):
+            for name in late:
+                try:
+                    _standin.wake(name, "a check")
+                except Exception as exc:
+                    _report("late %s %s: %s" % (name, type(exc).__name__, exc))
+                    self._unfit.add(name)
+        return self._unfit
+
+    def take_fillers(self):
+        """Return (bytes, name, label, packages) of each module since the last call: what came, what it has filled."""
+        found, self._fillers = self._fillers, []
+        return found
+
     @contextlib.contextmanager
-    def of_each(self, names):
-        """Watch the execution of the modules with these ``names``, a set, which stand-ins are in place of."""
+    def _watching(self, names):
         waking, running = sys.modules[_standin.wake_module.__module__], []
         become_real = waking.become_real
 
@@ -167,12 +188,13 @@ class _Effects(object):
         came = set(sys.modules).difference(self._there) | self._asleep.difference(asleep)
         self._there.update(came)
         self._asleep = asleep
-        if self._process:
-            _report_process(name, self._process, came)
+        self.importers.update(dict.fromkeys(came & asleep, name))
+        if self._process and _report_process(name, self._process, came):
+            self._unfit.add(name)
         if self._watched:
-            self.fillers.append(_filled(name, came, self._watched))
+            self._fillers.append(_filled(name, came, self._watched))
         for place in self._missing.appeared():
-            _report("effect %s %s" % (name, place))
+            self._unfit.add(_report_effect(name, place))
 
 
 class _Lacking(object):
@@ -215,9 +237,13 @@ def _with_change(filler, place):
 
 
 def _report_process(name, process, came):
-    """Report how a module has changed the process; of variables, those values that the code of what came contains."""
-    for label in process.changed()[:1]:
-        _report("effect %s changes %s" % (name, label))
+    """Report how a module has changed the process; of variables, those values that the code of what came contains.
+
+    Return whether there was such an effect, beside variables.
+    """
+    changed = process.changed()[:1]
+    for label in changed:
+        _report_effect(name, "changes %s" % label)
     if process.added_variables:
         constants = _constants(came)
         given = [
@@ -225,6 +251,13 @@ def _report_process(name, process, came):
             for variable, value in sorted(process.added_variables.items())
         ]
         _report("environ %s %s" % (name, json.dumps(given)))
+    return bool(changed)
+
+
+def _report_effect(name, effect):
+    """Report what a module does, and return its name."""
+    _report("effect %s %s" % (name, effect))
+    return name
 
 
 def _constants(names):
@@ -240,8 +273,12 @@ def _constants(names):
 
 
 def _report_seen(found):
+    """Report (module, reason) of those whose placeholders can be told; return their names."""
+    names = set()
     for module, reason in found or ():
         _report("seen %s %s" % (module, reason))
+        names.add(module)
+    return names
 
 
 def _real_modules(names):
@@ -266,16 +303,18 @@ def _filled(name, came, registries):
 
 
 def _report_fillers(found, room):
-    """Report what fills registries: the smallest are better real, as far as there is ``room`` for their code."""
-    if room is None:
-        return
-    for size, name, label, packages in sorted(found):
+    """Report what fills registries: the smallest are better real, as far as there is ``room`` for their code.
+
+    Return the names of these, and the room that is left.
+    """
+    unfit = set()
+    for size, name, label, packages in sorted(found) if room is not None else ():
         if label and size <= room:
             room -= size
-            _report("effect %s fills %s" % (name, label))
+            unfit.add(_report_effect(name, "fills %s" % label))
         elif packages:
             _report("fills %s %s" % (name, " ".join(packages)))
-    _report("room %d" % room)
+    return unfit, room
 
 
 def _size(module):

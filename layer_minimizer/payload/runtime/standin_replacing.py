@@ -11,7 +11,7 @@ import types
 from .standin_filling import fill
 from .standin_frames import replace_in_frame, replace_in_stack
 from .standin_remaking import change_built_in, make_anew
-from .standin_state import Placeholder, get_slot, replaced, shared
+from .standin_state import Placeholder, get_slot, namespace, replaced, shared
 
 _SKIPPED = (types.ModuleType, type, Placeholder)
 _MAX_DEPTH = 12  # of tuples in objects in tuples
@@ -21,19 +21,23 @@ _SLOT = type(Placeholder.__dict__["_in"])
 
 
 def settle(pairs):
-    """Store the real objects in their placeholders, and replace all references to these."""
+    """Store the real objects in their placeholders, and replace all references to these; ``pairs`` is emptied."""
     first = len(replaced)
-    for old, real in pairs:
-        if issubclass(type(old), Placeholder):
-            object.__setattr__(old, "_found", real)
-            shared.pop(tuple(get_slot(old, "_kind")[1:3]), None)
-            replaced.append(old)
+    _store(pairs)
     complete = not pairs or _Replacing(pairs).run()
     for old in replaced[first:]:
         if complete:  # else it is still a key somewhere
             object.__setattr__(old, "_hash", hash(get_slot(old, "_found")))
         for name, value in get_slot(old, "_patches").items():
             setattr(get_slot(old, "_found"), name, value)
+
+
+def _store(pairs):
+    for old, real in pairs:
+        if issubclass(type(old), Placeholder):
+            object.__setattr__(old, "_found", real)
+            shared.pop(tuple(get_slot(old, "_kind")[1:3]), None)
+            replaced.append(old)
 
 
 class _Replacing(object):
@@ -47,11 +51,12 @@ class _Replacing(object):
     """
 
     def __init__(self, pairs):
-        self._old = tuple(old for old, _ in pairs)
+        self._old = tuple([old for old, _ in pairs])
         self._new = {id(old): real for old, real in pairs}
         self._changed = {}
         self._keyed = []
         self._alive = []
+        del pairs[:]  # so that what only they hold has no holder left
 
     def run(self):
         """Replace all; return False if a dictionary or set keeps keys as it is just being iterated over."""
@@ -60,13 +65,38 @@ class _Replacing(object):
             if not self._old:
                 break
             self._alive.append(self._old)
-            own = {id(each) for each in self._alive}
-            own.update(map(id, (self._alive, self._new, self._changed, self._keyed, sys.modules, replaced)))
-            found = [each for each in _holders_of(self._old) if id(each) not in own]
-            self._old = tuple([each for each in found if self._concerns(each)])
-            del found
+            changed = self._replace_in_namespaces()
+            self._old = tuple(changed + self._replace_elsewhere())
+            del changed
         replace_in_stack(self.current)
         return not [holder for holder in self._keyed if not fill(holder, self.current)]
+
+    def _replace_in_namespaces(self):
+        """Replace what modules have under their names; return those namespaces whose own holders are concerned."""
+        ids = set(map(id, self._old))
+        modules = [module for module in list(sys.modules.values()) if issubclass(type(module), types.ModuleType)]
+        found = [names for names in map(namespace, modules) if not ids.isdisjoint(map(id, list(names.values())))]
+        return [names for names in found if self._concerns(names)]
+
+    def _replace_elsewhere(self):
+        """Replace what all other objects have; return those of them whose own holders are concerned.
+
+        Most placeholders lie in nothing but namespaces of modules: their reference counts show that no other object
+        has them, and a look at all objects takes long.
+        """
+        # The new object shows what counting alone adds.
+        alone, *counts = map(sys.getrefcount, (object(),) + self._old)
+        held = [old for old, count in zip(self._old, counts) if count - alone > self._own_references(old)]  # noqa: B905
+        if not held:
+            return []
+        own = {id(each) for each in self._alive}
+        own.update(map(id, (held, self._alive, self._new, self._changed, self._keyed, sys.modules, replaced)))
+        return [each for each in _holders_of(held) if id(each) not in own and self._concerns(each)]
+
+    def _own_references(self, old):
+        """Return how many references this module's own data have to an object."""
+        in_replaced = issubclass(type(old), Placeholder) and get_slot(old, "_found") is not None
+        return 1 + in_replaced + (id(old) in self._changed) + (self._new.get(id(old)) is old)
 
     def current(self, item):
         """Return what is in the place of an object now."""

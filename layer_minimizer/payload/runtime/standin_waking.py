@@ -222,17 +222,24 @@ def _hand_over(state, real, children):
     """Put the real module in the stand-in's place, with what has been set on it."""
     module = state.module
     pairs = [] if real is module else [(module, real)]
+    pairs += _found_in(module, real)
+    try:
+        settle(pairs)
+        _set_again(state, real, children)
+    finally:  # what cannot be set is raised where the module was needed, which is real all the same
+        _become_plain(state, module, real)
+
+
+def _found_in(module, real):
+    """Return (placeholder, real object) of all whose modules are loaded."""
+    pairs = []
     for placeholder in list(shared.values()):
         found = find_loaded(get_slot(placeholder, "_kind"))
         if found is NOTHING:
             found = _find_moved(placeholder, module, real)
         if found is not NOTHING and not issubclass(type(found), Placeholder):
             pairs.append((placeholder, found))
-    try:
-        settle(pairs)
-        _set_again(state, real, children)
-    finally:  # what cannot be set is raised where the module was needed, which is real all the same
-        _become_plain(state, module, real)
+    return pairs
 
 
 def _find_moved(placeholder, module, real):

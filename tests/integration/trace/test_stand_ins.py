@@ -190,6 +190,23 @@ def test_a_module_that_changes_what_others_hold_is_real(find: Any) -> None:
     assert find(files, HANDLER)[0] == {"pkg.m_nothing", "pkg.m_placeholder", "pkg.m_docstring"}
 
 
+def test_what_unfit_modules_import_is_found_unfit_in_the_same_check(prepare: Any) -> None:
+    filler = PADDING + "import pkg\npkg.FILLED.append(__name__)\n"
+    files = {
+        "pkg/__init__.py": "FILLED = []\n\ndef value():\n    return 4\n",
+        "m_a.py": "import m_b\n" + filler,
+        "m_b.py": "import m_c\n" + filler,
+        "m_c.py": filler,
+        "m_d.py": "import m_e\n" + PADDING,
+        "m_e.py": filler,
+    }
+    found = prepare(files, "import m_a, m_d\n" + HANDLER)().find()
+    # What only stand-ins import is not imported as long as nothing loads these.
+    assert {name for name in found.groups if name.startswith("m_")} == {"m_d", "m_e"}
+    assert found.refused == {"m_a", "m_b", "m_c"}
+    assert found.runs == 4  # all, and a check of these; what is left, and a check
+
+
 def test_a_package_whose_import_failed_after_that_of_a_module_in_it(find: Any) -> None:
     """The table of modules keeps the module and not the package."""
     files = {

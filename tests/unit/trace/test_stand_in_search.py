@@ -233,8 +233,9 @@ def test_the_work_limit_counts_runs_and_not_seconds(make: Any, monkeypatch: pyte
     found = search.find()
     assert found.complete
     assert found.runs == len(program.runs)
-    # Both halves, the first quarter of the second one, and the final check of what was found: see `Search.find`.
-    assert found.groups == {"m0", "m1", "m2", "m3"}
+    # All, the first half, two of the second one, one of them, and the final check; none of them twice.
+    assert list(map(len, program.runs)) == [8, 4, 6, 5, 5]
+    assert found.groups == {"m0", "m1", "m2", "m3", "m4"}
 
 
 def test_a_time_limit_makes_the_search_incomplete(make: Any) -> None:
