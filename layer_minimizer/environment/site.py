@@ -81,6 +81,11 @@ class Site:
         """What of it is for a GPU."""
         return gpu.find_gpu_parts(self.inventory.files)
 
+    def for_gpu(self, chosen: str) -> dict[str, str]:
+        """Return the files for a GPU, with the evidence; none if ``chosen``, the value of ``--gpu``, keeps them."""
+        found = {} if chosen == "keep" else {file.path: self.gpu.reason(file) for file in self.inventory.files}
+        return {path: why for path, why in found.items() if why}
+
     def library_closure(self, paths: Iterable[str]) -> tuple[tuple[str, str], ...]:
         """Return the installed libraries that ``paths`` need, each with one of the libraries that need it."""
         return elf.library_closure(paths, self._dynamic, self.sources.__contains__)

@@ -322,7 +322,8 @@ class Builder:
     def _write_store(self, plan: KeepPlan, contents: Contents, top: Path, adjustments: Adjustments) -> cold_store.Store:
         """Write the cold store, the native runtime, and which files the layer does not have."""
         versions = {each.name: each.version for each in self.site.inventory.distributions}
-        missing = cold_files.left_out(plan, contents.placed, versions, self.settings.cold)
+        for_gpu = self.site.for_gpu(self.settings.gpu)
+        missing = cold_files.left_out(plan, contents.placed, versions, self.settings.cold, for_gpu)
         if not (contents.replaced or contents.cold or (missing and self.runtime) or self.traced.trace.listed):
             return cold_store.Store("", {})
         included = cold_files.distributions(plan)

@@ -17,15 +17,20 @@ _ELSEWHERE = (Reason.PROVIDED, Reason.SHADOWED)
 _NEVER_COLD = (Reason.DEVELOPMENT, Reason.EXCLUDED)
 
 
-def left_out(plan: KeepPlan, placed: Collection[str], versions: Mapping[str, str], cold: Cold) -> list[FileRow]:
-    """Return the files of the environment that are not among those ``placed`` in the layer, in place or cold."""
+def left_out(
+    plan: KeepPlan, placed: Collection[str], versions: Mapping[str, str], cold: Cold, for_gpu: Collection[str]
+) -> list[FileRow]:
+    """Return the files of the environment that are not among those ``placed`` in the layer, in place or cold.
+
+    ``for_gpu`` are the files that only ``--gpu keep`` includes, unless the run used them.
+    """
     # With --cold keep, those of distributions that the layer contains, or that its code names, would be in it.
     included = distributions(plan) if cold is not Cold.KEEP else frozenset()
     return [
         FileRow(
             decision.path,
             owner(decision, versions),
-            offset=_remedy(decision, included),
+            offset=BY_GPU_KEEP if decision.path in for_gpu else _remedy(decision, included),
         )
         for decision in plan.decisions
         if decision.path not in placed and decision.reason not in _ELSEWHERE
@@ -34,8 +39,6 @@ def left_out(plan: KeepPlan, placed: Collection[str], versions: Mapping[str, str
 
 def _remedy(decision: Decision, included: Collection[str]) -> int:
     """Return which option includes a file that was left out; ``included``: what ``--cold keep`` has files of."""
-    if decision.reason is Reason.GPU:
-        return BY_GPU_KEEP
     return BY_COLD_KEEP if decision.distribution in included and decision.reason not in _NEVER_COLD else 0
 
 

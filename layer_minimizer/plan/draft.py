@@ -108,7 +108,7 @@ class Draft:
                 yield decision_for(file, Verdict.DROPPED, self.dropped[path])
             else:
                 why = self._why_not_kept(file, importers, used_tests, of_programs)
-                never = why.reason in (Reason.DEVELOPMENT, Reason.GPU)
+                never = why.reason is Reason.DEVELOPMENT or path in self.gpu
                 cold = file.distribution in self.cold_owners and not file.link and not never
                 yield decision_for(file, Verdict.COLD if cold else Verdict.DROPPED, why)
 
@@ -123,12 +123,12 @@ class Draft:
         if path in self.stand_ins:
             evidence = "imported but unused: replaced by a stand-in"
             return Justification(Reason.STAND_IN, evidence, importers.get(self.stand_ins[path].name, ""))
+        if path in self.gpu:
+            return Justification(Reason.GPU, f"{self.gpu[path]}, and no event needed it")
         if path in self.asleep:
             by = self.asleep[path].importer
             evidence = f"imported only by {by}, which is unused" if by else "imported only by unused modules"
             return Justification(Reason.ASLEEP, evidence, by)
-        if path in self.gpu:
-            return Justification(Reason.GPU, f"{self.gpu[path]}, and the run did not use it")
         if development_files.is_for_development(file, used_tests, of_programs):
             return _DEVELOPMENT
         return self.cold_owners.get(file.distribution, _UNUSED)

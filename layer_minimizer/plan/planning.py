@@ -48,9 +48,7 @@ def make_plan(traced: Traced, site: Site, settings: Settings, adjustments: Adjus
         copies=site.copies,
         imported_tests=_imported_tests(site) if keeps_cold else frozenset(),
         licenses=settings.licenses == "keep",
-        gpu={}
-        if settings.gpu == "keep"
-        else {f.path: why for f in site.inventory.files if (why := site.gpu.reason(f))},
+        gpu=site.for_gpu(settings.gpu),
     )
 
     def references(draft: Draft) -> dict[str, str]:

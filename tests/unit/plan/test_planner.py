@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from layer_minimizer.core.errors import PlanError
 from layer_minimizer.model.installed import InstalledFile, Inventory, PthFile
 from layer_minimizer.model.plan import FINAL_REASONS, KeepPlan, Reason, Verdict
-from layer_minimizer.model.trace import Trace, Use
+from layer_minimizer.model.trace import Trace, TracedModule, TracedStandIn, Use
 from layer_minimizer.plan.draft import Draft
 from layer_minimizer.plan.globs import matching
 from layer_minimizer.plan.planner import Analyses, PlanRequest, plan
@@ -643,6 +643,26 @@ def test_each_analysis_sees_what_a_plan_without_it_decides(build: Any, data: st.
     for decisions, available in drafts:
         assert [replace(d, cause="") for d in decisions.values()] == [replace(d, cause="") for d in expected]
         assert available == {d.path for d in expected if d.reason not in FINAL_REASONS}
+
+
+def test_what_is_for_a_gpu_and_no_event_needs_is_not_cold_behind_stand_ins(build: Any) -> None:
+    files = ["a/__init__.py", "g/__init__.py", "g/deep.py", "g/compiler.so"]
+    names = dict.fromkeys(files, "g")
+    trace = replace(
+        build.trace(["a/__init__.py"]),
+        stand_ins=(TracedStandIn("g", "g/__init__.py", {}),),
+        asleep=(
+            TracedModule("g.deep", "g/deep.py", "g", 1),
+            TracedModule("g.compiler", "g/compiler.so", "g", 2),
+        ),
+    )
+    for gpu, expected in (({}, Verdict.COLD), (dict.fromkeys(files[1:], "g is for a GPU"), DROPPED)):
+        found = verdicts(
+            decide(trace, build.inventory({**names, "a/__init__.py": "a"}), PlanRequest(cold=True, gpu=gpu))
+        )
+        assert found["g/__init__.py"] == (expected, Reason.STAND_IN)
+        assert [found[path][0] for path in files[2:]] == [expected] * 2
+    assert found["g/compiler.so"][1] is Reason.GPU
 
 
 def test_what_is_for_a_gpu_is_never_cold_and_is_kept_where_the_run_used_it(build: Any) -> None:
