@@ -138,6 +138,11 @@ class Settings(Options):
     price_per_gb_second: float | None = option(None, PRICE, "for the cost of cold starts in the report; default: Lambda's", RESULT, example="0.0000166667", details="needs --report or --time-imports")
     # fmt: on
 
+    @property
+    def prefers_small(self) -> bool:
+        """Whether the layer is to be as small as possible, rather than to start fast; whoever drops files wants that."""
+        return self.smallest or self.cold is Cold.DROP
+
 
 @dataclass(frozen=True, slots=True)
 class ContainerOptions(Options):

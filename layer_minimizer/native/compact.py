@@ -269,11 +269,10 @@ class _File:
 
 def _own_tables(image: ElfImage) -> Tables:
     """Return the library's own tables: all stay in place but the strings, which get a new one."""
-    strings = bytes(image.read(image.value(Tag.STRTAB) or 0, image.value(Tag.STRSZ) or 0))
+    start, size = image.value(Tag.STRTAB) or 0, image.value(Tag.STRSZ) or 0
     moved = (Tag.STRTAB, Tag.STRSZ)
     entries = tuple((tag, value) for tag, value in image.dynamic if tag not in moved)
-    start, size = image.value(Tag.STRTAB) or 0, image.value(Tag.STRSZ) or 0
-    return Tables(strings, entries, {}, whole_pages(image, start, size), relocates=True)
+    return Tables(bytes(image.read(start, size)), entries, {}, whole_pages(image, start, size), relocates=True)
 
 
 class _ReadOnlyPart:

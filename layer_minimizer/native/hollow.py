@@ -25,12 +25,11 @@ from layer_minimizer.native.elf_image import (
     UnsupportedLibraryError,
     read_image,
 )
-from layer_minimizer.native.symbols import Kind, Strings, Symbol, Version, read_symbols, read_versions
+from layer_minimizer.native.symbols import SYMBOL, Kind, Strings, Symbol, Version, read_symbols, read_versions
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-_SYMBOL = struct.Struct("<IBBHQQ")
 _RELA = struct.Struct("<QQq")
 _DEFINITION, _NAME = struct.Struct("<HHHHIII"), struct.Struct("<II")
 # Relocations of pointers, by architecture: R_*_RELATIVE, and those that name a symbol (R_*_64 or ABS64, GLOB_DAT).
@@ -38,7 +37,7 @@ _RELATIVE = {"x86_64": 8, "aarch64": 1027}
 _POINTERS = {"x86_64": (1, 6), "aarch64": (257, 1025)}
 # What a pointer to an object without a symbol leads to: the longest type information without virtual base classes.
 _UNNAMED_BYTES = 64
-_ENTRY_BYTES = {Tag.SYMENT: _SYMBOL.size, Tag.RELAENT: _RELA.size}
+_ENTRY_BYTES = {Tag.SYMENT: SYMBOL.size, Tag.RELAENT: _RELA.size}
 # The entries that a library without contents still has; those of strings get new offsets.
 _STRINGS = (Tag.NEEDED, Tag.SONAME, Tag.RPATH, Tag.RUNPATH)
 
@@ -194,7 +193,7 @@ def _tables(
             entries.append((tag, strings.add(text)))
     numbers = {symbol: number for number, symbol in enumerate(exported, 1)}
     blobs = {
-        Tag.SYMTAB: bytes(_SYMBOL.size) + b"".join(_packed(symbol, strings) for symbol in exported),
+        Tag.SYMTAB: bytes(SYMBOL.size) + b"".join(_packed(symbol, strings) for symbol in exported),
         Tag.HASH: _hash_table([symbol.name for symbol in exported]),
     }
     if relocations:
@@ -215,7 +214,7 @@ def _packed(symbol: Symbol, strings: Strings) -> bytes:
     """Return the entry of a symbol. A function that the loader would call to choose another one becomes that one."""
     kind = Kind.FUNCTION if symbol.kind is Kind.RESOLVER else symbol.kind
     value, size = (symbol.value, symbol.size) if symbol.defined else (0, 0)
-    return _SYMBOL.pack(strings.add(symbol.name), symbol.binding << 4 | kind, symbol.other, symbol.section, value, size)
+    return SYMBOL.pack(strings.add(symbol.name), symbol.binding << 4 | kind, symbol.other, symbol.section, value, size)
 
 
 def _hash_table(names: list[str]) -> bytes:

@@ -10,6 +10,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from layer_minimizer.native.elf_image import HEADER_BYTES, SEGMENT_BYTES, ElfImage, Right, Section, Tag
+from layer_minimizer.native.symbols import SYMBOL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,6 @@ _TABLE_TYPES = {4: "SHT_RELA", 7: "SHT_NOTE", 9: "SHT_REL", 19: "SHT_RELR"}
 _IRELATIVE = {"x86_64": 37, "aarch64": 1032}
 _IFUNC = 10
 _RELA = struct.Struct("<QQq")
-_SYMBOL = struct.Struct("<IBBHQQ")
 # An IFUNC resolver runs while the loader relocates, before any dependency of the library is initialised. Relocations do
 # not contain its size; compilers generate resolvers of a few hundred bytes.
 _RESOLVER_BYTES = 4096
@@ -119,7 +119,7 @@ def _resolvers(image: ElfImage) -> Iterator[int]:
     end = next((s.address + s.size for s in image.sections if s.name == ".dynsym"), strings)
     if symbols is None or end is None or end <= symbols:
         return
-    count = (end - symbols) // _SYMBOL.size
-    for _, kind, _, _, address, _ in _SYMBOL.iter_unpack(image.read(symbols, count * _SYMBOL.size)):
+    count = (end - symbols) // SYMBOL.size
+    for _, kind, _, _, address, _ in SYMBOL.iter_unpack(image.read(symbols, count * SYMBOL.size)):
         if kind & 15 == _IFUNC and address:
             yield address

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 
 from layer_minimizer.native.compact import Tables, whole_pages
 from layer_minimizer.native.elf_image import ElfImage, Tag
-from layer_minimizer.native.symbols import Kind, Strings, Symbol, read_symbols
+from layer_minimizer.native.symbols import SYMBOL, Kind, Strings, Symbol, read_symbols
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-_SYMBOL = struct.Struct("<IBBHQQ")
 _LOCAL, _HIDDEN = 0, 2  # STB_LOCAL and STV_HIDDEN: which one a loader looks at depends on its version
 _STRINGS = (Tag.NEEDED, Tag.SONAME, Tag.RPATH, Tag.RUNPATH)
 _WORD = struct.Struct("<I")
@@ -36,12 +35,12 @@ def without_names(image: ElfImage, known: Collection[str]) -> Tables:
     """
     strings, table = Strings(), bytearray()
     symbols = read_symbols(image)
-    start, size = image.value(Tag.SYMTAB) or 0, len(symbols) * _SYMBOL.size
-    for symbol, entry in zip(symbols, _SYMBOL.iter_unpack(image.read(start, size)), strict=True):
+    start, size = image.value(Tag.SYMTAB) or 0, len(symbols) * SYMBOL.size
+    for symbol, entry in zip(symbols, SYMBOL.iter_unpack(image.read(start, size)), strict=True):
         if _is_own(symbol) and symbol.name not in known:
-            table += _SYMBOL.pack(0, _LOCAL << 4 | entry[1] & 15, _HIDDEN, *entry[3:])
+            table += SYMBOL.pack(0, _LOCAL << 4 | entry[1] & 15, _HIDDEN, *entry[3:])
         else:
-            table += _SYMBOL.pack(strings.add(symbol.name), *entry[1:])
+            table += SYMBOL.pack(strings.add(symbol.name), *entry[1:])
     old_start, old_size = image.value(Tag.STRTAB) or 0, image.value(Tag.STRSZ) or 0
     old = bytes(image.read(old_start, old_size))
     blobs = {Tag.SYMTAB: bytes(table)}

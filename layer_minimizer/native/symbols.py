@@ -12,7 +12,7 @@ from layer_minimizer.native.elf_image import ElfImage, Tag
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SYMBOL = struct.Struct("<IBBHQQ")
+SYMBOL = struct.Struct("<IBBHQQ")
 _DEFINITION, _NEED = struct.Struct("<HHHHIII"), struct.Struct("<HHIII")
 _NAME, _NEEDED = struct.Struct("<II"), struct.Struct("<IHHII")
 _HIDDEN = 0x8000
@@ -101,10 +101,10 @@ def read_symbols(image: ElfImage) -> list[Symbol]:
     if section is None:
         return []
     strings, files = _strings(image), dict(_required(image))
-    versions = _indices(image, section.size // _SYMBOL.size)
+    versions = _indices(image, section.size // SYMBOL.size)
     found = []
-    table = image.read(section.address, section.size // _SYMBOL.size * _SYMBOL.size)
-    for number, (name, info, other, place, value, size) in enumerate(_SYMBOL.iter_unpack(table)):
+    table = image.read(section.address, section.size // SYMBOL.size * SYMBOL.size)
+    for number, (name, info, other, place, value, size) in enumerate(SYMBOL.iter_unpack(table)):
         text, version = _text(strings, name), versions[number]
         kind = Kind(info & 15) if info & 15 in _KINDS else Kind.NONE
         library = "" if place else files.get(version & ~_HIDDEN, "")

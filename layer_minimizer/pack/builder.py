@@ -284,8 +284,7 @@ class Builder:
         runtime = [path.relative_to(top).as_posix() for path in sorted((top / cold_store.PACKAGE).glob("*.py"))]
         bytecode.compile_modules(runtime, top, compiler, with_source=())
         standard: tuple[str, ...] = ()
-        small = self.settings.smallest or self.settings.cold is Cold.DROP  # and not fast
-        if (top / cold_store.PACKAGE).is_dir() and not small:
+        if (top / cold_store.PACKAGE).is_dir() and not self.settings.prefers_small:
             standard = stand_ins.write_standard(contents, top)
         stand_ins_used = bool(contents.replaced or standard)
         packed_bytecode.pack_runtime(top, compressed=adjustments.dense, stand_ins=stand_ins_used)

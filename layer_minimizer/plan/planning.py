@@ -73,14 +73,14 @@ def make_plan(traced: Traced, site: Site, settings: Settings, adjustments: Adjus
 def first_adjustments(traced: Traced, site: Site, settings: Settings) -> Adjustments:
     """Return what is known before the first attempt.
 
-    A library that Python code reads as a file, to copy it or to compute its checksum, has to be the original. Whoever
-    drops what no event used wants a small layer.
+    A library that Python code reads as a file, to copy it or to compute its checksum, has to be the original.
     """
     read = read_libraries(traced.trace)
     originals = {site.copies.get(path, path) for path in read}
     copies = {path for path, original in site.copies.items() if original in originals}
-    dense = settings.smallest or settings.cold is Cold.DROP
-    return Adjustments(whole_libraries=frozenset(read | originals | copies), density=100 if dense else 0)
+    return Adjustments(
+        whole_libraries=frozenset(read | originals | copies), density=100 if settings.prefers_small else 0
+    )
 
 
 def installed_modules(paths: Iterable[str], site: Site) -> Modules:

@@ -110,16 +110,25 @@ class LayerFinder(object):
         """Do nothing: a layer does not change."""
 
 
+IMPORT = "_find_and_load_unlocked"  # the import system's function that asks finders
+
+
 def _is_needed(frame, depth=3):
     """Return whether an import or runpy asks for a module, not code that takes no for an answer.
 
     An import is at most ``depth`` frames away.
     """
+    names = callers(frame)
+    return IMPORT in names[:depth] or "_get_module_details" in names
+
+
+def callers(frame):
+    """Return the names of the function that a frame is of, and of those that have called it: five at most."""
     names = []
     while frame is not None and len(names) < 5:
         names.append(frame.f_code.co_name)
         frame = frame.f_back
-    return "_find_and_load_unlocked" in names[:depth] or "_get_module_details" in names
+    return names
 
 
 def why_left_out(fullname, folder, ask=os.stat):

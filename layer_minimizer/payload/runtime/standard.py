@@ -10,6 +10,8 @@ import sys
 from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import SourceFileLoader
 
+from .finder import IMPORT, callers
+
 FOLDER = "_layer_minimizer/standard"
 
 
@@ -27,7 +29,7 @@ class StandardFinder(object):
     def find_spec(self, name, path=None, target=None):
         """Find the stand-in of a module, or the real module in a package that is one."""
         above = name.rpartition(".")[0]
-        if (name not in self.tables and above not in self.tables) or not _is_import(sys._getframe(1)):
+        if (name not in self.tables and above not in self.tables) or IMPORT not in callers(sys._getframe(1)):
             if target is not None and name in self.tables and self._standin is not None:
                 self._standin.wake(name, "reload")
             return None
@@ -92,15 +94,6 @@ class _Loader(object):
     def exec_module(self, module):
         module.__spec__, module.__loader__ = self._real, self._real.loader
         self._finder.stand_in(module, self._real, self._table)
-
-
-def _is_import(frame):
-    """Return whether the finders are called by an import statement or function, maybe through another finder."""
-    names = []
-    while frame is not None and len(names) < 5:
-        names.append(frame.f_code.co_name)
-        frame = frame.f_back
-    return "_find_and_load_unlocked" in names
 
 
 def _is_of_table(loader, table):
