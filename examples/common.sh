@@ -234,20 +234,25 @@ need_packages() {
     say "continuing, although some is not installed:$(printf '%s' "${reasons[@]}")"
 }
 
-# train_once WORK PYTHON TRAIN_FILE [FILE...]: run TRAIN_FILE with the work folder, unless the model in it was trained
-# with the same environment and the same files.
+# train_once WORK PYTHON TRAIN_FILE [FILE...]: copy into the work folder what TRAIN_FILE writes. It is run once for an
+# environment and the contents of the files; what it has written stays in the cache, for all checkouts.
 train_once() {
-    local work=$1 python=$2 stamp
+    local work=$1 python=$2 stamp trained lock
     shift 2
     stamp=$({ echo "$python" && cat "$@"; } | sha256sum)
-    if [[ -e $work/export.pkl && -e $work/trained && $(<"$work/trained") == "$stamp" ]]; then
-        say "using the trained model $work/export.pkl"
-        return
+    trained=$CACHE/trained-${stamp:0:12}
+    exec {lock}>"$trained.lock"
+    flock "$lock"
+    if [[ -d $trained ]]; then
+        say "using the trained model in $trained"
+    else
+        say "training the model"
+        rm -rf "$trained.new"
+        env -u PYTHONHOME -u PYTHONPATH PYTHONDONTWRITEBYTECODE=1 "$python" "$1" "$trained.new" >&2
+        mv "$trained.new" "$trained"
     fi
-    say "training the model"
-    rm -f "$work/trained"
-    env -u PYTHONHOME -u PYTHONPATH PYTHONDONTWRITEBYTECODE=1 "$python" "$1" "$work" >&2
-    printf '%s\n' "$stamp" >"$work/trained"
+    exec {lock}>&-
+    cp -R -p "$trained/." "$work/"
 }
 
 # stage FOLDER FILE...: replace the folder by one with copies of these files. The tool runs the entry in a copy of the
