@@ -6,10 +6,14 @@ import lzma
 import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from layer_minimizer.core import compression, progress
 from layer_minimizer.native import compact
-from layer_minimizer.native.compact import Chunk, PackedChunk, Split
+from layer_minimizer.native.cold_index import Chunk, PackedChunk
+
+if TYPE_CHECKING:
+    from layer_minimizer.native.compact import Split
 
 # src/lzma.h decodes exactly this: lc, lp and pb are constants there.
 _FILTER = {"id": lzma.FILTER_LZMA1, "preset": 9, "lc": 3, "lp": 0, "pb": 2}

@@ -8,12 +8,11 @@ to the index of the cold pages (src/coldindex.h).
 
 from __future__ import annotations
 
-import struct
-import zlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from layer_minimizer.native import hotness
+from layer_minimizer.native import cold_index, hotness
+from layer_minimizer.native.cold_index import Chunk, PackedChunk, PageRun
 from layer_minimizer.native.elf_image import (
     PAGE_BYTES,
     PAGE_SIZES,
@@ -31,6 +30,8 @@ from layer_minimizer.native.elf_image import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from layer_minimizer.native.unwinding import UnwindingTables
+
 CHUNK_BYTES = 512 * 1024
 # Where space is short: 6 to 15 % fewer bytes, and eight times as long until a page is there.
 LARGE_CHUNK_BYTES = 4 * 1024 * 1024
@@ -40,59 +41,20 @@ _AREA_BYTES, _LARGE_AREA_BYTES = 1024 * 1024, 16 * 1024 * 1024
 _MAX_RUNS = 2048
 # A single page between two hot ones is likely to be needed, and saves little more than its PT_LOAD costs.
 _MIN_GAP = 2
-_INDEX = struct.Struct("<QIIIIIIIIQQQ")
-_RUN = struct.Struct("<IIIII")
-_CHUNK = struct.Struct("<QIIIIII")
-_MAGIC = int.from_bytes(b"LAYCOLD1", "little")
 _STATE_BYTES = 16
-_UNCHECKED = 16
-
-
-@dataclass(frozen=True, slots=True)
-class PageRun:
-    """Consecutive pages with the same access rights."""
-
-    page: int
-    pages: int
-    executable: bool
-
-    @property
-    def stop(self) -> int:
-        """The page after the last."""
-        return self.page + self.pages
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Cold runs that are compressed together, in ascending order of address."""
-
-    runs: tuple[PageRun, ...]
-
-    @property
-    def pages(self) -> int:
-        """The number of pages."""
-        return sum(run.pages for run in self.runs)
-
-
-@dataclass(frozen=True, slots=True)
-class PackedChunk:
-    """The compressed bytes of a chunk, and the CRC-32 of its pages.
-
-    ``code``: the filter for x86 machine code was applied before compression.
-    """
-
-    data: bytes
-    checksum: int
-    code: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The pages of a library, split into those that stay in its file and those that go to the store."""
+    """The pages of a library, split into those that stay in its file and those that go to the store.
+
+    ``unwinding`` is written in place of its own unwinding information.
+    """
 
     image: ElfImage
     cold: tuple[PageRun, ...]
     chunks: tuple[Chunk, ...]
+    unwinding: UnwindingTables | None = None
 
     @property
     def cold_bytes(self) -> int:
@@ -214,8 +176,15 @@ def rewrite(  # noqa: PLR0913 - what the library and its index contain
     # Four more: PHDR, the appended read-only and writable segments, and DYNAMIC.
     table_bytes = SEGMENT_BYTES * (len(pieces) + len(others) + 4)
     top = _free_address(image, len(out.data))
-    index = _index(parts, name, store, packed, early=tables.relocates and bool(hotness.always_hot(image)))
-    read_only = _ReadOnlyPart(tables, top, table_bytes, runtime, index, image.page_size)
+    index = cold_index.pack(
+        [*zip(parts.chunks, packed, strict=True)],
+        parts.cold,
+        image.page_size,
+        name=name,
+        store=store,
+        early=tables.relocates and bool(hotness.always_hot(image)),
+    )
+    read_only = _ReadOnlyPart(parts, tables, top, table_bytes, runtime, index)
     dynamic = read_only.dynamic()
     table_offset = out.append(read_only.data)
     align = max(s.align for s in image.loads)
@@ -231,7 +200,7 @@ def rewrite(  # noqa: PLR0913 - what the library and its index contain
         appended,
         Segment(SegmentType.LOAD, 6, dynamic_offset, dynamic_at, len(dynamic), writable_bytes, image.page_size),
         Segment(SegmentType.DYNAMIC, 6, dynamic_offset, dynamic_at, len(dynamic), len(dynamic), 8),
-        *(_relocated(segment, pieces) for segment in others),
+        *(_relocated(segment, [*pieces, appended]) for segment in read_only.with_unwinding(others)),
     ]
     out.put(table_offset, b"".join(segment.pack() for segment in table))
     out.put(0, pack_header(image, table_offset, len(table)))
@@ -276,10 +245,10 @@ def _own_tables(image: ElfImage) -> Tables:
 
 
 class _ReadOnlyPart:
-    """The appended read-only segment: space for the program headers, the dynamic strings, other tables, the index."""
+    """The appended read-only segment: space for the program headers, dynamic strings, other tables, the index."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - everything that is in it
-        self, tables: Tables, top: int, table_bytes: int, runtime: str, index: bytes, page_size: int
+        self, parts: Split, tables: Tables, top: int, table_bytes: int, runtime: str, index: bytes
     ) -> None:
         strings = tables.strings + runtime.encode() + b"\0"
         self.data = bytes(table_bytes) + strings
@@ -288,8 +257,26 @@ class _ReadOnlyPart:
             self.data += bytes(-len(self.data) % 8)
             places.append((tag, top + len(self.data)))
             self.data += blob
-        self.data += bytes(-len(self.data) % page_size)
+        self._unwinding: tuple[int, int] | None = None
+        if parts.unwinding:
+            self.data += bytes(-len(self.data) % 8)
+            blob = parts.unwinding.at(top + len(self.data))
+            self._unwinding = top + len(self.data), len(blob)
+            self.data += blob
+        self.data += bytes(-len(self.data) % parts.image.page_size)
         self._entries = [(Tag.NEEDED, len(tables.strings)), *tables.entries, *places]
+
+    def with_unwinding(self, segments: Iterable[Segment]) -> list[Segment]:
+        """Return the program headers, with the place of the unwinding information that is in here."""
+        if not self._unwinding:
+            return list(segments)
+        at, size = self._unwinding
+        return [
+            replace(each, address=at, file_size=size, memory_size=size)
+            if each.type == SegmentType.GNU_EH_FRAME
+            else each
+            for each in segments
+        ]
 
     def dynamic(self) -> bytes:
         """Return the dynamic section, with the runtime as first DT_NEEDED and the addresses of all tables in here."""
@@ -348,39 +335,3 @@ def _relocated(segment: Segment, pieces: Iterable[Segment]) -> Segment:
         if piece.flags and piece.address <= segment.address < piece.end:
             return replace(segment, offset=piece.offset + segment.address - piece.address)
     return replace(segment, offset=0)
-
-
-def _encoded(name: str, store: str) -> tuple[bytes, bytes]:
-    return name.encode("utf-8", "surrogateescape") + b"\0", store.encode("utf-8", "surrogateescape") + b"\0"
-
-
-def _index(parts: Split, name: str, store: str, packed: Sequence[PackedChunk], *, early: bool) -> bytes:
-    chunks, runs = bytearray(), bytearray()
-    number = offset = 0
-    for which, (chunk, stored) in enumerate(zip(parts.chunks, packed, strict=True)):
-        length = len(stored.data)
-        chunks += _CHUNK.pack(offset, length, chunk.pages, stored.checksum, number, len(chunk.runs), stored.code)
-        offset += length
-        within = 0
-        for run in chunk.runs:
-            runs += _RUN.pack(run.page, run.pages, which, within, run.executable)
-            within += run.pages
-        number += len(chunk.runs)
-    name_text, store_text = _encoded(name, store)
-    name_at = _INDEX.size + len(chunks) + len(runs)
-    page = parts.image.page_size
-    size = name_at + len(name_text) + len(store_text)
-    fields = (
-        page,
-        len(parts.chunks),
-        number,
-        name_at,
-        name_at + len(name_text) if store else 0,
-        early,
-        parts.cold[0].page * page if parts.cold else 0,
-        parts.cold[-1].stop * page if parts.cold else 0,
-        offset,
-    )
-    rest = bytes(chunks) + bytes(runs) + name_text + store_text
-    draft = _INDEX.pack(_MAGIC, size, 0, *fields) + rest
-    return _INDEX.pack(_MAGIC, size, zlib.crc32(draft[_UNCHECKED:]), *fields) + rest

@@ -15,7 +15,8 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from layer_minimizer.native.compact import Chunk, PageRun, Split, Tables
+from layer_minimizer.native.cold_index import Chunk, PageRun
+from layer_minimizer.native.compact import Split, Tables
 from layer_minimizer.native.elf_image import (
     PAGE_BYTES,
     ElfImage,

@@ -17,6 +17,7 @@ from layer_minimizer.native import coldstore, compact
 from layer_minimizer.native.elf_image import UnsupportedLibraryError, map_file
 from layer_minimizer.native.hollow import hollow
 from layer_minimizer.native.nameless import without_names
+from layer_minimizer.native.used_pages import split_used
 from layer_minimizer.pack import staging
 from layer_minimizer.pack.libraries import PackedLibrary, hot_pages, native_runtime, runtime_name
 from layer_minimizer.pack.links import owners, wanted_symbols
@@ -133,8 +134,7 @@ class GpuLibraries:
         @cache
         def split(path: str, hot: frozenset[int]) -> compact.Split | None:
             try:
-                page_size = self.site.interpreter.page_size
-                return compact.split(map_file(self.site.sources[path]), hot, constants=True, page_size=page_size)
+                return split_used(map_file(self.site.sources[path]), hot, self.site.interpreter.page_size)
             except UnsupportedLibraryError as exc:
                 log.debug("%s: %s", path, exc)
                 return None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from layer_minimizer.layer.layout import NATIVE_FOLDER, RUNTIME
 from layer_minimizer.model.outcome import LibrarySizes
 from layer_minimizer.model.plan import Cold
-from layer_minimizer.native import coldstore, compact, parts
+from layer_minimizer.native import cold_index, coldstore, compact, parts
 from layer_minimizer.native.elf_image import PAGE_SIZES, UnsupportedLibraryError
 from layer_minimizer.payload.runtime.check import PAGES
 
@@ -205,7 +205,7 @@ class Compactor:
         self,
         path: str,
         pages: compact.Split,
-        packed: Sequence[compact.PackedChunk],
+        packed: Sequence[cold_index.PackedChunk],
         likely: Sequence[float],
         key: tuple[Iterable[int], ...],
     ) -> PackedLibrary:
@@ -240,7 +240,7 @@ class Compactor:
         )
 
 
-def _without(pages: compact.Split, omitted: frozenset[int], full: PackedLibrary) -> list[compact.PackedChunk]:
+def _without(pages: compact.Split, omitted: frozenset[int], full: PackedLibrary) -> list[cold_index.PackedChunk]:
     """Return the chunks of a library with the omitted ones empty and the others from its full store."""
     stored = full.store.read_bytes() if full.store else b""
     packed = coldstore.without_data(pages)
@@ -250,7 +250,7 @@ def _without(pages: compact.Split, omitted: frozenset[int], full: PackedLibrary)
             chunk = pages.chunks[each.chunk]
             checksum = zlib.crc32(pages.raw(chunk))
             data = stored[at : at + each.size]
-            packed[each.chunk] = compact.PackedChunk(data, checksum, coldstore.is_code(pages, chunk))
+            packed[each.chunk] = cold_index.PackedChunk(data, checksum, coldstore.is_code(pages, chunk))
         at += each.size
     return packed
 

@@ -245,13 +245,20 @@ class Tree:
 
 
 def compacted(
-    original: Path, top: Path, runtime: Path, hot: Collection[int] = (), *, keep: bool = True, **split: Any
+    original: Path,
+    top: Path,
+    runtime: Path,
+    hot: Collection[int] = (),
+    *,
+    keep: bool = True,
+    splitter: Callable[..., compact.Split] = compact.split,
+    **split: Any,
 ) -> Tree:
     """Write a library compacted to ``top``/package, and the runtime and the store next to that folder."""
     folder, native = top / "package", top / layout.NATIVE_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     native.mkdir(exist_ok=True)
-    parts = compact.split(original.read_bytes(), hot, **split)
+    parts = splitter(original.read_bytes(), hot, **split)
     packed = coldstore.pack_chunks(parts, "a library") if keep else coldstore.without_data(parts)
     tree = Tree(folder / original.name, native / f"{original.name}.cold", native / RUNTIME, parts)
     small = compact.rewrite(
