@@ -37,8 +37,11 @@ LIMIT = 2_000_000_000
 _MIN_CACHED_BYTES = 32 * 1024
 # How many bytes are written before the size of the cache is checked again; eviction frees as many.
 _BYTES_BETWEEN_CHECKS = LIMIT // 20
+# Longer matches are looked for than with the preset alone, but not as long as with PRESET_EXTREME, which takes a tenth
+# more time for as many bytes.
+BEST: Mapping[str, int] = {"preset": 9, "nice_len": 128}
+_FAST: Mapping[str, int] = {"preset": 1}
 _FORMAT = 1
-_FAST_PRESET = 1
 _SUFFIX = ".chunk"
 _DIGEST_BYTES = 32
 
@@ -48,7 +51,7 @@ def pack(raw: bytes, filters: Iterable[Mapping[str, Any]], *, dense: bool = True
 
     ``dense``: compress as much as the filters' preset does; otherwise fast.
     """
-    chain = [dict(each) if dense or "preset" not in each else {**each, "preset": _FAST_PRESET} for each in filters]
+    chain = [dict(each) if dense or "preset" not in each else _fast(each) for each in filters]
     if len(raw) < _MIN_CACHED_BYTES:
         return _compress(raw, chain)
     key = hashlib.sha256(json.dumps([_FORMAT, _encoder(), chain], sort_keys=True).encode() + b"\0" + raw).digest()
@@ -58,6 +61,10 @@ def pack(raw: bytes, filters: Iterable[Mapping[str, Any]], *, dense: bool = True
         packed = _compress(raw, chain) or b""
         _WRITER.write(file, _seal(key, packed) + packed)
     return packed or None
+
+
+def _fast(each: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{name: value for name, value in each.items() if name not in BEST}, **_FAST}
 
 
 def is_dense(number: int, density: int) -> bool:

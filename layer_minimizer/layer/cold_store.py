@@ -52,13 +52,15 @@ _X86_64 = b"\x3e\x00"
 class ColdFile:
     """A file for the cold store. ``needs`` are all libraries in the site that a shared library needs.
 
-    ``owner`` is its distribution and version, for messages.
+    ``owner`` is its distribution and version, for messages. Files with a higher ``group`` lie behind all others, which
+    are compressed to the same bytes with and without them.
     """
 
     path: str
     source: Path
     needs: tuple[str, ...] = ()
     owner: str = ""
+    group: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class _Chunk:
     """Bytes that are compressed together: whole small files, or a part of a large one."""
 
     code: bool
+    group: int = 0
     slices: list[_Slice] = field(default_factory=list)
     members: list[tuple[_Member, int]] = field(default_factory=list)  # each with its bytes in the chunk
     size: int = 0
@@ -131,7 +134,9 @@ def write_store(  # noqa: PLR0913 - the contents and their metadata
         PackError: a file cannot be read, or the store cannot be written.
     """
     with scratch_errors(PackError, f"cannot write the cold store below {top}: {{file}}"):
-        members = sorted((_read_member(file) for file in files), key=lambda each: (each.code, each.file.path))
+        members = sorted(
+            (_read_member(file) for file in files), key=lambda each: (each.file.group, each.code, each.file.path)
+        )
         cold = top / PACKAGE / STORES / "new"
         cold.mkdir(parents=True, exist_ok=True)
         write_runtime(top, python, customized=customized)
@@ -210,8 +215,9 @@ def _arrange(members: Iterable[_Member]) -> tuple[dict[str, tuple[int, int]], li
                 chunks += _parts(member)
             shared = None
             continue
-        if shared is None or shared.code != member.code or shared.size + member.size > _SOLID:
-            shared = _Chunk(member.code)
+        kind = (member.code, member.file.group)
+        if shared is None or (shared.code, shared.group) != kind or shared.size + member.size > _SOLID:
+            shared = _Chunk(*kind)
             chunks.append(shared)
         starts[member.file.path] = (len(chunks) - 1, shared.size)
         shared.add(member, 0, member.size)

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from layer_minimizer.core import compression
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 # Of all chunks, and of the index; the decoder in native/src/lzma.h needs the whole output in memory.
 CHUNK_BYTES = 4 << 20
 STORED, LZMA, CODE = range(3)
-FILTERS = [
-    {"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 2, "dict_size": CHUNK_BYTES}
-]
+FILTERS = [{"id": lzma.FILTER_LZMA1, **compression.BEST, "lc": 3, "lp": 0, "pb": 2, "dict_size": CHUNK_BYTES}]
 CODE_FILTERS = [{"id": lzma.FILTER_X86}, *FILTERS]
 LEFT_OUT = 0xFFFFFFFF
 BY_COLD_KEEP = 1

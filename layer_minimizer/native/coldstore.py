@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from layer_minimizer.native.compact import Split
 
 # src/lzma.h decodes exactly this: lc, lp and pb are constants there.
-_FILTER = {"id": lzma.FILTER_LZMA1, "preset": 9, "lc": 3, "lp": 0, "pb": 2}
+_FILTER = {"id": lzma.FILTER_LZMA1, **compression.BEST, "lc": 3, "lp": 0, "pb": 2}
 # src/x86code.h reverses this one.
 _CODE_FILTER = {"id": lzma.FILTER_X86}
 _DICTIONARY_BYTES = 1 << 20

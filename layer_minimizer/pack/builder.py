@@ -12,7 +12,7 @@ from layer_minimizer.layer import cold_store, folder_orders, layout, packed_byte
 from layer_minimizer.layer.archive import check_entries, write_zip, zip_entries
 from layer_minimizer.layer.formats import Format
 from layer_minimizer.model import modules
-from layer_minimizer.model.plan import Cold, KeepPlan, Reason
+from layer_minimizer.model.plan import Cold, Decision, KeepPlan, Reason
 from layer_minimizer.model.snapshot import PutBack
 from layer_minimizer.model.trace import Use
 from layer_minimizer.native import parts
@@ -328,7 +328,13 @@ class Builder:
         included = cold_files.distributions(plan)
         sources = self.site.sources
         files = (
-            cold_store.ColdFile(d.path, sources[d.path], self._needs(d.path), cold_files.owner(d, versions))
+            cold_store.ColdFile(
+                d.path,
+                sources[d.path],
+                self._needs(d.path),
+                cold_files.owner(d, versions),
+                _order_of_omission(d, contents),
+            )
             for d in contents.cold
         )
         return cold_store.write_store(
@@ -351,6 +357,13 @@ class Builder:
         """Return all libraries in the site that a library needs, directly or not."""
         found = self.site.library_closure([path]) if elf.is_elf_name(path) else ()
         return tuple(sorted({needed for needed, _ in found} - {path}))
+
+
+def _order_of_omission(decision: Decision, contents: Contents) -> int:
+    """Return 0 for a cold file that has to be in the layer, more for what `budget` omits first from one too large."""
+    if decision.path in contents.bytecode_only:
+        return 2
+    return 1 if decision.reason is Reason.REACHABLE else 0
 
 
 def _shipped_bytes(top: Path, path: str, libraries: Mapping[str, PackedLibrary]) -> int:

@@ -221,3 +221,17 @@ def test_a_file_that_shrinks_while_it_is_written_is_an_error(
     monkeypatch.setattr(cold_store, "_read_member", read_and_truncate)
     with pytest.raises(PackError, match="changed while"):
         write_store(cold(source, ["pkg/a.py"]), tmp_path / "R")
+
+
+def test_files_of_a_lower_group_are_the_same_without_the_others(source: Path, tmp_path: Path) -> None:
+    behind = {"pkg/__init__.py": 2, "pkg/a.py": 1, "pkg/large.bin": 1, "z.libs/libz.so.1": 2}
+    files = [ColdFile(path, source / path, group=behind.get(path, 0)) for path in FILES]
+    stored = []
+    for most in (0, 1, 2):
+        top = tmp_path / str(most)
+        write_store([file for file in files if file.group <= most], top)
+        assert decoded(top) == {path: content for path, content in FILES.items() if behind.get(path, 0) <= most}
+        stored.append(index_of(top).with_name("data").read_bytes())
+    assert stored[2].startswith(stored[1])
+    assert stored[1].startswith(stored[0])
+    assert len(stored[0]) < len(stored[1]) < len(stored[2])
