@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from layer_minimizer.environment.site import Site
     from layer_minimizer.model.adjustments import Adjustments
     from layer_minimizer.model.outcome import Bundled, LayerArchive, LibrarySizes, Requirements, RuntimeDistributions
+    from layer_minimizer.model.trace import TracedStandIn
     from layer_minimizer.model.traced import Traced
     from layer_minimizer.settings import Settings
 
@@ -184,12 +185,14 @@ class Builder:
         if contents.replaced:
             kept = settings.cold is not Cold.DROP
             stand_ins.write_stand_ins(contents.replaced, top, compiler, kept=kept, compressed=adjustments.dense)
-        packed, standard = self._write_bytecode(contents, top, compiler, adjustments)
+        packed = self._write_bytecode(contents, top, compiler, adjustments)
         cold_store.write_links(store, top)
         if self.traced.trace.listed:
             folder_orders.write_orders(top, self.traced.trace.listed)
         put_back = PutBack()
+        standard: tuple[str, ...] = ()
         if (top / cold_store.PACKAGE).is_dir():
+            standard = tuple(sorted(module.name for module in contents.standard))
             compacted = (path for path, each in libraries.items() if each.sizes.cold)
             put_back = contents.put_back(self.traced.needs, compacted)
             snapshot_list.write_list(put_back, top)
@@ -243,16 +246,21 @@ class Builder:
         unused = (*plan.cold, *(d for d in plan.kept if d.path in bytecode_only))
         # A zip has no other names than UTF-8 ones; kept files with such a name are refused.
         cold = tuple(d for d in unused if d.path not in adjustments.omitted_cold and staging.is_storable(d.path))
-        replaced = {d.path for d in plan.decisions if d.reason is Reason.STAND_IN}
+        paths = {d.path for d in plan.decisions if d.reason is Reason.STAND_IN}
+        replaced = tuple(module for module in self.traced.trace.stand_ins if module.path in paths)
+        standard: tuple[TracedStandIn, ...] = ()
+        if settings.bytecode != "source" and not settings.prefers_small:
+            found = tuple(module for module in self.traced.trace.stand_ins if not module.path)
+            standard = stand_ins.worthwhile(found, replaced)
         return Contents(
             files=frozenset(file.path for file in kept),
             modules=frozenset(code),
             with_source=frozenset(with_source),
             bytecode_only=frozenset(bytecode_only),
-            replaced=tuple(module for module in self.traced.trace.stand_ins if module.path in replaced),
+            replaced=replaced,
             cold=cold if self.runtime else (),
             laid_out=() if self.runtime else cold,
-            standard=tuple(module for module in self.traced.trace.stand_ins if not module.path),
+            standard=standard,
         )
 
     # ---- bytecode ---------------------------------------------------------------------------------------------------
@@ -268,13 +276,10 @@ class Builder:
 
     def _write_bytecode(
         self, contents: Contents, top: Path, compiler: bytecode.Compiler, adjustments: Adjustments
-    ) -> tuple[Mapping[str, bytes], tuple[str, ...]]:
-        """Replace sources by bytecode.
-
-        Return the bytecode that is packed, by module, and the modules of the standard library that stand-ins replace.
-        """
+    ) -> Mapping[str, bytes]:
+        """Replace sources by bytecode. Return the bytecode that is packed, by module."""
         if self.settings.bytecode == "source":
-            return {}, ()
+            return {}
         laid_out = {d.path for d in contents.laid_out}
         with_source = contents.with_source | (contents.bytecode_only & laid_out)
         bytecode.compile_modules(sorted(contents.modules), top, compiler, with_source=with_source)
@@ -283,12 +288,12 @@ class Builder:
             packed = self._write_packed(contents, with_source, top, compiler, adjustments)
         runtime = [path.relative_to(top).as_posix() for path in sorted((top / cold_store.PACKAGE).glob("*.py"))]
         bytecode.compile_modules(runtime, top, compiler, with_source=())
-        standard: tuple[str, ...] = ()
-        if (top / cold_store.PACKAGE).is_dir() and not self.settings.prefers_small:
-            standard = stand_ins.write_standard(contents, top)
+        standard = contents.standard if (top / cold_store.PACKAGE).is_dir() else ()
+        if standard:
+            stand_ins.write_standard(standard, top)
         stand_ins_used = bool(contents.replaced or standard)
         packed_bytecode.pack_runtime(top, compressed=adjustments.dense, stand_ins=stand_ins_used)
-        return packed, standard
+        return packed
 
     def _write_packed(
         self,

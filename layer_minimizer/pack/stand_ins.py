@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from layer_minimizer.model.trace import TracedStandIn
     from layer_minimizer.pack.bytecode import Compiler
-    from layer_minimizer.pack.contents import Contents
 
 TABLES = "stand_ins"
 # The layer's name in its runtime's messages. It contains no user input, so that equal files result in equal bytes.
@@ -56,21 +55,23 @@ def write_stand_ins(
     return file.stat().st_size + stubs
 
 
-def write_standard(contents: Contents, top: Path) -> tuple[str, ...]:
-    """Write the tables of stand-ins for modules of the standard library, if these save more time than they take.
+def worthwhile(standard: tuple[TracedStandIn, ...], replaced: tuple[TracedStandIn, ...]) -> tuple[TracedStandIn, ...]:
+    """Return the modules of the standard library if stand-ins for them save more time than they take, else nothing.
 
-    Return the names of the modules.
+    ``replaced`` are the other modules with stand-ins.
     """
-    found = contents.standard
-    if sum(module.table["bytes"] for module in found) < _WORTH_BYTES[bool(contents.replaced)]:
-        return ()
-    tables = {"modules": {module.name: module.table for module in found}}
+    worth = sum(module.table["bytes"] for module in standard) >= _WORTH_BYTES[bool(replaced)]
+    return standard if worth else ()
+
+
+def write_standard(standard: Collection[TracedStandIn], top: Path) -> None:
+    """Write the tables of stand-ins for modules of the standard library below the site folder ``top``."""
+    tables = {"modules": {module.name: module.table for module in standard}}
     content = marshal.dumps(json.loads(json.dumps(tables, sort_keys=True)), _MARSHAL)
     file = top / STANDARD / digest(content)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
     file.chmod(0o644)
-    return tuple(sorted(module.name for module in found))
 
 
 def write_starters(stems: Iterable[str], top: Path, compiler: Compiler) -> None:
