@@ -374,6 +374,13 @@ def write_runtime(top: Path, python: tuple[int, ...], *, customized: bool) -> No
     _write(top / PTH, _PTH_LINE.encode())
 
 
+def has_customize(top: Path) -> bool:
+    """Return whether the ``sitecustomize.py`` in the site folder ``top`` is the one of the runtime."""
+    with contextlib.suppress(FileNotFoundError):
+        return (top / CUSTOMIZE).read_bytes() == dict(_runtime())[CUSTOMIZE]
+    return False
+
+
 def _write(target: Path, content: bytes) -> None:
     target.write_bytes(content)
     target.chmod(0o644)

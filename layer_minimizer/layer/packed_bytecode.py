@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from layer_minimizer.core.errors import PackError
 from layer_minimizer.core.files import scratch_errors
 from layer_minimizer.layer import cold_store
+from layer_minimizer.payload import runtime
 from layer_minimizer.payload.runtime import packed as runtime_packed
 
 if TYPE_CHECKING:
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CODE, RUNTIME, SUBSTITUTES = runtime_packed.CODE, runtime_packed.RUNTIME, runtime_packed.SUBSTITUTES
+FIRST = runtime.FIRST
 # Modules that start the runtime or are loaded by every start.
 _START_MODULES = frozenset({"__init__", "check", "comparing", "customize", "finder", "packed", "stubs"})
+# Of these, in the order of their imports, those that no start does without.
+_FIRST = ("check", "finder", "customize")
 _FOR_STAND_INS = "standin"
 # Packing fewer bytes than this is not worth a second way to load modules.
 _WORTH_BYTES = 128 * 1024
@@ -31,7 +35,7 @@ _MARSHAL = 2  # every Python version can read this format
 
 
 def pack_runtime(top: Path, *, compressed: bool, stand_ins: bool) -> None:
-    """Pack the modules of the runtime in the site folder ``top`` that many starts do not load.
+    """Pack the modules of the runtime in the site folder ``top``: those of every start, and those that many do without.
 
     Those for stand-ins have a file of their own, which a layer without ``stand_ins`` lacks: another layer may bring it.
 
@@ -50,6 +54,20 @@ def pack_runtime(top: Path, *, compressed: bool, stand_ins: bool) -> None:
     for name, packed in stems.items():
         if packed:
             _move(top, read(packed, top, compressed=compressed), name)
+    _join_first(top / cold_store.PACKAGE)
+
+
+def _join_first(package: Path) -> None:
+    """Write the modules of every start into one file, if they are there as bytecode."""
+    files = [package / f"{name}.pyc" for name in _FIRST]
+    if not all(file.is_file() for file in files):
+        return
+    with scratch_errors(PackError, f"cannot write the layer's bytecode below {package}: {{file}}"):
+        target = package / FIRST
+        target.write_bytes(marshal.dumps(tuple((file.stem, file.read_bytes()) for file in files), _MARSHAL))
+        target.chmod(0o644)
+        for file in files:
+            file.unlink()
 
 
 def read(stems: Iterable[str], top: Path, *, compressed: bool) -> dict[str, bytes]:

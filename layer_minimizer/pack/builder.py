@@ -287,7 +287,8 @@ class Builder:
         if self.settings.bytecode == "auto":
             packed = self._write_packed(contents, with_source, top, compiler, adjustments)
         runtime = [path.relative_to(top).as_posix() for path in sorted((top / cold_store.PACKAGE).glob("*.py"))]
-        bytecode.compile_modules(runtime, top, compiler, with_source=())
+        starter = {cold_store.CUSTOMIZE} if cold_store.has_customize(top) else set()
+        bytecode.compile_modules([*runtime, *starter], top, compiler, with_source=starter)
         standard = contents.standard if (top / cold_store.PACKAGE).is_dir() else ()
         if standard:
             stand_ins.write_standard(standard, top)

@@ -10,13 +10,14 @@ from layer_minimizer.core.errors import PackError
 from layer_minimizer.core.files import scratch_errors
 from layer_minimizer.layer import cold_store, file_index
 from layer_minimizer.layer.layout import CHECKSUMS, NATIVE_FOLDER, RUNTIME
+from layer_minimizer.layer.packed_bytecode import FIRST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
 # The modules that contain the check are compared by the line that starts it. Lines of .pth files begin with "import".
-_CHECKED_BY_PTH = ("__init__", "check")
+_CHECKED_BY_PTH = ("__init__.py*", "check.py*", FIRST)
 _RUNTIME = RUNTIME.format(digest="*")
 _PTH_LINE = (
     'import sys, os; (lambda d, how: d and how != "off" and '
@@ -42,8 +43,8 @@ def write_checksums(top: Path, needs: Callable[[str], Iterable[str]]) -> int:
         before = (top / cold_store.PTH).stat().st_size
         first = [
             (file.name, file.stat().st_size, _crc(file))
-            for stem in _CHECKED_BY_PTH
-            for file in package.glob(f"{stem}.py*")
+            for pattern in _CHECKED_BY_PTH
+            for file in package.glob(pattern)
             if file.is_file()
         ]
         # The library that compares all others cannot do so with itself.

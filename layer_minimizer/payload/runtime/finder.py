@@ -175,6 +175,8 @@ class LayerFileFinder(FileFinder):
             self._place = LAYERS.locate(self.path) or (None, "")
         layer, folder = self._place
         packed = layer.packed if layer is not None else None
+        if packed is None and folder == check.PACKAGE and not self._may_have(fullname.rpartition(".")[2]):
+            packed = layer.packed = _packed_below(layer.root)
         spec = packed.find(fullname, folder) if packed is not None else None
         if spec is None:
             # Most questions are for modules of the standard library, which come after the layer on sys.path.
@@ -367,9 +369,7 @@ def _is_packed(layer, relative):
 
 
 def _packed_below(root):
-    """Return what the layers in a site folder have packed, or None: then its reader is not loaded."""
-    if not any(os.path.exists(root + "/_layer_minimizer/" + name) for name in ("code", "runtime")):
-        return None
+    """Return what the layers in a site folder have packed."""
     from .packed import Packed
 
     return Packed.below(root)
@@ -380,7 +380,8 @@ LAYERS = LayerFinder()
 
 def serve(root):
     """Serve the modules below ``root``; False if that is done already."""
-    if not LAYERS.add(root, _packed_below(root)):
+    # The reader is not loaded where only parts of this package are packed, for which hardly a start asks.
+    if not LAYERS.add(root, _packed_below(root) if os.path.exists(root + "/_layer_minimizer/code") else None):
         return False
     if LAYERS not in sys.meta_path:
         sys.meta_path.append(LAYERS)
