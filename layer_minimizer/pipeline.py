@@ -371,4 +371,5 @@ def _report(  # noqa: PLR0913 - the results of the stages
         image=written.image,
         format=settings.format,
         site=settings.layout.prefix(layer.plan.python),
+        runtime=settings.runtime,
     )

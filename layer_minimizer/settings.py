@@ -41,6 +41,8 @@ DEFAULT_TMP_SIZE = 512
 DEFAULT_TOOL_IMAGE = "quay.io/pypa/manylinux2014_x86_64"
 LOCAL = "local"
 _RUNTIMES = list(load_runtimes())
+_WITH_PYTHON = [name for name in _RUNTIMES if name.startswith("python")]
+_OS_ONLY = ", ".join(name for name in _RUNTIMES if name not in _WITH_PYTHON)
 _RUNTIME, _ARCHITECTURE, _ENGINE = one_of(_RUNTIMES), one_of(ARCHITECTURES), one_of(ENGINES)
 _MEMORY, _TMP_SIZE = whole_in(128, 10240, "MB", "Lambda's limits"), whole_in(512, 10240, "MB", "Lambda's limits")
 # The groups of options in the help, in order.
@@ -122,7 +124,7 @@ class Settings(Options):
     image_label: tuple[str, ...] = option((), TEXT, "a label, also an annotation of the manifest", IMAGE, metavar="NAME=VALUE", repeat=True, example='["org.opencontainers.image.licenses=MIT"]', host_only=True)
     image_entrypoint: str = option("", TEXT, "its entry point; default: the base's", IMAGE, metavar="COMMAND", host_only=True)
     image_command: str = option("", TEXT, "its command; default: the handler for Lambda's images, else Python with the entry", IMAGE, metavar="COMMAND", host_only=True)
-    runtime: str = option("", _RUNTIME, "check the layer against this runtime of Lambda", TARGET, metavar="PYTHON", common=True, trace=True, example='"python3.12"', details=f"{_RUNTIMES[-1]} to {_RUNTIMES[0]}")
+    runtime: str = option("", _RUNTIME, "check the layer against this runtime of Lambda", TARGET, metavar="PYTHON", common=True, trace=True, example='"python3.12"', details=f"{_WITH_PYTHON[-1]} to {_WITH_PYTHON[0]}, {_OS_ONLY}")
     architecture: str = option("", _ARCHITECTURE, "the function's; default: this machine's", TARGET, common=True, example='"arm64"')
     verify: str = option("local", one_of(("local", "lambda")), "lambda: also in emulated Lambda", TARGET, common=True, example='"lambda"', host_only=True)
     memory: int = option(DEFAULT_MEMORY, _MEMORY, "memory of the function in the emulated Lambda", TARGET, host_only=True)

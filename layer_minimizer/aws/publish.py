@@ -39,7 +39,7 @@ _NAME_LENGTH = 140
 _DESCRIPTION_LENGTH = 256
 _LICENSE_LENGTH = 512
 _RUNTIMES = 15
-_RUNTIME = re.compile(r"python3\.\d+")
+_RUNTIME = re.compile(r"python3\.\d+|provided\.al\d+")
 _UPLOAD_ID = "layer-minimizer-upload"
 
 
@@ -235,7 +235,7 @@ def _fields(
         raise UsageError(f"--runtime is given {len(runtimes)} times; a layer can have 1 to {_RUNTIMES} runtimes")
     for runtime in runtimes:
         if not _RUNTIME.fullmatch(runtime):
-            raise UsageError(f"--runtime {runtime}: it must have the form python3.12")
+            raise UsageError(f"--runtime {runtime}: it must have the form python3.12 or provided.al2023")
     for architecture in architectures:
         if architecture not in ARCHITECTURES:
             raise UsageError(f"--architecture {architecture}: it must be one of {', '.join(ARCHITECTURES)}")
@@ -295,7 +295,7 @@ def _warn(path: Path, files: list[str], runtimes: list[str]) -> None:
         return
     versions = {match[1] for match in map(SITE_FOLDER.match, files) if match}
     for runtime in runtimes:
-        if versions and runtime not in versions:
+        if versions and runtime.startswith("python") and runtime not in versions:
             listed = ", ".join(sorted(versions))
             log.warning(
                 "warning: the packages in %s are in the folder of %s: %s does not read it", path, listed, runtime

@@ -33,11 +33,13 @@ class Brought:
 class Runtime:
     """A Lambda runtime; from the day ``deprecated`` on it gets no security updates.
 
+    ``python`` is the version of its Python, None if the function brings one.
     ``preview`` is the day from which it is there for trial, if it is no more than that.
     ``provides`` are shared libraries that it has, ``distributions`` the installed distributions that it has.
     """
 
     name: str
+    python: tuple[int, int] | None
     system: str
     versions: Mapping[str, Version]
     provides: frozenset[str]
@@ -45,12 +47,6 @@ class Runtime:
     deprecated: date
     distributions: Mapping[str, Brought] = field(default_factory=dict)
     preview: date | None = None
-
-    @property
-    def python(self) -> tuple[int, int]:
-        """The Python version."""
-        major, minor = self.name.removeprefix("python").split(".")
-        return int(major), int(minor)
 
 
 @cache
@@ -64,30 +60,39 @@ def load_runtimes() -> dict[str, Runtime]:
     runtimes = {}
     for name, row in data["runtimes"].items():
         system = data["systems"][row["system"]]
+        libpython = row.get("libpython")
         runtimes[name] = Runtime(
             name=name,
+            python=_python_version(name) if libpython else None,
             system=system["name"],
             versions={family: Version(version) for family, version in system["versions"].items()},
-            provides=frozenset([*system["provides"], row["libpython"]]),
+            provides=frozenset([*system["provides"], *([libpython] if libpython else [])]),
             architectures=tuple(row["architectures"]),
             deprecated=row.get("deprecated", date.max),
-            distributions=distributions,
+            distributions=distributions if libpython else {},
             preview=row.get("preview"),
         )
     return runtimes
 
 
-def newest_runtime() -> str:
-    """Return the name of the newest runtime that is more than a preview."""
-    return next(name for name, runtime in load_runtimes().items() if runtime.preview is None)
+def _python_version(name: str) -> tuple[int, int]:
+    major, minor = name.removeprefix("python").split(".")
+    return int(major), int(minor)
+
+
+def newest_runtime(*, os_only: bool = False) -> str:
+    """Return the name of the newest runtime that is more than a preview; ``os_only``: of those without a Python."""
+    found = load_runtimes().items()
+    return next(name for name, each in found if (each.python is None) is os_only and each.preview is None)
 
 
 def support_warnings(runtime: Runtime, today: date) -> tuple[str, ...]:
     """Return a warning if the runtime is a preview, or deprecated on the day ``today``."""
+    newest = newest_runtime(os_only=runtime.python is None)
     if runtime.preview:
         state = f"{runtime.name} is a preview since {runtime.preview}: it is not for production"
-        return (f"{state}, and AWS may change it without notice; the newest runtime is {newest_runtime()}",)
+        return (f"{state}, and AWS may change it without notice; the newest runtime is {newest}",)
     if today < runtime.deprecated:
         return ()
     state = f"{runtime.name} is deprecated since {runtime.deprecated}: it gets no more security updates"
-    return (f"{state}, and AWS forbids new functions some time later; the newest runtime is {newest_runtime()}",)
+    return (f"{state}, and AWS forbids new functions some time later; the newest runtime is {newest}",)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from layer_minimizer.aws.runtimes import load_runtimes
 from layer_minimizer.container import images
 from layer_minimizer.container.emulation import choose
 from layer_minimizer.container.images import Recipe
@@ -149,9 +150,13 @@ def _recipe(request: Request, folder: Path) -> Recipe:
     base = options.image or settings.base_image
     if base and settings.python_version:
         raise UsageError(f"--python-version {settings.python_version}: the Python of {base} is used")
-    version = settings.python_version or settings.runtime.removeprefix("python")
+    runtime = load_runtimes().get(settings.runtime)
+    version = settings.python_version or ("{}.{}".format(*runtime.python) if runtime and runtime.python else "")
     if not base and not version:
-        raise UsageError(f"--runner {options.runner} needs --runtime, to use Lambda's image of it, or --image")
+        raise UsageError(
+            f"--runner {options.runner} needs --runtime with a Python, or --python-version, to use Lambda's image of "
+            "it; or --image"
+        )
     return Recipe(
         base=base or _LAMBDA_IMAGE + version,
         requirements=write_requirements(source, folder) if source else None,

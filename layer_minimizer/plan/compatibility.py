@@ -100,10 +100,11 @@ _WITHOUT_FLAGS = (3, 8)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The platform that a layer is for: a Lambda runtime and the processor (``machine`` in ELF headers)."""
+    """The platform that a layer is for: a Lambda runtime, the processor (``machine`` in ELF headers) and the Python."""
 
     runtime: Runtime
     machine: str
+    python: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +168,9 @@ def choose_target(runtime: str, architecture: str, interpreter: Interpreter) -> 
         return None
     if (chosen := load_runtimes().get(runtime)) is None:
         raise UsageError(f"--runtime {runtime}: choose one of {', '.join(load_runtimes())}")
-    if interpreter.version[:2] != chosen.python:
-        own, other = ("{}.{}".format(*version[:2]) for version in (interpreter.version, chosen.python))
+    python = (interpreter.version[0], interpreter.version[1])
+    if chosen.python and python != chosen.python:
+        own, other = ("{}.{}".format(*version[:2]) for version in (python, chosen.python))
         raise PackError(
             f"--runtime {runtime}: {interpreter.executable} is Python {own}, and compiled code works "
             f"with one version only: name a Python {other} that has your packages with --python, or use "
@@ -185,7 +187,7 @@ def choose_target(runtime: str, architecture: str, interpreter: Interpreter) -> 
             f"--architecture {architecture}: {interpreter.executable} runs on {interpreter.machine}, and compiled code "
             f"works with one kind of processor only: make the layer on a machine with {architecture}"
         )
-    return Target(chosen, machine)
+    return Target(chosen, machine, python)
 
 
 def with_libraries(target: Target, names: frozenset[str]) -> Target:
@@ -248,8 +250,8 @@ def _other_platform(
     tag = _TAG.search(library.path)
     if tag is None:
         return
-    major, minor = target.runtime.python
-    flags = "" if target.runtime.python >= _WITHOUT_FLAGS else "m"
+    major, minor = target.python
+    flags = "" if target.python >= _WITHOUT_FLAGS else "m"
     if (tag["version"], tag["flags"]) == (f"{major}{minor}", flags):
         return
     # If there is also one for this Python, the other one is not loaded.
@@ -335,14 +337,14 @@ def _other_runtimes(target: Target, violations: Iterable[Violation]) -> Iterator
     for family, number in (need for each in own for need in each.needs):
         highest[family] = max(number, highest.get(family, number))
     enough = [
-        runtime
+        (runtime.python, runtime)
         for runtime in load_runtimes().values()
-        if all(runtime.versions[family] >= number for family, number in highest.items())
+        if runtime.python and all(runtime.versions[family] >= number for family, number in highest.items())
     ]
     if enough:
-        oldest = min(enough, key=lambda runtime: runtime.python)
+        python, oldest = min(enough, key=lambda found: found[0])
         has = ", ".join(_has(oldest, family) for family in sorted(highest))
-        yield f"use a Python {'.'.join(map(str, oldest.python))} and --runtime {oldest.name}, which has {has}"
+        yield f"use a Python {'.'.join(map(str, python))} and --runtime {oldest.name}, which has {has}"
     else:
         yield "no Lambda runtime has these versions"
     sizes: Counter[str] = Counter()

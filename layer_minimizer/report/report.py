@@ -44,7 +44,7 @@ class Report:
     layers, ``function_bytes`` the function's part: its zip if there is one, otherwise the files next to its entry.
     ``imports`` and ``cost`` are None if imports were not timed, ``search`` if there was no search for unused modules.
     ``format`` is what was written; ``archive`` describes the packages in it, ``site`` is their folder in the layer, and
-    ``image`` the container image, if it is one.
+    ``image`` the container image, if it is one. ``runtime`` is the runtime that the layer was checked against, if any.
     """
 
     trace: Trace
@@ -67,6 +67,7 @@ class Report:
     site: str = ""
     search: SearchSummary | None = None
     cost: Cost | None = None
+    runtime: str = ""
 
     @property
     def base_bytes(self) -> int:

@@ -251,7 +251,7 @@ def _differences(report: Report) -> Iterator[str]:
 
 
 def _next_step(report: Report) -> str:
-    runtime = f"python{'.'.join(report.plan.python.split('.')[:2])}"
+    runtime = report.runtime or f"python{'.'.join(report.plan.python.split('.')[:2])}"
     file = shlex.quote(str(report.archive.path))
     if report.image:
         is_tar = report.archive.path.suffix == ".tar"

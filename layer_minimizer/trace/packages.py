@@ -53,8 +53,8 @@ def _provide_python(settings: Settings) -> str:
     version = settings.python_version
     if settings.python and version:
         raise UsageError(f"--python {settings.python} and --python-version {version}: choose one")
-    if runtime and not (version or settings.python):
-        version = runtime.name.removeprefix("python")
+    if runtime and runtime.python and not (version or settings.python):
+        version = "{}.{}".format(*runtime.python)
     glibc = runtime.versions["GLIBC"] if runtime else None
     return make_environment(source, Target(version, settings.python, settings.platform, glibc))
 

@@ -199,18 +199,6 @@ def _set_modes(folder: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _BaseRuntime(Runtime):
-    """A base image, as a runtime that libraries are checked against; ``version`` is that of its Python."""
-
-    version: tuple[int, int] = field(kw_only=True)
-
-    @property
-    def python(self) -> tuple[int, int]:
-        """The Python version."""
-        return self.version
-
-
-@dataclass(frozen=True, slots=True)
 class ImageProduct:
     """A container image: an OCI image layout, as a tar or a folder.
 
@@ -264,16 +252,16 @@ class ImageProduct:
         """Return what the base image has, unless a runtime of Lambda is named."""
         if self.settings.runtime or self.base is None:
             return None
-        runtime = _BaseRuntime(
+        runtime = Runtime(
             name="the base image",
+            python=None,
             system=self.settings.base_image,
             versions=_ANY_VERSION,
             provides=frozenset(libraries_in(self.base)),
             architectures=tuple(ARCHITECTURES),
             deprecated=date.max,
-            version=(interpreter.version[0], interpreter.version[1]),
         )
-        return Target(runtime, interpreter.machine)
+        return Target(runtime, interpreter.machine, (interpreter.version[0], interpreter.version[1]))
 
     def write(self, verified: Verified, workspace: Workspace) -> Written:
         """Make the image, run it, and write it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import replace
 from datetime import date
@@ -36,7 +37,8 @@ RUNTIMES = load_runtimes()
 
 
 def target(runtime: str = "python3.11", machine: str = "x86_64") -> Target:
-    return Target(RUNTIMES[runtime], machine)
+    chosen = RUNTIMES[runtime]
+    return Target(chosen, machine, chosen.python or (3, 12))
 
 
 def library(
@@ -72,19 +74,21 @@ def problems(findings: Findings) -> list[str]:
 
 
 def test_the_table_has_every_python_that_can_be_minimized_the_newest_first() -> None:
-    assert list(RUNTIMES) == [f"python3.{minor}" for minor in range(15, 5, -1)]
+    assert list(RUNTIMES) == [f"python3.{minor}" for minor in range(15, 5, -1)] + ["provided.al2023", "provided.al2"]
     for name, runtime in RUNTIMES.items():
-        assert f"python{runtime.python[0]}.{runtime.python[1]}" == name
+        if runtime.python:
+            assert name == "python{}.{}".format(*runtime.python)
+            assert any(each.startswith(f"lib{name}") for each in runtime.provides)
         assert runtime.versions.keys() == {"GLIBC", "GLIBCXX", "CXXABI", "GCC"}
         assert {"libc.so.6", "libstdc++.so.6"} <= runtime.provides
         assert "libgomp.so.1" not in runtime.provides
-        assert any(each.startswith(f"lib{name}") for each in runtime.provides)
         assert set(runtime.architectures) <= runtimes.ARCHITECTURES.keys()
         assert isinstance(runtime.deprecated, date)
 
 
 def test_a_newer_runtime_has_all_that_an_older_one_has() -> None:
-    for newer, older in zip(list(RUNTIMES.values())[:-1], list(RUNTIMES.values())[1:], strict=True):
+    with_python = [runtime for runtime in RUNTIMES.values() if runtime.python]
+    for newer, older in itertools.pairwise(with_python):
         assert all(newer.versions[family] >= number for family, number in older.versions.items())
         own = {each for each in older.provides if each.startswith("libpython")}
         assert newer.provides >= older.provides - own
@@ -279,6 +283,23 @@ def test_a_deprecated_runtime_gives_a_warning() -> None:
     (warning,) = runtimes.support_warnings(runtime, date(2025, 12, 15))
     assert warning.startswith("python3.9 is deprecated since 2025-12-15")
     assert "python3.14" in warning
+
+
+def test_an_os_only_runtime_takes_any_python(build: type[Build], tmp_path: object) -> None:
+    interpreter = build.interpreter(tmp_path)  # type: ignore[arg-type]
+    chosen = compatibility.choose_target("provided.al2023", "", interpreter)
+    assert chosen == Target(RUNTIMES["provided.al2023"], "x86_64", (3, 11))
+    assert chosen.runtime.distributions == {}
+    assert not [name for name in chosen.runtime.provides if "python" in name]
+    assert compatibility.choose_target("provided.al2023", "", replace(interpreter, version=(3, 16, 0)))
+    other = library("pkg/ext.cpython-312-x86_64-linux-gnu.so", versions=["GLIBC_2.35"])
+    problems = compatibility.check_libraries(chosen, [other], {other.path}.__contains__, lambda *_: None).violations
+    assert [problem.problem.split(",")[0] for problem in problems] == [
+        "is for cpython-312",
+        "needs GLIBC_2.35 (some_function); provided.al2023 has GLIBC_2.34",
+    ]
+    (warning,) = runtimes.support_warnings(RUNTIMES["provided.al2"], date(2026, 7, 31))
+    assert warning.endswith("the newest runtime is provided.al2023")
 
 
 def test_a_preview_is_no_production_runtime() -> None:
