@@ -73,7 +73,7 @@ class Tool:
 def tool(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Tool:
     """Install the wheel with the newest Python that the machine has: it is for all of them."""
     made = Tool(tmp_path_factory.mktemp("tool"))
-    python = next(filter(None, map(find_python, ("3.13", "3.12", "3.11"))))
+    python = next(filter(None, map(find_python, ("3.14", "3.13", "3.12", "3.11"))))
     subprocess.run([python, "-m", "venv", made.folder], check=True)
     made.run("python", "-m", "pip", "install", "-q", release.wheel)
     return made
