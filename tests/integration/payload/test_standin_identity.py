@@ -335,3 +335,30 @@ def test_a_class_that_a_pickle_finds_in_a_real_module(stand: Make, found: str) -
         print(type(pickle.loads(b"ccopy_reg\\n_reconstructor\\n({found}c__builtin__\\nobject\\nNtR.")).__name__)
         """
     )
+
+
+def test_what_extension_modules_have_freed_stays_untouched(stand: Make) -> None:
+    many = [f"name{number}" for number in range(300)]  # so many that all objects are looked through
+    source = "".join(f"def {name}(): pass\n" for name in many)
+    modules = stand({"m.py": source}, ("m",))  # type: ignore[operator]
+    before = f"""
+import asyncio, gc, m
+from m import {", ".join(many)}
+held = [{", ".join(many)}]
+async def wait():
+    for _ in range(3):
+        future = asyncio.get_event_loop().create_future()
+        future.get_loop().call_soon(future.set_result, 1)
+        await future
+loop = asyncio.new_event_loop()
+loop.run_until_complete(wait())
+print("before")
+"""
+    after = """
+for _ in range(3):
+    loop.run_until_complete(wait())
+    gc.collect()
+loop.close()
+print([each.__name__ for each in held if each is not vars(m)[each.__name__]])
+"""
+    modules.honest(before + WAKE + after)

@@ -296,3 +296,29 @@ def test_a_module_that_changes_another_and_for_which_there_is_no_room_is_loaded_
     assert own(found[1 << 20].groups) == {"pkg.late.inner"}
     assert own(found[len(PADDING)].groups) == {"pkg.late"}
     assert found[len(PADDING)].fills == {"pkg.late": ("pkg",)}
+
+
+FUTURES = """
+import asyncio, pkg.kinds
+
+async def wait():
+    for _ in range(3):
+        loop = asyncio.get_event_loop()
+        future = loop.create_future()
+        loop.call_soon(future.set_result, 1)
+        await future
+
+def handler(event, context):
+    asyncio.new_event_loop().run_until_complete(wait())
+    return pkg.value()
+"""
+
+
+def test_a_check_does_not_touch_what_extension_modules_have_freed(
+    prepare: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    # CPython 3.12 would not end: _asyncio tells of iterators that it keeps for later.
+    files = {"pkg/__init__.py": "def value(): return 5\n", "pkg/kinds.py": KINDS}
+    search = prepare(files, FUTURES)()
+    assert own(search.find().groups) == {"pkg.kinds"}
+    assert "used unchecked" not in caplog.text
