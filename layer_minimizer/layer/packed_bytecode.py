@@ -34,10 +34,11 @@ _WORTH_BYTES = 128 * 1024
 _MARSHAL = 2  # every Python version can read this format
 
 
-def pack_runtime(top: Path, *, compressed: bool, stand_ins: bool) -> None:
+def pack_runtime(top: Path, *, compressed: bool, small: bool, stand_ins: bool) -> None:
     """Pack the modules of the runtime in the site folder ``top``: those of every start, and those that many do without.
 
     Those for stand-ins have a file of their own, which a layer without ``stand_ins`` lacks: another layer may bring it.
+    ``compressed``: but for those of every start, unless the layer has to be ``small``.
 
     Raises:
         PackError: they cannot be written.
@@ -54,17 +55,18 @@ def pack_runtime(top: Path, *, compressed: bool, stand_ins: bool) -> None:
     for name, packed in stems.items():
         if packed:
             _move(top, read(packed, top, compressed=compressed), name)
-    _join_first(top / cold_store.PACKAGE)
+    _join_first(top / cold_store.PACKAGE, compressed=small)
 
 
-def _join_first(package: Path) -> None:
+def _join_first(package: Path, *, compressed: bool) -> None:
     """Write the modules of every start into one file, if they are there as bytecode."""
     files = [package / f"{name}.pyc" for name in _FIRST]
     if not all(file.is_file() for file in files):
         return
     with scratch_errors(PackError, f"cannot write the layer's bytecode below {package}: {{file}}"):
         target = package / FIRST
-        target.write_bytes(marshal.dumps(tuple((file.stem, file.read_bytes()) for file in files), _MARSHAL))
+        content = marshal.dumps(tuple((file.stem, file.read_bytes()) for file in files), _MARSHAL)
+        target.write_bytes(zlib.compress(content, 9) if compressed else content)
         target.chmod(0o644)
         for file in files:
             file.unlink()

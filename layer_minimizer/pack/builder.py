@@ -12,7 +12,7 @@ from layer_minimizer.layer import cold_store, folder_orders, layout, packed_byte
 from layer_minimizer.layer.archive import check_entries, write_zip, zip_entries
 from layer_minimizer.layer.formats import Format
 from layer_minimizer.model import modules
-from layer_minimizer.model.plan import Cold, Decision, KeepPlan, Reason
+from layer_minimizer.model.plan import Cold, KeepPlan, Reason
 from layer_minimizer.model.snapshot import PutBack
 from layer_minimizer.model.trace import Use
 from layer_minimizer.native import parts
@@ -287,13 +287,15 @@ class Builder:
         if self.settings.bytecode == "auto":
             packed = self._write_packed(contents, with_source, top, compiler, adjustments)
         runtime = [path.relative_to(top).as_posix() for path in sorted((top / cold_store.PACKAGE).glob("*.py"))]
-        starter = {cold_store.CUSTOMIZE} if cold_store.has_customize(top) else set()
+        small = self.settings.prefers_small
+        starter = {cold_store.CUSTOMIZE} if not small and cold_store.has_customize(top) else set()
         bytecode.compile_modules([*runtime, *starter], top, compiler, with_source=starter)
         standard = contents.standard if (top / cold_store.PACKAGE).is_dir() else ()
         if standard:
             stand_ins.write_standard(standard, top)
-        stand_ins_used = bool(contents.replaced or standard)
-        packed_bytecode.pack_runtime(top, compressed=adjustments.dense, stand_ins=stand_ins_used)
+        packed_bytecode.pack_runtime(
+            top, compressed=adjustments.dense, small=small, stand_ins=bool(contents.replaced or standard)
+        )
         return packed
 
     def _write_packed(
@@ -339,7 +341,7 @@ class Builder:
                 sources[d.path],
                 self._needs(d.path),
                 cold_files.owner(d, versions),
-                _order_of_omission(d, contents),
+                contents.order_of_omission(d),
             )
             for d in contents.cold
         )
@@ -363,13 +365,6 @@ class Builder:
         """Return all libraries in the site that a library needs, directly or not."""
         found = self.site.library_closure([path]) if elf.is_elf_name(path) else ()
         return tuple(sorted({needed for needed, _ in found} - {path}))
-
-
-def _order_of_omission(decision: Decision, contents: Contents) -> int:
-    """Return 0 for a cold file that has to be in the layer, more for what `budget` omits first from one too large."""
-    if decision.path in contents.bytecode_only:
-        return 2
-    return 1 if decision.reason is Reason.REACHABLE else 0
 
 
 def _shipped_bytes(top: Path, path: str, libraries: Mapping[str, PackedLibrary]) -> int:

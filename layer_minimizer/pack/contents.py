@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from layer_minimizer.model import modules
+from layer_minimizer.model.plan import Reason
 from layer_minimizer.model.snapshot import Needs, PutBack
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ class Contents:
             files=tuple(path for path in needs.files if path in cold),
             pages=tuple(pages for pages in needs.pages if pages[2] in compacted),
         )
+
+    def order_of_omission(self, decision: Decision) -> int:
+        """Return 0 for a cold file that has to be in the layer, more for what `budget` omits first from a large one."""
+        if decision.path in self.bytecode_only:
+            return 2
+        return 1 if decision.reason is Reason.REACHABLE else 0
 
     @property
     def placed(self) -> frozenset[str]:

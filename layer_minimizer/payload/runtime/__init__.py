@@ -9,7 +9,8 @@ import os
 import sys
 
 __all__ = ["Eager", "start"]
-# The file with the modules that every start loads: their names, each with the contents of its file of bytecode.
+# The file with the modules that every start loads: their names, each with the contents of its file of bytecode. A small
+# layer has it compressed.
 FIRST = "first"
 _HEAD = 16 if sys.version_info >= (3, 7) else 12  # bytes before the code in such a file
 
@@ -69,8 +70,13 @@ def _load_first():
     folder = os.path.dirname(__file__)
     try:
         with open(folder + "/" + FIRST, "rb") as source:
-            found = [(name, marshal.loads(code[_HEAD:])) for name, code in marshal.loads(source.read())]  # noqa: S302 - own
-    except (OSError, ValueError, EOFError, TypeError):
+            data = source.read()
+        if data[:1] == b"x":  # nothing that marshal writes for a tuple
+            import zlib
+
+            data = zlib.decompress(data)
+        found = [(name, marshal.loads(code[_HEAD:])) for name, code in marshal.loads(data)]  # noqa: S302 - the tool's own
+    except Exception:  # of reading, of marshal or of zlib
         if any(name.startswith("check.") for name in os.listdir(folder)):
             return  # each has its own file
         # A program may take an ImportError for the want of something optional, and return another result.

@@ -224,8 +224,8 @@ def _holders_of(things):
 def _referents(holder):
     """Return what an object holds, and nothing for a module: its namespace is an object of its own.
 
-    Extension modules also name what they keep for later use and have freed already, which must not be touched: with that
-    of _asyncio, CPython 3.12 never ends its next collection of garbage.
+    Extension modules also name what they have freed and keep for later use, which must not be touched: with that of
+    _asyncio, CPython 3.12 never ends its next collection of garbage.
     """
     return [] if issubclass(type(holder), types.ModuleType) else gc.get_referents(holder)
 
