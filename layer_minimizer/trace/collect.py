@@ -144,7 +144,8 @@ def _run(  # noqa: PLR0913 - the parameters of a run
         ordered, again = repeatability.check_repeatable(
             first, probed, settings.tolerance, scratch / "repeated", studied=study is not None
         )
-        study = study.agreed_with(again) if study and again else study
+        restores = settings.cold is not Cold.DROP
+        study = study.agreed_with(again, restores=restores) if study and again else study
     listed: tuple[ListedFolder, ...] = ()
     if ordered:
         problem = (*problem, repeatability.warn_of_order(ordered))
@@ -157,7 +158,6 @@ def _run(  # noqa: PLR0913 - the parameters of a run
         provided = _provided_modules(installed, settings, python.base.provided)
         kept = {*real, *provided, *class_factories.base_class_modules(study.tables)}
         groups = module_groups.candidates(study, first, kept)
-        restores = settings.cold is not Cold.DROP
         options = (restores, settings.effort, settings.tolerance, first.lazy_imports)
         inputs = _search_inputs(first, groups, study, options)
         search = stand_in_search.Search(

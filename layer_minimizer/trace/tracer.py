@@ -91,16 +91,18 @@ class Study:
     remaining_bytes: int = 0
     watched: bool = True
 
-    def agreed_with(self, again: Study) -> Study:
+    def agreed_with(self, again: Study, *, restores: bool) -> Study:
         """Return what this run and another one show: a value that differs between them is none of the module's own.
 
-        Modules count as used if they were in one of them.
+        A module that was used in one of them alone was used by chance: a timer, a collection of garbage. It counts as
+        used unless a stand-in ``restores`` it whenever that happens again.
         """
         tables = {
             name: {**table, "names": _agreed_names(table["names"], again.tables.get(name, table)["names"])}
             for name, table in self.tables.items()
         }
-        return replace(self, tables=tables, ran=self.ran | again.ran)
+        both = restores and self.watched and again.watched
+        return replace(self, tables=tables, ran=self.ran & again.ran if both else self.ran | again.ran)
 
 
 def _agreed_names(names: Mapping[str, Any], again: Mapping[str, Any]) -> dict[str, Any]:

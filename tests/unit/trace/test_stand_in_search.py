@@ -211,8 +211,10 @@ def test_values_that_differ_between_two_runs_are_no_values() -> None:
         }
         return Study(tables={"m": {"names": names, "dynamic": False}}, ran=frozenset({ran}), woken={})
 
-    agreed = study(1, ["b", "a"], "m").agreed_with(study(2, ["a", "b"], "n"))
+    one, other = study(1, ["b", "a"], "m"), study(2, ["a", "b"], "n")
+    agreed = one.agreed_with(other, restores=False)
     assert agreed.ran == {"m", "n"}
+    assert one.agreed_with(other, restores=True) == replace(agreed, ran=frozenset())
     assert agreed.tables["m"]["names"] == {
         "VERSION": ["value", "1.2"],
         "MADE_AT": ["other"],
