@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from layer_minimizer.aws.runtimes import ARCHITECTURES, load_runtimes
+from layer_minimizer.aws.runtimes import ARCHITECTURES, load_runtimes, python_of
 from layer_minimizer.core.errors import UsageError
 from layer_minimizer.core.option_declarations import Option, Options, declared, option
 from layer_minimizer.core.option_kinds import (
@@ -41,8 +41,8 @@ DEFAULT_TMP_SIZE = 512
 DEFAULT_TOOL_IMAGE = "quay.io/pypa/manylinux2014_x86_64"
 LOCAL = "local"
 _RUNTIMES = list(load_runtimes())
-_WITH_PYTHON = [name for name in _RUNTIMES if name.startswith("python")]
-_OS_ONLY = ", ".join(name for name in _RUNTIMES if name not in _WITH_PYTHON)
+_WITH_PYTHON = [name for name in _RUNTIMES if python_of(name)]
+_OS_ONLY = ", ".join(name for name in _RUNTIMES if not python_of(name))
 _RUNTIME, _ARCHITECTURE, _ENGINE = one_of(_RUNTIMES), one_of(ARCHITECTURES), one_of(ENGINES)
 _MEMORY, _TMP_SIZE = whole_in(128, 10240, "MB", "Lambda's limits"), whole_in(512, 10240, "MB", "Lambda's limits")
 # The groups of options in the help, in order.

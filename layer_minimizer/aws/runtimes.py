@@ -80,6 +80,12 @@ def _python_version(name: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
+def python_of(runtime: str) -> str:
+    """Return the version of a runtime's Python, such as 3.12; empty if it has none, or the runtime is not known."""
+    found = load_runtimes().get(runtime)
+    return "{}.{}".format(*found.python) if found and found.python else ""
+
+
 def newest_runtime(*, os_only: bool = False) -> str:
     """Return the name of the newest runtime that is more than a preview; ``os_only``: of those without a Python."""
     found = load_runtimes().items()

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layer_minimizer.aws.runtimes import ARCHITECTURES
+from layer_minimizer.aws.runtimes import ARCHITECTURES, python_of
 from layer_minimizer.cli.project import runtime_of
 from layer_minimizer.cli.settings_file import OWN_FILE, SHARED_FILE
 from layer_minimizer.core.errors import PackError, UsageError
@@ -142,7 +142,9 @@ def _function(options: Mapping[str, Any], settings: Path) -> dict[str, str]:
         "entry": entry.name,
         "handler": f"{entry.stem}.{handler}",
         "runtime": runtime,
-        "python_version": runtime.removeprefix("python"),
+        "python_version": _required(
+            python_of(runtime), f"{settings}: {runtime} has no Python to call the handler; name a runtime with one"
+        ),
         "architecture": architecture,
         **_NAMES_OF_ARCHITECTURES[architecture],
     }

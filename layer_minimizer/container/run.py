@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from layer_minimizer.aws.runtimes import load_runtimes
+from layer_minimizer.aws.runtimes import python_of
 from layer_minimizer.container import images
 from layer_minimizer.container.emulation import choose
 from layer_minimizer.container.images import Recipe
@@ -150,8 +150,7 @@ def _recipe(request: Request, folder: Path) -> Recipe:
     base = options.image or settings.base_image
     if base and settings.python_version:
         raise UsageError(f"--python-version {settings.python_version}: the Python of {base} is used")
-    runtime = load_runtimes().get(settings.runtime)
-    version = settings.python_version or ("{}.{}".format(*runtime.python) if runtime and runtime.python else "")
+    version = settings.python_version or python_of(settings.runtime)
     if not base and not version:
         raise UsageError(
             f"--runner {options.runner} needs --runtime with a Python, or --python-version, to use Lambda's image of "

@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from layer_minimizer.aws.runtimes import load_runtimes
+from layer_minimizer.aws.runtimes import load_runtimes, python_of
 from layer_minimizer.core.errors import UsageError
 from layer_minimizer.environment.package_source import PackageSource
 from layer_minimizer.environment.prepared import Target, make_environment
@@ -53,8 +53,8 @@ def _provide_python(settings: Settings) -> str:
     version = settings.python_version
     if settings.python and version:
         raise UsageError(f"--python {settings.python} and --python-version {version}: choose one")
-    if runtime and runtime.python and not (version or settings.python):
-        version = "{}.{}".format(*runtime.python)
+    if not (version or settings.python):
+        version = python_of(settings.runtime)
     glibc = runtime.versions["GLIBC"] if runtime else None
     return make_environment(source, Target(version, settings.python, settings.platform, glibc))
 

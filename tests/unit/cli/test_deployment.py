@@ -239,6 +239,7 @@ def test_no_settings_without_the_files(
     ("settings", "message"),
     [
         ('runtime = "python3.12"', r"layer_minimizer\.toml names no entry"),
+        ('entry = "src/app.py"\nruntime = "provided.al2023"', r"provided\.al2023 has no Python to call the handler"),
         ('entry = "absent.py"', r"absent\.py: this file, the entry in .*, does not exist"),
         ('entry = "script.py"', r"script\.py has no function handler or lambda_handler"),
         ('entry = "a b.py"\nruntime = "python3.12"', r"'a b\.handler': .* cannot contain this name; rename it"),
