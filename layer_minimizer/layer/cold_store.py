@@ -44,6 +44,7 @@ PUT_BACK = "/tmp/.layer_minimizer-"  # noqa: S108 - the only folder that a Lambd
 _DIGITS = 16  # of digests in file names; see `digest`
 _PTH_LINE = 'import sys, _layer_minimizer; _layer_minimizer.start(sys._getframe(1).f_locals.get("sitedir"))\n'
 _METADATA = (".dist-info/METADATA", ".egg-info/PKG-INFO")
+_RUNTIME = resources.files("layer_minimizer").joinpath("payload", "runtime")
 _SOLID = 2 << 20  # uncompressed bytes of small files that share a chunk
 _X86_64 = b"\x3e\x00"
 
@@ -349,9 +350,7 @@ def runtime_bytes() -> int:
 
 def _runtime() -> Iterator[tuple[str, bytes]]:
     """Yield names and contents of the runtime's files as installed."""
-    for part in sorted(
-        resources.files("layer_minimizer").joinpath("payload", "runtime").iterdir(), key=lambda each: each.name
-    ):
+    for part in sorted(_RUNTIME.iterdir(), key=lambda each: each.name):
         if part.name.endswith(".py"):
             yield part.name, part.read_bytes()
 
@@ -377,7 +376,7 @@ def write_runtime(top: Path, python: tuple[int, ...], *, customized: bool) -> No
 def has_customize(top: Path) -> bool:
     """Return whether the ``sitecustomize.py`` in the site folder ``top`` is the one of the runtime."""
     with contextlib.suppress(FileNotFoundError):
-        return (top / CUSTOMIZE).read_bytes() == dict(_runtime())[CUSTOMIZE]
+        return (top / CUSTOMIZE).read_bytes() == _RUNTIME.joinpath(CUSTOMIZE).read_bytes()
     return False
 
 

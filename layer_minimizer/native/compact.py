@@ -311,22 +311,29 @@ def _all_pieces(parts: Split, out: _File, replaced: Iterable[PageRun]) -> list[S
 def _pieces(parts: Split, segment: Segment, replaced: Iterable[PageRun], out: _File) -> Iterator[Segment]:
     """Split one PT_LOAD into hot pieces with bytes and cold ones without; yield their program headers."""
     page = parts.image.page_size
-    floor = segment.address // page
-    ceiling = -(-segment.end // page)
-    left_out = [run for run in (*parts.cold, *replaced) if floor <= run.page < ceiling]
-    left_out.sort(key=lambda run: run.page)
-    at = segment.address
-    for run in [*left_out, PageRun(ceiling, 0, executable=False)]:
-        stop = min(run.page * page, segment.end)
-        if stop > at:
+    for at, stop, stays in stretches(segment, (*parts.cold, *replaced), page):
+        if stays:
             in_file = max(0, min(stop, segment.address + segment.file_size) - at)
             start = segment.offset + at - segment.address
             offset = out.append(parts.image.data[start : start + in_file], at % page)
             yield Segment(SegmentType.LOAD, segment.flags, offset, at, in_file, stop - at, page)
-        if run.pages:
-            end = min(run.stop * page, segment.end)
-            yield Segment(SegmentType.LOAD, 0, 0, run.page * page, 0, end - run.page * page, page)
-            at = end
+        else:
+            yield Segment(SegmentType.LOAD, 0, 0, at, 0, stop - at, page)
+
+
+def stretches(segment: Segment, left_out: Iterable[PageRun], page: int) -> Iterator[tuple[int, int, bool]]:
+    """Split a segment at the runs of pages that are left out; yield (start, end, whether it stays) of each piece."""
+    floor, ceiling = segment.address // page, -(-segment.end // page)
+    inside = sorted((run for run in left_out if floor <= run.page < ceiling), key=lambda run: run.page)
+    at = segment.address
+    for run in inside:
+        start, stop = run.page * page, min(run.stop * page, segment.end)
+        if start > at:
+            yield at, start, True
+        yield start, stop, False
+        at = stop
+    if segment.end > at:
+        yield at, segment.end, True
 
 
 def _relocated(segment: Segment, pieces: Iterable[Segment]) -> Segment:

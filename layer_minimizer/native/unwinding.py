@@ -33,23 +33,33 @@ _MORE = 0x80  # in a byte of an LEB128 number: another one follows
 
 
 @dataclass(frozen=True, slots=True)
-class _Common:
-    """What entries have in common (CIE): its bytes, and where they contain relative addresses."""
+class _Record:
+    """A record of .eh_frame: its bytes, and where they contain relative addresses."""
 
     address: int
     data: bytes
     relative: tuple[int, ...]
+
+    def moved_to(self, address: int) -> bytearray:
+        """Return the bytes as they are at another address."""
+        moved = bytearray(self.data)
+        for at in self.relative:
+            _OFFSET.pack_into(moved, at, _OFFSET.unpack_from(self.data, at)[0] + self.address - address)
+        return moved
+
+
+@dataclass(frozen=True, slots=True)
+class _Common(_Record):
+    """What entries have in common (CIE)."""
+
     has_handlers: bool
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    """The entry of a function (FDE): its bytes, and where they contain relative addresses."""
+class _Entry(_Record):
+    """The entry of a function (FDE)."""
 
     function: int
-    address: int
-    data: bytes
-    relative: tuple[int, ...]
     common: _Common
 
 
@@ -73,21 +83,13 @@ class UnwindingTables:
             common = entry.common
             if common.address not in commons:
                 commons[common.address] = len(frames)
-                frames += _moved(common.data, common.relative, common.address, first + len(frames))
+                frames += common.moved_to(first + len(frames))
             rows += _ROW.pack(entry.function - address, first + len(frames) - address)
-            moved = _moved(entry.data, entry.relative, entry.address, first + len(frames))
+            moved = entry.moved_to(first + len(frames))
             _WORD.pack_into(moved, 4, len(frames) + 4 - commons[common.address])
             frames += moved
         head = _HEAD.pack(_TABLE_KIND, first - address - 4, len(self._entries)) + rows
         return head + bytes(first - address - len(head)) + frames + bytes(4)
-
-
-def _moved(data: bytes, relative: Iterable[int], old: int, new: int) -> bytearray:
-    """Return the bytes with the relative addresses at these offsets as they are at another address."""
-    moved = bytearray(data)
-    for at in relative:
-        _OFFSET.pack_into(moved, at, _OFFSET.unpack_from(data, at)[0] + old - new)
-    return moved
 
 
 def of_functions(image: ElfImage, ranges: Sequence[tuple[int, int]]) -> UnwindingTables | None:
@@ -142,7 +144,7 @@ class _Reader:
             _, place = _number(data, 16)
             if _OFFSET.unpack_from(data, place)[0]:
                 relative.append(place)
-        return _Entry(function, address, data, tuple(relative), common)
+        return _Entry(address, data, tuple(relative), function, common)
 
     def _record(self, address: int) -> bytes:
         length: int = _WORD.unpack(self._image.read(address, 4))[0]

@@ -42,18 +42,11 @@ def split_used(data: bytes | memoryview, hot: Collection[int], page_size: int = 
 
 def _code(parts: compact.Split) -> Iterator[tuple[int, int]]:
     """Yield the first and the last address of each range of code that stays."""
-    size = parts.image.page_size
     for segment in parts.image.loads:
-        if not segment.flags & Right.EXECUTE:
-            continue
-        at = segment.address
-        for run in parts.cold:
-            if segment.address <= run.page * size < segment.end:
-                if run.page * size > at:
-                    yield at, run.page * size - 1
-                at = run.stop * size
-        if segment.end > at:
-            yield at, segment.end - 1
+        if segment.flags & Right.EXECUTE:
+            for start, stop, stays in compact.stretches(segment, parts.cold, parts.image.page_size):
+                if stays:
+                    yield start, stop - 1
 
 
 def _replaced_pages(image: ElfImage) -> Iterator[int]:

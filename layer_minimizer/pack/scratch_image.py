@@ -28,10 +28,11 @@ _HEADER = 16
 _USERS = b"root:x:0:0:root:/:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n"
 _GROUPS = b"root:x:0:\nnogroup:x:65534:\n"
 _LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
-# Loaded by the C library itself, by their names; and what many packages need.
-_BY_NAME = ("libgcc_s.so.1", "libnss_files.so.2", "libnss_dns.so.2", "libstdc++.so.6")
-# The other parts of the C library: packages cannot bring them, as they fit no other one.
-_OF_THE_C_LIBRARY = ("libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1", "libresolv.so.2")
+# What the C library loads by name, what many packages need, and parts of the C library, which packages cannot bring.
+_BY_NAME = (
+    "libgcc_s.so.1", "libnss_files.so.2", "libnss_dns.so.2", "libstdc++.so.6", "libm.so.6", "libdl.so.2",
+    "libpthread.so.0", "librt.so.1", "libutil.so.1", "libresolv.so.2",
+)  # fmt: skip
 
 
 def make_scratch_image(interpreter: Interpreter, architecture: str, scratch: Path, level: int = 6) -> Image:
@@ -77,7 +78,7 @@ def _files(interpreter: Interpreter) -> Iterator[tuple[str, oci.Source]]:
     for path in standard:
         yield _named(path), _unchecked(path, interpreter) or path
     linked = [real, *(path for path in standard if elf.is_elf_name(str(path)))]
-    for name, source in needed_libraries(linked, (*_BY_NAME, *_OF_THE_C_LIBRARY)):
+    for name, source in needed_libraries(linked, _BY_NAME):
         yield name.lstrip("/"), source
     for loader in _LOADERS:
         if os.path.exists(loader):

@@ -61,7 +61,7 @@ class Identities(object):
         """Tell of what can be seen when all are awake: what still holds a placeholder, and keys that are not found."""
         gc.collect()
         real = self._state.replaced  # the one list in which they stay
-        holders = _holders_of({id(each) for each in real})
+        holders = _holders_of({id(each) for each in real}, self._state.referents)
         things = [object()]
         may_hold = (types.FrameType, self._state.Placeholder)
         more = sys.getrefcount(things[0]) - len(things)  # than objects that hold a thing
@@ -83,12 +83,11 @@ class Identities(object):
 state_of = object.__getattribute__
 
 
-def _holders_of(wanted):
+def _holders_of(wanted, referents):
     """Return the objects that hold those whose ids are ``wanted``, once for each time that they do."""
     found = {}
     for holder in gc.get_objects():
-        # Modules name what they have freed, too: see _referents in payload/runtime/standin_replacing.py.
-        held = [] if issubclass(type(holder), types.ModuleType) else gc.get_referents(holder)
+        held = referents(holder)
         if not wanted.isdisjoint(map(id, held)):
             for each in held:
                 if id(each) in wanted:

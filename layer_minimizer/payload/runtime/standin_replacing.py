@@ -11,7 +11,7 @@ import types
 from .standin_filling import fill
 from .standin_frames import replace_in_frame, replace_in_stack
 from .standin_remaking import change_built_in, make_anew
-from .standin_state import Placeholder, get_slot, namespace, replaced, shared
+from .standin_state import Placeholder, get_slot, namespace, referents, replaced, shared
 
 _SKIPPED = (types.ModuleType, type, Placeholder)
 _MAX_DEPTH = 12  # of tuples in objects in tuples
@@ -218,16 +218,7 @@ def _holders_of(things):
     if len(things) < _MANY:
         return gc.get_referrers(*things)
     ids = set(map(id, things))
-    return [each for each in gc.get_objects() if not ids.isdisjoint(map(id, _referents(each)))]
-
-
-def _referents(holder):
-    """Return what an object holds, and nothing for a module: its namespace is an object of its own.
-
-    Extension modules also name what they have freed and keep for later use, which must not be touched: with that of
-    _asyncio, CPython 3.12 never ends its next collection of garbage.
-    """
-    return [] if issubclass(type(holder), types.ModuleType) else gc.get_referents(holder)
+    return [each for each in gc.get_objects() if not ids.isdisjoint(map(id, referents(each)))]
 
 
 def _class_of(namespace):

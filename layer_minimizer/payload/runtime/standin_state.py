@@ -1,8 +1,9 @@
-"""The mutable state of stand-ins, and functions that look up attributes of modules.
+"""The mutable state of stand-ins, and functions that look up what modules and other objects hold.
 
 The lowest of the parts of standin.py.
 """
 
+import gc
 import sys
 import types
 
@@ -137,3 +138,12 @@ def read(module, attribute):
         return follow(module, attribute.split("."))
     except AttributeError:
         return NOTHING
+
+
+def referents(holder):
+    """Return what an object holds, and nothing for a module: its namespace is an object of its own.
+
+    Extension modules also name what they have freed and keep for later use, which must not be touched: with that of
+    _asyncio, CPython 3.12 never ends its next collection of garbage.
+    """
+    return [] if issubclass(type(holder), types.ModuleType) else gc.get_referents(holder)
