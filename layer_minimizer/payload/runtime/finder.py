@@ -169,13 +169,17 @@ class LayerFileFinder(FileFinder):
                 self._stems = set()
         return name in self._stems
 
+    def _has_file(self, name):
+        # A folder of the runtime's data, as _layer_minimizer/standard, is no package in the place of its module.
+        return self._may_have(name) and any(entry.startswith(name + ".") for entry in os.listdir(self.path))
+
     def find_spec(self, fullname, target=None):
         """Find a module in this folder."""
         if self._place is None:
             self._place = LAYERS.locate(self.path) or (None, "")
         layer, folder = self._place
         packed = layer.packed if layer is not None else None
-        if packed is None and folder == check.PACKAGE and not self._may_have(fullname.rpartition(".")[2]):
+        if packed is None and folder == check.PACKAGE and not self._has_file(fullname.rpartition(".")[2]):
             packed = layer.packed = _packed_below(layer.root)
         spec = packed.find(fullname, folder) if packed is not None else None
         if spec is None:

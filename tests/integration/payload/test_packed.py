@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_minimizer.layer import packed_bytecode
-from layer_minimizer.pack import checksums
+from layer_minimizer.environment import interpreter
+from layer_minimizer.layer import cold_store, packed_bytecode
+from layer_minimizer.pack import bytecode, checksums
 
 from .conftest import pack
 
@@ -174,6 +175,30 @@ def test_two_layers(layer_of: Callable[..., ColdLayer], cpython: str, tmp_path: 
     pack(cpython, layer.root, ["a/two.py", "b.py"], tmp_path / "compile", compressed=True)
     assert len(list((layer.root / packed_bytecode.CODE).iterdir())) == 2
     layer.run("import a.one, a.two, b, a.cold; assert (a.x, a.one.x, a.two.x, b.x, a.cold.x) == ('a', 1, 2, 'b', 1)")
+
+
+def test_modules_of_the_runtime_beside_folders_of_their_names(
+    layer_of: Callable[..., ColdLayer], cpython: str, tmp_path: Path
+) -> None:
+    layer = layer_of(cpython, {"a/cold.py": "x = 1\n"})
+    own = layer.root / cold_store.PACKAGE
+    compiler = bytecode.Compiler(interpreter.describe_interpreter(cpython), str(layer.root), tmp_path / "compile")
+    paths = [file.relative_to(layer.root).as_posix() for file in own.glob("*.py")]
+    bytecode.compile_modules(paths, layer.root, compiler, with_source=())
+    packed_bytecode.pack_runtime(layer.root, compressed=False, small=False, stand_ins=True)
+    files = [layer.root / name for name in (packed_bytecode.RUNTIME, packed_bytecode.SUBSTITUTES)]
+    names = {stem.rpartition("/")[2] for file in files for stem in packed_bytecode.stems_in(file)}
+    assert {"order", "snapshot", "standard", "standin"} <= names
+    for name in names:
+        (own / name).mkdir(exist_ok=True)
+    layer.run(
+        f"""
+        import importlib
+        for name in {sorted(names)}:
+            module = importlib.import_module("_layer_minimizer." + name)
+            assert module.__file__ == R + "/_layer_minimizer/" + name + ".py"
+        """
+    )
 
 
 @pytest.mark.parametrize("compressed", [False, True])
