@@ -1,7 +1,7 @@
 """Compress chunks with LZMA, with a cache of the results.
 
-A share of the chunks, the *density*, is compressed as much as possible; the others in about a fifth of the time, to 8
-to 25 % more bytes. Any decoder reads both.
+A share of the chunks is compressed as much as possible; the others in about a fifth of the time, to 8 to 25 % more
+bytes. Any decoder reads both.
 
 Compressing unused files and pages takes most of the time for a large layer, and most of them are the same in the next
 layer of the same environment. The key of the cache contains everything that the result depends on, so a layer's bytes
@@ -21,16 +21,19 @@ import lzma
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from layer_minimizer.core import cache
 from layer_minimizer.core.files import unfinished
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 # Maximal size of the cache in bytes.
 LIMIT = 2_000_000_000
 # Compressing smaller chunks is as fast as reading the cache.
@@ -44,6 +47,41 @@ _FAST: Mapping[str, int] = {"preset": 1}
 _FORMAT = 1
 _SUFFIX = ".chunk"
 _DIGEST_BYTES = 32
+# For an estimate, one of so many chunks is compressed.
+_SAMPLED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Density:
+    """Which chunks are compressed, and how much.
+
+    Attributes:
+        percent: percentage of the chunks that are compressed as much as possible, the others fast.
+        sampled: whether only a sample is compressed, from which the size of all is estimated.
+    """
+
+    percent: int = 100
+    sampled: bool = False
+
+    def is_dense(self, number: int) -> bool:
+        """Return whether the chunk with this number is compressed as much as possible."""
+        return number % 100 < self.percent
+
+    def batches(self, chunks: Iterable[T], kind: Callable[[T], object]) -> Iterator[list[tuple[int, T]]]:
+        """Yield chunks with their numbers: one by one, or neighbours of one kind of which the first is the sample."""
+        most = _SAMPLED if self.sampled else 1
+        for _kind, alike in groupby(enumerate(chunks), key=lambda numbered: kind(numbered[1])):
+            batch: list[tuple[int, T]] = []
+            for numbered in alike:
+                batch.append(numbered)
+                if len(batch) == most:
+                    yield batch
+                    batch = []
+            if batch:
+                yield batch
+
+
+BEST_DENSITY = Density()
 
 
 def pack(raw: bytes, filters: Iterable[Mapping[str, Any]], *, dense: bool = True) -> bytes | None:
@@ -65,11 +103,6 @@ def pack(raw: bytes, filters: Iterable[Mapping[str, Any]], *, dense: bool = True
 
 def _fast(each: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: value for name, value in each.items() if name not in BEST}, **_FAST}
-
-
-def is_dense(number: int, density: int) -> bool:
-    """Return whether the chunk with this number belongs to the ``density`` percent that are compressed most."""
-    return number % 100 < density
 
 
 def _compress(raw: bytes, chain: list[dict[str, Any]]) -> bytes | None:

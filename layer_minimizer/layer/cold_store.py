@@ -11,24 +11,23 @@ import hashlib
 import json
 import os
 import shutil
-import zlib
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_minimizer.core import compression, progress
+from layer_minimizer.core import compression
 from layer_minimizer.core.errors import PackError
-from layer_minimizer.core.files import scratch_errors, sha256_of
-from layer_minimizer.layer import file_index
+from layer_minimizer.core.files import scratch_errors
+from layer_minimizer.layer import cold_chunks, file_index
 from layer_minimizer.layer.file_index import ChunkRow, FileRow
 from layer_minimizer.payload.runtime import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from layer_minimizer.core.compression import Density
+    from layer_minimizer.layer.cold_chunks import ColdFile, Member
 
 PACKAGE = check.PACKAGE
 PTH = "layer_minimizer.pth"
@@ -45,57 +44,6 @@ _DIGITS = 16  # of digests in file names; see `digest`
 _PTH_LINE = 'import sys, _layer_minimizer; _layer_minimizer.start(sys._getframe(1).f_locals.get("sitedir"))\n'
 _METADATA = (".dist-info/METADATA", ".egg-info/PKG-INFO")
 _RUNTIME = resources.files("layer_minimizer").joinpath("payload", "runtime")
-_SOLID = 2 << 20  # uncompressed bytes of small files that share a chunk
-_X86_64 = b"\x3e\x00"
-
-
-@dataclass(frozen=True, slots=True)
-class ColdFile:
-    """A file for the cold store. ``needs`` are all libraries in the site that a shared library needs.
-
-    ``owner`` is its distribution and version, for messages. Files with a higher ``group`` lie behind all others, which
-    are compressed to the same bytes with and without them.
-    """
-
-    path: str
-    source: Path
-    needs: tuple[str, ...] = ()
-    owner: str = ""
-    group: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Member:
-    """A cold file with its properties on disk."""
-
-    file: ColdFile
-    size: int
-    mode: int
-    code: bool  # x86-64 machine code, for which a filter improves compression
-
-
-@dataclass(frozen=True, slots=True)
-class _Slice:
-    source: Path
-    offset: int
-    length: int
-
-
-@dataclass(slots=True)
-class _Chunk:
-    """Bytes that are compressed together: whole small files, or a part of a large one."""
-
-    code: bool
-    group: int = 0
-    slices: list[_Slice] = field(default_factory=list)
-    members: list[tuple[_Member, int]] = field(default_factory=list)  # each with its bytes in the chunk
-    size: int = 0
-    row: ChunkRow | None = None  # once it is written
-
-    def add(self, member: _Member, offset: int, length: int) -> None:
-        self.slices.append(_Slice(member.file.source, offset, length))
-        self.members.append((member, length))
-        self.size += length
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +68,7 @@ def write_store(  # noqa: PLR0913 - the contents and their metadata
     distributions: Mapping[str, str] | None = None,
     python: tuple[int, ...],
     customized: bool = False,
-    density: int = 100,
+    density: Density = compression.BEST_DENSITY,
 ) -> Store:
     """Write the runtime, the files that start it and the store into the site folder ``top``.
 
@@ -129,20 +77,21 @@ def write_store(  # noqa: PLR0913 - the contents and their metadata
     ``python`` is the version of the Python that the layer is for.
     ``dropped`` maps top-level modules that were dropped to their distributions. ``sitecustomize.py`` is written only if
     there is none and ``customized`` (a base layer has one) is false; without it, a layer that is in PYTHONPATH is
-    started by its stand-ins. ``density`` is the percentage of the chunks that are compressed most, see `compression`.
+    started by its stand-ins. ``density``: which chunks are compressed, and how much.
 
     Raises:
         PackError: a file cannot be read, or the store cannot be written.
     """
     with scratch_errors(PackError, f"cannot write the cold store below {top}: {{file}}"):
         members = sorted(
-            (_read_member(file) for file in files), key=lambda each: (each.file.group, each.code, each.file.path)
+            (cold_chunks.read_member(file) for file in files),
+            key=lambda each: (each.file.group, each.code, each.file.path),
         )
         cold = top / PACKAGE / STORES / "new"
         cold.mkdir(parents=True, exist_ok=True)
         write_runtime(top, python, customized=customized)
-        starts, chunks = _arrange(members)
-        size = _write_data(cold / "data", chunks, density)
+        starts, chunks = cold_chunks.arrange(members)
+        size = cold_chunks.write_data(cold / "data", chunks, density)
         rows = [*(_row(member, *starts[member.file.path]) for member in members), *left_out]
         index = file_index.pack_index(rows, [chunk.row for chunk in chunks if chunk.row], size)
         _write(cold / "index", index)
@@ -157,7 +106,7 @@ def write_store(  # noqa: PLR0913 - the contents and their metadata
         # By this one the runtime sees whether links were unpacked as links.
         (cold / "link").symlink_to(f"{PUT_BACK}{name}/link")
         cold.rename(cold.with_name(name))
-    return Store(name, _shares(members, chunks))
+    return Store(name, cold_chunks.shares_of(members, chunks))
 
 
 def write_links(store: Store, top: Path) -> None:
@@ -173,7 +122,7 @@ def write_links(store: Store, top: Path) -> None:
             link.symlink_to(f"{PUT_BACK}{store.name}/{path}")
 
 
-def _row(member: _Member, chunk: int, offset: int) -> FileRow:
+def _row(member: Member, chunk: int, offset: int) -> FileRow:
     file = member.file
     return FileRow(file.path, file.owner, file.needs, member.mode, chunk if member.size else 0, offset, member.size)
 
@@ -189,96 +138,6 @@ def remove_restored(folder: Path) -> None:
         with contextlib.suppress(OSError):
             if (restored / ".root").readlink().is_relative_to(folder):
                 shutil.rmtree(restored)
-
-
-# ---- chunks -------------------------------------------------------------------------------------------------------
-
-
-def _read_member(file: ColdFile) -> _Member:
-    with file.source.open("rb") as source:
-        status = os.fstat(source.fileno())
-        head = source.read(20)
-    code = head.startswith(b"\x7fELF") and head[18:20] == _X86_64
-    return _Member(file, status.st_size, 0o755 if status.st_mode & 0o100 else 0o644, code)
-
-
-def _arrange(members: Iterable[_Member]) -> tuple[dict[str, tuple[int, int]], list[_Chunk]]:
-    """Return the first chunk and the offset in it of each file, and all chunks."""
-    starts: dict[str, tuple[int, int]] = {}
-    chunks: list[_Chunk] = []
-    shared: _Chunk | None = None
-    first_of: dict[tuple[int, bytes], int] = {}  # wheels contain copies of libraries
-    for member in members:
-        if member.size > _SOLID:
-            first = first_of.setdefault((member.size, sha256_of(member.file.source)), len(chunks))
-            starts[member.file.path] = (first, 0)
-            if first == len(chunks):
-                chunks += _parts(member)
-            shared = None
-            continue
-        kind = (member.code, member.file.group)
-        if shared is None or (shared.code, shared.group) != kind or shared.size + member.size > _SOLID:
-            shared = _Chunk(*kind)
-            chunks.append(shared)
-        starts[member.file.path] = (len(chunks) - 1, shared.size)
-        shared.add(member, 0, member.size)
-    return starts, chunks
-
-
-def _parts(member: _Member) -> Iterator[_Chunk]:
-    for offset in range(0, member.size, file_index.CHUNK_BYTES):
-        part = _Chunk(member.code)
-        part.add(member, offset, min(file_index.CHUNK_BYTES, member.size - offset))
-        yield part
-
-
-# ---- data ---------------------------------------------------------------------------------------------------------
-
-
-def _write_data(target: Path, chunks: list[_Chunk], density: int) -> int:
-    """Compress the chunks on all cores and write them in order, a few at a time. Return the bytes."""
-    workers = len(os.sched_getaffinity(0))
-    waiting: deque[tuple[_Chunk, Future[tuple[bytes, int, int]]]] = deque()
-    todo = enumerate(chunks)
-    offset = 0
-    total = sum(chunk.size for chunk in chunks)
-    what = "compressing unused files"
-    with (
-        progress.step(what, total=total, in_bytes=True) as step,
-        target.open("wb") as sink,
-        ThreadPoolExecutor(workers) as pool,
-    ):
-        while True:
-            while len(waiting) <= 2 * workers and (following := next(todo, None)):
-                number, chunk = following
-                waiting.append((chunk, pool.submit(_pack, chunk, dense=compression.is_dense(number, density))))
-            if not waiting:
-                break
-            chunk, future = waiting.popleft()
-            packed, crc, method = future.result()
-            sink.write(packed)
-            chunk.row = ChunkRow(offset, len(packed), chunk.size, crc, method)
-            offset += len(packed)
-            step.advance(chunk.size)
-    target.chmod(0o644)
-    return offset
-
-
-def _pack(chunk: _Chunk, *, dense: bool) -> tuple[bytes, int, int]:
-    raw = b"".join(map(_read, chunk.slices))
-    packed = compression.pack(raw, file_index.CODE_FILTERS if chunk.code else file_index.FILTERS, dense=dense)
-    if packed is None or len(packed) >= len(raw):
-        return raw, zlib.crc32(raw), file_index.STORED
-    return packed, zlib.crc32(raw), file_index.CODE if chunk.code else file_index.LZMA
-
-
-def _read(part: _Slice) -> bytes:
-    with part.source.open("rb") as source:
-        source.seek(part.offset)
-        data = source.read(part.length)
-    if len(data) != part.length:
-        raise PackError(f"{part.source} changed while the layer was being written; run the command again")
-    return data
 
 
 # ---- index --------------------------------------------------------------------------------------------------------
@@ -321,18 +180,6 @@ def restore(link: Path, target: Path) -> None:
 def _index_of(file: Path) -> tuple[Mapping[str, FileRow], tuple[ChunkRow, ...]]:
     rows, chunks = file_index.read_index(file.read_bytes())
     return {row.path: row for row in rows}, chunks
-
-
-def _shares(members: list[_Member], chunks: list[_Chunk]) -> dict[str, int]:
-    """Divide the compressed bytes of each chunk among its files, by their sizes. The sum of all shares is exact."""
-    shares = dict.fromkeys((member.file.path for member in members), 0)
-    for chunk in chunks:
-        ends = accumulate((length for _member, length in chunk.members), initial=0)
-        packed = chunk.row.packed if chunk.row else 0
-        cuts = [end * packed // max(1, chunk.size) for end in ends]
-        for (member, _length), (begin, end) in zip(chunk.members, pairwise(cuts), strict=True):
-            shares[member.file.path] += end - begin
-    return shares
 
 
 # ---- the runtime --------------------------------------------------------------------------------------------------

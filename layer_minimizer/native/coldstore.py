@@ -6,6 +6,7 @@ import lzma
 import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from layer_minimizer.core import compression, progress
@@ -13,6 +14,7 @@ from layer_minimizer.native import compact
 from layer_minimizer.native.cold_index import Chunk, PackedChunk
 
 if TYPE_CHECKING:
+    from layer_minimizer.core.compression import Density
     from layer_minimizer.native.compact import Split
 
 # src/lzma.h decodes exactly this: lc, lp and pb are constants there.
@@ -22,25 +24,26 @@ _CODE_FILTER = {"id": lzma.FILTER_X86}
 _DICTIONARY_BYTES = 1 << 20
 
 
-def pack_chunks(parts: Split, name: str, density: int = 100) -> list[PackedChunk]:
+def pack_chunks(parts: Split, name: str, density: Density = compression.BEST_DENSITY) -> list[PackedChunk]:
     """Compress all chunks of the library ``name`` on all cores; the result does not depend on their number.
 
-    ``density`` is the percentage of the chunks that are compressed most, see `compression`.
+    If only a sample is compressed, the others are as many zeros as they would have bytes.
     """
 
-    def pack(numbered: tuple[int, Chunk]) -> PackedChunk:
-        number, chunk = numbered
+    def pack(batch: list[tuple[int, Chunk]]) -> PackedChunk:
+        number, chunk = batch[0]
         raw, code = parts.raw(chunk), is_code(parts, chunk)
-        dense = compression.is_dense(number, density)
-        packed = compression.pack(raw, _filters(len(raw), code=code), dense=dense)
+        packed = compression.pack(raw, _filters(len(raw), code=code), dense=density.is_dense(number))
         return PackedChunk(raw if packed is None else packed, zlib.crc32(raw), code)
 
     packed = []
+    batches = list(density.batches(parts.chunks, lambda chunk: is_code(parts, chunk)))
     what = f"compressing unused pages of {name}"
     with progress.step(what, total=parts.cold_bytes, in_bytes=True) as step, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for chunk, each in zip(parts.chunks, pool.map(pack, enumerate(parts.chunks)), strict=True):
+        for ((_number, first), *others), each in zip(batches, pool.map(pack, batches), strict=True):
             packed.append(each)
-            step.advance(chunk.pages * parts.image.page_size)
+            packed += (replace(each, data=bytes(len(each.data) * o.pages // first.pages)) for _number, o in others)
+            step.advance(sum(chunk.pages for chunk in (first, *(o for _, o in others))) * parts.image.page_size)
     return packed
 
 

@@ -35,7 +35,11 @@ _LARGE_GAIN = 0.12
 _DENSITY_GAIN, _BYTECODE_GAIN = 0.06, 0.5
 # The share that it saves at best.
 _MOST_DENSITY_GAIN, _MOST_BYTECODE_GAIN = 0.25, 0.7
-_ALL = 100
+ALL = 100  # percent of what is compressed as much as possible
+# An estimate of the compressed bytes may be wrong by this share of them.
+_SAMPLING_ERROR = 0.02
+# Files whose bytes are more than so many times the limit hardly fit however much they are compressed.
+_FAR_EXCEEDED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class Oversized:
     ``shipped`` are the bytes of each installed file in the layer, ``sizes`` those of each distribution.
     ``bytecode_only`` are modules whose source is cold, ``evictable`` files and chunks that could be omitted.
     ``stored`` are the bytes of compressed files and pages, ``uncompressed`` those of bytecode that is not compressed.
+    ``estimated``: of files and pages only a sample was compressed, as much as possible.
     """
 
     excess: int
@@ -66,6 +71,7 @@ class Oversized:
     evictable: tuple[Evictable, ...] = ()
     stored: int = 0
     uncompressed: int = 0
+    estimated: bool = False
 
 
 def adjust_to_limit(
@@ -79,7 +85,10 @@ def adjust_to_limit(
     Raises:
         PackError: nothing more can be omitted.
     """
-    if adjustments.density < _ALL and layer.stored + layer.uncompressed:
+    if layer.estimated:
+        excess = math.ceil(layer.excess - _SAMPLING_ERROR * layer.stored)
+        return _omit_unused(replace(adjustments, density=ALL), plan, replace(layer, excess=excess))
+    if adjustments.density < ALL and layer.stored + layer.uncompressed:
         denser = replace(adjustments, density=_denser(adjustments, layer))
         saved = _MOST_DENSITY_GAIN * layer.stored + _MOST_BYTECODE_GAIN * layer.uncompressed
         return _omit_unused(denser, plan, replace(layer, excess=math.ceil(layer.excess - saved)))
@@ -103,8 +112,8 @@ def _denser(adjustments: Adjustments, layer: Oversized) -> int:
     """Return the percentage of what has to be compressed as much as possible; everything, if that was tried before."""
     lacking = layer.excess - _BYTECODE_GAIN * layer.uncompressed
     if adjustments.density or lacking > _DENSITY_GAIN * layer.stored:
-        return _ALL
-    return max(1, math.ceil(_ALL * lacking / (_DENSITY_GAIN * layer.stored))) if lacking > 0 else 1
+        return ALL
+    return max(1, math.ceil(ALL * lacking / (_DENSITY_GAIN * layer.stored))) if lacking > 0 else 1
 
 
 def _omit_unused(adjustments: Adjustments, plan: KeepPlan, layer: Oversized) -> Adjustments:
@@ -209,6 +218,11 @@ class Budget:
             return "--max-size"
         what = "a container image" if self.limit == LAMBDA_IMAGE_BYTES else "a function and its layers together"
         return f"AWS Lambda's limit for {what}"
+
+    def is_far_exceeded(self, plan: KeepPlan, reserved: ReservedBytes) -> bool:
+        """Return whether the files of a plan, uncompressed, are many times what the limit leaves for them."""
+        size = sum(decision.size for decision in (*plan.kept, *plan.cold))
+        return size > _FAR_EXCEEDED * max(0, self.limit - reserved.total)
 
     def check(self, plan: KeepPlan, reserved: ReservedBytes = NOTHING_RESERVED) -> None:
         """Check the total size of the files that a plan keeps.

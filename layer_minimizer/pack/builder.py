@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from layer_minimizer.analysis import elf
+from layer_minimizer.core.compression import Density
 from layer_minimizer.layer import cold_store, folder_orders, layout, packed_bytecode, snapshot_list
 from layer_minimizer.layer.archive import check_entries, write_zip, zip_entries
+from layer_minimizer.layer.cold_chunks import ColdFile
 from layer_minimizer.layer.formats import Format
 from layer_minimizer.model import modules
 from layer_minimizer.model.plan import Cold, KeepPlan, Reason
@@ -17,11 +19,12 @@ from layer_minimizer.model.snapshot import PutBack
 from layer_minimizer.model.trace import Use
 from layer_minimizer.native import parts
 from layer_minimizer.pack import budget, bytecode, checksums, cold_files, staging, stand_ins
-from layer_minimizer.pack.budget import Budget, Oversized, evictable_files
+from layer_minimizer.pack.budget import Budget, Oversized
 from layer_minimizer.pack.contents import Contents
 from layer_minimizer.pack.equal_texts import equal_texts
 from layer_minimizer.pack.gpu_libraries import GpuLibraries
 from layer_minimizer.pack.libraries import Compactor, PackedLibrary, mark_page_size, native_runtime, place_runtime
+from layer_minimizer.pack.staged import Staged, bytes_below, shipped_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -63,25 +66,6 @@ class Packed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Staged:
-    """A layer's folder before it is zipped.
-
-    ``written`` are all its bytes, ``shipped`` those of each installed file, ``shares`` those of each cold file in the
-    cold store, ``packed`` those of packed bytecode. ``put_back`` is what is put back before a snapshot,
-    ``standard`` the modules of the standard library that stand-ins replace.
-    """
-
-    contents: Contents
-    libraries: Mapping[str, PackedLibrary]
-    written: int
-    shipped: Mapping[str, int]
-    shares: Mapping[str, int]
-    packed: int
-    put_back: PutBack
-    standard: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Builder:
     """Builds the layers of one traced workload in ``scratch`` and writes each to ``zip_path``.
 
@@ -117,19 +101,12 @@ class Builder:
         settings = self.settings
         if self.compactor is None and settings.bytecode == "source":
             Budget.of(settings).check(plan, reserved)  # before anything is copied
+        if oversized := self._estimated(plan, adjustments, required, reserved):
+            return oversized
         staged = self._staged(plan, adjustments, required)
         excess = staged.written + reserved.total - Budget.of(settings).limit
         if excess > 0:
-            chunks = [chunk for _path, each in sorted(staged.libraries.items()) for chunk in each.chunks]
-            return Oversized(
-                excess=excess,
-                sizes=_by_distribution(staged, plan, required),
-                shipped=staged.shipped,
-                bytecode_only=staged.contents.bytecode_only,
-                evictable=(*chunks, *evictable_files(plan, staged.shares)),
-                stored=sum(chunk.size for chunk in chunks) + sum(staged.shares.values()),
-                uncompressed=0 if adjustments.dense else staged.packed,
-            )
+            return staged.oversized(excess, plan, required, dense=adjustments.dense)
         archive = write_zip(self._folder, self.zip_path, compressed=settings.format is Format.LAYER)
         if settings.runtime:
             check_entries(zip_entries(self.zip_path))
@@ -145,6 +122,21 @@ class Builder:
             put_back=staged.put_back,
             standard=staged.standard,
         )
+
+    def _estimated(
+        self, plan: KeepPlan, adjustments: Adjustments, required: Requirements, reserved: budget.ReservedBytes
+    ) -> Oversized | None:
+        """Return what is too large even if all is compressed most, as a sample shows; None if it may fit.
+
+        To compress all of a layer of many times the limit takes minutes.
+        """
+        limit = Budget.of(self.settings)
+        compressed = self.runtime and self.settings.cold is not Cold.DROP and adjustments.density < budget.ALL
+        if not compressed or not limit.is_far_exceeded(plan, reserved):
+            return None
+        staged = self._staged(plan, replace(adjustments, density=budget.ALL), required, sampled=True)
+        excess = staged.written + reserved.total - limit.limit
+        return staged.oversized(excess, plan, required, dense=True, estimated=True) if excess > 0 else None
 
     def _warnings(self, adjustments: Adjustments, contents: Contents) -> Iterable[str]:
         """Yield a warning for each kind of files that did not fit into the size limit."""
@@ -164,11 +156,17 @@ class Builder:
 
     # ---- staging ----------------------------------------------------------------------------------------------------
 
-    def _staged(self, plan: KeepPlan, adjustments: Adjustments, required: Requirements) -> _Staged:
-        """Write the layer's folder: installed files, then the runtime and its stores, then bytecode, then checksums."""
+    def _staged(
+        self, plan: KeepPlan, adjustments: Adjustments, required: Requirements, *, sampled: bool = False
+    ) -> Staged:
+        """Write the layer's folder: installed files, then the runtime and its stores, then bytecode, then checksums.
+
+        ``sampled``: only a sample of unused files and pages is compressed, to estimate the layer's size.
+        """
         shutil.rmtree(self._folder, ignore_errors=True)
         settings, top = self.settings, self._folder / self.settings.layout.prefix(plan.python)
-        libraries = self._compacted(plan, adjustments)
+        density = Density(adjustments.density, sampled)
+        libraries = self._compacted(plan, adjustments, sampled=sampled)
         contents = self._contents(plan, adjustments)
         staging.stage(
             plan,
@@ -181,7 +179,7 @@ class Builder:
         )
         staging.add_libraries(required.bundled, self._folder)
         compiler = self._compiler(adjustments)
-        store = self._write_store(plan, contents, top, adjustments)
+        store = self._write_store(plan, contents, top, density)
         if contents.replaced:
             kept = settings.cold is not Cold.DROP
             stand_ins.write_stand_ins(contents.replaced, top, compiler, kept=kept, compressed=adjustments.dense)
@@ -202,16 +200,16 @@ class Builder:
         shares = {**store.shares, **{decision.path: decision.size for decision in contents.laid_out}}
         if (top / cold_store.PACKAGE).exists():
             checksums.write_checksums(top, self._needs_of(plan))
-        shipped = {d.path: _shipped_bytes(top, d.path, libraries) for d in plan.kept}
+        shipped = {d.path: shipped_bytes(top, d.path, libraries) for d in plan.kept}
         for stem, content in packed.items():
             if f"{stem}.py" in shipped:  # else it is a stub
                 shipped[f"{stem}.py"] += len(content)
         for path, size in shares.items():
             shipped[path] = shipped.get(path, 0) + size
-        written, code = _bytes_below(self._folder), sum(map(len, packed.values()))
-        return _Staged(contents, libraries, written, shipped, shares, code, put_back, standard)
+        written, code = bytes_below(self._folder), sum(map(len, packed.values()))
+        return Staged(contents, libraries, written, shipped, shares, code, put_back, standard)
 
-    def _compacted(self, plan: KeepPlan, adjustments: Adjustments) -> dict[str, PackedLibrary]:
+    def _compacted(self, plan: KeepPlan, adjustments: Adjustments, *, sampled: bool) -> dict[str, PackedLibrary]:
         """Return the compacted form of the kept libraries whose pages were traced, except for links."""
         found = self.gpu.packed(plan, adjustments) if self.gpu else {}
         if self.compactor is None:
@@ -224,7 +222,7 @@ class Builder:
         for path in (d.path for d in plan.kept if ".so" in d.path and d.path not in found):
             if staging.link_target(self.site.files[path], kept, self.site.copies):
                 continue
-            if made := self.compactor.compacted(path, adjustments, whole=path in repaired):
+            if made := self.compactor.compacted(path, adjustments, whole=path in repaired, sampled=sampled):
                 found[path] = made
         return found
 
@@ -326,7 +324,7 @@ class Builder:
 
     # ---- the cold store ---------------------------------------------------------------------------------------------
 
-    def _write_store(self, plan: KeepPlan, contents: Contents, top: Path, adjustments: Adjustments) -> cold_store.Store:
+    def _write_store(self, plan: KeepPlan, contents: Contents, top: Path, density: Density) -> cold_store.Store:
         """Write the cold store, the native runtime, and which files the layer does not have."""
         versions = {each.name: each.version for each in self.site.inventory.distributions}
         for_gpu = self.site.for_gpu(self.settings.gpu)
@@ -336,7 +334,7 @@ class Builder:
         included = cold_files.distributions(plan)
         sources = self.site.sources
         files = (
-            cold_store.ColdFile(
+            ColdFile(
                 d.path,
                 sources[d.path],
                 self._needs(d.path),
@@ -353,7 +351,7 @@ class Builder:
             distributions={name: versions[name] for name in included & versions.keys()},
             python=self.site.interpreter.version,
             customized=self.site.base.has_sitecustomize,
-            density=adjustments.density,
+            density=density,
         )
 
     def _needs_of(self, plan: KeepPlan) -> Callable[[str], tuple[str, ...]]:
@@ -365,31 +363,3 @@ class Builder:
         """Return all libraries in the site that a library needs, directly or not."""
         found = self.site.library_closure([path]) if elf.is_elf_name(path) else ()
         return tuple(sorted({needed for needed, _ in found} - {path}))
-
-
-def _shipped_bytes(top: Path, path: str, libraries: Mapping[str, PackedLibrary]) -> int:
-    """Return the bytes of an installed file in the staged layer: as a file, a link, bytecode or a compacted library."""
-    file = top / path
-    compiled = [file.with_suffix(".pyc"), *(file.parent / "__pycache__").glob(f"{file.stem}.*.pyc")]
-    candidates = [file, *(compiled if path.endswith(".py") else ())]
-    found = [each for each in candidates if each.is_symlink() or each.exists()]
-    size = libraries[path].sizes.cold if path in libraries else 0
-    for each in found:
-        size += each.lstat().st_size
-    return size
-
-
-def _bytes_below(folder: Path) -> int:
-    return sum(file.lstat().st_size for file in folder.rglob("*") if file.is_symlink() or file.is_file())
-
-
-def _by_distribution(staged: _Staged, plan: KeepPlan, required: Requirements) -> Counter[str]:
-    """Return the bytes of each distribution in the layer. The layer's own runtime counts as part of none."""
-    owners = {decision.path: decision.distribution for decision in (*plan.kept, *plan.cold)}
-    sizes = Counter[str]()
-    for path, size in staged.shipped.items():
-        sizes[owners[path] or layout.NO_DISTRIBUTION] += size
-    for library in required.bundled:
-        sizes[layout.SYSTEM_LIBRARIES] += library.bytes
-    sizes[layout.NO_DISTRIBUTION] += staged.written - sizes.total()
-    return sizes

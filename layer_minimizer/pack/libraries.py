@@ -6,12 +6,13 @@ import json
 import shutil
 import zlib
 from bisect import bisect_left
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layer_minimizer.core.compression import Density
 from layer_minimizer.layer.layout import NATIVE_FOLDER, RUNTIME
 from layer_minimizer.model.outcome import LibrarySizes
 from layer_minimizer.model.plan import Cold
@@ -115,9 +116,9 @@ class PackedLibrary:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How the cold pages of a library are compressed: fields of `Adjustments`."""
+    """How the cold pages of a library are compressed; ``large_chunks`` as in `Adjustments`."""
 
-    density: int
+    density: Density
     large_chunks: bool
 
 
@@ -153,15 +154,17 @@ class Compactor:
         """The runtime's file name."""
         return runtime_name(self.runtime)
 
-    def compacted(self, path: str, adjustments: Adjustments, *, whole: bool = False) -> PackedLibrary | None:
+    def compacted(
+        self, path: str, adjustments: Adjustments, *, whole: bool = False, sampled: bool = False
+    ) -> PackedLibrary | None:
         """Return the library compacted according to ``adjustments``; None if its pages were not traced.
 
-        ``whole``: ship it whole.
+        ``whole``: ship it whole. ``sampled``: compress only a sample of its pages.
         """
         if path not in self.hot:
             return None
         hot = self.hot[path] | adjustments.extra_pages.get(path, frozenset())
-        form = _Form(adjustments.density, adjustments.large_chunks)
+        form = _Form(Density(adjustments.density, sampled), adjustments.large_chunks)
         made = self._made(path, hot, frozenset(), form)
         if made.file is None:
             return made
@@ -194,7 +197,7 @@ class Compactor:
             packed = _without(pages, omitted, self._made(path, hot, frozenset(), form))
         else:
             packed = coldstore.pack_chunks(pages, path, form.density)
-        key = (hot, omitted, (form.density, form.large_chunks))
+        key = json.dumps([path, sorted(hot), sorted(omitted), astuple(form)])
         written = self._written(path, pages, packed, _likelihoods(pages, hot), key)
         if not omitted and written.sizes.shipped + written.sizes.cold >= len(data):
             sizes = LibrarySizes(path, len(data), mapped, mapped, len(data), 0, 0, _NOT_SMALLER)
@@ -207,10 +210,9 @@ class Compactor:
         pages: compact.Split,
         packed: Sequence[cold_index.PackedChunk],
         likely: Sequence[float],
-        key: tuple[Iterable[int], ...],
+        key: str,
     ) -> PackedLibrary:
-        content = json.dumps([path, *map(sorted, key)]).encode("utf-8", "surrogatepass")
-        folder = self.scratch / sha256(content).hexdigest()[:16]
+        folder = self.scratch / sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
         store = b"".join(chunk.data for chunk in packed)
         up = "../" * path.count("/")

@@ -18,7 +18,7 @@ from layer_minimizer.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from layer_minimizer.layer.cold_store import ColdFile
+    from layer_minimizer.layer.cold_chunks import ColdFile
 
 # Owners of left-out files that --cold keep would not include, because the layer contains nothing of them.
 UNUSED = ("Gone 2.0",)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from layer_minimizer.core import compression
-from layer_minimizer.layer import cold_store
+from layer_minimizer.layer import cold_chunks, cold_store
 from layer_minimizer.native import coldstore, compact
 
 PLAIN = [{"id": lzma.FILTER_LZMA2, "preset": 6}]
@@ -53,7 +53,7 @@ def test_stores_have_the_same_bytes_with_and_without(
 
     def made(name: str) -> list[bytes]:
         top = tmp_path / name
-        cold_store.write_store([cold_store.ColdFile("large.txt", source)], (), top, python=(3, 11), dropped={})
+        cold_store.write_store([cold_chunks.ColdFile("large.txt", source)], (), top, python=(3, 11), dropped={})
         stores = sorted(path for path in top.glob("_layer_minimizer/cold/*/*") if not path.is_symlink())
         packed = [chunk.data for chunk in coldstore.pack_chunks(parts, "a library")]
         return [*(path.read_bytes() for path in stores), *packed]
@@ -64,3 +64,21 @@ def test_stores_have_the_same_bytes_with_and_without(
     assert made("second") == first
     monkeypatch.setenv("LAYER_MINIMIZER_CACHE", "/proc/self")
     assert made("without") == first
+
+
+def test_an_estimate_of_a_library_has_the_bytes_of_a_sample_and_zeros_for_the_others() -> None:
+    import ssl  # noqa: F401, PLC0415 - brings a library of several chunks
+
+    mapped = (line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines())
+    library = next(Path(path) for path in mapped if "/libcrypto" in path)
+    parts = compact.split(library.read_bytes(), ())
+    density = compression.Density(sampled=True)
+    whole, estimated = (coldstore.pack_chunks(parts, "a library", each) for each in (compression.BEST_DENSITY, density))
+    assert len(whole) == len(estimated)
+    others = 0
+    for (number, sample), *more in density.batches(parts.chunks, lambda chunk: coldstore.is_code(parts, chunk)):
+        assert estimated[number] == whole[number]
+        for other, chunk in more:
+            assert estimated[other].data == bytes(len(whole[number].data) * chunk.pages // sample.pages)
+            others += 1
+    assert others

@@ -173,3 +173,19 @@ def test_the_layer_lists_modules_of_dropped_distributions(workbench: Workbench) 
     assert isinstance(with_more, Packed)
     assert isinstance(without, Packed)
     assert with_more.archive.sha256 != without.archive.sha256
+
+
+def test_the_excess_of_many_times_the_limit_is_estimated(workbench: Workbench) -> None:
+    """One chunk is all of the sample, so that the estimate is exact."""
+    dense = workbench.pack(Adjustments(density=100))
+    assert isinstance(dense, Packed)
+    limit = dense.archive.unzipped_bytes
+    sizes = {path: 4 * limit if verdict[0] is COLD else 1 for path, verdict in VERDICTS.items()}
+    rows = [replace(decision, size=sizes[decision.path]) for decision in workbench.plan.decisions]
+    plan = replace(workbench.plan, decisions=tuple(rows))
+    large = workbench.pack(plan=plan, max_size=limit - 1)
+    assert isinstance(large, Oversized)
+    assert (large.excess, large.estimated, large.uncompressed) == (1, True, 0)
+    assert isinstance(workbench.pack(Adjustments(density=100), plan=plan, max_size=limit), Packed)
+    for options in ({"cold": Cold.DROP}, {"native": "off"}):
+        assert getattr(workbench.pack(plan=plan, max_size=100, **options), "estimated", False) is False

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from layer_minimizer.core.compression import Density
 from layer_minimizer.environment.site import Site
 from layer_minimizer.layer.layout import NATIVE_FOLDER
 from layer_minimizer.model.adjustments import Adjustments, OmittedChunk
@@ -75,7 +76,7 @@ def test_a_library_is_compacted_once_for_the_same_inputs(workbench: Workbench, m
     packed: list[str] = []
     real = coldstore.pack_chunks
 
-    def pack_chunks(pages: Any, name: str, density: int) -> Any:
+    def pack_chunks(pages: Any, name: str, density: Density) -> Any:
         packed.append(name)
         return real(pages, name, density)
 

@@ -13,7 +13,8 @@ import pytest
 
 from layer_minimizer.environment import interpreter
 from layer_minimizer.layer import packed_bytecode
-from layer_minimizer.layer.cold_store import ColdFile, write_links
+from layer_minimizer.layer.cold_chunks import ColdFile
+from layer_minimizer.layer.cold_store import write_links
 from layer_minimizer.pack import bytecode, checksums, stand_ins
 from tests.support.cold_layers import lay_out, put_back_folder
 from tests.support.pythons import version_of

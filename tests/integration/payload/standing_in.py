@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layer_minimizer.execution.probe import copy_probe
-from layer_minimizer.layer.cold_store import ColdFile
+from layer_minimizer.layer.cold_chunks import ColdFile
 from tests.support.cold_layers import lay_out
 
 if TYPE_CHECKING:

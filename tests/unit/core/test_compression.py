@@ -118,3 +118,16 @@ def test_the_least_recently_used_files_are_evicted(kept: Path, monkeypatch: pyte
     for raw in chunks[1:3]:
         with pytest.raises(AttributeError):
             compression.pack(raw, PLAIN)
+
+
+def test_each_chunk_is_compressed_or_one_of_four_neighbours_of_a_kind() -> None:
+    chunks = ["a", "a", "a", "a", "a", "b", "a"]
+    alone = [[(number, kind)] for number, kind in enumerate(chunks)]
+    assert list(compression.Density().batches(chunks, str)) == alone
+    batches = list(compression.Density(sampled=True).batches(chunks, str))
+    assert [[number for number, _ in batch] for batch in batches] == [[0, 1, 2, 3], [4], [5], [6]]
+
+
+def test_a_percentage_of_the_chunks_is_dense() -> None:
+    for percent in (0, 1, 40, 100):
+        assert sum(map(compression.Density(percent).is_dense, range(200))) == 2 * percent

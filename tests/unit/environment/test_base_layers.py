@@ -13,7 +13,8 @@ import pytest
 from layer_minimizer.core.errors import UsageError
 from layer_minimizer.environment import base_layers
 from layer_minimizer.layer import cold_store
-from layer_minimizer.layer.cold_store import ColdFile, write_links, write_store
+from layer_minimizer.layer.cold_chunks import ColdFile
+from layer_minimizer.layer.cold_store import write_links, write_store
 from layer_minimizer.layer.file_index import FileRow
 from layer_minimizer.settings import choose
 

@@ -9,12 +9,15 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from layer_minimizer.core.compression import Density
 from layer_minimizer.core.errors import PackError
-from layer_minimizer.layer import cold_store, file_index
-from layer_minimizer.layer.cold_store import PUT_BACK, ColdFile, Store, write_links
+from layer_minimizer.layer import cold_chunks, cold_store, file_index
+from layer_minimizer.layer.cold_chunks import ColdFile
+from layer_minimizer.layer.cold_store import PUT_BACK, Store, write_links
 from layer_minimizer.layer.file_index import LEFT_OUT, FileRow
 
 NOISE = random.Random(7).randbytes(3 << 20)
@@ -211,14 +214,14 @@ def test_read_and_write_errors(tmp_path: Path, source: Path) -> None:
 def test_a_file_that_shrinks_while_it_is_written_is_an_error(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_member = cold_store._read_member
+    read_member = cold_chunks.read_member
 
-    def read_and_truncate(file: ColdFile) -> cold_store._Member:
+    def read_and_truncate(file: ColdFile) -> cold_chunks.Member:
         found = read_member(file)
         file.source.write_bytes(b"")
         return found
 
-    monkeypatch.setattr(cold_store, "_read_member", read_and_truncate)
+    monkeypatch.setattr(cold_chunks, "read_member", read_and_truncate)
     with pytest.raises(PackError, match="changed while"):
         write_store(cold(source, ["pkg/a.py"]), tmp_path / "R")
 
@@ -235,3 +238,30 @@ def test_files_of_a_lower_group_are_the_same_without_the_others(source: Path, tm
     assert stored[2].startswith(stored[1])
     assert stored[1].startswith(stored[0])
     assert len(stored[0]) < len(stored[1]) < len(stored[2])
+
+
+def test_the_size_of_a_store_is_estimated_from_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [f"pkg/{number}.txt" for number in range(24)]
+    for path in paths:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(NOISE[:600_000].hex().encode())  # three of them are a chunk of 2 MiB at most
+    compressed: list[bool] = []
+    pack = cold_chunks._pack
+
+    def counted(*args: Any, **more: Any) -> Any:
+        compressed.append(True)
+        return pack(*args, **more)
+
+    monkeypatch.setattr(cold_chunks, "_pack", counted)
+    sizes = []
+    for sampled in (False, True):
+        top = tmp_path / str(sampled)
+        density = Density(sampled=sampled)
+        store = cold_store.write_store(cold(tmp_path, paths), (), top, python=(3, 11), dropped={}, density=density)
+        data = index_of(top).with_name("data").stat().st_size
+        assert sum(store.shares.values()) == data
+        sizes.append((data, len(compressed)))
+        compressed.clear()
+    (whole, every), (estimated, sample) = sizes
+    assert sample == -(-every // 4) < every
+    assert abs(estimated - whole) < 0.001 * whole

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from layer_minimizer.core.errors import PackError
 from layer_minimizer.model.adjustments import Adjustments, OmittedChunk
 from layer_minimizer.model.plan import Cold, Decision, KeepPlan, Reason, Verdict
-from layer_minimizer.pack.budget import NOTHING_RESERVED, EvictableFile, Oversized, adjust_to_limit, evictable_files
+from layer_minimizer.pack.budget import (
+    NOTHING_RESERVED,
+    Budget,
+    EvictableFile,
+    Oversized,
+    ReservedBytes,
+    adjust_to_limit,
+    evictable_files,
+)
 from layer_minimizer.pack.libraries import EvictableChunk
 from layer_minimizer.settings import Settings
 from tests.support import attempts
@@ -82,7 +90,7 @@ def test_with_auto_only_the_excess_is_omitted_the_least_likely_first() -> None:
 
 # ---- each kind ----------------------------------------------------------------------------------------------------
 
-KEPT, COLD = Verdict.KEPT, Verdict.COLD
+KEPT, COLD, DROPPED = Verdict.KEPT, Verdict.COLD, Verdict.DROPPED
 
 
 def test_the_largest_named_distributions_are_omitted_first() -> None:
@@ -228,3 +236,32 @@ def test_each_step_leaves_out_more_or_refuses(data: st.DataObject, cold: Cold) -
         assert smaller.repaired == adjustments.repaired
         adjustments = smaller
     pytest.fail("the adjustments never ended")
+
+
+# ---- estimates ----------------------------------------------------------------------------------------------------
+
+
+def test_only_what_certainly_does_not_fit_is_omitted_for_an_estimate() -> None:
+    plan = planned(("a/x.py", COLD, Reason.REACHABLE), ("b/x.py", COLD, Reason.REACHABLE))
+    layer = Oversized(0, Counter(), {"a/x.py": 30, "b/x.py": 20}, stored=1000, uncompressed=500, estimated=True)
+
+    def adjusted(excess: int) -> Adjustments:
+        return adjust_to_limit(Adjustments(), plan, replace(layer, excess=excess), Settings(), NOTHING_RESERVED)
+
+    # The estimate of 1,000 bytes may be wrong by 20.
+    assert adjusted(20) == Adjustments(density=100)
+    assert adjusted(21) == Adjustments(density=100, omitted_distributions=frozenset({"a"}))
+    assert adjusted(51) == Adjustments(density=100, omitted_distributions=frozenset({"a", "b"}))
+
+
+def test_a_limit_is_far_exceeded_by_many_times_what_is_left_of_it() -> None:
+    plan = planned(
+        ("a/x.py", KEPT, Reason.TRACED), ("b/x.py", COLD, Reason.UNTOUCHED), ("c/x.py", DROPPED, Reason.UNUSED)
+    )
+    size = sum(decision.size for decision in plan.decisions[:2])
+    for reserved, limit, far in (
+        (0, size // 3 + 1, False),
+        (0, size // 3 - 1, True),
+        (size, size + size // 3 - 1, True),
+    ):
+        assert Budget(limit).is_far_exceeded(plan, ReservedBytes(code=reserved)) is far
