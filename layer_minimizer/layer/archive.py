@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import zipfile
+import zlib
 from typing import TYPE_CHECKING
 
 from layer_minimizer.core import progress
@@ -22,6 +23,9 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 _SHOWN = 10
 _READ_BY_ALL = 0o444
 _UNIX = 3
+# Of a large file so many bytes are compressed first, to see whether that makes it smaller than this share.
+_TRIED_BYTES = 1 << 20
+_WORTH_COMPRESSING = 0.98
 
 
 def check_entries(entries: Iterable[tuple[str, int]]) -> None:
@@ -89,8 +93,17 @@ def _zip_path(archive: zipfile.ZipFile, path: Path, name: str, method: int) -> N
     else:
         entry = _entry(name, stat.S_IFREG | (0o755 if mode & 0o100 else 0o644), method)
         entry.file_size = path.stat().st_size
-        with path.open("rb") as source, archive.open(entry, "w") as sink:
-            shutil.copyfileobj(source, sink, 1 << 20)
+        with path.open("rb") as source:
+            if entry.file_size > _TRIED_BYTES and not _is_compressible(source.read(_TRIED_BYTES)):
+                entry.compress_type = zipfile.ZIP_STORED
+            source.seek(0)
+            with archive.open(entry, "w") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+
+
+def _is_compressible(part: bytes) -> bool:
+    """Return whether compressing is worth its time, which it is not for what is compressed already."""
+    return len(zlib.compress(part, 1)) < _WORTH_COMPRESSING * len(part)
 
 
 def _sorted_paths(folder: Path) -> list[Path]:

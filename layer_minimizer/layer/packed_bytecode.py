@@ -9,7 +9,9 @@ top-level package or module keeps a small file in its place, which starts the ru
 from __future__ import annotations
 
 import marshal
+import os
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from layer_minimizer.core.errors import PackError
@@ -80,7 +82,10 @@ def read(stems: Iterable[str], top: Path, *, compressed: bool) -> dict[str, byte
     """
     try:
         found = {stem: (top / f"{stem}.pyc").read_bytes() for stem in stems}
-        return {stem: _smaller(raw) for stem, raw in found.items()} if compressed else found
+        if not compressed:
+            return found
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            return dict(zip(found, pool.map(_smaller, found.values()), strict=True))
     except OSError as exc:
         raise PackError(f"cannot read the layer's bytecode: {exc.filename}: {exc.strerror}") from exc
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer.core.errors import PackError
+from layer_minimizer.core.files import scratch_errors
 from layer_minimizer.execution import process
 from layer_minimizer.layer.cold_store import PACKAGE
 from layer_minimizer.model import modules
@@ -26,7 +30,7 @@ class Compiler:
     """Compiles bytecode with the interpreter that will run it.
 
     ``opt`` is the path of the layer's site folder in Lambda. ``with_docstrings`` are the top-level packages that keep
-    their docstrings; None: all keep them.
+    their docstrings; None: all keep them. What was compiled is kept in ``scratch``, for the next attempt at a layer.
     """
 
     interpreter: Interpreter
@@ -40,11 +44,27 @@ class Compiler:
         Raises:
             PackError: the interpreter failed.
         """
+        known = self.scratch / "known"
+        known.mkdir(parents=True, exist_ok=True)
+        with scratch_errors(PackError, "cannot compile the layer's modules: {file}"):
+            kept = [(known / self._key(source, path), source, target, path) for source, target, path in rows]
+            invalid = self._compile([row for row in kept if not row[0].exists()])
+            for file, source, target, _path in kept:
+                if source not in invalid:
+                    shutil.copyfile(file, target)
+        return invalid
+
+    def _key(self, source: Path, path: str) -> str:
+        """Return a file name for the bytecode of a source, by all that it depends on."""
+        return sha256(b"%s\0%d\0" % (os.fsencode(path), self._has_docstrings(path)) + source.read_bytes()).hexdigest()
+
+    def _compile(self, rows: Iterable[tuple[Path, Path, Path, str]]) -> set[Path]:
         listed = [
-            (str(source), str(target), f"{self.opt}/{path}", self._has_docstrings(path))
-            for source, target, path in rows
+            (str(source), str(file), f"{self.opt}/{path}", self._has_docstrings(path))
+            for file, source, _target, path in rows
         ]
-        self.scratch.mkdir(parents=True, exist_ok=True)
+        if not listed:
+            return set()
         order, python = self.scratch / "compile.json", self.interpreter.executable
         order.write_text(json.dumps(listed))
         # Before 3.11, bytecode has the members of a set in the order of their hashes. (With -I, Python ignores this.)

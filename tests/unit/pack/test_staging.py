@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import random
 import stat
 import tempfile
 import zipfile
@@ -327,3 +328,17 @@ def test_links_to_folders_are_not_followed_into(tmp_path: Path) -> None:
 def test_an_installed_file_keeps_its_size_in_the_plan() -> None:
     file = InstalledFile("a", 5, "a", "/a")
     assert keep(Inventory((file,), (), (), frozenset()), "a").kept[0].size == 5
+
+
+def test_what_is_compressed_already_is_stored(tmp_path: Path) -> None:
+    stage = tmp_path / "stage"
+    stage.mkdir()
+    noise = random.Random(1).randbytes(2 << 20)
+    for name, content in (("large", noise), ("mixed", bytes(2 << 20) + noise), ("small", noise[: 1 << 20])):
+        (stage / name).write_bytes(content)
+    write_zip(stage, tmp_path / "layer.zip")
+    with zipfile.ZipFile(tmp_path / "layer.zip") as archive:
+        assert archive.testzip() is None
+        methods = {entry.filename: entry.compress_type for entry in archive.infolist()}
+        assert archive.read("large") == noise
+    assert methods == {"large": zipfile.ZIP_STORED, "mixed": zipfile.ZIP_DEFLATED, "small": zipfile.ZIP_DEFLATED}
