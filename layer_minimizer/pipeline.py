@@ -121,6 +121,7 @@ def minimize(  # noqa: PLR0913 - these are the command's options, by keyword onl
         if sbom is not None:
             name = Path(output).name
             write_sbom(Path(sbom), name, layer.packed.archive, layer.plan, layer.proof, site)
+        reserved = select(traced.trace, site.interpreter.avoid).reserved
         workspace.commit()
     return _report(
         traced,
@@ -129,6 +130,7 @@ def minimize(  # noqa: PLR0913 - these are the command's options, by keyword onl
         workspace,
         layer,
         written=written,
+        reserved=replace(reserved, layers=site.base.base_bytes),
         emulated=emulated,
         timing=timing,
         not_exercised=not_exercised,
@@ -329,6 +331,7 @@ def _report(  # noqa: PLR0913 - the results of the stages
     layer: VerifiedLayer,
     *,
     written: Written,
+    reserved: budget.ReservedBytes,
     emulated: outcome.Emulated | None,
     timing: ImportTiming,
     not_exercised: tuple[NotExercised, ...],
@@ -338,7 +341,6 @@ def _report(  # noqa: PLR0913 - the results of the stages
     (_, output), *_ = workspace.targets
     to = workspace.function_target
     function = layer.function.finished(to) if layer.function and to else None
-    reserved = select(traced.trace, site.interpreter.avoid).reserved
     target = compatibility.choose_target(settings.runtime, settings.architecture, site.interpreter)
     warnings = [
         site.inventory.warnings,
@@ -348,7 +350,7 @@ def _report(  # noqa: PLR0913 - the results of the stages
         layer.packed.warnings,
         unusable,
         emulated.warnings if emulated else (),
-        size_warnings(settings, written, function, replace(reserved, layers=site.base.base_bytes)),
+        size_warnings(settings, written, function, reserved),
     ]
     return Report(
         trace=traced.trace,
@@ -367,7 +369,7 @@ def _report(  # noqa: PLR0913 - the results of the stages
         imports=timing.times,
         cost=cost_of(timing.starts, settings, site.interpreter),
         search=traced.search,
-        function_bytes=function.archive.unzipped_bytes if function else reserved.total,
+        function_bytes=function.archive.unzipped_bytes if function else reserved.total - reserved.layers,
         image=written.image,
         format=settings.format,
         site=settings.layout.prefix(layer.plan.python),

@@ -14,12 +14,12 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from layer_minimizer.analysis.handler_names import handler_name
 from layer_minimizer.aws.runtimes import ARCHITECTURES, python_of
 from layer_minimizer.cli.project import runtime_of
 from layer_minimizer.cli.settings_file import OWN_FILE, SHARED_FILE
 from layer_minimizer.core.errors import PackError, UsageError
 from layer_minimizer.settings import DEFAULT_MEMORY
-from layer_minimizer.verify.emulated import handler_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -68,7 +68,7 @@ class Density:
         return number % 100 < self.percent
 
     def batches(self, chunks: Iterable[T], kind: Callable[[T], object]) -> Iterator[list[tuple[int, T]]]:
-        """Yield chunks with their numbers: one by one, or neighbours of one kind of which the first is the sample."""
+        """Yield chunks with their numbers: one by one, or neighbours of one kind, of which one is the sample."""
         most = _SAMPLED if self.sampled else 1
         for _kind, alike in groupby(enumerate(chunks), key=lambda numbered: kind(numbered[1])):
             batch: list[tuple[int, T]] = []

@@ -191,14 +191,16 @@ def _run(
 
 
 def _wait(process: subprocess.Popen[bytes], timeout: float) -> None:
-    """Wait for the end of a process. Without a pidfd (Linux 5.3), Python asks for it up to twenty times a second.
+    """Wait for the end of a process.
+
+    Without a pidfd (Linux 5.3, also when Python was built), Python asks for it up to twenty times a second.
 
     Raises:
         TimeoutExpired: it still runs after ``timeout`` seconds.
     """
     try:
         end = os.pidfd_open(process.pid)
-    except OSError:
+    except (AttributeError, OSError):
         process.wait(timeout)
         return
     try:

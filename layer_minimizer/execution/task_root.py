@@ -29,7 +29,7 @@ def make_task_root(workload: Workload, root: Path, avoid: Iterable[str]) -> None
     in ``avoid`` (site-packages) and other virtual environments are ignored.
 
     Raises:
-        TraceError: the scratch folder cannot be written.
+        TraceError: a file cannot be read, or the scratch folder cannot be written.
     """
     with scratch_errors(TraceError, f"cannot create the task root {root}: {{file}}"):
         root.mkdir(parents=True)
@@ -41,21 +41,27 @@ def make_task_root(workload: Workload, root: Path, avoid: Iterable[str]) -> None
 
 
 def workload_files(entry: Path, avoid: Iterable[str]) -> Iterator[tuple[str, Path]]:
-    """Yield the files of the entry's folder that `make_task_root` copies: (path in the task root, file)."""
+    """Yield the files of the entry's folder that `make_task_root` copies: (path in the task root, file).
+
+    Raises:
+        TraceError: a folder cannot be read.
+    """
     ignored = {os.path.realpath(folder) for folder in avoid}
-    waiting, seen = [("", entry.parent)], set[str]()
+    waiting = [("", entry.parent, frozenset[str]())]
     while waiting:
-        prefix, folder = waiting.pop()
-        if (real := os.path.realpath(folder)) in seen:
+        prefix, folder, parents = waiting.pop()
+        if (real := os.path.realpath(folder)) in parents:
             continue  # a link to a parent folder
-        seen.add(real)
-        for path in sorted(folder.iterdir()):
-            if path.name in _IGNORED or os.path.realpath(path) in ignored:
-                continue
-            if path.is_file():
-                yield f"{prefix}{path.name}", path
-            elif path.is_dir() and not (path / "pyvenv.cfg").exists():
-                waiting.append((f"{prefix}{path.name}/", path))
+        try:
+            for path in sorted(folder.iterdir()):
+                if path.name in _IGNORED or os.path.realpath(path) in ignored:
+                    continue
+                if path.is_file():
+                    yield f"{prefix}{path.name}", path
+                elif path.is_dir() and not (path / "pyvenv.cfg").exists():
+                    waiting.append((f"{prefix}{path.name}/", path, parents | {real}))
+        except OSError as exc:
+            raise _unreadable(exc) from exc
 
 
 def relocated(workload: Workload, folder: Path) -> Workload:
@@ -81,8 +87,16 @@ def _copy_folder(source: Path, target: Path, avoid: set[str]) -> None:
             _copy_or_link(path, target / entry.name)
 
 
+def _unreadable(error: OSError) -> TraceError:
+    return TraceError(f"cannot read {error.filename}: {error.strerror}; make it readable, or move it elsewhere")
+
+
 def _copy_or_link(source: Path, target: Path) -> None:
     if source.stat().st_size <= _COPIED_BYTES:
+        try:
+            source.open("rb").close()
+        except OSError as exc:
+            raise _unreadable(exc) from exc
         shutil.copyfile(source, target)
         shutil.copymode(source, target)
         return

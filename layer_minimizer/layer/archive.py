@@ -7,6 +7,7 @@ import shutil
 import stat
 import zipfile
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layer_minimizer.core import progress
@@ -16,15 +17,16 @@ from layer_minimizer.model.outcome import LayerArchive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
+    from typing import BinaryIO
 
 # The earliest time that a zip can store. A layer must not depend on the time when it was built.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _SHOWN = 10
 _READ_BY_ALL = 0o444
 _UNIX = 3
-# Of a large file so many bytes are compressed first, to see whether that makes it smaller than this share.
-_TRIED_BYTES = 1 << 20
+_MODE = 0o644  # of a file in a zip that has no permission bits, as programs for other systems write it
+# Of a large file, three parts of so many bytes are compressed first: does one become smaller than this share?
+_LARGE_BYTES, _TRIED_BYTES = 1 << 20, 1 << 18
 _WORTH_COMPRESSING = 0.98
 
 
@@ -65,7 +67,7 @@ def write_zip(folder: Path, target: Path, *, compressed: bool = True) -> LayerAr
     files = size = 0
     try:
         method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
-        with zipfile.ZipFile(target, "w", method, compresslevel=9) as archive:
+        with zipfile.ZipFile(target, "w", method) as archive:
             paths = _sorted_paths(folder)
             total = sum(path.lstat().st_size for path in paths)
             with progress.step("zipping", total=total, in_bytes=True) as step:
@@ -94,16 +96,23 @@ def _zip_path(archive: zipfile.ZipFile, path: Path, name: str, method: int) -> N
         entry = _entry(name, stat.S_IFREG | (0o755 if mode & 0o100 else 0o644), method)
         entry.file_size = path.stat().st_size
         with path.open("rb") as source:
-            if entry.file_size > _TRIED_BYTES and not _is_compressible(source.read(_TRIED_BYTES)):
+            if not _is_compressible(source, entry.file_size):
                 entry.compress_type = zipfile.ZIP_STORED
             source.seek(0)
             with archive.open(entry, "w") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
 
 
-def _is_compressible(part: bytes) -> bool:
-    """Return whether compressing is worth its time, which it is not for what is compressed already."""
-    return len(zlib.compress(part, 1)) < _WORTH_COMPRESSING * len(part)
+def _is_compressible(source: BinaryIO, size: int) -> bool:
+    """Return whether compressing a file is worth the time: if it is large, by its beginning, middle and end."""
+    if size <= _LARGE_BYTES:
+        return True
+    for offset in (0, size // 2, size - _TRIED_BYTES):
+        source.seek(offset)
+        part = source.read(_TRIED_BYTES)
+        if len(zlib.compress(part, 1)) < _WORTH_COMPRESSING * len(part):
+            return True
+    return False
 
 
 def _sorted_paths(folder: Path) -> list[Path]:
@@ -122,20 +131,25 @@ def unzip(archive: Path, folder: Path) -> None:
     """Unpack a zip as Lambda does, with permission bits and symbolic links.
 
     Raises:
-        PackError: the files cannot be written.
+        PackError: the files cannot be written, or a link in the zip leads one of them out of the folder.
     """
+    top, inside = os.path.realpath(folder), set[Path]()
     with scratch_errors(PackError, f"cannot unpack the layer into {folder}"), zipfile.ZipFile(archive) as source:
         for entry in source.infolist():
             target = folder / entry.filename
             mode = entry.external_attr >> 16
+            parent = target if entry.is_dir() else target.parent
+            if parent not in inside:
+                if not Path(os.path.realpath(parent)).is_relative_to(top):
+                    raise PackError(f"{archive}: {entry.filename} lies outside of the layer, by way of a link in it")
+                parent.mkdir(parents=True, exist_ok=True)
+                inside.add(parent)
             if entry.is_dir():
-                target.mkdir(parents=True, exist_ok=True)
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)  # a base layer may contain it
             if stat.S_ISLNK(mode):
                 target.symlink_to(os.fsdecode(source.read(entry)))
                 continue
             with source.open(entry) as data, target.open("wb") as sink:
                 shutil.copyfileobj(data, sink, 1 << 20)
-            target.chmod(stat.S_IMODE(mode))
+            target.chmod(stat.S_IMODE(mode) or _MODE)

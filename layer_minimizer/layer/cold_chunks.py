@@ -131,7 +131,7 @@ def write_data(target: Path, chunks: Iterable[Chunk], density: Density) -> int:
     workers = len(os.sched_getaffinity(0))
     waiting: deque[tuple[list[tuple[int, Chunk]], Future[tuple[bytes, int, int]]]] = deque()
     chunks = list(chunks)
-    todo = density.batches(chunks, lambda chunk: chunk.code)
+    todo = density.batches(chunks, lambda chunk: (chunk.code, chunk.group))
     offset = 0
     total = sum(chunk.size for chunk in chunks)
     what = "compressing unused files"
@@ -142,15 +142,16 @@ def write_data(target: Path, chunks: Iterable[Chunk], density: Density) -> int:
     ):
         while True:
             while len(waiting) <= 2 * workers and (following := next(todo, None)):
-                number, chunk = following[0]
+                number, chunk = max(following, key=_size)
                 waiting.append((following, pool.submit(_pack, chunk, dense=density.is_dense(number))))
             if not waiting:
                 break
             batch, future = waiting.popleft()
             packed, crc, method = future.result()
             sink.write(packed)
+            of = max(1, *map(_size, batch))
             for _number, chunk in batch:
-                length = len(packed) * chunk.size // max(1, batch[0][1].size)
+                length = len(packed) * chunk.size // of
                 chunk.row = ChunkRow(offset, length, chunk.size, crc, method)
                 offset += length
                 step.advance(chunk.size)
@@ -158,6 +159,10 @@ def write_data(target: Path, chunks: Iterable[Chunk], density: Density) -> int:
         sink.truncate()
     target.chmod(0o644)
     return offset
+
+
+def _size(numbered: tuple[int, Chunk]) -> int:
+    return numbered[1].size
 
 
 def _pack(chunk: Chunk, *, dense: bool) -> tuple[bytes, int, int]:

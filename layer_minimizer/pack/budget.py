@@ -36,8 +36,8 @@ _DENSITY_GAIN, _BYTECODE_GAIN = 0.06, 0.5
 # The share that it saves at best.
 _MOST_DENSITY_GAIN, _MOST_BYTECODE_GAIN = 0.25, 0.7
 ALL = 100  # percent of what is compressed as much as possible
-# An estimate of the compressed bytes may be wrong by this share of them.
-_SAMPLING_ERROR = 0.02
+# An estimate of the compressed bytes may be wrong by this share of them; that of a single file by more.
+_SAMPLING_ERROR, _SHARE_ERROR = 0.02, 0.25
 # Files whose bytes are more than so many times the limit hardly fit however much they are compressed.
 _FAR_EXCEEDED = 3
 
@@ -87,7 +87,8 @@ def adjust_to_limit(
     """
     if layer.estimated:
         excess = math.ceil(layer.excess - _SAMPLING_ERROR * layer.stored)
-        return _omit_unused(replace(adjustments, density=ALL), plan, replace(layer, excess=excess))
+        most = {path: math.ceil(size * (1 + _SHARE_ERROR)) for path, size in layer.shipped.items()}
+        return _omit_unused(replace(adjustments, density=ALL), plan, replace(layer, excess=excess, shipped=most))
     if adjustments.density < ALL and layer.stored + layer.uncompressed:
         denser = replace(adjustments, density=_denser(adjustments, layer))
         saved = _MOST_DENSITY_GAIN * layer.stored + _MOST_BYTECODE_GAIN * layer.uncompressed

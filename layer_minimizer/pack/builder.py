@@ -179,6 +179,7 @@ class Builder:
         )
         staging.add_libraries(required.bundled, self._folder)
         compiler = self._compiler(adjustments)
+        contents = self._compiled(contents, top, compiler)
         store = self._write_store(plan, contents, top, density)
         if contents.replaced:
             kept = settings.cold is not Cold.DROP
@@ -272,18 +273,24 @@ class Builder:
             with_docstrings=None if wanted.everything or not self.settings.strip_docstrings else wanted.names,
         )
 
+    def _compiled(self, contents: Contents, top: Path, compiler: bytecode.Compiler) -> Contents:
+        """Replace sources by bytecode. Return the contents without modules that are not valid Python, which stay."""
+        if self.settings.bytecode == "source":
+            return contents
+        invalid = bytecode.compile_modules(
+            sorted(contents.modules), top, compiler, with_source=contents.beside_bytecode
+        )
+        return contents.without_modules(invalid)
+
     def _write_bytecode(
         self, contents: Contents, top: Path, compiler: bytecode.Compiler, adjustments: Adjustments
     ) -> Mapping[str, bytes]:
-        """Replace sources by bytecode. Return the bytecode that is packed, by module."""
+        """Pack bytecode, and compile the runtime. Return the bytecode that is packed, by module."""
         if self.settings.bytecode == "source":
             return {}
-        laid_out = {d.path for d in contents.laid_out}
-        with_source = contents.with_source | (contents.bytecode_only & laid_out)
-        bytecode.compile_modules(sorted(contents.modules), top, compiler, with_source=with_source)
         packed: Mapping[str, bytes] = {}
         if self.settings.bytecode == "auto":
-            packed = self._write_packed(contents, with_source, top, compiler, adjustments)
+            packed = self._write_packed(contents, contents.beside_bytecode, top, compiler, adjustments)
         runtime = [path.relative_to(top).as_posix() for path in sorted((top / cold_store.PACKAGE).glob("*.py"))]
         small = self.settings.prefers_small
         starter = {cold_store.CUSTOMIZE} if not small and cold_store.has_customize(top) else set()

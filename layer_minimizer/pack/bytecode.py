@@ -45,8 +45,8 @@ class Compiler:
             PackError: the interpreter failed.
         """
         known = self.scratch / "known"
-        known.mkdir(parents=True, exist_ok=True)
         with scratch_errors(PackError, "cannot compile the layer's modules: {file}"):
+            known.mkdir(parents=True, exist_ok=True)
             kept = [(known / self._key(source, path), source, target, path) for source, target, path in rows]
             invalid = self._compile([row for row in kept if not row[0].exists()])
             for file, source, target, _path in kept:
@@ -86,8 +86,12 @@ class Compiler:
         return self.with_docstrings is None or modules.top_level(path) in self.with_docstrings
 
 
-def compile_modules(paths: Iterable[str], top: Path, compiler: Compiler, *, with_source: Collection[str]) -> None:
+def compile_modules(
+    paths: Iterable[str], top: Path, compiler: Compiler, *, with_source: Collection[str]
+) -> frozenset[str]:
     """Replace the modules ``paths`` by their bytecode; those in ``with_source`` keep the source next to it.
+
+    Return those that are not valid Python, which stay as they are.
 
     Raises:
         PackError: it cannot be written.
@@ -109,3 +113,4 @@ def compile_modules(paths: Iterable[str], top: Path, compiler: Compiler, *, with
         target.chmod(0o644)
         if path not in with_source:
             source.unlink()
+    return frozenset(path for source, _target, path in rows if source in invalid)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from layer_minimizer.model import modules
@@ -10,7 +10,7 @@ from layer_minimizer.model.plan import Reason
 from layer_minimizer.model.snapshot import Needs, PutBack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from layer_minimizer.model.plan import Decision
     from layer_minimizer.model.trace import TracedStandIn
@@ -35,6 +35,22 @@ class Contents:
     cold: tuple[Decision, ...]
     laid_out: tuple[Decision, ...]
     standard: tuple[TracedStandIn, ...] = ()
+
+    @property
+    def beside_bytecode(self) -> frozenset[str]:
+        """The modules whose source lies beside their bytecode."""
+        return self.with_source | (self.bytecode_only & {decision.path for decision in self.laid_out})
+
+    def without_modules(self, paths: Collection[str]) -> Contents:
+        """Return these contents with the kept modules ``paths`` as files like any other, which are shipped in place."""
+        return replace(
+            self,
+            modules=self.modules.difference(paths),
+            with_source=self.with_source.difference(paths),
+            bytecode_only=self.bytecode_only.difference(paths),
+            cold=tuple(decision for decision in self.cold if decision.path not in paths),
+            laid_out=tuple(decision for decision in self.laid_out if decision.path not in paths),
+        )
 
     def put_back(self, needs: Needs, libraries: Iterable[str]) -> PutBack:
         """Return what of these needs has to be put back; ``libraries`` have cold pages."""

@@ -19,6 +19,7 @@ from layer_minimizer.model import modules
 from layer_minimizer.model.outcome import FunctionArchive, LayerArchive
 from layer_minimizer.model.trace import Trace, Use
 from layer_minimizer.pack import budget
+from layer_minimizer.pack.staging import is_storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -52,13 +53,21 @@ class Function:
 def select(trace: Trace, avoid: Iterable[str], *, whole: bool = False) -> Function:
     """Select the files of the traced entry's function. ``whole``: all files in the entry's folder.
 
-    ``avoid`` are folders to leave out even where they are in the entry's folder.
+    ``avoid`` are folders to leave out even where they are in the entry's folder. A file that no event used is not
+    included if its name is not UTF-8.
+
+    Raises:
+        PackError: the name of a used file is not UTF-8.
     """
     source = trace.workload
     models = {model.name: model for model in source.models}
     candidates = {**dict(task_root.workload_files(source.entry, avoid)), **models}
     wanted = set(candidates) if whole or not trace.task else _wanted(trace, candidates)
     wanted |= {source.entry.name, *models}
+    used = {file.path for file in trace.task if file.uses & _USED}
+    if refused := sorted(name for name in wanted & (used | set(models)) if not is_storable(name)):
+        raise PackError(f"a zip for Lambda cannot have the name of {refused[0]!r}, which is not UTF-8: rename the file")
+    wanted = set(filter(is_storable, wanted))
     return Function(
         files={name: candidates[name] for name in sorted(wanted)},
         models=tuple(models),

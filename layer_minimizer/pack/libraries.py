@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zlib
 from bisect import bisect_left
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 # Saving less than this is not worth an index, a store file and a runtime.
 _WORTH_BYTES = 64 * 1024
+_LONGEST_NAME = 240  # of a file, in bytes; Linux allows 255
 _NOT_SMALLER = "shipped whole: what is added to compact it is as large as what is removed"
 # Sizes of the areas that are added around a missing address, one for each time that a run lacks pages of the same
 # library, because related code is stored together. After the last, the library is shipped whole.
@@ -350,5 +352,6 @@ def _likelihoods(pages: compact.Split, hot: frozenset[int]) -> list[float]:
 
 
 def _store_name(path: str) -> str:
-    """Return the file name of a library's store, which is unique for each path."""
-    return path.replace("%", "%25").replace("/", "%2F") + ".cold"
+    """Return the file name of a library's store, which is unique for each path; that of a long one is a digest."""
+    name = path.replace("%", "%25").replace("/", "%2F")
+    return (name if len(os.fsencode(name)) < _LONGEST_NAME else sha256(os.fsencode(path)).hexdigest()) + ".cold"

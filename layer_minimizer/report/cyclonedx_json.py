@@ -19,6 +19,8 @@ from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 from packageurl import PackageURL
 
+from layer_minimizer.core.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -64,11 +66,26 @@ def document(bill: Bill) -> str:
     return _reproducible(json.loads(written))
 
 
+def epoch() -> datetime | None:
+    """Return the time in the environment variable SOURCE_DATE_EPOCH; None if it is not set.
+
+    See https://reproducible-builds.org/specs/source-date-epoch/
+
+    Raises:
+        UsageError: it is not a number of seconds.
+    """
+    text = os.environ.get(_EPOCH, "")
+    try:
+        return datetime.fromtimestamp(int(text), UTC) if text else None
+    except (ValueError, OverflowError, OSError) as exc:
+        raise UsageError(f"{_EPOCH}={text} is no time in seconds since 1970: set it to one, or unset it") from exc
+
+
 def _reproducible(found: dict[str, Any]) -> str:
     """Return the text of a document whose serial number follows from its content; the time is that of the variable."""
     del found["metadata"]["timestamp"]
-    if os.environ.get(_EPOCH, "").isdigit():
-        found["metadata"]["timestamp"] = datetime.fromtimestamp(int(os.environ[_EPOCH]), UTC).isoformat()
+    if time := epoch():
+        found["metadata"]["timestamp"] = time.isoformat()
     content = json.dumps(found, sort_keys=True)
     found["serialNumber"] = uuid.uuid5(uuid.NAMESPACE_OID, content).urn
     return json.dumps(found, indent=2, sort_keys=True) + "\n"

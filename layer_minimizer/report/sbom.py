@@ -35,13 +35,16 @@ _WHY = {
 
 
 def check_library() -> None:
-    """Check before any work begins that the library which writes the document is installed.
+    """Check before any work begins that the library which writes the document is installed, and the time that it gets.
 
     Raises:
-        UsageError: it is not.
+        UsageError: it is not, or SOURCE_DATE_EPOCH is no time.
     """
     if importlib.util.find_spec(_LIBRARY) is None:
         raise UsageError("--sbom needs cyclonedx-python-lib, which is not installed: install this tool again with pip")
+    from layer_minimizer.report import cyclonedx_json  # noqa: PLC0415 - needs that library
+
+    cyclonedx_json.epoch()
 
 
 def write_sbom(file: Path, name: str, archive: LayerArchive, plan: KeepPlan, proof: Proof, site: Site) -> None:  # noqa: PLR0913, PLR0917 - all of it is in the document

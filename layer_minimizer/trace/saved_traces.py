@@ -47,6 +47,8 @@ def read_traces(files: Iterable[Path]) -> SavedTraces:
         try:
             traces.append((str(file), read_saved(file, "--trace", Trace.from_json)))
         except UsageError as exc:
+            if isinstance(exc.__cause__, OSError):
+                raise
             text = file.read_text("utf-8", errors="replace") if file.is_file() else ""
             found = production_log.read_production_log(text)
             if not found and not RestoreLog.read([text]):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
-import symtable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layer_minimizer.analysis.handler_names import handler_name
 from layer_minimizer.aws import programs
 from layer_minimizer.aws.limits import INIT_SECONDS, MAX_TIMEOUT_SECONDS
 from layer_minimizer.core.errors import RunnerError, UsageError
@@ -234,16 +234,6 @@ def _environment(emulated_input: EmulationInput, emulation: Emulation, timeout: 
     if workload.models:
         environment["MODEL_PATH"] = f"{emulated_place.TASK}/{workload.models[0].name}"
     return environment
-
-
-def handler_name(entry: Path) -> str:
-    """Return the handler that an entry defines under one of the usual names, else an empty string."""
-    try:
-        table = symtable.symtable(entry.read_text("utf-8"), str(entry), "exec")
-    except (OSError, SyntaxError, ValueError):
-        return ""
-    bound = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
-    return next((name for name in ("handler", "lambda_handler") if name in bound), "")
 
 
 def _provided(emulated_input: EmulationInput, layer: Path) -> Iterator[tuple[str, str]]:

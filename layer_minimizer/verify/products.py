@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from packaging.version import Version
 
+from layer_minimizer.analysis.handler_names import handler_name
 from layer_minimizer.aws.limits import LAMBDA_IMAGE_BYTES
 from layer_minimizer.aws.runtimes import ARCHITECTURES, Runtime
 from layer_minimizer.core.errors import PackError, UsageError
@@ -25,7 +26,6 @@ from layer_minimizer.pack.base_image import BaseImage, choose_base_image, librar
 from layer_minimizer.pack.budget import Budget
 from layer_minimizer.pack.image import ImageContents, ImageOptions, make_image
 from layer_minimizer.plan.compatibility import Target
-from layer_minimizer.verify.emulated import handler_name
 from layer_minimizer.verify.image import ImageProof, prove_image
 
 if TYPE_CHECKING:

@@ -369,6 +369,7 @@ static void release_signals(uint64_t before) {
 
 /* Restore `files` files of a store, from `file` on, and the libraries that they need. Return 0 or an error. */
 static long restore_files(struct Store *store, const struct ColdFile *file, uint32_t files) {
+    if (!files) return 0;
     uint64_t before = hold_signals();
     long base = lock_base(store), problem = failed(base) ? base : 0;
     const struct ColdFile *end = file + files;

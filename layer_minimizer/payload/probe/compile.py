@@ -18,10 +18,18 @@ def without_docstrings(tree):
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             first = node.body[0] if node.body else None
-            text = getattr(first, "value", None) if isinstance(first, ast.Expr) else None
-            if isinstance(getattr(text, "value", getattr(text, "s", None)), str):
-                node.body[0] = ast.copy_location(ast.Pass(), first)
+            # Nothing takes its place: only a docstring may stand before an import from __future__. A second text would
+            # become the docstring.
+            while node.body and _is_text(node.body[0]):
+                del node.body[0]
+            if first is not None and not node.body:
+                node.body = [ast.copy_location(ast.Pass(), first)]
     return tree
+
+
+def _is_text(statement):
+    text = getattr(statement, "value", None) if isinstance(statement, ast.Expr) else None
+    return isinstance(getattr(text, "value", getattr(text, "s", None)), str)
 
 
 def main():

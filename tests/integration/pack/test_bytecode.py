@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -37,6 +38,17 @@ def test_what_was_compiled_is_not_compiled_again(tmp_path: Path) -> None:
     source.write_text("x = 3\n")
     with pytest.raises(PackError, match="Permission denied"):
         compiled(replace(compiler, interpreter=other))
+
+
+def test_docstrings_are_left_out(tmp_path: Path, cpython: str) -> None:
+    source, target = tmp_path / "m.py", tmp_path / "m.pyc"
+    source.write_text(
+        "'Text.'\n'More.'\nfrom __future__ import generator_stop\n\n\ndef f():\n    'Text.'\n\n\nclass C:\n"
+        "    'Text.'\n    x = 1\n\n\nassert (__doc__, f.__doc__, f(), C.__doc__, C.x) == (None, None, None, None, 1)\n"
+    )
+    compiler = Compiler(describe_interpreter(cpython), "/opt/python", tmp_path / "scratch", with_docstrings=())
+    assert compiler.compile([(source, target, "m.py")]) == set()
+    subprocess.run([cpython, target], check=True)
 
 
 def test_what_is_not_python_is_reported_each_time(tmp_path: Path) -> None:

@@ -204,3 +204,18 @@ def test_a_scripts_zip_does_not_contain_the_environment_next_to_it(
 def test_an_output_that_cannot_be_written_is_refused_at_once(desk: Desk, env: Environment, weights: Path) -> None:
     ended = desk.fails(env, 5, ["--function-zip", "/proc/"], "--model", weights, "--function-zip", "/proc/function.zip")
     assert "tracing" not in ended.err
+
+
+def test_files_whose_name_is_not_utf_8_are_left_out_or_refused(desk: Desk, env: Environment) -> None:
+    """No zip for Lambda can have them."""
+    code = "import alpha\n\n\ndef handler(event, context):\n    return open(NAME).read()\n"
+    desk.write("handler.py", code.replace("NAME", r"b'data/caf\xe9.txt'"))
+    desk.write("data/a.txt", "a")
+    with open(os.fsencode(desk.work / "data") + b"/caf\xe9.txt", "w") as file:
+        file.write("b")
+    refused = desk.minimize(env, "--function-zip", function_of(desk), code=5)
+    assert r"cannot have the name of 'data/caf\udce9.txt', which is not UTF-8: rename the file" in refused.err
+    desk.write("handler.py", code.replace("NAME", "'data/a.txt'"))
+    report = minimize(desk, env)
+    assert names_in(desk) == {"handler.py", "data/a.txt"}
+    assert report["function"]["left_out"] == ["data/caf\udce9.txt"]

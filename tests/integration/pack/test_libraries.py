@@ -17,7 +17,15 @@ from layer_minimizer.model.plan import Cold
 from layer_minimizer.model.trace import LibraryPages
 from layer_minimizer.model.traced import Traced
 from layer_minimizer.native import coldstore, parts
-from layer_minimizer.pack.libraries import Compactor, PackedLibrary, hot_pages, mark_page_size, place_runtime, refilled
+from layer_minimizer.pack.libraries import (
+    Compactor,
+    PackedLibrary,
+    _store_name,
+    hot_pages,
+    mark_page_size,
+    place_runtime,
+    refilled,
+)
 from layer_minimizer.settings import Settings
 from tests.support.sites import write_files
 
@@ -221,3 +229,11 @@ def test_copies_share_hot_pages_and_other_builds_have_none(build: Any, tmp_path:
     hot, copies = hot_pages(Traced(replace(trace, libraries=other)), workbench.site, Cold.KEEP)
     assert hot == {"a/x.so": {1, 2}, "b/x.so": {1, 2}, "c/x.so": {3}}
     assert copies == {"a/x.so": {"a/x.so", "b/x.so"}, "b/x.so": {"a/x.so", "b/x.so"}, "c/x.so": {"c/x.so"}}
+
+
+def test_the_store_of_a_library_with_a_long_path_has_a_name_that_a_file_can_have() -> None:
+    folders = "/".join("folder" for _ in range(40))
+    names = {_store_name(f"{folders}/{name}.so") for name in ("a", "b")}
+    assert len(names) == 2
+    assert all(len(name) < 255 and "/" not in name and name.endswith(".cold") for name in names)
+    assert _store_name("a%/b.so") == "a%25%2Fb.so.cold"

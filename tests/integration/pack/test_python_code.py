@@ -550,3 +550,24 @@ def test_a_stand_in_is_explained(desk: Desk, shop: Environment) -> None:
     assert "imported by: handler, line 3 (heavy)" in answer
     assert "heavy.frames.Frame (class)" in answer
     assert "ship the real modules with --keep heavy" in answer
+
+
+def test_a_kept_file_that_is_not_python_is_shipped_as_it_is(desk: Desk, make_env: Callable[..., Environment]) -> None:
+    """A template that only has the suffix of a module, and a docstring before what must stand first."""
+    env = make_env()
+    env.install(
+        "maker",
+        {
+            "maker/__init__.py": "'Text.'\nfrom __future__ import annotations\nimport os\n\n\ndef made():\n"
+            "    with open(os.path.join(os.path.dirname(__file__), 'template.py')) as text:\n"
+            "        return text.read()\n",
+            "maker/template.py": "class {{ name }}:\n    pass\n",
+            "maker/other.py": "print 'of Python 2'\n",
+        },
+    )
+    desk.write("handler.py", "import maker\n\n\ndef handler(event, context):\n    return maker.made()\n")
+    for options in ((), ("--strip-docstrings",), ("--native", "off"), ("--cold", "drop")):
+        _, packages = build(desk, env, "--include", "maker/other.py", *options)
+        assert call(desk, packages, "work").stdout == call(desk, env.site, "work").stdout
+        assert (packages / "maker/template.py").read_text().startswith("class {{")
+        assert (packages / "maker/other.py").read_text() == "print 'of Python 2'\n"

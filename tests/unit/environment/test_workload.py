@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from layer_minimizer.core.errors import TraceError, UsageError
 from layer_minimizer.environment.workload import load_workload
-from layer_minimizer.execution.task_root import make_task_root
+from layer_minimizer.execution.task_root import make_task_root, workload_files
 from layer_minimizer.model.workload import Event, Workload
 
 SMALL, LARGE = 1 << 20, 1 << 28
@@ -249,3 +249,11 @@ def test_a_place_that_cannot_be_written_is_an_error(entry: Path, tmp_path: Path)
     (tmp_path / "file").touch()
     with pytest.raises(TraceError, match="task root"):
         make_task_root(Workload(entry), tmp_path / "file" / "root", ())
+
+
+def test_a_folder_that_has_two_names_is_in_the_function_by_both(entry: Path, write: Write) -> None:
+    write(entry.parent, {"v1/model.txt": "1", "lib/deep/x.txt": "x"})
+    for link, target in (("latest", "v1"), ("z", "lib"), ("lib/deep/up", ".."), ("lib/self", ".")):
+        (entry.parent / link).symlink_to(target)
+    found = {name for name, _ in workload_files(entry, ())}
+    assert found == {"handler.py", "v1/model.txt", "latest/model.txt", "lib/deep/x.txt", "z/deep/x.txt"}

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import shutil
 import stat
 import tempfile
 import zipfile
@@ -334,11 +335,43 @@ def test_what_is_compressed_already_is_stored(tmp_path: Path) -> None:
     stage = tmp_path / "stage"
     stage.mkdir()
     noise = random.Random(1).randbytes(2 << 20)
-    for name, content in (("large", noise), ("mixed", bytes(2 << 20) + noise), ("small", noise[: 1 << 20])):
+    for name, content in (
+        ("large", noise),
+        ("mixed", bytes(2 << 20) + noise),
+        ("late", noise + b"text " * 99_999),
+        ("small", noise[:99]),
+    ):
         (stage / name).write_bytes(content)
     write_zip(stage, tmp_path / "layer.zip")
     with zipfile.ZipFile(tmp_path / "layer.zip") as archive:
         assert archive.testzip() is None
         methods = {entry.filename: entry.compress_type for entry in archive.infolist()}
         assert archive.read("large") == noise
-    assert methods == {"large": zipfile.ZIP_STORED, "mixed": zipfile.ZIP_DEFLATED, "small": zipfile.ZIP_DEFLATED}
+    stored, others = zipfile.ZIP_STORED, dict.fromkeys(("mixed", "late", "small"), zipfile.ZIP_DEFLATED)
+    assert methods == {"large": stored, **others}
+
+
+def test_a_link_in_a_zip_leads_nothing_out_of_the_folder(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept.txt").write_text("mine")
+    for entry in ("python/a/kept.txt", "python/a/new/", "python/a/new/deep.txt"):
+        with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
+            link = zipfile.ZipInfo("python/a")
+            link.external_attr = (stat.S_IFLNK | 0o777) << 16
+            archive.writestr(link, str(outside))
+            archive.writestr(entry, "theirs" if not entry.endswith("/") else "")
+        with pytest.raises(PackError, match=f"{entry} lies outside of the layer, by way of a link in it"):
+            unzip(tmp_path / "bad.zip", tmp_path / "opt")
+        shutil.rmtree(tmp_path / "opt")
+    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("kept.txt", "mine")]
+
+
+def test_files_of_a_zip_without_permission_bits_can_be_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "layer.zip", "w") as archive:
+        for name in ("python/a.py", "python/b/"):
+            entry = zipfile.ZipInfo(name)
+            entry.create_system, entry.external_attr = 0, 0x20  # of MS-DOS: to be archived
+            archive.writestr(entry, "")
+    unzip(tmp_path / "layer.zip", tmp_path / "opt")
+    assert stat.S_IMODE((tmp_path / "opt/python/a.py").stat().st_mode) == 0o644

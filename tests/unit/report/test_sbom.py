@@ -11,6 +11,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from layer_minimizer.core.errors import UsageError
 from layer_minimizer.environment.site import Site
 from layer_minimizer.layer.archive import write_zip
 from layer_minimizer.model.installed import DeclaredLicense
@@ -126,5 +127,10 @@ def test_the_same_layer_gives_the_same_document(bill: Bill, monkeypatch: pytest.
     assert "timestamp" not in json.loads(first)["metadata"]
     other = document(replace(bill, archive=("layer.zip", "0" * 64)))
     assert json.loads(other)["serialNumber"] != json.loads(first)["serialNumber"]
+    for wrong in ("1700000000000000", "\u00b2", "today"):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", wrong)
+        with pytest.raises(UsageError, match=f"SOURCE_DATE_EPOCH={wrong} is no time in seconds"):
+            sbom.check_library()
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    sbom.check_library()
     assert read(bill)["metadata"]["timestamp"] == "2023-11-14T22:13:20+00:00"
