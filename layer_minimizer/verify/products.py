@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from packaging.version import Version
 
 from layer_minimizer.analysis.handler_names import handler_name
-from layer_minimizer.aws.limits import LAMBDA_IMAGE_BYTES
+from layer_minimizer.aws.limits import LAMBDA_IMAGE_BYTES, LAMBDA_LAYERS
 from layer_minimizer.aws.runtimes import ARCHITECTURES, Runtime
 from layer_minimizer.core.errors import PackError, UsageError
 from layer_minimizer.core.files import check_output, scratch_errors
@@ -111,7 +111,14 @@ def choose_product(settings: Settings, output: Path) -> Product:
     for name in _IMAGE_OPTIONS:
         if getattr(settings, name):
             raise UsageError(f"--{name.replace('_', '-')} requires --format image")
-    return FolderProduct() if settings.format is Format.FOLDER else LayerProduct()
+    if settings.format is Format.FOLDER:
+        return FolderProduct()
+    if len(settings.base_layers) >= LAMBDA_LAYERS:
+        raise UsageError(
+            f"a function in AWS Lambda has at most {LAMBDA_LAYERS} layers, this one included: name at most "
+            f"{LAMBDA_LAYERS - 1} with --base-layer"
+        )
+    return LayerProduct()
 
 
 def size_warnings(

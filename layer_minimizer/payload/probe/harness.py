@@ -31,6 +31,8 @@ import types
 
 load_as_before(_LAZY)
 
+_GRACE_SECONDS = 3  # for threads that are about to end
+
 
 class Context(object):
     """What handlers read from Lambda's context object."""
@@ -297,7 +299,28 @@ def main():
     if settings["check"]:
         check_stand_ins(settings)
     write_result(settings["result"], outcome)
-    return 1 if outcome["error"] or outcome["refused"] else 0
+    code = 1 if outcome["error"] or outcome["refused"] else 0
+    if outcome["kind"] == "handler":
+        end_with_threads(code)
+    return code
+
+
+def end_with_threads(code):
+    """End this process in a moment, even if a thread of the handler never ends: Lambda stops it where it is."""
+    threading = sys.modules.get("threading")
+    if threading is None or len(threading.enumerate()) == 1:
+        return
+    import atexit
+
+    def end():
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    watch = threading.Timer(_GRACE_SECONDS, end)
+    watch.daemon = True
+    watch.start()
 
 
 if __name__ == "__main__":

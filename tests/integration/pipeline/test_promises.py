@@ -858,3 +858,16 @@ def test_unreadable_package(desk: Desk, make_env: Callable[..., Environment], as
         desk.fails(closed, 4, [f"cannot list {closed.site / 'closed'}", "Permission denied"], prefix=as_nobody)
     finally:
         (closed.site / "closed").chmod(0o755)
+
+
+def test_a_handler_with_a_thread_that_never_ends(desk: Desk, env: Environment) -> None:
+    """Lambda stops it where it is. What is to be done at the end of the process is done all the same."""
+    desk.write(
+        "handler.py",
+        "import atexit, threading, time\nimport alpha\n\n\ndef work():\n    while True:\n        time.sleep(0.1)\n\n\n"
+        "threading.Thread(target=work).start()\natexit.register(print, 'at exit')\n\n\n"
+        "def handler(event, context):\n    return threading.active_count()\n",
+    )
+    ended = desk.minimize(env, "--effort", "0", "--timeout", "60", "--json")
+    assert json.loads(ended.out)["verified"] is True
+    assert "at exit" in ended.err
